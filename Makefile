@@ -1,0 +1,32 @@
+# The two commands: `make quickstart` and `make test`. Both set up what they need.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: install quickstart test lint clean
+
+install: $(VENV)/.installed
+
+# Python is checked before anything is made; the stamp is written last, so that an
+# interrupted installation starts over.
+$(VENV)/.installed: setup.py constraints.txt
+	@$(PYTHON) -c "import sys; v = sys.version_info[:2]; sys.exit(None if (3, 10) <= v <= (3, 12) else 'Python 3.10, 3.11 or 3.12 is needed, but $(PYTHON) is %d.%d; run: make PYTHON=python3.11 ...' % v)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo 'Installing the pinned packages into $(VENV) (a few minutes, once) ...'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		-c constraints.txt -e '.[onedl,dev]'
+	@touch $@
+
+# DATA=DIR runs the same steps on a folder of pictures, DIR/<class>/*.
+quickstart: install
+	@$(BIN)/python tools/quickstart.py $(if $(DATA),--data-root $(DATA))
+
+lint: install
+	$(BIN)/ruff check .
+
+# One thread per worker: the tests' models are small, and two workers use two cores.
+test: lint
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+
+clean:
+	rm -rf $(VENV) .pytest_cache .ruff_cache

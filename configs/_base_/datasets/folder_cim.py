@@ -1,0 +1,37 @@
+# Your own folder of pictures, with or without sub-folders, for CIM at 128 px:
+#   tools/train.py CONFIG --cfg-options train_dataloader.dataset.data_root=/my/pictures
+# Labels are not read. A picture that cannot be read is skipped with a warning.
+data_preprocessor = dict(
+    type='CIMDataPreprocessor',
+    mean=[123.675, 116.28, 103.53],
+    std=[58.395, 57.12, 57.375],
+    to_rgb=True,
+    flip_prob=0.5,  # 0 where left and right matter
+    view_size=None)
+
+train_pipeline = [
+    dict(type='LoadImage', ignore_empty=True),
+    dict(
+        type='RandomResizedCrop',
+        scale=128,
+        crop_ratio_range=(0.2, 1.0),
+        interpolation='bicubic',
+        backend='pillow'),
+    dict(type='PackInputs'),
+]
+
+train_dataloader = dict(
+    batch_size=64,
+    num_workers=2,
+    persistent_workers=False,
+    worker_init_fn=dict(type='mmcim_worker_init_fn'),
+    sampler=dict(type='DefaultSampler', shuffle=True),
+    collate_fn=dict(type='default_collate'),
+    dataset=dict(
+        type='CustomDataset',
+        data_root='data/my_pictures',
+        with_label=False,
+        extensions=[
+            '.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff', '.ppm', '.pgm'
+        ],
+        pipeline=train_pipeline))

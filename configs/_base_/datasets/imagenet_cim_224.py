@@ -1,0 +1,37 @@
+# ImageNet-1k for CIM: one 224 px crop per picture leaves the loader as uint8; the
+# flip, the normalisation and the tokenizer's 112 px view are made on the device.
+# The pictures lie in data/imagenet/train/, in folders or not; labels are not read.
+data_preprocessor = dict(
+    type='CIMDataPreprocessor',
+    mean=[123.675, 116.28, 103.53],
+    std=[58.395, 57.12, 57.375],
+    to_rgb=True,
+    flip_prob=0.5,
+    view_size=112)
+
+train_pipeline = [
+    dict(type='LoadImage', ignore_empty=True),
+    dict(
+        type='RandomResizedCrop',
+        scale=224,
+        crop_ratio_range=(0.08, 1.0),
+        aspect_ratio_range=(3 / 4, 4 / 3),
+        interpolation='bicubic',
+        backend='pillow'),  # Pillow's filters are antialiased, OpenCV's are not
+    dict(type='PackInputs'),
+]
+
+train_dataloader = dict(
+    batch_size=256,
+    num_workers=8,
+    persistent_workers=False,
+    pin_memory=True,
+    worker_init_fn=dict(type='mmcim_worker_init_fn'),
+    sampler=dict(type='DefaultSampler', shuffle=True),
+    collate_fn=dict(type='default_collate'),
+    dataset=dict(
+        type='CustomDataset',
+        data_root='data/imagenet',
+        data_prefix='train',
+        with_label=False,
+        pipeline=train_pipeline))

@@ -1,0 +1,34 @@
+# Imagenette (10 classes of ImageNet, 9,469 training pictures) at 128 px for CIM.
+# The pictures lie in data/imagenette128/train/<class>/; labels are not read.
+data_preprocessor = dict(
+    type='CIMDataPreprocessor',
+    mean=[123.675, 116.28, 103.53],
+    std=[58.395, 57.12, 57.375],
+    to_rgb=True,
+    flip_prob=0.5,
+    view_size=None)  # the tokenizer sees the picture at its full size
+
+train_pipeline = [
+    dict(type='LoadImage', ignore_empty=True),
+    dict(
+        type='RandomResizedCrop',
+        scale=128,
+        crop_ratio_range=(0.2, 1.0),  # a smaller part of 128 px would be blurred
+        interpolation='bicubic',
+        backend='pillow'),
+    dict(type='PackInputs'),
+]
+
+train_dataloader = dict(
+    batch_size=256,
+    num_workers=8,
+    persistent_workers=False,
+    worker_init_fn=dict(type='mmcim_worker_init_fn'),
+    sampler=dict(type='DefaultSampler', shuffle=True),
+    collate_fn=dict(type='default_collate'),
+    dataset=dict(
+        type='CustomDataset',
+        data_root='data/imagenette128',
+        data_prefix='train',
+        with_label=False,
+        pipeline=train_pipeline))

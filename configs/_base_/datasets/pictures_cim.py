@@ -1,0 +1,38 @@
+# A folder of pictures, with or without sub-folders, at 64 px for CIM:
+#   --cfg-options train_dataloader.dataset.data_root=/my/pictures
+data_preprocessor = dict(
+    type='CIMDataPreprocessor',
+    mean=[123.675, 116.28, 103.53],
+    std=[58.395, 57.12, 57.375],
+    to_rgb=True,
+    flip_prob=0.5,  # 0 where left and right matter
+    view_size=32,
+)
+
+train_pipeline = [
+    dict(type='LoadImage', ignore_empty=True),
+    dict(
+        type='RandomResizedCrop',
+        scale=64,
+        crop_ratio_range=(0.3, 1.0),
+        interpolation='bicubic',
+        backend='pillow',
+    ),
+    dict(type='PackInputs'),
+]
+
+train_dataloader = dict(
+    batch_size=64,
+    num_workers=2,
+    persistent_workers=False,
+    worker_init_fn=dict(type='mmcim_worker_init_fn'),
+    sampler=dict(type='InfiniteSampler'),
+    collate_fn=dict(type='default_collate'),
+    dataset=dict(
+        type='PictureFolder',
+        data_root='data/pictures',
+        split='train',
+        with_label=False,
+        pipeline=train_pipeline,
+    ),
+)

@@ -1,0 +1,38 @@
+# What every run shares: hooks, processes, logs and random numbers.
+default_scope = 'mmpretrain'
+custom_imports = dict(imports=['mmcim'], allow_failed_imports=False)
+
+default_hooks = dict(
+    timer=dict(type='IterTimerHook'),
+    logger=dict(type='LoggerHook', interval=50),
+    param_scheduler=dict(type='ParamSchedulerHook'),
+    # Safe against a crash at any moment; only the last three are kept.
+    checkpoint=dict(type='SafeCheckpointHook', interval=1, max_keep_ckpts=3),
+    sampler_seed=dict(type='DistSamplerSeedHook'),
+    visualization=dict(type='VisualizationHook', enable=False),
+)
+custom_hooks = [
+    # Random states, batch and tokenizer, stored and compared on resume.
+    dict(type='RunStateHook'),
+    # Stops a run whose loss is NaN or infinite.
+    dict(type='FiniteLossHook', interval=50),
+]
+
+env_cfg = dict(
+    # Fast for inputs of one size; randomness.deterministic=True turns it off.
+    cudnn_benchmark=True,
+    mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
+    # On machines with no GPU the tools take gloo instead.
+    dist_cfg=dict(backend='nccl'),
+)
+
+visualizer = dict(
+    type='UniversalVisualizer', vis_backends=[dict(type='LocalVisBackend')]
+)
+log_level = 'INFO'
+
+load_from = None
+resume = False
+
+# Each process draws its own masks and samples. A seed makes the run repeatable.
+randomness = dict(seed=None, diff_rank_seed=True, deterministic=False)

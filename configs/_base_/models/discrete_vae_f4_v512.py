@@ -1,0 +1,10 @@
+# A discrete VAE of 4 px and 512 codes, for small pictures.
+model = dict(
+    type='DiscreteVAETrainer',
+    backbone=dict(
+        type='DiscreteVAENet',
+        stride=4,
+        vocab_size=512,
+        width=128,
+        depth=2,
+        code_dims=128))

@@ -1,0 +1,45 @@
+# CIM-ResPix at the scale of a CPU: 24 px, 6 x 6 patches, a ViT of width 96.
+model = dict(
+    type='CIM',
+    tokenizer=dict(
+        type='DiscreteVAE',
+        checkpoint='work_dirs/quickstart/tokenizer/iter_600.pth',
+        stride=4,
+        vocab_size=128,
+        width=64,
+        depth=1,
+        code_dims=64,
+    ),
+    generator=dict(
+        type='CIMGenerator',
+        backbone=dict(
+            type='FusedBEiTPretrainViT',
+            arch=dict(
+                embed_dims=96,
+                num_layers=2,
+                num_heads=3,
+                feedforward_channels=384,
+            ),
+            img_size=24,
+            patch_size=4,
+        ),
+        head=dict(type='MaskedTokenHead', embed_dims=96, vocab_size=128),
+    ),
+    enhancer=dict(
+        type='ResPix',
+        backbone=dict(
+            type='VisionTransformer',
+            arch=dict(
+                embed_dims=96,
+                num_layers=6,
+                num_heads=3,
+                feedforward_channels=384,
+            ),
+            img_size=24,
+            patch_size=4,
+            out_type='featmap',
+        ),
+        neck=dict(type='SimMIMLinearDecoder', in_channels=96, encoder_stride=4),
+        head=dict(type='ResPixHead'),
+    ),
+)

@@ -1,0 +1,14 @@
+# 150 iterations of a small classifier, evaluated once at the end.
+train_cfg = dict(type='IterBasedTrainLoop', max_iters=150, val_interval=150)
+optim_wrapper = dict(
+    type='AutoAmpOptimWrapper',
+    constructor='NetworkwiseOptimWrapperConstructor',
+    optimizer=dict(type='AdamW', lr=1.5e-3, betas=(0.9, 0.98), weight_decay=0.05),
+    clip_grad=dict(max_norm=3.0),
+)
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.05, by_epoch=False, begin=0, end=15),
+    dict(type='CosineAnnealingLR', eta_min=1e-5, by_epoch=False, begin=15, end=150),
+]
+val_cfg = dict()
+test_cfg = dict()

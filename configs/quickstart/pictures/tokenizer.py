@@ -1,0 +1,13 @@
+r"""Quickstart, step 1: a small discrete VAE learns 128 tokens of your own folder of pictures.
+
+    python tools/train.py configs/quickstart/pictures/tokenizer.py \
+        --work-dir work_dirs/quickstart/tokenizer \
+        --cfg-options train_dataloader.dataset.data_root=DIR
+"""
+
+_base_ = [
+    '../../_base_/models/quickstart_dvae.py',
+    '../../_base_/datasets/pictures_cim.py',
+    '../../_base_/schedules/quickstart_tokenizer.py',
+    '../../_base_/quickstart_runtime.py',
+]

@@ -1,0 +1,19 @@
+"""Discrete VAE, 4 px, 512 codes, Imagenette at 128 px, 50 epochs, for one GPU.
+
+    python tools/train.py configs/tokenizer/dvae-f4-v512_1xb64-50e_imagenette-128.py
+
+Then, in a CIM config:
+
+    tokenizer=dict(
+        type='DiscreteVAE', stride=4, vocab_size=512, width=128, depth=2,
+        code_dims=128, checkpoint='work_dirs/.../epoch_50.pth')
+"""
+
+_base_ = [
+    '../_base_/models/discrete_vae_f4_v512.py',
+    '../_base_/datasets/imagenette_cim_128.py',
+    '../_base_/schedules/adamw_cosine_dvae_50e.py',
+    '../_base_/default_runtime.py',
+]
+
+train_dataloader = dict(batch_size=64)

@@ -1,0 +1,15 @@
+# Copyright (c) mmcim contributors. All rights reserved.
+"""Corrupted Image Modeling as a registry extension of mmpretrain.
+
+Importing this package registers its models, data sets, hooks and loops; a config does so
+by ``custom_imports = dict(imports=['mmcim'])``.
+"""
+
+from .dependencies import check_dependencies
+
+check_dependencies()
+
+from . import datasets, engine, evaluation, models  # noqa: E402
+from .version import __version__  # noqa: E402
+
+__all__ = ['__version__', 'datasets', 'engine', 'evaluation', 'models']

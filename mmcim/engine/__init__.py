@@ -1,0 +1,6 @@
+# Copyright (c) mmcim contributors. All rights reserved.
+from .hooks import *  # noqa: F403
+from .optimizers import *  # noqa: F403
+from .worker_seed import worker_init_fn
+
+__all__ = ['worker_init_fn']

@@ -1,0 +1,62 @@
+# Copyright (c) mmcim contributors. All rights reserved.
+"""An early end for a run that has gone wrong."""
+
+import math
+from typing import Any
+
+import torch
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+from mmpretrain.registry import HOOKS
+
+
+@HOOKS.register_module()
+class FiniteLossHook(Hook):
+    """Stop training when a loss is NaN or infinite.
+
+    Looks at the losses every ``interval`` iterations and before each checkpoint, which
+    therefore never holds the weights of a run that has diverged.
+
+    Args:
+        interval (int): In iterations; best that of the logger. Defaults to 50.
+    """
+
+    def __init__(self, interval: int = 50) -> None:
+        self.interval = interval
+        self._losses: dict[str, torch.Tensor] = {}
+        self._when = ''
+
+    def after_train_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: Any = None,
+        outputs: dict | None = None,
+    ) -> None:
+        """Keep the losses and look at them at the interval."""
+        self._losses = {
+            name: torch.as_tensor(value).detach()
+            for name, value in (outputs or {}).items()
+            if 'loss' in name
+        }
+        self._when = f'iteration {runner.iter + 1} (epoch {runner.epoch + 1}'
+        if self.every_n_train_iters(runner, self.interval):
+            self._check(runner)
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Look at the losses of the last iteration."""
+        self._check(runner)
+
+    def _check(self, runner: Runner) -> None:
+        losses = {name: float(value) for name, value in self._losses.items()}
+        if all(map(math.isfinite, losses.values())):
+            return
+        values = ', '.join(f'{name}={value:g}' for name, value in losses.items())
+        lr = runner.optim_wrapper.get_lr()['lr'][0]
+        raise FloatingPointError(
+            f'a loss is not finite at {self._when}, process {runner.rank}): {values}; '
+            f'learning rate {lr:g}. Resume from the last checkpoint with a lower '
+            'learning rate (optim_wrapper.optimizer.lr), a longer warm-up or stronger '
+            'clipping (optim_wrapper.clip_grad.max_norm), or compute in float32 '
+            '(optim_wrapper.enabled=False).'
+        )

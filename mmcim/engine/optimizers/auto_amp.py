@@ -1,0 +1,93 @@
+# Copyright (c) mmcim contributors. All rights reserved.
+"""One optimizer wrapper for GPUs and CPUs."""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+
+import torch
+from mmengine.logging import print_log
+from mmengine.optim import OptimWrapper
+from mmpretrain.registry import OPTIM_WRAPPERS
+from torch import nn
+
+
+def bf16_on_gpu() -> bool:
+    """Tell whether there is a GPU that computes in bfloat16, and not by emulation."""
+    return torch.cuda.is_available() and torch.cuda.is_bf16_supported(
+        including_emulation=False
+    )
+
+
+@OPTIM_WRAPPERS.register_module()
+class AutoAmpOptimWrapper(OptimWrapper):
+    """Mixed precision where the hardware has it, and clipping per network.
+
+    The forward pass runs in bfloat16 autocast on a GPU that supports it and in float32
+    everywhere else, so that one config serves all machines. bfloat16 has the range of
+    float32 and needs no loss scaling.
+
+    ``clip_grad=dict(max_norm=3.0)`` bounds the norm of each network by itself. Networks
+    are told apart by the entry ``network`` of the parameter groups, which
+    :class:`NetworkwiseOptimWrapperConstructor` sets; groups without it form one
+    network. With a global norm, the weight of one network's loss would change the step
+    of the other.
+
+    The norms before clipping are logged as ``grad_norm_<network>``, and that of all
+    gradients together as ``grad_norm``.
+
+    Args:
+        enabled (bool): False keeps float32 everywhere. Defaults to True.
+        **kwargs: ``optimizer``, ``accumulative_counts`` and ``clip_grad``, see
+            :class:`mmengine.optim.OptimWrapper`.
+    """
+
+    def __init__(self, *, enabled: bool = True, **kwargs) -> None:
+        super().__init__(**kwargs)
+        self.bf16 = enabled and bf16_on_gpu()
+        precision = 'bfloat16 autocast' if self.bf16 else 'float32'
+        print_log(f'Training computes in {precision}.', logger='current')
+
+    @contextmanager
+    def optim_context(self, model: nn.Module) -> Iterator[None]:
+        """Add autocast to mmengine's context for accumulated gradients.
+
+        Args:
+            model (nn.Module): The model, possibly wrapped for distributed training.
+        """
+        # On a machine with no GPU even a disabled CUDA autocast would warn.
+        autocast = (
+            torch.autocast('cuda', torch.bfloat16) if self.bf16 else nullcontext()
+        )
+        with super().optim_context(model), autocast:
+            yield
+
+    def _clip_grad(self) -> None:
+        if self.grad_name != 'grad_norm':
+            # Clipping by value works on each element: networks do not interact.
+            super()._clip_grad()
+            return
+        networks = defaultdict(list)
+        for group in self.optimizer.param_groups:
+            networks[group.get('network')] += [
+                p for p in group['params'] if p.grad is not None
+            ]
+        networks = {name: params for name, params in networks.items() if params}
+        if not networks:
+            return
+        norms = torch.stack(
+            [
+                self.clip_func(params, **self.clip_grad_kwargs)
+                for params in networks.values()
+            ]
+        )
+        order = float(self.clip_grad_kwargs.get('norm_type', 2))
+        total = torch.linalg.vector_norm(norms, order)
+        # One transfer for all norms, as each is a synchronisation with the GPU.
+        total, *norms = torch.cat([total[None], norms]).tolist()
+        self.message_hub.update_scalar('train/grad_norm', total)
+        if len(networks) > 1:
+            for name, norm in zip(networks, norms, strict=True):
+                self.message_hub.update_scalar(
+                    f'train/grad_norm_{name or "rest"}', norm
+                )

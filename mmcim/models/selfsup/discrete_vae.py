@@ -1,0 +1,190 @@
+# Copyright (c) mmcim contributors. All rights reserved.
+"""Training of a discrete VAE from pictures (Ramesh et al., arXiv:2102.12092, 2.1)."""
+
+import math
+
+import torch
+from mmengine.logging import MessageHub
+from mmpretrain.models.selfsup import BaseSelfSupervisor
+from mmpretrain.registry import MODELS
+from torch import Tensor
+
+from mmcim.utils import ConfigError
+
+
+@MODELS.register_module()
+class DiscreteVAETrainer(BaseSelfSupervisor):
+    """Train the tokenizer's network: encode, sample, decode, loss.
+
+    The choice of a code is relaxed to a Gumbel-softmax whose temperature falls while
+    training. The loss is the reconstruction's, plus the Kullback-Leibler divergence
+    of the posterior to the uniform distribution, which keeps many codes in use; its
+    weight follows the same schedule: both go from their first value to the last in
+    half a cosine over the first ``anneal`` of the run, then stay. The run's progress
+    is read from mmengine's message hub, so it is right after a resume; outside a
+    runner it is 0.
+
+    Args:
+        backbone: Config of a :class:`DiscreteVAENet`.
+        temperature: First and last temperature of the relaxation, above 0.
+        kl_weight: First and last weight of the divergence. A weight that falls
+            spreads the codes while the network is young and then lets it decide;
+            one that rises, as in the paper, warms up.
+        anneal: Part of the run, in (0, 1], in which both change.
+        l1_weight: Weight of the mean absolute error of pixels in [0, 1].
+        l2_weight: Weight of their mean squared error.
+        usage_window: Iterations over which ``codes_used`` counts.
+        psnr_images: Images of each batch that ``psnr`` is measured on; each costs
+            another pass of the decoder.
+        data_preprocessor: See :class:`CIMDataPreprocessor`.
+        init_cfg: See :class:`mmengine.model.BaseModule`.
+
+    Raises:
+        ConfigError: If an argument is out of range.
+    """
+
+    def __init__(
+        self,
+        backbone: dict,
+        temperature: tuple[float, float] = (2.0, 0.25),
+        kl_weight: tuple[float, float] = (3e-3, 3e-4),
+        anneal: float = 0.5,
+        l1_weight: float = 0.0,
+        l2_weight: float = 1.0,
+        usage_window: int = 100,
+        psnr_images: int = 16,
+        data_preprocessor: dict | None = None,
+        init_cfg: dict | None = None,
+    ) -> None:
+        preprocessor = {'type': 'CIMDataPreprocessor', **(data_preprocessor or {})}
+        super().__init__(
+            backbone, data_preprocessor=preprocessor, init_cfg=init_cfg
+        )
+        if min(temperature) <= 0 or min(kl_weight) < 0 or not 0 < anneal <= 1:
+            raise ConfigError(
+                'temperature must be above 0, kl_weight at least 0 and anneal in '
+                f'(0, 1], got {temperature}, {kl_weight} and {anneal}'
+            )
+        if min(l1_weight, l2_weight) < 0 or l1_weight + l2_weight == 0:
+            raise ConfigError(
+                'l1_weight and l2_weight must be at least 0 and not both 0, got '
+                f'{l1_weight} and {l2_weight}'
+            )
+        self.temperature = temperature
+        self.kl_weight = kl_weight
+        self.anneal = anneal
+        self.l1_weight = l1_weight
+        self.l2_weight = l2_weight
+        self.usage_window = usage_window
+        self.psnr_images = psnr_images
+        # Iteration at which a code was last the first choice somewhere.
+        last_used = torch.full((self.backbone.vocab_size,), -usage_window)
+        self.register_buffer('last_used', last_used, persistent=False)
+
+    def loss(self, inputs: dict, data_samples: list | None = None) -> dict[str, Tensor]:
+        """Encode, sample, decode, compare.
+
+        Args:
+            inputs: ``views``, (B, 3, H, W) in [0, 1]; other keys are not used.
+            data_samples: Not used.
+
+        Returns:
+            ``loss_recon`` and ``loss_kl``, weighted. To watch: ``psnr``, in dB, of
+            the images that the most likely codes give, as the tokenizer will;
+            ``codes_used``, the number of codes that were most likely somewhere in
+            the last ``usage_window`` iterations of this process; ``temperature``.
+        """
+        images = inputs['views']
+        temperature = self._scheduled(self.temperature)
+
+        # encode
+        logits = self.backbone(images).float()
+        # sample
+        weights = gumbel_softmax(logits, temperature)
+        # decode
+        restored = self.backbone.decode(self.backbone.mix(weights)).float()
+        # loss
+        loss_kl = self._scheduled(self.kl_weight) * kl_to_uniform(logits)
+        return {
+            'loss_recon': self.reconstruction_loss(restored, images),
+            'loss_kl': loss_kl,
+            **self._watch(images, logits.detach()),
+            'temperature': logits.new_tensor(temperature),
+        }
+
+    def extract_feat(self, inputs: dict) -> Tensor:
+        """Logits (B, vocab_size, h, w) of ``inputs['views']``."""
+        return self.backbone(inputs['views'])
+
+    def reconstruction_loss(self, restored: Tensor, images: Tensor) -> Tensor:
+        """Weighted sum of the mean absolute and mean squared error of all pixels."""
+        error = restored - images
+        return (
+            self.l1_weight * error.abs().mean() + self.l2_weight * error.square().mean()
+        )
+
+    @torch.no_grad()
+    def _watch(self, images: Tensor, logits: Tensor) -> dict[str, Tensor]:
+        """What the finished tokenizer would do; see :meth:`loss`."""
+        ids = logits.argmax(1)
+        codes = self.backbone.embed(ids[: self.psnr_images])
+        restored = self.backbone.decode(codes).float()
+        now = MessageHub.get_current_instance().get_info('iter', 0)
+        self.last_used[ids.flatten()] = now
+        return {
+            'psnr': psnr(restored.clamp(0, 1), images[: self.psnr_images]).mean(),
+            'codes_used': (self.last_used > now - self.usage_window).sum().float(),
+        }
+
+    def _scheduled(self, ends: tuple[float, float]) -> float:
+        """Value of a quantity at the present iteration."""
+        hub = MessageHub.get_current_instance()
+        progress = hub.get_info('iter', 0) / hub.get_info('max_iters', 1)
+        first, last = ends
+        phase = math.pi * min(progress / self.anneal, 1)
+        return last + (first - last) * (1 + math.cos(phase)) / 2
+
+
+def gumbel_softmax(logits: Tensor, temperature: float) -> Tensor:
+    """Differentiable sample of one of V codes (Jang et al., arXiv:1611.01144, eq. 2).
+
+    Args:
+        logits: (B, V, h, w) float.
+        temperature: Above 0; the sample is one-hot in the limit 0.
+
+    Returns:
+        (B, V, h, w), the weights of the codes, of sum 1 over V.
+    """
+    gumbel = -torch.empty_like(logits).exponential_().log()
+    scores = (logits + gumbel) / temperature
+    # At a low temperature most weights would be denormal numbers, with which a CPU
+    # computes slowly; below exp(-40) they count for nothing anyway.
+    scores = scores - scores.detach().amax(1, keepdim=True)
+    return scores.clamp(min=-40).softmax(1)
+
+
+def kl_to_uniform(logits: Tensor) -> Tensor:
+    """Kullback-Leibler divergence of softmax(logits) to the uniform distribution.
+
+    Args:
+        logits: (B, V, h, w) float.
+
+    Returns:
+        Mean over positions and batch, in nats, in [0, log V].
+    """
+    log_q = logits.log_softmax(1)
+    return (log_q.exp() * log_q).sum(1).mean() + math.log(logits.shape[1])
+
+
+def psnr(images: Tensor, originals: Tensor) -> Tensor:
+    """Peak signal-to-noise ratio of each image.
+
+    Args:
+        images: (B, 3, H, W) in [0, 1].
+        originals: (B, 3, H, W) in [0, 1].
+
+    Returns:
+        (B,), in dB; at most 100, for images that are equal.
+    """
+    error = (images - originals).square().mean((1, 2, 3))
+    return -10 * error.clamp(min=1e-10).log10()

@@ -1,0 +1,264 @@
+# Copyright (c) mmcim contributors. All rights reserved.
+"""What every discrete image tokenizer has in common: interface and freezing."""
+
+import hashlib
+import json
+from abc import ABCMeta, abstractmethod
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+from mmengine.model import BaseModule
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from mmcim.utils import ConfigError, load_checkpoint
+
+
+class WeightsNotFoundError(ConfigError, FileNotFoundError):
+    """A tokenizer's file does not exist."""
+
+
+def load_tensors(checkpoint: str) -> dict[str, Tensor]:
+    """Read the weight tensors of a checkpoint without unpickling any code.
+
+    Args:
+        checkpoint: Path of a ``.safetensors`` file, or of a file written by
+            ``torch.save``: a bare state dict or a runner checkpoint, of which the
+            entry ``state_dict`` is taken.
+
+    Returns:
+        Name -> tensor, on the CPU.
+
+    Raises:
+        WeightsNotFoundError: If there is no such file.
+        ConfigError: If the file cannot be read, or is not a state dict of tensors.
+    """
+    path = Path(checkpoint).expanduser()
+    if not path.is_file():
+        raise WeightsNotFoundError(f'checkpoint not found: {path.absolute()}')
+    if path.suffix == '.safetensors':
+        try:
+            return load_file(path)
+        except SafetensorError as error:
+            raise ConfigError(f'{path} is no safetensors file: {error}') from error
+    content = load_checkpoint(path)
+    if isinstance(content, Mapping):
+        content = content.get('state_dict', content)
+    if (
+        not isinstance(content, Mapping)
+        or not content
+        or not all(isinstance(value, Tensor) for value in content.values())
+    ):
+        raise ConfigError(
+            f'{path} holds no state dict: expected name -> tensor, or a checkpoint '
+            "with the key 'state_dict'"
+        )
+    return dict(content)
+
+
+def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
+    """Hash tensors independent of their order, layout in memory and file format.
+
+    Args:
+        tensors: Name -> tensor.
+
+    Returns:
+        The SHA-256, in hex, of every name, dtype, shape and the bytes in
+        row-major order, sorted by name.
+    """
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        head = [name, str(tensor.dtype), list(tensor.shape)]
+        digest.update(json.dumps(head).encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def load_exactly(
+    module: nn.Module, tensors: Mapping[str, Tensor], source: str, remedy: str
+) -> None:
+    """Load every tensor into a module, which may still be on the meta device.
+
+    Args:
+        module: Its parameters become float32 tensors on the CPU.
+        tensors: Name -> tensor, named as in the module's state dict.
+        source: Where the tensors come from, for the error.
+        remedy: What to do when they do not fit, for the error.
+
+    Raises:
+        ConfigError: If a tensor is missing, is unexpected or has another shape.
+    """
+    expected = module.state_dict()
+    problems = [f'missing {key}' for key in expected if key not in tensors]
+    problems += [f'unexpected {key}' for key in tensors if key not in expected]
+    problems += [
+        f'{key} is {tuple(tensors[key].shape)}, expected {tuple(value.shape)}'
+        for key, value in expected.items()
+        if key in tensors and tensors[key].shape != value.shape
+    ]
+    if problems:
+        shown = '; '.join(problems[:6])
+        more = f'; and {len(problems) - 6} more' if len(problems) > 6 else ''
+        raise ConfigError(f'{source} does not fit: {shown}{more}. {remedy}')
+    floats = {key: value.float() for key, value in tensors.items()}
+    module.load_state_dict(floats, assign=True)
+
+
+def freeze(module: nn.Module) -> nn.Module:
+    """Turn every parameter and buffer of a module into a non-persistent buffer.
+
+    The tensors still follow ``.to(device)``, but are in neither ``parameters()``
+    nor ``state_dict()``: no optimizer, checkpoint or distributed wrapper finds
+    them.
+
+    Args:
+        module: Changed in place.
+
+    Returns:
+        The same module, in eval mode.
+    """
+    for child in module.modules():
+        tensors = {**child._parameters, **child._buffers}
+        for name, tensor in tensors.items():
+            delattr(child, name)
+            if tensor is not None:
+                tensor = tensor.detach()
+            child.register_buffer(name, tensor, persistent=False)
+    return module.eval()
+
+
+class BaseTokenizer(BaseModule, metaclass=ABCMeta):
+    """A frozen pair of functions between images and grids of discrete codes.
+
+    A subclass sets :attr:`vocab_size` and :attr:`stride`, implements
+    :meth:`_encode` and :meth:`_decode`, and in its constructor reads its weights
+    with :meth:`_load`, builds its networks and ends with ``freeze(self)``.
+
+    A tokenizer is frozen by construction: it has no parameters and an empty state
+    dict, stays in eval mode, builds no graph, and no initialisation of a parent
+    module reaches it. It sets its own precision and ignores an outer autocast.
+    """
+
+    vocab_size: int
+    """Number of codes; ids are in ``[0, vocab_size)``."""
+
+    stride: int
+    """Side, in pixels, of the square of the image that one id stands for."""
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """What the ids mean: ``type`` (class name), ``source`` and ``sha256``."""
+        return dict(self._identity)
+
+    def grid_size(self, height: int, width: int) -> tuple[int, int]:
+        """Size of the grid of ids of an image.
+
+        Args:
+            height: Height of the image in pixels.
+            width: Width of the image in pixels.
+
+        Returns:
+            Rows and columns of ids.
+
+        Raises:
+            ValueError: If a side is not a positive multiple of the stride.
+        """
+        if min(height, width) < 1 or height % self.stride or width % self.stride:
+            raise ValueError(
+                f'{type(self).__name__} turns squares of {self.stride} px into ids: '
+                f'height and width must be multiples of {self.stride}, got '
+                f'{height} x {width}'
+            )
+        return height // self.stride, width // self.stride
+
+    @torch.no_grad()
+    def encode(self, images: Tensor) -> Tensor:
+        """Turn images into ids.
+
+        Args:
+            images: (B, 3, H, W), floating point, RGB in [0, 1]. The range is the
+                caller's duty: checking it would make a GPU wait.
+
+        Returns:
+            (B, H / stride, W / stride) int64, in ``[0, vocab_size)``.
+
+        Raises:
+            TypeError: If the images are not floating point.
+            ValueError: If the shape is not as above.
+        """
+        if not images.is_floating_point():
+            raise TypeError(
+                f'images must be floating point in [0, 1], got {images.dtype}; '
+                'divide uint8 pixels by 255'
+            )
+        if images.ndim != 4 or images.shape[1] != 3:
+            raise ValueError(
+                f'images must be (B, 3, H, W), got shape {tuple(images.shape)}'
+            )
+        self.grid_size(*images.shape[-2:])
+        with torch.autocast(images.device.type, enabled=False):
+            return self._encode(images.float())
+
+    @torch.no_grad()
+    def decode(self, ids: Tensor) -> Tensor:
+        """Turn ids into images.
+
+        Args:
+            ids: (B, h, w) int64 in ``[0, vocab_size)``; an id out of range raises
+                an ``IndexError`` on a CPU and a device assertion on a GPU.
+
+        Returns:
+            (B, 3, h * stride, w * stride) float32, RGB in [0, 1].
+
+        Raises:
+            TypeError: If the ids are not int64.
+            ValueError: If the ids are not a batch of grids.
+        """
+        if ids.dtype != torch.int64:
+            raise TypeError(f'ids must be int64, got {ids.dtype}')
+        if ids.ndim != 3:
+            raise ValueError(f'ids must be (B, h, w), got shape {tuple(ids.shape)}')
+        with torch.autocast(ids.device.type, enabled=False):
+            return self._decode(ids)
+
+    @abstractmethod
+    def _encode(self, images: Tensor) -> Tensor:
+        """Ids of float32 images; the arguments are already checked."""
+
+    @abstractmethod
+    def _decode(self, ids: Tensor) -> Tensor:
+        """Images of ids; the arguments are already checked."""
+
+    @classmethod
+    def _read(cls, checkpoint: str) -> dict[str, Tensor]:
+        """Read the tensors that make the tokenizer what it is."""
+        return load_tensors(checkpoint)
+
+    def _load(self, checkpoint: str) -> dict[str, Tensor]:
+        """Read the weights and note their identity."""
+        tensors = self._read(checkpoint)
+        self._identity = {
+            'type': type(self).__name__,
+            'source': str(checkpoint),
+            'sha256': tensors_sha256(tensors),
+        }
+        return tensors
+
+    def train(self, mode: bool = True) -> 'BaseTokenizer':
+        """Stay in eval mode, whatever the parent module does."""
+        return super().train(False)
+
+    def init_weights(self) -> None:
+        """Do nothing: the weights came from the checkpoint."""
+
+    def apply(self, fn: Callable[[nn.Module], None]) -> 'BaseTokenizer':
+        """Hide the networks from a parent's ``apply``, which initialises layers."""
+        fn(self)
+        return self
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Same as :meth:`encode`."""
+        return self.encode(images)

@@ -1,0 +1,270 @@
+# Copyright (c) mmcim contributors. All rights reserved.
+"""OpenAI's discrete VAE (Ramesh et al., arXiv:2102.12092), encoder and decoder."""
+
+from pathlib import Path
+
+import torch
+from mmpretrain.registry import MODELS
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mmcim.utils import ConfigError
+
+from .base import BaseTokenizer, WeightsNotFoundError, freeze, load_exactly
+
+_URL = 'https://cdn.openai.com/dall-e'
+_REMEDY = (
+    'Expected the file that tools/model_converters/convert_dalle.py writes: '
+    "OpenAI's weights, named encoder.* and decoder.*."
+)
+_GROUPS = 4
+# The logit-Laplace distribution leaves out 0.1 at either end of [0, 1].
+_EPS = 0.1
+# Pictures whose logits are held at a time: only their argmax is needed, and the
+# logits of 256 pictures would take 1.6 GB.
+_LOGITS_BATCH = 16
+
+
+class _Conv(nn.Module):
+    """A convolution with "same" padding that computes in the dtype of its input."""
+
+    def __init__(self, n_in: int, n_out: int, kernel: int) -> None:
+        super().__init__()
+        self.w = nn.Parameter(torch.empty(n_out, n_in, kernel, kernel))
+        self.b = nn.Parameter(torch.empty(n_out))
+
+    def forward(self, x: Tensor) -> Tensor:
+        padding = self.w.shape[-1] // 2
+        return F.conv2d(x, self.w.to(x.dtype), self.b.to(x.dtype), padding=padding)
+
+
+class _Block(nn.Module):
+    """Pre-activation bottleneck: ``id_path(x) + gain * res_path(x)``.
+
+    Args:
+        n_in: Channels of the input.
+        n_out: Channels of the output, four times the bottleneck's.
+        kernels: Sizes of the four convolutions.
+        gain: Factor of the residual path.
+    """
+
+    def __init__(
+        self, n_in: int, n_out: int, kernels: tuple[int, ...], gain: float
+    ) -> None:
+        super().__init__()
+        self.gain = gain
+        self.id_path = _Conv(n_in, n_out, 1) if n_in != n_out else nn.Identity()
+        widths = (n_in, *[n_out // 4] * 3, n_out)
+        self.res_path = nn.ModuleDict(
+            {
+                f'conv_{i + 1}': _Conv(widths[i], widths[i + 1], kernel)
+                for i, kernel in enumerate(kernels)
+            }
+        )
+
+    def forward(self, x: Tensor, dtype: torch.dtype, upsample: bool = False) -> Tensor:
+        """Apply the block to ``x``, or to ``x`` enlarged twice.
+
+        Nearest upsampling commutes with ReLU and with 1x1 convolutions. So the
+        head of both paths runs before it, at a quarter of the cost.
+        """
+        conv_1, *convs = self.res_path.values()
+        # The input may be wider than `dtype`; the original casts after the ReLU.
+        residual = conv_1(x.relu().to(dtype))
+        if not isinstance(self.id_path, nn.Identity):
+            x = self.id_path(x.to(dtype))
+        if upsample:
+            residual = F.interpolate(residual, scale_factor=2.0, mode='nearest')
+            x = F.interpolate(x, scale_factor=2.0, mode='nearest')
+        for conv in convs:
+            residual = conv(residual.relu_())
+        return torch.add(x, residual, alpha=self.gain)
+
+
+def _group(
+    n_in: int, n_out: int, n_blocks: int, kernels: tuple[int, ...]
+) -> nn.ModuleDict:
+    gain = 1 / (_GROUPS * n_blocks) ** 2
+    return nn.ModuleDict(
+        {
+            f'block_{i + 1}': _Block(n_out if i else n_in, n_out, kernels, gain)
+            for i in range(n_blocks)
+        }
+    )
+
+
+class _Encoder(nn.Module):
+    """Pixels -> features -> logits, with the original's names of the weights."""
+
+    def __init__(self, n_hid: int, n_blocks: int, vocab_size: int) -> None:
+        super().__init__()
+        widths = (n_hid, n_hid, 2 * n_hid, 4 * n_hid, 8 * n_hid)
+        self.blocks = nn.ModuleDict({'input': _Conv(3, n_hid, 7)})
+        for i in range(_GROUPS):
+            self.blocks[f'group_{i + 1}'] = _group(
+                widths[i], widths[i + 1], n_blocks, kernels=(3, 3, 3, 1)
+            )
+        self.blocks['output'] = nn.ModuleDict({'conv': _Conv(8 * n_hid, vocab_size, 1)})
+
+    def forward(self, x: Tensor, dtype: torch.dtype) -> Tensor:
+        """Features (B, 8 * n_hid, H / 8, W / 8) float32 of mapped pixels."""
+        x = self.blocks['input'](x.to(dtype))
+        for i in range(_GROUPS):
+            if i > 0:
+                x = F.max_pool2d(x, kernel_size=2)
+            for block in self.blocks[f'group_{i + 1}'].values():
+                x = block(x, dtype)
+        return x.relu_().float()
+
+    def logits(self, features: Tensor) -> Tensor:
+        """Logits (B, vocab_size, h, w) float32 of features."""
+        return self.blocks['output']['conv'](features)
+
+
+class _Decoder(nn.Module):
+    """Ids -> logits of the pixels, with the original's names of the weights."""
+
+    def __init__(
+        self, n_hid: int, n_blocks: int, vocab_size: int, n_init: int
+    ) -> None:
+        super().__init__()
+        widths = (n_init, 8 * n_hid, 4 * n_hid, 2 * n_hid, n_hid)
+        self.blocks = nn.ModuleDict({'input': _Conv(vocab_size, n_init, 1)})
+        for i in range(_GROUPS):
+            self.blocks[f'group_{i + 1}'] = _group(
+                widths[i], widths[i + 1], n_blocks, kernels=(1, 3, 3, 3)
+            )
+        self.blocks['output'] = nn.ModuleDict({'conv': _Conv(n_hid, 6, 1)})
+
+    def simplify(self) -> None:
+        """Leave out what is not needed; call once, after loading.
+
+        A 1x1 convolution of a one-hot tensor is a row of a table, and of the six
+        output channels the last three are the scales of the distribution.
+        """
+        conv = self.blocks['input']
+        table = conv.w[:, :, 0, 0].t() + conv.b
+        self.blocks['input'] = nn.Embedding.from_pretrained(table.contiguous())
+        output = self.blocks['output']['conv']
+        output.w = nn.Parameter(output.w[:3].clone())
+        output.b = nn.Parameter(output.b[:3].clone())
+
+    def forward(self, ids: Tensor, dtype: torch.dtype) -> Tensor:
+        """Logits (B, 3, 8 * h, 8 * w) float32 of the pixels."""
+        x = self.blocks['input'](ids).permute(0, 3, 1, 2)
+        if not x.is_cuda:
+            # The look-up leaves channels last, in which a CPU decodes slower.
+            x = x.contiguous()
+        for i in range(_GROUPS):
+            for j, block in enumerate(self.blocks[f'group_{i + 1}'].values()):
+                x = block(x, dtype, upsample=i > 0 and j == 0)
+        return self.blocks['output']['conv'](x.relu_()).float()
+
+
+@MODELS.register_module()
+class DALLETokenizer(BaseTokenizer):
+    """OpenAI's dVAE: 8192 codes, stride 8, the tokenizer of BEiT and CIM.
+
+    Gives the ids and the images of the original implementation. Like it, it
+    computes on a GPU in float16, except the encoder's last layer and the decoder's
+    first, and on a CPU in float32.
+
+    Examples:
+        >>> tokenizer = DALLETokenizer('weights/dalle_dvae.safetensors')
+        >>> ids = tokenizer.encode(torch.rand(2, 3, 112, 112))  # (2, 14, 14)
+        >>> images = tokenizer.decode(ids)  # (2, 3, 112, 112)
+
+    Args:
+        checkpoint: Path of the file that
+            ``tools/model_converters/convert_dalle.py`` writes. The widths, the
+            depth and the vocabulary are read from it.
+
+    Raises:
+        WeightsNotFoundError: If there is no such file; says how to get it.
+        ConfigError: If the file does not hold these networks.
+    """
+
+    stride = 8
+
+    def __init__(self, checkpoint: str) -> None:
+        super().__init__()
+        path = Path(checkpoint).expanduser()
+        if not path.is_file():
+            raise WeightsNotFoundError(
+                f"OpenAI's dVAE not found: {path.absolute()}. Get and convert the "
+                'official weights (400 MB) with\n'
+                f'  curl -fLO {_URL}/encoder.pkl -fLO {_URL}/decoder.pkl\n'
+                '  python tools/model_converters/convert_dalle.py encoder.pkl '
+                f'decoder.pkl --out {checkpoint} --trust-pickle'
+            )
+        self.encoder, self.decoder = build_dalle(self._load(checkpoint), checkpoint)
+        self.decoder.simplify()
+        # Measured: the encoder is 1.2 times faster so on a CPU.
+        self.encoder.to(memory_format=torch.channels_last)
+        self.vocab_size = self.decoder.blocks['input'].num_embeddings
+        freeze(self)
+
+    def _encode(self, images: Tensor) -> Tensor:
+        pixels = (1 - 2 * _EPS) * images + _EPS
+        pixels = pixels.contiguous(memory_format=torch.channels_last)
+        features = self.encoder(pixels, _compute_dtype(images))
+        ids = [
+            self.encoder.logits(part).argmax(1)
+            for part in features.split(_LOGITS_BATCH)
+        ]
+        return torch.cat(ids)
+
+    def _decode(self, ids: Tensor) -> Tensor:
+        logits = self.decoder(ids, _compute_dtype(ids))
+        return ((logits.sigmoid() - _EPS) / (1 - 2 * _EPS)).clamp(0, 1)
+
+
+def _compute_dtype(x: Tensor) -> torch.dtype:
+    return torch.float16 if x.is_cuda else torch.float32
+
+
+def build_dalle(
+    tensors: dict[str, Tensor], source: str
+) -> tuple[_Encoder, _Decoder]:
+    """Build both networks of OpenAI's dVAE, of whatever size the tensors have.
+
+    Args:
+        tensors: The official weights, named ``encoder.*`` and ``decoder.*``.
+        source: Where the tensors come from, for errors.
+
+    Returns:
+        The encoder and the decoder, with the weights loaded.
+
+    Raises:
+        ConfigError: If the tensors are not those of the two networks.
+    """
+    shapes = {
+        key: tuple(tensors[key].shape) if key in tensors else None
+        for key in (
+            'encoder.blocks.input.w',
+            'encoder.blocks.output.conv.w',
+            'decoder.blocks.input.w',
+            'decoder.blocks.output.conv.w',
+        )
+    }
+    for key, shape in shapes.items():
+        if shape is None or len(shape) != 4:
+            raise ConfigError(f'{source} does not fit: missing {key}. {_REMEDY}')
+    (n_enc, *_), (vocab_size, *_), (n_init, *_), (_, n_dec, *_) = shapes.values()
+    n_blocks = {
+        part: sum(
+            key.startswith(f'{part}.blocks.group_1.')
+            and key.endswith('.res_path.conv_1.w')
+            for key in tensors
+        )
+        for part in ('encoder', 'decoder')
+    }
+    with torch.device('meta'):
+        networks = nn.ModuleDict(
+            {
+                'encoder': _Encoder(n_enc, n_blocks['encoder'], vocab_size),
+                'decoder': _Decoder(n_dec, n_blocks['decoder'], vocab_size, n_init),
+            }
+        )
+    load_exactly(networks, tensors, source, _REMEDY)
+    return networks['encoder'], networks['decoder']

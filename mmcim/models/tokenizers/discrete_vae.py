@@ -1,0 +1,233 @@
+# Copyright (c) mmcim contributors. All rights reserved.
+"""A small convolutional discrete VAE: the trainable network and the tokenizer."""
+
+import math
+from collections.abc import Mapping
+
+import torch
+from mmengine.model import BaseModule
+from mmpretrain.registry import MODELS
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mmcim.utils import ConfigError
+
+from .base import BaseTokenizer, freeze, load_exactly
+
+# Where a DiscreteVAETrainer's checkpoint has the network.
+_PREFIX = 'backbone.'
+
+
+class _ResidualBlock(nn.Module):
+    """``x + conv1x1(relu(conv3x3(relu(x))))``."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.conv_1 = nn.Conv2d(width, width, 3, padding=1)
+        self.conv_2 = nn.Conv2d(width, width, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.conv_2(self.conv_1(x.relu()).relu_())
+
+
+@MODELS.register_module()
+class DiscreteVAENet(BaseModule):
+    """The trainable networks of a discrete VAE (Ramesh et al., section 2.1).
+
+    The encoder halves the image ``log2(stride)`` times, and all else of it runs on
+    the small grid; the decoder mirrors it.
+
+    Args:
+        stride: Side, in pixels, of the square that one id stands for: 4, 8 or 16.
+        vocab_size: Number of codes.
+        width: Channels on the grid; a larger map has half of the next one's.
+        depth: Residual blocks in the encoder and in the decoder.
+        code_dims: Channels of a code's embedding.
+        init_cfg: See :class:`mmengine.model.BaseModule`.
+
+    Raises:
+        ConfigError: If an argument is out of range.
+    """
+
+    def __init__(
+        self,
+        stride: int = 8,
+        vocab_size: int = 8192,
+        width: int = 256,
+        depth: int = 2,
+        code_dims: int = 256,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(init_cfg)
+        if stride not in (4, 8, 16):
+            raise ConfigError(f'stride must be 4, 8 or 16, got {stride}')
+        if width % (stride // 2) or width < 1:
+            raise ConfigError(
+                f'width must be a multiple of stride / 2 = {stride // 2}, got {width}'
+            )
+        if vocab_size < 2 or depth < 0 or code_dims < 1:
+            raise ConfigError(
+                'vocab_size must be at least 2, depth 0 and code_dims 1, got '
+                f'{vocab_size}, {depth} and {code_dims}'
+            )
+        self.stride = stride
+        self.vocab_size = vocab_size
+        halvings = int(math.log2(stride))
+        widths = [3, *(width >> i for i in reversed(range(halvings)))]
+
+        encoder = []
+        for n_in, n_out in zip(widths[:-1], widths[1:]):
+            encoder += [nn.Conv2d(n_in, n_out, 4, stride=2, padding=1), nn.ReLU()]
+        encoder.pop()  # the residual blocks begin with their own
+        encoder += [_ResidualBlock(width) for _ in range(depth)]
+        self.encoder = nn.Sequential(
+            *encoder, nn.ReLU(), nn.Conv2d(width, vocab_size, 1)
+        )
+        self.codebook = nn.Embedding(vocab_size, code_dims)
+
+        decoder = [nn.Conv2d(code_dims, width, 3, padding=1)]
+        decoder += [_ResidualBlock(width) for _ in range(depth)]
+        for n_in, n_out in zip(widths[:0:-1], widths[-2::-1]):
+            decoder += [
+                nn.ReLU(),
+                nn.ConvTranspose2d(n_in, n_out, 4, stride=2, padding=1),
+            ]
+        self.decoder = nn.Sequential(*decoder)
+        self._reset()
+
+    def _reset(self) -> None:
+        """Keep the variance through the layers, and begin with a grey image."""
+        for module in self.modules():
+            if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
+                # Each output of a convolution of kernel k and stride s sums over
+                # k * k inputs per channel; of a transposed one over (k / s)^2.
+                taps = math.prod(module.kernel_size)
+                if isinstance(module, nn.ConvTranspose2d):
+                    taps /= math.prod(module.stride)
+                std = math.sqrt(2 / (module.in_channels * taps))
+                nn.init.normal_(module.weight, std=std)
+                nn.init.zeros_(module.bias)
+        for block in self.modules():
+            if isinstance(block, _ResidualBlock):
+                block.conv_2.weight.data.mul_(0.1)
+        self.decoder[-1].weight.data.mul_(0.3)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Encode.
+
+        Args:
+            images: (B, 3, H, W) float in [0, 1], sides multiples of the stride.
+
+        Returns:
+            Logits (B, vocab_size, H / stride, W / stride).
+        """
+        return self.encoder(2 * images - 1)
+
+    def embed(self, ids: Tensor) -> Tensor:
+        """Codes of ids, (B, h, w) int64 -> (B, code_dims, h, w)."""
+        return self.codebook(ids).permute(0, 3, 1, 2)
+
+    def mix(self, weights: Tensor) -> Tensor:
+        """Weighted sums of all codes, (B, vocab_size, h, w) -> (B, code_dims, h, w)."""
+        return F.conv2d(weights, self.codebook.weight.t()[:, :, None, None])
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """Images of codes.
+
+        Args:
+            codes: (B, code_dims, h, w), from :meth:`embed` or :meth:`mix`.
+
+        Returns:
+            (B, 3, h * stride, w * stride), about in [0, 1] but not clamped.
+        """
+        return self.decoder(codes) + 0.5
+
+
+@MODELS.register_module()
+class DiscreteVAE(BaseTokenizer):
+    """A discrete VAE trained by :class:`DiscreteVAETrainer`, frozen, in float32.
+
+    Examples:
+        >>> tokenizer = DiscreteVAE('work_dirs/dvae/epoch_10.pth', stride=8)
+        >>> ids = tokenizer.encode(torch.rand(2, 3, 64, 64))  # (2, 8, 8)
+
+    Args:
+        checkpoint: Path of the trainer's checkpoint, of the plain backbone beside
+            it, or of a ``.safetensors`` file with the network's tensors.
+        stride: See :class:`DiscreteVAENet`, also for the following.
+        vocab_size: Number of codes.
+        width: Channels on the grid.
+        depth: Residual blocks.
+        code_dims: Channels of a code's embedding.
+
+    Raises:
+        WeightsNotFoundError: If there is no such file.
+        ConfigError: If the checkpoint holds another network; it says which of the
+            arguments to change.
+    """
+
+    def __init__(
+        self,
+        checkpoint: str,
+        stride: int = 8,
+        vocab_size: int = 8192,
+        width: int = 256,
+        depth: int = 2,
+        code_dims: int = 256,
+    ) -> None:
+        super().__init__()
+        sizes = {
+            'stride': stride,
+            'vocab_size': vocab_size,
+            'width': width,
+            'depth': depth,
+            'code_dims': code_dims,
+        }
+        with torch.device('meta'):
+            self.network = DiscreteVAENet(**sizes)
+        tensors = self._load(checkpoint)
+        load_exactly(self.network, tensors, checkpoint, _remedy(tensors, sizes))
+        self.stride = stride
+        self.vocab_size = vocab_size
+        freeze(self)
+
+    @classmethod
+    def _read(cls, checkpoint: str) -> dict[str, Tensor]:
+        """Only the network, without the trainer's prefix."""
+        tensors = super()._read(checkpoint)
+        inside = {
+            key.removeprefix(_PREFIX): value
+            for key, value in tensors.items()
+            if key.startswith(_PREFIX)
+        }
+        return inside or tensors
+
+    def _encode(self, images: Tensor) -> Tensor:
+        return self.network(images).argmax(1)
+
+    def _decode(self, ids: Tensor) -> Tensor:
+        return self.network.decode(self.network.embed(ids)).clamp(0, 1)
+
+
+def _remedy(tensors: Mapping[str, Tensor], sizes: Mapping[str, int]) -> str:
+    """Compare the sizes that a checkpoint shows with those of the config."""
+    if not all(key in tensors for key in ('codebook.weight', 'encoder.0.weight')):
+        return 'Expected a checkpoint of DiscreteVAETrainer.'
+    kernels = [t.shape for k, t in tensors.items() if k.startswith('encoder.')]
+    halvings = sum(shape[2:] == (4, 4) for shape in kernels)
+    vocab_size, code_dims = tensors['codebook.weight'].shape
+    found = {
+        'stride': 2**halvings,
+        'vocab_size': vocab_size,
+        'width': tensors['encoder.0.weight'].shape[0] << max(halvings - 1, 0),
+        'depth': sum(k.endswith('.conv_1.weight') for k in tensors) // 2,
+        'code_dims': code_dims,
+    }
+    wrong = [
+        f'{name}={found[name]} (not {size})'
+        for name, size in sizes.items()
+        if found[name] != size
+    ]
+    if not wrong:
+        return 'Expected a checkpoint of DiscreteVAETrainer.'
+    return f'The checkpoint was made with {", ".join(wrong)}: set so in the config.'

@@ -1,0 +1,138 @@
+# Copyright (c) mmcim contributors. All rights reserved.
+"""A VQ-VAE of stride 4 (van den Oord et al., arXiv:1711.00937), frozen."""
+
+import torch
+from mmpretrain.registry import MODELS
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mmcim.utils import ConfigError
+
+from .base import BaseTokenizer, freeze, load_exactly
+
+_REMEDY = (
+    'VQVAETokenizer loads the state dict of a VQ-VAE with two stride-2 '
+    'convolutions; for a network of your own see DiscreteVAE.'
+)
+# Shorter names for the checkpoint's modules.
+_RENAMED = (
+    ('._blocks.', '.'),
+    ('.residual.residual_blocks.residual_', '.residual.'),
+    ('._block.', '.'),
+    ('pre_vq_conv.', 'to_code.'),
+    ('vq_vae.codebook.', 'codebook.'),
+)
+
+
+class _ResidualBlock(nn.Module):
+    """``x = relu(x); x + conv1x1(relu(conv3x3(x)))``: the ReLU is on both paths."""
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.conv_1 = nn.Conv2d(width, hidden, 3, padding=1, bias=False)
+        self.conv_2 = nn.Conv2d(hidden, width, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.relu()
+        return x + self.conv_2(self.conv_1(x).relu())
+
+
+class _Encoder(nn.Module):
+    def __init__(self, stem: int, width: int, hidden: int) -> None:
+        super().__init__()
+        self.conv_1 = nn.Conv2d(3, stem, 4, stride=2, padding=1)
+        self.conv_2 = nn.Conv2d(stem, width, 4, stride=2, padding=1)
+        self.conv_3 = nn.Conv2d(width, width, 3, padding=1)
+        self.residual = nn.Sequential(*(_ResidualBlock(width, hidden) for _ in '12'))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv_2(self.conv_1(x).relu()).relu()
+        return self.residual(self.conv_3(x)).relu()
+
+
+class _Decoder(nn.Module):
+    def __init__(self, code_dims: int, stem: int, width: int, hidden: int) -> None:
+        super().__init__()
+        self.conv_1 = nn.Conv2d(code_dims, width, 3, padding=1)
+        self.residual = nn.Sequential(*(_ResidualBlock(width, hidden) for _ in '12'))
+        self.conv_t_1 = nn.ConvTranspose2d(width, stem, 4, stride=2, padding=1)
+        self.conv_t_2 = nn.ConvTranspose2d(stem, 3, 4, stride=2, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.residual(self.conv_1(x)).relu()
+        return self.conv_t_2(self.conv_t_1(x).relu())
+
+
+class _VQVAE(nn.Module):
+    def __init__(
+        self, vocab_size: int, code_dims: int, stem: int, width: int, hidden: int
+    ) -> None:
+        super().__init__()
+        self.encoder = _Encoder(stem, width, hidden)
+        self.to_code = nn.Conv2d(width, code_dims, 1)
+        self.codebook = nn.Embedding(vocab_size, code_dims)
+        self.decoder = _Decoder(code_dims, stem, width, hidden)
+
+
+@MODELS.register_module()
+class VQVAETokenizer(BaseTokenizer):
+    """A pre-trained VQ-VAE: the nearest code of each 4 x 4 px, in float32.
+
+    Examples:
+        >>> tokenizer = VQVAETokenizer('weights/vqvae_f4_512.pt')
+        >>> ids = tokenizer.encode(torch.rand(2, 3, 64, 64))  # (2, 16, 16)
+        >>> images = tokenizer.decode(ids)  # (2, 3, 64, 64)
+
+    Args:
+        checkpoint: Path of the state dict. The widths of the layers and the
+            vocabulary are read from it.
+
+    Raises:
+        WeightsNotFoundError: If there is no such file.
+        ConfigError: If the file is no such state dict.
+    """
+
+    stride = 4
+
+    def __init__(self, checkpoint: str) -> None:
+        super().__init__()
+        tensors = {}
+        for name, tensor in self._load(checkpoint).items():
+            for old, new in _RENAMED:
+                name = name.replace(old, new)
+            tensors[name] = tensor
+        with torch.device('meta'):
+            self.network = _VQVAE(**self._sizes(tensors, checkpoint))
+        load_exactly(self.network, tensors, checkpoint, _REMEDY)
+        self.vocab_size = self.network.codebook.num_embeddings
+        freeze(self)
+
+    @staticmethod
+    def _sizes(tensors: dict[str, Tensor], checkpoint: str) -> dict[str, int]:
+        """Widths of the layers, from the shapes of three weights."""
+        wanted = {
+            'codebook.weight': ('vocab_size', 'code_dims'),
+            'encoder.conv_2.weight': ('width', 'stem', None, None),
+            'encoder.residual.0.conv_1.weight': ('hidden', None, None, None),
+        }
+        sizes = {}
+        for key, names in wanted.items():
+            if key not in tensors or tensors[key].ndim != len(names):
+                raise ConfigError(
+                    f'{checkpoint} does not fit: missing {key}. {_REMEDY}'
+                )
+            sizes |= dict(zip(names, tensors[key].shape, strict=True))
+        sizes.pop(None)
+        return sizes
+
+    def _encode(self, images: Tensor) -> Tensor:
+        codes = self.network.codebook.weight
+        features = self.network.to_code(self.network.encoder(images - 0.5))
+        # argmin |f - c|^2 = argmax f.c - |c|^2 / 2: one matrix product. A linear
+        # layer and not a convolution, which a GPU would compute in TF32.
+        offset = codes.square().sum(1) / -2
+        return F.linear(features.permute(0, 2, 3, 1), codes, offset).argmax(-1)
+
+    def _decode(self, ids: Tensor) -> Tensor:
+        features = self.network.codebook(ids).permute(0, 3, 1, 2)
+        return (self.network.decoder(features) + 0.5).clamp(0, 1)

@@ -1,0 +1,175 @@
+# Copyright (c) mmcim contributors. All rights reserved.
+"""Masks: which patches of a picture are hidden, drawn on the device.
+
+In every mask 1 (True) means *masked* (hidden from the generator, replaced in the
+corrupted picture) and 0 (False) means *kept*.
+"""
+
+import math
+from abc import ABCMeta, abstractmethod
+
+import torch
+from mmpretrain.registry import MODELS
+from torch import Tensor
+
+
+class BaseMasking(metaclass=ABCMeta):
+    """A law from which the masks of a batch are drawn.
+
+    All draws come from PyTorch's generator of the device, so that they follow the
+    run's seed, need no transfer and are restored with the rest of the random state
+    when a run is resumed.
+    """
+
+    @abstractmethod
+    def __call__(
+        self, batch_size: int, grid: tuple[int, int], device: torch.device
+    ) -> Tensor:
+        """Draw one mask per picture.
+
+        Args:
+            batch_size (int): Number of pictures B.
+            grid (tuple[int, int]): Rows h and columns w of patches.
+            device (torch.device): Where the masks are made.
+
+        Returns:
+            Tensor: bool, (B, h, w); True is masked.
+        """
+
+
+def _mask_lowest(scores: Tensor, num_masked: Tensor | int) -> Tensor:
+    """Mask, in each row of (B, N), the ``num_masked`` patches of lowest score."""
+    return scores.argsort(dim=1).argsort(dim=1) < num_masked
+
+
+@MODELS.register_module()
+class UniformMasking(BaseMasking):
+    """Uniformly random patches, their number drawn anew for each picture.
+
+    The law of Corrupted Image Modeling (arXiv 2202.03382, sec. 3): about half of the
+    patches, spread uniformly rather than in blocks. The number of masked patches is
+    uniform over the integers of a closed range; the range is given for a reference
+    grid and scales with the area of the actual one.
+
+    Args:
+        num_masked (tuple[int, int]): Least and greatest number of masked patches.
+            Defaults to (100, 120).
+        num_patches (int): Patches of the grid for which ``num_masked`` is meant.
+            Defaults to 196 (14 x 14).
+    """
+
+    def __init__(
+        self, num_masked: tuple[int, int] = (100, 120), num_patches: int = 196
+    ) -> None:
+        low, high = num_masked
+        if not 0 < low <= high < num_patches:
+            raise ValueError(
+                f'num_masked={tuple(num_masked)} must satisfy '
+                f'0 < low <= high < num_patches={num_patches}'
+            )
+        self.low, self.high, self.num_patches = low, high, num_patches
+
+    def __call__(self, batch_size, grid, device):
+        h, w = grid
+        scale = h * w / self.num_patches
+        low, high = round(self.low * scale), round(self.high * scale)
+        num_masked = torch.randint(low, high + 1, (batch_size, 1), device=device)
+        scores = torch.rand(batch_size, h * w, device=device)
+        return _mask_lowest(scores, num_masked).view(batch_size, h, w)
+
+
+@MODELS.register_module()
+class RatioMasking(BaseMasking):
+    """Uniformly random patches, the same share of every picture.
+
+    Args:
+        ratio (float): Share of masked patches, in (0, 1). Their number is
+            ``round(ratio * h * w)``. Defaults to 0.5.
+    """
+
+    def __init__(self, ratio: float = 0.5) -> None:
+        if not 0 < ratio < 1:
+            raise ValueError(f'ratio={ratio} must lie strictly between 0 and 1')
+        self.ratio = ratio
+
+    def __call__(self, batch_size, grid, device):
+        h, w = grid
+        scores = torch.rand(batch_size, h * w, device=device)
+        return _mask_lowest(scores, round(self.ratio * h * w)).view(batch_size, h, w)
+
+
+@MODELS.register_module()
+class BlockMasking(BaseMasking):
+    """BEiT's blockwise masks (arXiv 2106.08254, algorithm 1), a batch at a time.
+
+    Rectangles of random area and shape are laid over the picture until the wanted
+    number of patches is masked. As in BEiT's code a rectangle counts only if it adds
+    at least one patch and no more than are still wanted, ten misfits in a row end the
+    picture, and so a few patches of the wanted number may be missing.
+
+    The reference draws one picture at a time on the CPU. Here all pictures of a batch
+    advance together for a fixed number of proposals, without asking the device for a
+    result.
+
+    Args:
+        num_masked (int): Wanted number of masked patches. Defaults to 75, BEiT's
+            number for a grid of 14 x 14.
+        min_block (int): Least area of a rectangle in patches. Defaults to 16.
+        min_aspect (float): Least aspect ratio; the greatest is its inverse.
+            Defaults to 0.3.
+        max_proposals (int): Rectangles that are tried per picture. Defaults to 64.
+    """
+
+    max_misfits = 10
+
+    def __init__(
+        self,
+        num_masked: int = 75,
+        min_block: int = 16,
+        min_aspect: float = 0.3,
+        max_proposals: int = 64,
+    ) -> None:
+        if not 0 < min_block <= num_masked:
+            raise ValueError(
+                f'min_block={min_block} must lie in 1..num_masked={num_masked}'
+            )
+        if not 0 < min_aspect <= 1:
+            raise ValueError(f'min_aspect={min_aspect} must lie in (0, 1]')
+        self.num_masked = num_masked
+        self.min_block = min_block
+        self.min_aspect = min_aspect
+        self.max_proposals = max_proposals
+
+    def __call__(self, batch_size, grid, device):
+        h, w = grid
+        if self.num_masked >= h * w:
+            raise ValueError(
+                f'num_masked={self.num_masked} does not fit a grid of {h} x {w} patches'
+            )
+        # One draw for all proposals: area, aspect, top, left.
+        draws = torch.rand(self.max_proposals, 4, batch_size, device=device)
+        rows = torch.arange(h, device=device).view(1, h, 1)
+        cols = torch.arange(w, device=device).view(1, 1, w)
+        mask = torch.zeros(batch_size, h, w, dtype=torch.bool, device=device)
+        misfits = torch.zeros(batch_size, device=device)
+        log_aspect = math.log(self.min_aspect)
+        for u_area, u_aspect, u_top, u_left in draws:
+            wanted = self.num_masked - mask.sum(dim=(1, 2))
+            area = self.min_block + u_area * (wanted - self.min_block)
+            aspect = torch.exp(log_aspect * (1 - 2 * u_aspect))
+            block_h = torch.sqrt(area * aspect).round()
+            block_w = torch.sqrt(area / aspect).round()
+            top = (u_top * (h - block_h + 1)).floor().view(-1, 1, 1)
+            left = (u_left * (w - block_w + 1)).floor().view(-1, 1, 1)
+            block = (
+                (rows >= top) & (rows < top + block_h.view(-1, 1, 1))
+                & (cols >= left) & (cols < left + block_w.view(-1, 1, 1))
+            )
+            added = (block & ~mask).sum(dim=(1, 2))
+            fits = (
+                (block_h < h) & (block_w < w) & (added > 0) & (added <= wanted)
+                & (misfits < self.max_misfits)
+            )
+            mask |= block & fits.view(-1, 1, 1)
+            misfits = torch.where(fits, 0 * misfits, misfits + 1)
+        return mask

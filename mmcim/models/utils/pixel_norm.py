@@ -1,0 +1,111 @@
+# Copyright (c) mmcim contributors. All rights reserved.
+"""Normalised pixel targets, and the way back to pixels."""
+
+import torch
+import torch.nn.functional as F
+from mmpretrain.registry import MODELS
+from torch import Tensor
+
+
+@MODELS.register_module()
+class SlidingWindowNorm:
+    """Each pixel normalised by the mean and variance of the window around it.
+
+    The default target of ResPix (arXiv 2202.03382, sec. 3.2): per channel,
+    ``(x - mean) / sqrt(var + eps)`` over a window of k x k pixels centred on the
+    pixel. At borders the statistics are those of the part of the window that lies
+    inside the picture. ``var`` is the unbiased estimate over those n pixels. An even
+    window has one pixel more on its far side (k = 8: 3 before, 4 after).
+
+    Args:
+        window (int): Side k of the window in pixels, at least 3, so
+            that a corner still has two pixels per side. Defaults to 8. Defaults to 8.
+        eps (float): Added to the variance. Defaults to 1e-6.
+    """
+
+    def __init__(self, window: int = 8, eps: float = 1e-6) -> None:
+        if window < 3:
+            raise ValueError(f'window={window} must be at least 3 pixels')
+        self.window = window
+        self.eps = eps
+
+    def statistics(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Give each pixel's mean and standard deviation.
+
+        Args:
+            images (Tensor): float, (B, C, H, W).
+
+        Returns:
+            tuple[Tensor, Tensor]: ``mean`` and ``std = sqrt(var + eps)``, each
+            of the shape of ``images``.
+        """
+        k = self.window
+        before, after = (k - 1) // 2, k // 2
+
+        def window_sum(x: Tensor) -> Tensor:
+            # A sum over rows, then over columns: 2 k instead of k * k terms. With
+            # divisor_override=1 the average is a sum, to which the padding adds zero.
+            for kernel, padding in (
+                ((k, 1), (0, 0, before, after)),
+                ((1, k), (before, after, 0, 0)),
+            ):
+                x = F.avg_pool2d(
+                    F.pad(x, padding), kernel, stride=1, divisor_override=1
+                )
+            return x
+
+        # E[x^2] - E[x]^2 cancels badly far from zero; a picture's own mean removes most
+        # of the offset and leaves the variance as it is.
+        offset = images.mean(dim=(2, 3), keepdim=True)
+        centred = images - offset
+        count = window_sum(torch.ones_like(images[:1, :1]))
+        mean = window_sum(centred) / count
+        mean_sq = window_sum(centred.square()) / count
+        var = (mean_sq - mean.square()).clamp(min=0) * count / (count - 1)
+        return mean + offset, (var + self.eps).sqrt()
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Normalise.
+
+        Args:
+            images (Tensor): float, (B, C, H, W).
+
+        Returns:
+            Tensor: Of the same shape.
+        """
+        mean, std = self.statistics(images)
+        return (images - mean) / std
+
+    def invert(self, normalised: Tensor, images: Tensor) -> Tensor:
+        """Map normalised pixels back with the statistics of ``images``."""
+        mean, std = self.statistics(images)
+        return normalised * std + mean
+
+
+@MODELS.register_module()
+class PatchNorm(SlidingWindowNorm):
+    """MAE's target: each patch normalised by its own mean and variance.
+
+    As in MAE's code, mean and unbiased variance are taken over all pixels *and
+    channels* of a patch.
+
+    Args:
+        patch_size (int): Side of the patches in pixels. Defaults to 16.
+        eps (float): Added to the variance. Defaults to 1e-6.
+    """
+
+    def __init__(self, patch_size: int = 16, eps: float = 1e-6) -> None:
+        super().__init__(window=patch_size, eps=eps)
+
+    def statistics(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        p = self.window
+        b, c, h, w = images.shape
+        if h % p or w % p:
+            raise ValueError(f'a picture of {h} x {w} has no whole patches of {p} pixels')
+        patches = images.view(b, c, h // p, p, w // p, p)
+        var, mean = torch.var_mean(patches, dim=(1, 3, 5), keepdim=True)
+        std = (var + self.eps).sqrt()
+        return (
+            mean.expand_as(patches).reshape(images.shape),
+            std.expand_as(patches).reshape(images.shape),
+        )

@@ -1,0 +1,61 @@
+# Copyright (c) mmcim contributors. All rights reserved.
+"""Files that are there completely or not at all."""
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+_TEMPORARY = re.compile(r'\..+\.\d+\.tmp')
+
+
+@contextmanager
+def atomic_write(path: str | Path) -> Iterator[BinaryIO]:
+    """Open a file that takes its name only once it is complete and on the disk.
+
+    It is written beside its final place under a hidden name, synchronised and renamed.
+    A reader, or a run after a crash, sees the old file or the new one. After an
+    exception nothing of the new one remains.
+
+    Args:
+        path (str | Path): The local file to write or replace. Missing parent folders
+            are made.
+
+    Yields:
+        BinaryIO: The file to write to.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
+    try:
+        with open(temporary, 'wb') as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    # The new name is an entry of the folder, which has to reach the disk as well.
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def remove_stale_files(folder: str | Path) -> list[Path]:
+    """Remove what a killed process left half-written by :func:`atomic_write`.
+
+    Args:
+        folder (str | Path): The folder to clean; only its own files, not those below.
+
+    Returns:
+        list[Path]: The files that were removed.
+    """
+    stale = [p for p in Path(folder).glob('.*.tmp') if _TEMPORARY.fullmatch(p.name)]
+    for path in stale:
+        path.unlink(missing_ok=True)
+    return stale

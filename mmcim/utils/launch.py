@@ -1,0 +1,191 @@
+# Copyright (c) mmcim contributors. All rights reserved.
+"""What the command-line tools share: from arguments to a runner."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import torch
+from mmengine.config import Config, ConfigDict
+from mmengine.dist import (
+    all_gather_object,
+    get_rank,
+    init_dist,
+    is_distributed,
+)
+from mmengine.registry import RUNNERS
+from mmengine.runner import Runner
+from mmengine.utils.dl_utils import set_multi_processing
+from torch import distributed as torch_dist
+
+from .errors import ConfigError
+
+# How each launcher tells a process its place.
+_PLACE = {
+    'slurm': dict(
+        RANK='SLURM_PROCID', WORLD_SIZE='SLURM_NTASKS', LOCAL_RANK='SLURM_LOCALID'
+    ),
+    'mpi': dict(
+        RANK='OMPI_COMM_WORLD_RANK',
+        WORLD_SIZE='OMPI_COMM_WORLD_SIZE',
+        LOCAL_RANK='OMPI_COMM_WORLD_LOCAL_RANK',
+    ),
+}
+
+
+def load_config(
+    path: str | Path,
+    options: dict | None = None,
+    work_dir: str | None = None,
+    launcher: str = 'none',
+) -> Config:
+    """Read a config file and settle what every tool needs in it.
+
+    Args:
+        path (str | Path): The config file.
+        options (dict, optional): Dotted keys to override. Defaults to None.
+        work_dir (str, optional): Goes before the config's own; with neither it is
+            ``work_dirs/<name of the config>``. Defaults to None.
+        launcher (str): 'none', 'pytorch', 'slurm' or 'mpi'. Defaults to 'none'.
+
+    Returns:
+        Config: The config.
+
+    Raises:
+        ConfigError: If the file does not exist or an option does not fit it.
+    """
+    if not os.path.isfile(path):
+        raise ConfigError(f'config file {path} does not exist')
+    try:
+        cfg = Config.fromfile(path)
+    except FileNotFoundError as error:
+        raise ConfigError(f'{path} inherits from a missing file: {error}') from error
+    if options:
+        try:
+            cfg.merge_from_dict(options)
+        except (KeyError, TypeError, AssertionError) as error:
+            raise ConfigError(f'--cfg-options do not fit {path}: {error}') from error
+    cfg.work_dir = (
+        work_dir or cfg.get('work_dir') or os.path.join('work_dirs', Path(path).stem)
+    )
+    cfg.launcher = launcher
+    if cfg.get('default_scope') == 'mmpretrain':
+        # mmpretrain's configs leave this to mmpretrain's own tools.
+        for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+            if cfg.get(name):
+                cfg[name].setdefault('collate_fn', ConfigDict(type='default_collate'))
+                cfg[name].setdefault('pin_memory', torch.cuda.is_available())
+    return cfg
+
+
+def init_distributed(cfg: Config) -> None:
+    """Start the process group, on GPUs as mmengine does, on CPUs with gloo.
+
+    mmengine always selects a GPU and wraps the model for one. On CPUs this therefore
+    happens before the Runner is built, which keeps a group that is there, and sets
+    ``cfg.model_wrapper_cfg`` so that the wrapper does not look for a GPU.
+
+    Args:
+        cfg (Config): With ``launcher``; changed in place on CPUs.
+    """
+    if cfg.launcher == 'none':
+        return
+    on_cpu = not torch.cuda.is_available()
+    if on_cpu:
+        wrapper = ConfigDict(
+            type='MMDistributedDataParallel',
+            broadcast_buffers=False,
+            find_unused_parameters=cfg.get('find_unused_parameters', False),
+        )
+        wrapper.update(cfg.get('model_wrapper_cfg') or {})
+        cfg.model_wrapper_cfg = ConfigDict({**wrapper, 'device_ids': None})
+    if is_distributed():
+        return
+    env = cfg.get('env_cfg') or {}
+    set_multi_processing(**env.get('mp_cfg', {}), distributed=True)
+    settings = dict(env.get('dist_cfg', {}))
+    if on_cpu:
+        _init_gloo(cfg.launcher, settings.get('timeout'))
+    else:
+        init_dist(cfg.launcher, **settings)
+
+
+def _init_gloo(launcher: str, timeout: int | None) -> None:
+    for name, source in _PLACE.get(launcher, {}).items():
+        os.environ[name] = os.environ[source]
+    os.environ.setdefault('MASTER_PORT', '29500')
+    if launcher == 'slurm' and 'MASTER_ADDR' not in os.environ:
+        hosts = subprocess.run(
+            ['scontrol', 'show', 'hostname', os.environ['SLURM_NODELIST']],
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+        os.environ['MASTER_ADDR'] = hosts.split()[0]
+    torch_dist.init_process_group(
+        'gloo', timeout=None if timeout is None else timedelta(seconds=timeout)
+    )
+
+
+def check_together(check: Callable[[], None]) -> None:
+    """Run a check on all processes and let all of them end if it fails on any.
+
+    Raises:
+        ConfigError: On the first process, with the messages of all.
+        SystemExit: On the others, which then have nothing to add.
+    """
+    message = None
+    try:
+        check()
+    except ConfigError as error:
+        message = str(error)
+    messages = dict.fromkeys(m for m in all_gather_object(message) if m is not None)
+    if messages:
+        if get_rank() != 0:
+            sys.exit(2)
+        raise ConfigError('\n'.join(messages))
+
+
+def build_runner(cfg: Config) -> Runner:
+    """Build the runner that the config asks for.
+
+    Args:
+        cfg (Config): The complete config.
+
+    Returns:
+        Runner: The runner.
+
+    Raises:
+        ConfigError: For what models say about arguments that do not fit and files that
+            are missing. With ``log_level = 'DEBUG'`` the original error is raised.
+    """
+    try:
+        return Runner.from_cfg(cfg) if 'runner_type' not in cfg else RUNNERS.build(cfg)
+    except (ValueError, FileNotFoundError) as error:
+        if cfg.get('log_level') == 'DEBUG':
+            raise
+        raise ConfigError(
+            f"{error} (log_level='DEBUG' shows where this was found)"
+        ) from error
+
+
+def run_cli(main: Callable[[], object]) -> None:
+    """Run a tool as a command: what the user can mend is a message and exit code 2.
+
+    Interrupted (Ctrl-C, SIGTERM) it unwinds, so that no half-written file remains.
+    """
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        main()
+        if is_distributed():
+            torch_dist.destroy_process_group()
+    except ConfigError as error:
+        print(f'error: {error}', file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print('interrupted', file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)

@@ -1,0 +1,7 @@
+# Copyright (c) mmcim contributors. All rights reserved.
+"""Pictures of what the networks see and do."""
+
+from .cim_panels import cim_panels
+from .grid import save_grid
+
+__all__ = ['cim_panels', 'save_grid']

@@ -1,0 +1,90 @@
+# Copyright (c) mmcim contributors. All rights reserved.
+"""Every data config gives batches that its preprocessor turns into views."""
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import DefaultScope
+from mmengine.runner import Runner
+from mmpretrain.registry import MODELS
+
+
+@pytest.fixture(autouse=True)
+def scope():
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        yield
+
+
+def first_batch(config, name):
+    loader = config[name]
+    loader.update(batch_size=4, num_workers=0)
+    torch.manual_seed(0)
+    np.random.seed(0)
+    return next(iter(Runner.build_dataloader(loader, seed=0)))
+
+
+def load_config(repo, name, data_root=None):
+    config = Config.fromfile(repo / f'configs/_base_/datasets/{name}.py')
+    if data_root is not None:
+        for key in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+            if key in config:
+                config[key].dataset.data_root = str(data_root)
+    return config
+
+
+def check_views(config, image_size, view_size):
+    batch = first_batch(config, 'train_dataloader')
+    inputs = batch['inputs']
+    parts = inputs if isinstance(inputs, list) else [inputs]
+    assert all(part.dtype == torch.uint8 for part in parts)
+    preprocessor = MODELS.build(config.data_preprocessor)
+    out = preprocessor(batch, training=True)['inputs']
+    assert out['images'].shape == (4, 3, image_size, image_size)
+    assert out['views'].shape == (4, 3, view_size, view_size)
+    assert out['views'].min() >= 0 and out['views'].max() <= 1
+    assert out['images'].abs().max() < 4
+    return batch
+
+
+@pytest.mark.parametrize(
+    'name, image_size, view_size',
+    [
+        ('imagenet_cim_224', 224, 112),
+        ('imagenet_cim_two_pictures_224', 224, 112),
+        ('imagenette_cim_128', 128, 128),
+        ('folder_cim', 128, 128),
+    ],
+)
+def test_cim_from_pictures(repo, imagenette_mini, name, image_size, view_size):
+    config = load_config(repo, name, imagenette_mini)
+    batch = check_views(config, image_size, view_size)
+    if 'two_pictures' in name:
+        for sample in batch['data_samples']:
+            assert sample.mask.shape == (14, 14) and sample.mask.sum() == 75
+
+
+def test_cim_from_digits(repo):
+    config = load_config(repo, 'digits_cim')
+    check_views(config, 32, 32)
+    # The normalisation is the training digits' own.
+    dataset = Runner.build_dataloader(config.train_dataloader).dataset
+    images = np.stack([dataset.get_data_info(i)['img'] for i in range(len(dataset))])
+    assert images.mean() == pytest.approx(config.data_preprocessor.mean[0], abs=0.1)
+    assert images.std() == pytest.approx(config.data_preprocessor.std[0], abs=0.1)
+
+
+@pytest.mark.parametrize(
+    'name, size', [('imagenette_cls_128', 128), ('digits_cls', 32)]
+)
+def test_classification(repo, request, name, size):
+    root = None
+    if name.startswith('imagenette'):
+        root = request.getfixturevalue('imagenette_mini')
+    config = load_config(repo, name, root)
+    config.data_preprocessor.setdefault('type', 'ClsDataPreprocessor')
+    preprocessor = MODELS.build(config.data_preprocessor)
+    for loader in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+        data = preprocessor(first_batch(config, loader))
+        assert data['inputs'].shape == (4, 3, size, size)
+        assert all(0 <= int(s.gt_label) < 10 for s in data['data_samples'])

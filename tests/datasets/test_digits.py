@@ -1,0 +1,144 @@
+# Copyright (c) mmcim contributors. All rights reserved.
+import builtins
+
+import numpy as np
+import pytest
+from mmpretrain.datasets import CustomDataset
+from mmpretrain.registry import DATASETS
+from PIL import Image
+
+from mmcim.datasets import Digits, few_labels
+
+
+@pytest.fixture(scope='module')
+def splits():
+    return {split: Digits(split=split) for split in ('train', 'val')}
+
+
+def pictures(dataset):
+    return np.stack([dataset[index]['img'] for index in range(len(dataset))])
+
+
+def test_splits_are_complete_disjoint_and_stratified(splits):
+    digits = pytest.importorskip('sklearn.datasets').load_digits()
+    assert len(splits['train']) == 1438 and len(splits['val']) == 359
+    total = np.bincount(digits.target)
+    for split, fraction in (('train', 0.8), ('val', 0.2)):
+        counts = np.bincount(splits[split].get_gt_labels())
+        assert np.abs(counts - fraction * total).max() <= 0.5
+    # All pictures of both splits together are all pictures.
+    both = np.concatenate([pictures(splits['train']), pictures(splits['val'])])
+    sums = np.sort(both[:, :, :, 0].sum((1, 2)))
+    whole = sorted(splits['train']._enlarge(x)[:, :, 0].sum() for x in digits.images)
+    np.testing.assert_array_equal(sums, whole)
+
+
+def test_pictures(splits):
+    sample = splits['train'][0]
+    img = sample['img']
+    assert img.shape == (32, 32, 3) and img.dtype == np.uint8
+    assert (img == img[:, :, :1]).all()
+    images = pictures(splits['train'])
+    assert images.min() == 0 and images.max() == 255
+
+
+def test_enlarging_keeps_the_picture(splits):
+    digits = pytest.importorskip('sklearn.datasets').load_digits()
+    for index in (0, 100, 1000):
+        large = splits['train']._enlarge(digits.images[index])[:, :, 0]
+        small = np.asarray(Image.fromarray(large).resize((8, 8), Image.BOX))
+        assert np.abs(small / 255 * 16 - digits.images[index]).mean() < 0.8
+
+
+def test_size_argument():
+    assert Digits(split='val', size=64)[0]['img'].shape == (64, 64, 3)
+
+
+def test_split_is_always_the_same(splits):
+    np.random.seed(123)
+    again = Digits(split='val')
+    np.testing.assert_array_equal(pictures(again), pictures(splits['val']))
+
+
+def test_unknown_split():
+    with pytest.raises(ValueError, match="'train' or 'val'"):
+        Digits(split='test')
+
+
+def test_without_scikit_learn(monkeypatch):
+    real_import = builtins.__import__
+
+    def no_sklearn(name, *args, **kwargs):
+        if name.startswith('sklearn'):
+            raise ImportError(name)
+        return real_import(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, '__import__', no_sklearn)
+    with pytest.raises(ImportError, match='pip install scikit-learn'):
+        Digits(split='val')
+
+
+class TestFewLabels:
+    def config(self, **kwargs):
+        dataset = dict(type='Digits', split='val')
+        return dict(type='FewLabels', dataset=dataset, **kwargs)
+
+    def test_number_per_class_and_content(self, splits):
+        few = DATASETS.build(self.config(num_per_class=5, seed=1))
+        assert len(few) == 50
+        np.testing.assert_array_equal(np.bincount(few.get_gt_labels()), 5)
+        known = {
+            (item['img'].tobytes(), item['gt_label'])
+            for item in map(splits['val'].get_data_info, range(359))
+        }
+        chosen = {
+            (item['img'].tobytes(), item['gt_label'])
+            for item in map(few.get_data_info, range(50))
+        }
+        assert len(chosen) == 50 and chosen <= known
+        assert few.metainfo['classes'] == tuple('0123456789')
+
+    def test_seed_decides(self):
+        sets = [
+            {x.tobytes() for x in pictures(DATASETS.build(self.config(**kwargs)))}
+            for kwargs in (
+                dict(num_per_class=3, seed=0),
+                dict(num_per_class=3, seed=0),
+                dict(num_per_class=3, seed=1),
+                dict(num_per_class=9, seed=0),
+            )
+        ]
+        assert sets[0] == sets[1] != sets[2]
+        assert sets[0] < sets[3]
+
+    def test_too_few_pictures(self, splits):
+        with pytest.raises(ValueError, match='Class "2" has 35 pictures'):
+            few_labels(splits['val'], num_per_class=36)
+
+    def test_number_is_positive(self, splits):
+        with pytest.raises(ValueError, match='at least 1'):
+            few_labels(splits['val'], num_per_class=0)
+
+    def test_no_labels(self, imagenette_mini):
+        dataset = CustomDataset(data_root=str(imagenette_mini), with_label=False)
+        with pytest.raises(ValueError, match='CustomDataset has no labels'):
+            few_labels(dataset, num_per_class=1)
+
+    def test_own_folder(self, imagenette_mini):
+        few = DATASETS.build(
+            dict(
+                type='FewLabels',
+                num_per_class=2,
+                dataset=dict(
+                    type='CustomDataset',
+                    data_root=str(imagenette_mini),
+                    data_prefix='val',
+                    pipeline=[dict(type='LoadImage')],
+                ),
+            )
+        )
+        np.testing.assert_array_equal(np.bincount(few.get_gt_labels()), [2] * 10)
+        for index in range(20):
+            sample = few[index]
+            assert few.CLASSES[sample['gt_label']] in sample['img_path']
+            assert sample['img'].shape == (224, 224, 3)

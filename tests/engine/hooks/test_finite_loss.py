@@ -1,0 +1,69 @@
+# Copyright (c) mmcim contributors. All rights reserved.
+import math
+import re
+
+import pytest
+import torch
+
+from mmcim.engine import FiniteLossHook
+
+
+class Diverging:
+    """Wraps the forward pass of a model so that its losses turn bad at a call."""
+
+    def __init__(self, model, at, value):
+        self.forward, self.at, self.value, self.calls = model.forward, at, value, 0
+
+    def __call__(self, *args, **kwargs):
+        losses = self.forward(*args, **kwargs)
+        self.calls += 1
+        if self.calls >= self.at:
+            losses['loss_gen'] = losses['loss'] * self.value
+        return losses
+
+
+@pytest.mark.parametrize('value', [math.nan, math.inf])
+def test_names_loss_iteration_process_and_learning_rate(make_runner, value):
+    runner = make_runner([FiniteLossHook(interval=1)])
+    runner.model.forward = Diverging(runner.model, at=2, value=value)
+    expected = re.escape('iteration 2 (epoch 1, process 0)') + f'.*loss_gen={value}'
+    with pytest.raises(FloatingPointError, match=expected) as error:
+        runner.train()
+    assert 'learning rate 0.01' in str(error.value)
+    assert 'optim_wrapper.clip_grad.max_norm' in str(error.value)
+
+
+def test_looks_before_a_checkpoint_is_written(make_runner, tmp_path):
+    """Although the interval is longer than the run."""
+    runner = make_runner([FiniteLossHook(interval=50)])
+    runner.model.forward = Diverging(runner.model, at=4, value=math.nan)
+    with pytest.raises(FloatingPointError, match='iteration 4'):
+        runner.train()
+    assert [p.name for p in tmp_path.glob('*.pth')] == ['epoch_1.pth']
+
+
+def test_does_not_look_between_the_intervals(make_runner):
+    """Looking waits for the device, so that it must be rare."""
+    looks = []
+
+    class Watched(torch.Tensor):
+        def __float__(self):
+            looks.append(float(self.as_subclass(torch.Tensor)))
+            return looks[-1]
+
+    hook = FiniteLossHook(interval=3)
+    runner = make_runner([])
+    runner.train_loop  # noqa: B018 - builds the loop that counts the iterations
+    for i in range(6):
+        runner.train_loop._iter = i
+        hook.after_train_iter(runner, i, outputs=dict(loss=_watched(Watched, i)))
+    assert looks == [2.0, 5.0]
+
+
+def _watched(cls, value):
+    return torch.tensor(float(value)).as_subclass(cls)
+
+
+def test_finite_losses_pass(make_runner, tmp_path):
+    make_runner([FiniteLossHook(interval=1)]).train()
+    assert (tmp_path / 'epoch_2.pth').is_file()

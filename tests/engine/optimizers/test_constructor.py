@@ -1,0 +1,150 @@
+# Copyright (c) mmcim contributors. All rights reserved.
+import pytest
+import torch
+from mmengine.model import BaseModel
+from mmengine.optim import build_optim_wrapper
+from torch import nn
+
+from mmcim.engine import NetworkwiseOptimWrapperConstructor
+
+NAME = NetworkwiseOptimWrapperConstructor.__name__
+
+
+class Network(BaseModel):
+    def __init__(self):
+        super().__init__()
+        self.patch_embed = nn.Linear(3, 4)
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, 4))
+        self.mask_token = nn.Parameter(torch.zeros(1, 1, 4))
+        self.pos_embed = nn.Parameter(torch.zeros(1, 5, 4))
+        self.relative_position_bias_table = nn.Parameter(torch.zeros(9, 2))
+        self.gamma = nn.Parameter(torch.ones(4))
+        self.norm = nn.LayerNorm(4)
+        self.fixed = nn.Parameter(torch.ones(2, 2), requires_grad=False)
+
+    def forward(self, x):
+        return x
+
+
+class Pair(BaseModel):
+    def __init__(self):
+        super().__init__()
+        self.generator = Network()
+        self.enhancer = Network()
+        self.enhancer.tied = self.enhancer.patch_embed
+        self.scale = nn.Linear(1, 1)
+
+    def forward(self, x):
+        return x
+
+
+def build(model, **paramwise_cfg):
+    return build_optim_wrapper(
+        model,
+        dict(
+            optimizer=dict(type='AdamW', lr=1e-3, weight_decay=0.05),
+            constructor=NAME,
+            paramwise_cfg=paramwise_cfg or None,
+        ),
+    ).optimizer
+
+
+def groups_of(model, optimizer):
+    """Parameter name -> (network, lr, weight decay)."""
+    where = {}
+    for group in optimizer.param_groups:
+        for param in group['params']:
+            assert id(param) not in where
+            where[id(param)] = (
+                group.get('network'),
+                group['lr'],
+                group['weight_decay'],
+            )
+    return {
+        name: where.pop(id(param), None) for name, param in model.named_parameters()
+    }
+
+
+@pytest.mark.parametrize('network', ['generator', 'enhancer'])
+def test_group_of_each_parameter(network):
+    model = Pair()
+    groups = groups_of(model, build(model))
+    decayed, not_decayed = (network, 1e-3, 0.05), (network, 1e-3, 0.0)
+    assert {
+        name.removeprefix(f'{network}.'): group
+        for name, group in groups.items()
+        if name.startswith(network)
+    } == {
+        'patch_embed.weight': decayed,
+        'patch_embed.bias': not_decayed,
+        'cls_token': not_decayed,
+        'pos_embed': not_decayed,
+        'gamma': not_decayed,
+        'norm.weight': not_decayed,
+        'norm.bias': not_decayed,
+        # As in BEiT.
+        'mask_token': decayed,
+        'relative_position_bias_table': decayed,
+        # Frozen.
+        'fixed': None,
+    }
+
+
+def test_parameters_outside_of_networks():
+    model = Pair()
+    groups = groups_of(model, build(model))
+    assert groups['scale.weight'] == (None, 1e-3, 0.05)
+    assert groups['scale.bias'] == (None, 1e-3, 0.0)
+
+
+def test_few_groups():
+    """Two per network and two for the rest, instead of one per parameter."""
+    optimizer = build(Pair())
+    assert len(optimizer.param_groups) == 6
+    # 9 with a gradient in each network, and weight and bias of the scale.
+    assert sum(len(group['params']) for group in optimizer.param_groups) == 20
+
+
+def test_parts_of_a_network_are_no_networks():
+    """A generator alone, or a classifier, is clipped as a whole."""
+    optimizer = build(Network())
+    assert [group.get('network') for group in optimizer.param_groups] == [None, None]
+
+
+def test_paramwise_options_of_the_parent():
+    model = Pair()
+    options = dict(
+        custom_keys={
+            'generator': dict(lr_mult=0.1),
+            'enhancer.mask_token': dict(decay_mult=0.0),
+        }
+    )
+    groups = groups_of(model, build(model, **options))
+    assert groups['generator.patch_embed.weight'] == ('generator', 1e-4, 0.05)
+    assert groups['generator.patch_embed.bias'] == ('generator', 1e-4, 0.0)
+    assert groups['enhancer.patch_embed.weight'] == ('enhancer', 1e-3, 0.05)
+    assert groups['enhancer.mask_token'] == ('enhancer', 1e-3, 0.0)
+
+
+def test_same_step_as_one_group_per_parameter():
+    """Grouping changes nothing but the number of groups."""
+    torch.manual_seed(0)
+    model, other = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2)), None
+    other = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
+    other.load_state_dict(model.state_dict())
+    single = torch.optim.AdamW(
+        [
+            dict(params=[p], weight_decay=0.05 if p.ndim > 1 else 0.0)
+            for p in other.parameters()
+        ],
+        lr=1e-3,
+    )
+    grouped = build(model)
+    for _ in range(3):
+        x = torch.randn(5, 3)
+        for network, optimizer in ((model, grouped), (other, single)):
+            optimizer.zero_grad()
+            network(x).square().sum().backward()
+            optimizer.step()
+    for a, b in zip(model.parameters(), other.parameters(), strict=True):
+        assert torch.equal(a, b)

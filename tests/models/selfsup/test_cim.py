@@ -1,0 +1,169 @@
+# Copyright (c) mmcim contributors. All rights reserved.
+import pytest
+import torch
+from mmengine.optim import build_optim_wrapper
+from mmpretrain.models.selfsup import BaseSelfSupervisor
+from mmpretrain.registry import MODELS
+from mmpretrain.structures import DataSample
+from torch.nn import functional as F
+
+from mmcim.models.selfsup import ResPix
+
+from .conftest import revdet, vit
+
+
+def build(configs, **kwargs):
+    torch.manual_seed(1)
+    model = MODELS.build({**configs, **kwargs})
+    model.init_weights()
+    return model
+
+
+def test_the_five_steps(configs, inputs):
+    """Each part of a corruption, followed by hand."""
+    model = build(configs)
+    batch = model.corrupt(inputs)
+    assert isinstance(model, BaseSelfSupervisor)
+    assert model.backbone is model.enhancer.backbone
+
+    grey = inputs['views'].mean(dim=1)
+    for b, y, x in torch.cartesian_prod(*map(torch.arange, (2, 4, 4))).tolist():
+        cell = grey[b, 4 * y : 4 * y + 4, 4 * x : 4 * x + 4].mean()
+        assert batch.golden[b, y, x] == round(15 * cell.item())
+    assert batch.mixed[~batch.mask].equal(batch.golden[~batch.mask])
+
+    picture = batch.mixed[:, None].expand(-1, 3, -1, -1) / 15
+    picture = picture.repeat_interleave(4, 2).repeat_interleave(4, 3)
+    picture = F.interpolate(picture, size=32, mode='bicubic').clamp(0, 1)
+    mean = torch.tensor([123.675, 116.28, 103.53]).view(3, 1, 1)
+    std = torch.tensor([58.395, 57.12, 57.375]).view(3, 1, 1)
+    expected = (255 * picture - mean) / std
+    torch.testing.assert_close(batch.corrupted, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_samples_follow_the_generator(configs, inputs):
+    model = build(configs, generator={**configs['generator'], 'sampling': 'argmax'})
+    batch = model.corrupt(inputs)
+    assert batch.mixed[batch.mask].equal(batch.logits.argmax(dim=1))
+
+
+def test_losses(configs, inputs):
+    model = build(configs, enhancer_weight=3.0)
+    batch = model.corrupt(inputs)
+    model.corrupt = lambda *args: batch
+    losses = model(inputs, mode='loss')
+    assert set(losses) == {'loss_gen', 'token_acc', 'replaced', 'loss_pix'}
+    target = batch.golden[batch.mask]
+    right = batch.logits.argmax(dim=1) == target
+    torch.testing.assert_close(losses['token_acc'], right.float().mean())
+    differs = (batch.mixed != batch.golden)[batch.mask]
+    torch.testing.assert_close(losses['replaced'], differs.float().mean())
+    alone = model.enhancer.loss(batch._asdict())['loss_pix']
+    torch.testing.assert_close(losses['loss_pix'], 3 * alone)
+
+
+def test_revdet_reports_what_it_detects(configs, inputs):
+    losses = build(configs, enhancer=revdet())(inputs, mode='loss')
+    assert set(losses) == {
+        'loss_gen', 'token_acc', 'replaced',
+        'loss_det', 'det_auc', 'det_acc', 'det_base_rate',
+    }
+
+
+@pytest.mark.parametrize('objective', ['respix', 'revdet'])
+def test_gradients_stay_at_home(configs, inputs, objective):
+    if objective == 'revdet':
+        configs['enhancer'] = revdet()
+    model = build(configs)
+    loss = {'respix': 'loss_pix', 'revdet': 'loss_det'}[objective]
+
+    losses = model(inputs, mode='loss')
+    losses[loss].backward(retain_graph=True)
+    assert all(p.grad is None for p in model.generator.parameters())
+    assert all(p.grad is not None for p in model.enhancer.parameters())
+
+    model.zero_grad()
+    losses['loss_gen'].backward()
+    assert all(p.grad is None for p in model.enhancer.parameters())
+    assert all(p.grad is not None for p in model.generator.parameters())
+
+    # and its gradient is that of its own loss, computed apart
+    model.zero_grad()
+    batch = model.corrupt(inputs)
+    model.corrupt = lambda *args: batch
+    sum(v for k, v in model(inputs, mode='loss').items() if 'loss' in k).backward()
+    together = [p.grad.clone() for p in model.generator.parameters()]
+    model.zero_grad()
+    own = dict(images=batch.images, mask=batch.mask, golden=batch.golden)
+    model.generator(own, mode='loss')['loss_gen'].backward()
+    for a, p in zip(together, model.generator.parameters()):
+        torch.testing.assert_close(a, p.grad)
+
+
+def test_tokenizer_stays_as_it_is(configs, inputs):
+    model = build(configs).train()
+    assert not model.tokenizer.training
+    assert not any('tokenizer' in name for name, _ in model.named_parameters())
+    assert not any('tokenizer' in name for name in model.state_dict())
+    before = {k: v.clone() for k, v in model.tokenizer.named_buffers()}
+    optim = build_optim_wrapper(
+        model, dict(optimizer=dict(type='AdamW', lr=1e-2, weight_decay=0.5))
+    )
+    for _ in range(3):
+        log = model.train_step(dict(inputs=pictures(inputs)), optim)
+        assert torch.isfinite(log['loss'])
+    after = dict(model.tokenizer.named_buffers())
+    assert before and all(before[k].equal(after[k]) for k in before)
+
+
+def pictures(inputs):
+    """The uint8 pictures of which the inputs were made."""
+    mean = torch.tensor([123.675, 116.28, 103.53]).view(3, 1, 1)
+    std = torch.tensor([58.395, 57.12, 57.375]).view(3, 1, 1)
+    return (inputs['images'] * std + mean).round().clamp(0, 255).to(torch.uint8)
+
+
+def test_blank_patches_instead_of_samples(configs, inputs):
+    model = build(configs, tokenizer=None, generator=None, grid=(4, 4))
+    assert isinstance(model.enhancer, ResPix)
+    batch = model.corrupt(inputs)
+    hidden = batch.mask.repeat_interleave(8, 1).repeat_interleave(8, 2)[:, None]
+    hidden = hidden.expand_as(batch.images)
+    assert batch.corrupted[hidden].abs().max() == 0
+    assert batch.corrupted[~hidden].equal(batch.images[~hidden])
+    assert set(model(inputs, mode='loss')) == {'loss_pix'}
+
+
+def test_masks_of_the_data_pipeline(configs, inputs):
+    model = build(configs, masking=None)
+    masks = torch.rand(2, 4, 4) > 0.5
+    samples = [DataSample() for _ in masks]
+    for sample, mask in zip(samples, masks):
+        sample.set_field(mask.numpy().astype(int), 'mask')
+    assert model.corrupt(inputs, samples).mask.equal(masks)
+
+
+@pytest.mark.parametrize(
+    ('change', 'words'),
+    [
+        (dict(generator=None), 'both or neither'),
+        (dict(tokenizer=None, generator=None, enhancer=revdet()), 'RevDet needs'),
+        (
+            dict(
+                generator=dict(
+                    type='CIMGenerator',
+                    backbone=vit('FusedBEiTPretrainViT'),
+                    head=dict(type='MaskedTokenHead', embed_dims=32, vocab_size=8192),
+                )
+            ),
+            r'vocab_size=16',
+        ),
+        (
+            dict(data_preprocessor=dict(type='CIMDataPreprocessor', view_size=32)),
+            r'view_size=\(16, 16\)',
+        ),
+    ],
+)
+def test_parts_that_do_not_fit_are_refused(configs, change, words):
+    with pytest.raises(ValueError, match=words):
+        build(configs, **change)

@@ -1,0 +1,281 @@
+# Copyright (c) mmcim contributors. All rights reserved.
+import math
+import uuid
+
+import pytest
+import torch
+from mmengine.hooks import Hook
+from mmengine.logging import MessageHub
+from mmengine.optim import OptimWrapper
+from mmengine.runner import Runner
+from mmpretrain.registry import MODELS
+from sklearn.datasets import load_digits
+from torch.nn import functional as F
+from torch.utils.data import DataLoader
+
+import mmcim  # noqa: F401
+from mmcim.models.selfsup.discrete_vae import gumbel_softmax, kl_to_uniform, psnr
+from mmcim.models.tokenizers import DiscreteVAE
+from mmcim.utils import ConfigError
+
+SIZES = dict(stride=4, vocab_size=24, width=16, depth=1, code_dims=8)
+
+
+@pytest.fixture(autouse=True)
+def hub():
+    """A message hub of its own for each test, as each run has."""
+    return MessageHub.get_instance(f'test-{uuid.uuid4()}')
+
+
+def at(hub, iteration, total):
+    hub.update_info('iter', iteration)
+    hub.update_info('max_iters', total)
+
+
+def config(**kwargs):
+    sizes = {key: kwargs.pop(key, value) for key, value in SIZES.items()}
+    backbone = dict(type='DiscreteVAENet', **sizes)
+    return dict(type='DiscreteVAETrainer', backbone=backbone, **kwargs)
+
+
+def build(**kwargs):
+    torch.manual_seed(0)
+    return MODELS.build(config(**kwargs))
+
+
+def digits():
+    """Real handwritten digits, (1797, 3, 32, 32) in [0, 1]."""
+    pictures = torch.from_numpy(load_digits().images).float()[:, None] / 16
+    return F.interpolate(pictures, size=32, mode='bilinear').expand(-1, 3, -1, -1)
+
+
+def views():
+    return {'views': digits()[:8]}
+
+
+def test_gumbel_softmax_follows_its_definition():
+    logits = torch.randn(2, 5, 3, 4)
+    torch.manual_seed(1)
+    sample = gumbel_softmax(logits, 0.7)
+    torch.manual_seed(1)
+    gumbel = -torch.empty_like(logits).exponential_().log()
+    expected = ((logits + gumbel) / 0.7).exp()
+    torch.testing.assert_close(sample, expected / expected.sum(1, keepdim=True))
+
+
+def test_gumbel_softmax_draws_from_the_softmax():
+    logits = torch.tensor([1.0, 0.0, -1.0, 0.5])
+    many = logits[None, :, None, None].expand(1, 4, 200, 200)
+    torch.manual_seed(0)
+    sample = gumbel_softmax(many, 0.01)
+    frequencies = sample.mean((0, 2, 3))
+    # Four standard errors of a frequency of 1/2 in 40,000 draws.
+    torch.testing.assert_close(frequencies, logits.softmax(0), rtol=0, atol=0.01)
+    assert sample.amax(1).mean() > 0.99
+    assert not ((sample > 0) & (sample < torch.finfo(torch.float32).tiny)).any()
+
+
+def test_kl_to_uniform_in_closed_form():
+    q = torch.tensor([[0.7, 0.2, 0.1], [0.25, 0.5, 0.25]])
+    expected = (q * (q / (1 / 3)).log()).sum(1).mean()
+    logits = q.log().t()[None, :, :, None] + 5
+    torch.testing.assert_close(kl_to_uniform(logits), expected)
+    assert kl_to_uniform(torch.zeros(1, 7, 2, 2)) == pytest.approx(0, abs=1e-6)
+    certain = torch.tensor([100.0, 0, 0, 0])[None, :, None, None]
+    assert kl_to_uniform(certain) == pytest.approx(math.log(4))
+
+
+def test_psnr_in_closed_form():
+    originals = torch.full((3, 3, 4, 4), 0.5)
+    images = originals + torch.tensor([0.1, 0.01, 0.0])[:, None, None, None]
+    expected = torch.tensor([20.0, 40.0, 100.0])
+    torch.testing.assert_close(psnr(images, originals), expected, rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize('weights', [(0.0, 1.0), (1.0, 0.0), (0.5, 2.0)])
+def test_losses_against_their_definition(hub, weights):
+    l1_weight, l2_weight = weights
+    model = build(kl_weight=(0.3, 0.1), l1_weight=l1_weight, l2_weight=l2_weight)
+    at(hub, 0, 100)
+    images = views()['views']
+    torch.manual_seed(1)
+    losses = model.loss(views())
+
+    network = model.backbone
+    with torch.no_grad():
+        logits = network(images)
+        torch.manual_seed(1)
+        sample = gumbel_softmax(logits, 2.0)
+        codes = torch.einsum('bvhw,vc->bchw', sample, network.codebook.weight)
+        error = network.decode(codes) - images
+        probabilities = logits.softmax(1)
+        kl = (probabilities * (probabilities * 24).log()).sum(1).mean()
+        likely = logits.argmax(1)
+        restored = network.decode(network.embed(likely)).clamp(0, 1)
+        mse = (restored - images).square().mean((1, 2, 3))
+    recon = l1_weight * error.abs().mean() + l2_weight * (error**2).mean()
+    torch.testing.assert_close(losses['loss_recon'].detach(), recon)
+    torch.testing.assert_close(losses['loss_kl'].detach(), 0.3 * kl)
+    torch.testing.assert_close(losses['psnr'], (10 * (1 / mse).log10()).mean())
+    assert losses['codes_used'] == len(likely.unique())
+    assert losses['temperature'] == 2
+
+
+def test_only_the_losses_are_summed():
+    model = build(kl_weight=(0.3, 0.3))
+    losses = model.loss(views())
+    total, log_vars = model.parse_losses(losses)
+    torch.testing.assert_close(total, losses['loss_recon'] + losses['loss_kl'])
+    assert set(log_vars) == {
+        'loss', 'loss_recon', 'loss_kl', 'psnr', 'codes_used', 'temperature'
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize('name', ['temperature', 'kl_weight'])
+def test_schedule_in_closed_form(hub, name):
+    model = build(**{name: (2.0, 0.5)}, anneal=0.8)
+    kl = kl_to_uniform(model.backbone(views()['views']))
+    for iteration in (0, 10, 40, 79, 80, 99):
+        at(hub, iteration, 100)
+        losses = model.loss(views())
+        value = (
+            losses['temperature'] if name == 'temperature' else losses['loss_kl'] / kl
+        )
+        cosine = math.cos(math.pi * min(iteration / 80, 1))
+        assert value.item() == pytest.approx(0.5 + 1.5 * (1 + cosine) / 2, rel=1e-4)
+
+
+def test_weight_of_the_divergence_can_rise(hub):
+    model = build(kl_weight=(0.0, 1.0), anneal=0.5)
+    at(hub, 0, 100)
+    assert model.loss(views())['loss_kl'] == 0
+    at(hub, 25, 100)
+    half = model.loss(views())['loss_kl']
+    at(hub, 50, 100)
+    whole = model.loss(views())['loss_kl']
+    assert whole.item() == pytest.approx(2 * half.item())
+
+
+def test_codes_used_counts_over_a_window(hub):
+    model = build(vocab_size=4, usage_window=10)
+    last = model.backbone.encoder[-1]
+    torch.nn.init.zeros_(last.weight)
+    used = []
+    for iteration, code in [(0, 0), (1, 1), (2, 1), (10, 2), (11, 2), (30, 3)]:
+        at(hub, iteration, 100)
+        last.bias.data.copy_(5 * F.one_hot(torch.tensor(code), 4))
+        used.append(model.loss(views())['codes_used'].item())
+    # Code 0 was last seen at 0, so it is out at 10; code 1 (at 2) still in at 11.
+    assert used == [1, 2, 2, 2, 2, 1]
+
+
+def test_codes_in_use_are_no_part_of_the_checkpoint():
+    assert all(key.startswith('backbone.') for key in build().state_dict())
+
+
+def test_gradients_reach_every_parameter():
+    model = build(kl_weight=(0.1, 0.1))
+    total, _ = model.parse_losses(model.loss(views()))
+    total.backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.abs().sum() > 0, name
+        assert parameter.grad.isfinite().all(), name
+
+
+def test_watching_builds_no_graph():
+    losses = build().loss(views())
+    for name in ('psnr', 'codes_used', 'temperature'):
+        assert not losses[name].requires_grad
+
+
+def test_extract_feat_gives_logits():
+    model = build()
+    logits = model(views(), mode='tensor')
+    torch.testing.assert_close(logits, model.backbone(views()['views']))
+
+
+def test_sixty_steps_on_digits(hub):
+    model = build(vocab_size=64, width=32)
+    pictures = digits()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=4e-3)
+    generator = torch.Generator().manual_seed(0)
+    history = []
+    for iteration in range(60):
+        at(hub, iteration, 60)
+        batch = pictures[torch.randint(1797, (32,), generator=generator)]
+        losses = model.loss({'views': batch})
+        total, _ = model.parse_losses(losses)
+        optimizer.zero_grad()
+        total.backward()
+        optimizer.step()
+        history.append({key: value.item() for key, value in losses.items()})
+    first, last = history[0], history[-5:]
+    recon = sum(step['loss_recon'] for step in last) / 5
+    assert recon < first['loss_recon'] / 3
+    assert sum(step['psnr'] for step in last) / 5 > first['psnr'] + 5
+    assert history[-1]['codes_used'] >= 8
+
+
+@pytest.mark.parametrize(
+    ('wrong', 'message'),
+    [
+        (dict(temperature=(1.0, 0.0)), 'temperature must be above 0'),
+        (dict(kl_weight=(-1.0, 0.0)), 'kl_weight at least 0'),
+        (dict(anneal=0.0), r'anneal in \(0, 1\]'),
+        (dict(l1_weight=0.0, l2_weight=0.0), 'not both 0'),
+    ],
+)
+def test_refuses(wrong, message):
+    with pytest.raises(ConfigError, match=message):
+        build(**wrong)
+
+
+class Record(Hook):
+    def __init__(self):
+        self.temperatures = []
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        self.temperatures.append(outputs['temperature'].item())
+
+
+def run(work_dir, max_epochs, record, resume=False):
+    pictures = (digits()[:16] * 255).to(torch.uint8)
+    model = build()
+    runner = Runner(
+        model=model,
+        work_dir=str(work_dir),
+        experiment_name=f'dvae-{uuid.uuid4()}',
+        train_dataloader=DataLoader([{'inputs': p} for p in pictures], batch_size=4),
+        train_cfg=dict(by_epoch=True, max_epochs=max_epochs),
+        optim_wrapper=OptimWrapper(torch.optim.AdamW(model.parameters(), lr=1e-3)),
+        default_hooks=dict(checkpoint=dict(type='CheckpointHook', interval=1)),
+        custom_hooks=[record],
+        resume=resume,
+        default_scope='mmpretrain',
+    )
+    runner.train()
+    return runner.model
+
+
+def test_trains_in_a_runner_resumes_and_becomes_a_tokenizer(tmp_path):
+    record = Record()
+    model = run(tmp_path, max_epochs=2, record=record)
+    expected = [
+        0.25 + 1.75 * (1 + math.cos(math.pi * min(i / 8 / 0.5, 1))) / 2
+        for i in range(8)
+    ]
+    assert record.temperatures == pytest.approx(expected)
+
+    # The checkpoint is the tokenizer; nothing in it is unpickled.
+    tokenizer = DiscreteVAE(str(tmp_path / 'epoch_2.pth'), **SIZES)
+    images = digits()[:4]
+    assert torch.equal(tokenizer.encode(images), model.backbone(images).argmax(1))
+
+    record = Record()
+    run(tmp_path, max_epochs=4, record=record, resume=True)
+    expected = [
+        0.25 + 1.75 * (1 + math.cos(math.pi * min(i / 16 / 0.5, 1))) / 2
+        for i in range(8, 16)
+    ]
+    assert record.temperatures == pytest.approx(expected)

@@ -1,0 +1,88 @@
+# Copyright (c) mmcim contributors. All rights reserved.
+import pytest
+import torch
+from mmpretrain.models.selfsup import BaseSelfSupervisor
+from mmpretrain.registry import MODELS
+
+from .conftest import vit
+
+
+def build(**kwargs):
+    return MODELS.build(
+        dict(
+            type='CIMGenerator',
+            backbone=vit('FusedBEiTPretrainViT'),
+            head=dict(type='MaskedTokenHead', embed_dims=32, vocab_size=5),
+            **kwargs,
+        )
+    )
+
+
+def frequencies(generator, logits, draws=40_000):
+    torch.manual_seed(0)
+    ids = generator.sample(logits.expand(draws, -1))
+    assert ids.dtype == torch.int64 and ids.shape == (draws,)
+    return torch.bincount(ids, minlength=5) / draws
+
+
+LOGITS = torch.tensor([[0.0, 1.0, 2.0, -1.0, 0.5]])
+
+
+@pytest.mark.parametrize('temperature', [1.0, 0.5, 3.0])
+def test_softmax_sampling_frequencies(temperature):
+    expected = torch.tensor([2.718281828 ** (x / temperature) for x in LOGITS[0]])
+    expected = expected / expected.sum()
+    seen = frequencies(build(temperature=temperature), LOGITS)
+    sigma = (expected * (1 - expected) / 40_000).sqrt()
+    assert ((seen - expected).abs() < 5 * sigma).all()
+
+
+def test_uniform_sampling_frequencies():
+    seen = frequencies(build(sampling='uniform'), LOGITS)
+    assert (seen - 0.2).abs().max() < 5 * (0.16 / 40_000) ** 0.5
+
+
+def test_argmax_sampling():
+    assert frequencies(build(sampling='argmax'), LOGITS)[2] == 1
+
+
+def test_samples_carry_no_gradient():
+    logits = LOGITS.clone().requires_grad_()
+    for sampling in ('softmax', 'argmax', 'uniform'):
+        assert not build(sampling=sampling).sample(logits).requires_grad
+
+
+def test_is_a_self_supervisor_with_a_loss_of_its_own():
+    torch.manual_seed(0)
+    generator = build()
+    assert isinstance(generator, BaseSelfSupervisor)
+    images, golden = torch.randn(2, 3, 32, 32), torch.randint(5, (2, 4, 4))
+    mask = torch.rand(2, 4, 4) > 0.5
+    inputs = dict(images=images, golden=golden, mask=mask)
+    losses = generator(inputs, mode='loss')
+
+    tokens = generator.backbone(images, mask)[0][:, 1:]
+    logits = tokens @ generator.head.fc.weight.T + generator.head.fc.bias
+    per_image, right = [], []
+    for b in range(2):
+        at = mask[b].flatten()
+        chosen = logits[b][at].log_softmax(dim=1)
+        label = golden[b].flatten()[at]
+        per_image.append(-chosen[torch.arange(len(label)), label].mean())
+        right.append(chosen.argmax(dim=1) == label)
+    torch.testing.assert_close(losses['loss_gen'], sum(per_image) / 2)
+    torch.testing.assert_close(losses['token_acc'], torch.cat(right).float().mean())
+    losses['loss_gen'].backward()
+    assert all(param.grad is not None for param in generator.parameters())
+
+
+def test_features_of_whole_pictures():
+    feats = build()(torch.randn(2, 3, 32, 32), mode='tensor')
+    assert feats[-1].shape == (2, 17, 32)
+
+
+def test_bad_arguments():
+    with pytest.raises(ValueError, match='sampling'):
+        build(sampling='gumbel')
+    with pytest.raises(ValueError, match='temperature'):
+        build(temperature=0)

@@ -1,0 +1,321 @@
+# Copyright (c) mmcim contributors. All rights reserved.
+"""What every tokenizer promises, shown on a small discrete VAE."""
+
+import copy
+import hashlib
+import struct
+
+import pytest
+import torch
+from mmengine.logging import HistoryBuffer
+from mmengine.model import BaseModule
+from mmpretrain.registry import MODELS
+from safetensors.torch import save_file
+from torch import nn
+
+from mmcim.models.tokenizers import (
+    BaseTokenizer,
+    DiscreteVAE,
+    DiscreteVAENet,
+    WeightsNotFoundError,
+    tensors_sha256,
+)
+from mmcim.models.tokenizers.base import freeze, load_exactly, load_tensors
+from mmcim.utils import ConfigError
+
+SIZES = dict(stride=4, vocab_size=16, width=8, depth=1, code_dims=8)
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    torch.manual_seed(0)
+    path = tmp_path / 'dvae.safetensors'
+    save_file(DiscreteVAENet(**SIZES).state_dict(), path)
+    return str(path)
+
+
+@pytest.fixture
+def tokenizer(checkpoint):
+    return DiscreteVAE(checkpoint, **SIZES)
+
+
+def tensors_of(module):
+    return {name: buffer.clone() for name, buffer in module.named_buffers()}
+
+
+def assert_unchanged(module, before):
+    after = dict(module.named_buffers())
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+class Trained(BaseModule):
+    """A module that is trained beside a tokenizer, as an algorithm."""
+
+    def __init__(self, tokenizer, init_cfg=None):
+        super().__init__(init_cfg)
+        self.tokenizer = tokenizer
+        self.head = nn.Conv2d(3, 1, 1)
+
+
+def test_nothing_to_train_and_nothing_to_save(tokenizer):
+    model = Trained(tokenizer)
+    assert len(tensors_of(tokenizer)) == len(DiscreteVAENet(**SIZES).state_dict())
+    assert list(tokenizer.parameters()) == []
+    assert tokenizer.state_dict() == {}
+    assert {name for name, _ in model.named_parameters()} == {
+        'head.weight',
+        'head.bias',
+    }
+    assert set(model.state_dict()) == {'head.weight', 'head.bias'}
+    assert not any(buffer.requires_grad for buffer in tokenizer.buffers())
+
+
+def test_stays_in_eval_mode(tokenizer):
+    model = Trained(tokenizer).train()
+    assert model.head.training
+    assert not any(module.training for module in model.tokenizer.modules())
+    assert tokenizer.train() is tokenizer
+    assert not tokenizer.training
+
+
+def test_bit_identical_after_initialisation_and_training(tokenizer):
+    before = tensors_of(tokenizer)
+    model = Trained(
+        tokenizer,
+        init_cfg=[
+            dict(type='Constant', layer=['Conv2d', 'ConvTranspose2d'], val=3.0),
+            dict(type='Normal', layer='Embedding', std=1.0),
+        ],
+    )
+    model.init_weights()
+    assert (model.head.weight == 3).all()  # the initialisation did run
+    assert_unchanged(tokenizer, before)
+
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1.0, weight_decay=1.0)
+    model.train().requires_grad_(True)
+    for _ in range(3):
+        images = tokenizer.decode(tokenizer.encode(torch.rand(2, 3, 8, 8)))
+        model.head(images).square().mean().backward()
+        optimizer.step()
+    assert_unchanged(tokenizer, before)
+
+
+def test_no_gradient_flows(tokenizer):
+    images = torch.rand(1, 3, 8, 8, requires_grad=True)
+    ids = tokenizer.encode(images)
+    restored = tokenizer.decode(ids)
+    assert not ids.requires_grad
+    assert not restored.requires_grad
+
+
+def test_freeze_takes_parameters_and_buffers():
+    module = freeze(nn.Sequential(nn.Linear(2, 2, bias=False), nn.BatchNorm1d(2)))
+    assert list(module.parameters()) == []
+    assert module.state_dict() == {}
+    assert {name for name, _ in module.named_buffers()} == {
+        '0.weight',
+        '1.weight',
+        '1.bias',
+        '1.running_mean',
+        '1.running_var',
+        '1.num_batches_tracked',
+    }
+    assert module[0](torch.ones(1, 2)).shape == (1, 2)
+
+
+def test_frozen_tensors_follow_a_move_and_a_copy(tokenizer):
+    images = torch.rand(1, 3, 8, 8)
+    other = copy.deepcopy(tokenizer)
+    assert torch.equal(other.encode(images), tokenizer.encode(images))
+    assert {buffer.device.type for buffer in other.to('meta').buffers()} == {'meta'}
+
+
+def test_shapes_dtypes_and_ranges(tokenizer):
+    images = torch.rand(2, 3, 8, 12)
+    ids = tokenizer.encode(images)
+    assert ids.shape == (2, 2, 3)
+    assert ids.dtype == torch.int64
+    assert 0 <= ids.min() <= ids.max() < tokenizer.vocab_size == 16
+    restored = tokenizer.decode(ids)
+    assert restored.shape == images.shape
+    assert restored.dtype == torch.float32
+    assert 0 <= restored.min() <= restored.max() <= 1
+    assert torch.equal(tokenizer(images), ids)
+
+
+def test_ignores_an_outer_autocast(tokenizer):
+    images = torch.rand(2, 3, 16, 16)
+    ids = tokenizer.encode(images)
+    restored = tokenizer.decode(ids)
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        assert torch.equal(tokenizer.encode(images), ids)
+        again = tokenizer.decode(ids)
+    assert again.dtype == torch.float32
+    assert torch.equal(again, restored)
+
+
+def test_half_images_are_computed_in_float32(tokenizer):
+    images = torch.rand(2, 3, 16, 16).half()
+    assert torch.equal(tokenizer.encode(images), tokenizer.encode(images.float()))
+
+
+def test_grid_size(tokenizer):
+    assert tokenizer.grid_size(8, 12) == (2, 3)
+    with pytest.raises(ValueError, match='multiples of 4, got 8 x 10'):
+        tokenizer.grid_size(8, 10)
+    with pytest.raises(ValueError, match='multiples of 4, got 0 x 8'):
+        tokenizer.grid_size(0, 8)
+
+
+@pytest.mark.parametrize(
+    ('images', 'error', 'message'),
+    [
+        (torch.zeros(1, 3, 8, 8, dtype=torch.uint8), TypeError, 'uint8.*divide'),
+        (torch.zeros(3, 8, 8), ValueError, r'\(B, 3, H, W\), got shape \(3, 8, 8\)'),
+        (torch.zeros(1, 1, 8, 8), ValueError, r'got shape \(1, 1, 8, 8\)'),
+        (torch.zeros(1, 3, 8, 9), ValueError, 'multiples of 4, got 8 x 9'),
+    ],
+)
+def test_encode_refuses(tokenizer, images, error, message):
+    with pytest.raises(error, match=message):
+        tokenizer.encode(images)
+
+
+@pytest.mark.parametrize(
+    ('ids', 'error', 'message'),
+    [
+        (torch.zeros(1, 2, 2), TypeError, 'int64, got torch.float32'),
+        (torch.zeros(1, 2, 2, dtype=torch.int32), TypeError, 'int64, got torch.int32'),
+        (torch.zeros(1, 4, dtype=torch.int64), ValueError, r'\(B, h, w\)'),
+        (torch.full((1, 2, 2), 16), IndexError, 'out of range'),
+    ],
+)
+def test_decode_refuses(tokenizer, ids, error, message):
+    with pytest.raises(error, match=message):
+        tokenizer.decode(ids)
+
+
+def test_sha256_is_that_of_names_dtypes_shapes_and_bytes():
+    tensors = {
+        'b': torch.tensor([[1.0, 2.0], [3.0, 4.0]]),
+        'a': torch.tensor([5], dtype=torch.int64),
+    }
+    expected = hashlib.sha256(
+        b'["a", "torch.int64", [1]]'
+        + struct.pack('<q', 5)
+        + b'["b", "torch.float32", [2, 2]]'
+        + struct.pack('<4f', 1, 2, 3, 4)
+    ).hexdigest()
+    assert tensors_sha256(tensors) == expected
+    same = {'a': tensors['a'], 'b': tensors['b'].t().contiguous().t()}
+    assert tensors_sha256(same) == expected
+
+
+@pytest.mark.parametrize(
+    'change',
+    [
+        lambda t: {'w': t['w'] + 1e-6},
+        lambda t: {'v': t['w']},
+        lambda t: {'w': t['w'].reshape(4)},
+        lambda t: {'w': t['w'].view(torch.int32)},
+    ],
+)
+def test_sha256_changes_with_value_name_shape_and_dtype(change):
+    tensors = {'w': torch.arange(4.0).reshape(2, 2)}
+    assert tensors_sha256(change(tensors)) != tensors_sha256(tensors)
+
+
+def test_identity(tokenizer, checkpoint, tmp_path):
+    identity = tokenizer.identity
+    assert identity == {
+        'type': 'DiscreteVAE',
+        'source': checkpoint,
+        'sha256': tensors_sha256(load_tensors(checkpoint)),
+    }
+    identity['sha256'] = ''  # a copy: the tokenizer's own stays
+    assert tokenizer.identity['sha256'] != ''
+
+    tensors = load_tensors(checkpoint)
+    torch.save(tensors, tmp_path / 'same.pth')
+    same = DiscreteVAE(str(tmp_path / 'same.pth'), **SIZES)
+    assert same.identity['sha256'] == tokenizer.identity['sha256']
+
+    tensors['codebook.weight'][3, 5] += 1e-3
+    torch.save(tensors, tmp_path / 'other.pth')
+    other = DiscreteVAE(str(tmp_path / 'other.pth'), **SIZES)
+    assert other.identity['sha256'] != tokenizer.identity['sha256']
+
+
+def test_registered_and_built_from_a_config(checkpoint):
+    tokenizer = MODELS.build(dict(type='DiscreteVAE', checkpoint=checkpoint, **SIZES))
+    assert isinstance(tokenizer, BaseTokenizer)
+
+
+def test_load_tensors_reads_every_kind_of_file(tmp_path):
+    tensors = {'w': torch.arange(3.0)}
+    save_file(tensors, tmp_path / 'a.safetensors')
+    torch.save(tensors, tmp_path / 'bare.pt')
+    torch.save(
+        {
+            'state_dict': tensors,
+            'meta': {'epoch': 3},
+            'message_hub': {'log_scalars': {'loss': HistoryBuffer([1.0], [1])}},
+        },
+        tmp_path / 'runner.pth',
+    )
+    for name in ('a.safetensors', 'bare.pt', 'runner.pth'):
+        loaded = load_tensors(str(tmp_path / name))
+        assert loaded.keys() == tensors.keys()
+        assert torch.equal(loaded['w'], tensors['w'])
+
+
+def test_load_tensors_resolves_against_the_working_directory(tmp_path, monkeypatch):
+    torch.save({'w': torch.zeros(1)}, tmp_path / 'w.pt')
+    monkeypatch.chdir(tmp_path)
+    assert set(load_tensors('w.pt')) == {'w'}
+    with pytest.raises(WeightsNotFoundError, match=str(tmp_path / 'v.pt')):
+        load_tensors('v.pt')
+
+
+class Bomb:
+    """Pickled code that must never run."""
+
+    def __reduce__(self):
+        return exec, ('raise SystemExit("unpickled code ran")',)
+
+
+def test_load_tensors_never_runs_code(tmp_path):
+    torch.save({'state_dict': {'w': torch.zeros(1)}, 'x': Bomb()}, tmp_path / 'x.pth')
+    with pytest.raises(ConfigError, match='x.pth'):
+        load_tensors(str(tmp_path / 'x.pth'))
+
+
+@pytest.mark.parametrize('name', ['w.safetensors', 'w.pth'])
+def test_load_tensors_refuses_garbage(tmp_path, name):
+    (tmp_path / name).write_bytes(b'<html>not found</html>' * 10)
+    with pytest.raises(ConfigError, match=name):
+        load_tensors(str(tmp_path / name))
+
+
+@pytest.mark.parametrize('content', [3, {}, {'w': 3}, {'state_dict': [1]}])
+def test_load_tensors_refuses_what_is_no_state_dict(tmp_path, content):
+    torch.save(content, tmp_path / 'w.pth')
+    with pytest.raises(ConfigError, match='w.pth holds no state dict'):
+        load_tensors(str(tmp_path / 'w.pth'))
+
+
+def test_load_exactly_names_what_does_not_fit():
+    with torch.device('meta'):
+        module = nn.Linear(2, 3)
+    tensors = {'weight': torch.zeros(3, 4), 'scale': torch.zeros(1)}
+    with pytest.raises(ConfigError) as caught:
+        load_exactly(module, tensors, 'w.pt', 'Do this.')
+    assert str(caught.value) == (
+        'w.pt does not fit: missing bias; unexpected scale; '
+        'weight is (3, 4), expected (3, 2). Do this.'
+    )
+    good = {'weight': torch.ones(3, 2, dtype=torch.float16), 'bias': torch.ones(3)}
+    load_exactly(module, good, 'w.pt', '')
+    assert module.weight.dtype == torch.float32
+    assert (module.weight == 1).all()

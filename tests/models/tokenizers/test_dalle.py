@@ -1,0 +1,196 @@
+# Copyright (c) mmcim contributors. All rights reserved.
+"""Equality with OpenAI's implementation (PyPI's dall-e), through the file formats."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch.nn import functional as F
+
+from mmcim.models.tokenizers import DALLETokenizer, WeightsNotFoundError
+from mmcim.utils import ConfigError
+
+dall_e = pytest.importorskip('dall_e', reason='needs "pip install dall-e attrs"')
+
+
+@torch.no_grad()
+def official(**sizes):
+    """OpenAI's encoder and decoder with random weights and non-zero biases."""
+    torch.manual_seed(0)
+    networks = encoder, _ = dall_e.Encoder(**sizes), dall_e.Decoder(**sizes)
+    for network in networks:
+        for name, parameter in network.named_parameters():
+            if name.endswith('.b'):
+                parameter.normal_(std=0.1)
+            elif '.res_path.' in name:
+                # Make up for the gain of 1/64 and the ReLUs, so that the residual
+                # paths weigh as much as the others.
+                parameter.mul_(1.75 * sizes.get('n_blk_per_group', 2))
+    # Without this, a few codes win everywhere.
+    logits = encoder(dall_e.map_pixels(pictures(1, 64, 64)))
+    encoder.blocks.output.conv.b -= logits.mean((0, 2, 3))
+    return networks
+
+
+def pictures(batch, height, width):
+    """Random colours of 8 x 8 blocks with noise, in [0, 1], on all of the range."""
+    generator = torch.Generator().manual_seed(1)
+    blocks = torch.rand(batch, 3, height // 8, width // 8, generator=generator)
+    noise = torch.rand(batch, 3, height, width, generator=generator)
+    images = 0.8 * F.interpolate(blocks, scale_factor=8) + 0.2 * noise
+    images[0, :, 0, 0], images[0, :, 0, 1] = 0, 1
+    return images
+
+
+def tensors_of(encoder, decoder):
+    return {
+        f'{part}.{key}': value
+        for part, network in (('encoder', encoder), ('decoder', decoder))
+        for key, value in network.state_dict().items()
+    }
+
+
+@torch.no_grad()
+def assert_equal_to_official(tokenizer, encoder, decoder, images):
+    """Follow OpenAI's usage notebook step by step."""
+    logits = encoder(dall_e.map_pixels(images))
+    ids = logits.argmax(1)
+    one_hot = F.one_hot(ids, encoder.vocab_size).permute(0, 3, 1, 2).float()
+    stats = decoder(one_hot).float()
+    restored = dall_e.unmap_pixels(torch.sigmoid(stats[:, :3]))
+
+    assert len(ids.unique()) > 10
+    assert restored.std() > 0.02
+    features = tokenizer.encoder(dall_e.map_pixels(images), torch.float32)
+    torch.testing.assert_close(
+        tokenizer.encoder.logits(features), logits, rtol=1e-5, atol=1e-5
+    )
+    assert torch.equal(tokenizer.encode(images), ids)
+    torch.testing.assert_close(
+        tokenizer.decode(ids), restored, rtol=1e-5, atol=1e-5
+    )
+
+
+@pytest.mark.parametrize(
+    ('sizes', 'shape'),
+    [
+        (dict(n_hid=64, vocab_size=512), (2, 48, 64)),
+        (dict(n_hid=64, vocab_size=600, n_blk_per_group=1), (17, 16, 24)),
+    ],
+    ids=['narrow', 'shallow'],
+)
+def test_equals_official(sizes, shape, tmp_path):
+    encoder, decoder = official(**sizes)
+    save_file(tensors_of(encoder, decoder), tmp_path / 'dalle.safetensors')
+    tokenizer = DALLETokenizer(str(tmp_path / 'dalle.safetensors'))
+    assert_equal_to_official(tokenizer, encoder, decoder, pictures(*shape))
+
+
+@pytest.mark.parametrize(
+    ('sizes', 'shape'),
+    [(dict(n_hid=64, vocab_size=512), (2, 48, 64)), (dict(), (1, 112, 112))],
+    ids=['narrow', 'full'],
+)
+def test_equals_official_through_the_files(sizes, shape, tmp_path, repo):
+    encoder, decoder = official(**sizes)
+    torch.save(encoder, tmp_path / 'encoder.pkl')
+    torch.save(decoder, tmp_path / 'decoder.pkl')
+    subprocess.run(
+        [
+            sys.executable,
+            repo / 'tools/model_converters/convert_dalle.py',
+            *('encoder.pkl', 'decoder.pkl', '--out', 'dalle.safetensors'),
+            '--trust-pickle',
+        ],
+        cwd=tmp_path,
+        env={**os.environ, 'PYTHONPATH': str(repo)},
+        check=True,
+    )
+    tokenizer = DALLETokenizer(str(tmp_path / 'dalle.safetensors'))
+    assert tokenizer.vocab_size == encoder.vocab_size
+    assert tokenizer.stride == 8
+    assert_equal_to_official(tokenizer, encoder, decoder, pictures(*shape))
+
+
+@pytest.fixture(scope='module')
+def narrow(tmp_path_factory):
+    """A narrow pair of official networks, and the file with their weights."""
+    encoder, decoder = official(n_hid=64, vocab_size=512)
+    path = tmp_path_factory.mktemp('dalle') / 'dalle.safetensors'
+    save_file(tensors_of(encoder, decoder), path)
+    return encoder, decoder, path
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
+@torch.no_grad()
+def test_equals_official_in_half_precision_on_a_gpu(narrow):
+    encoder, decoder = narrow[0].cuda(), narrow[1].cuda()
+    tokenizer = DALLETokenizer(str(narrow[2])).cuda()
+    images = pictures(4, 112, 112).cuda()
+    logits = encoder(dall_e.map_pixels(images))
+    ids = logits.argmax(1)
+    same = tokenizer.encode(images) == ids
+    # float16 sums in another order: only near-ties may fall otherwise.
+    assert same.float().mean() > 0.98
+    one_hot = F.one_hot(ids, 512).permute(0, 3, 1, 2).float()
+    stats = decoder(one_hot).float()
+    restored = dall_e.unmap_pixels(torch.sigmoid(stats[:, :3]))
+    torch.testing.assert_close(tokenizer.decode(ids), restored, rtol=0, atol=5e-3)
+    encoder.cpu(), decoder.cpu()
+
+
+def test_frozen(narrow):
+    tokenizer = DALLETokenizer(str(narrow[2])).train()
+    assert list(tokenizer.parameters()) == []
+    assert tokenizer.state_dict() == {}
+    assert not tokenizer.training
+    assert len(list(tokenizer.buffers())) > 100
+
+
+def test_identity_covers_every_weight(narrow, tmp_path):
+    path = narrow[2]
+    before = DALLETokenizer(str(path)).identity
+    assert before['type'] == 'DALLETokenizer'
+    assert before['source'] == str(path)
+    # A channel that is never computed is still a part of the file's identity.
+    tensors = load_file(path)
+    tensors['decoder.blocks.output.conv.b'][5] += 1
+    save_file(tensors, tmp_path / 'other.safetensors')
+    after = DALLETokenizer(str(tmp_path / 'other.safetensors')).identity
+    assert after['sha256'] != before['sha256']
+
+
+def test_missing_file_says_how_to_get_it():
+    with pytest.raises(WeightsNotFoundError) as caught:
+        DALLETokenizer('weights/none.safetensors')
+    message = str(caught.value)
+    assert 'https://cdn.openai.com/dall-e/encoder.pkl' in message
+    assert 'https://cdn.openai.com/dall-e/decoder.pkl' in message
+    assert (
+        'python tools/model_converters/convert_dalle.py encoder.pkl decoder.pkl '
+        '--out weights/none.safetensors --trust-pickle'
+    ) in message
+    assert isinstance(caught.value, FileNotFoundError)
+
+
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        (lambda t: t.pop('encoder.blocks.input.w'), 'missing encoder.blocks.input.w'),
+        (lambda t: t.pop('decoder.blocks.group_3.block_2.res_path.conv_4.b'),
+         'missing decoder.blocks.group_3.block_2.res_path.conv_4.b'),
+        (lambda t: t.update({'encoder.extra': torch.zeros(1)}),
+         'unexpected encoder.extra'),
+        (lambda t: t.update({'decoder.blocks.input.w': torch.zeros(128, 500, 1, 1)}),
+         r'decoder.blocks.input.w is \(128, 500, 1, 1\), expected \(128, 512, 1, 1\)'),
+    ],
+)  # fmt: skip
+def test_file_that_does_not_fit(narrow, tmp_path, change, message):
+    tensors = load_file(narrow[2])
+    change(tensors)
+    save_file(tensors, tmp_path / 'bad.safetensors')
+    with pytest.raises(ConfigError, match=message):
+        DALLETokenizer(str(tmp_path / 'bad.safetensors'))

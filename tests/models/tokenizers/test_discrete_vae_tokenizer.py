@@ -1,0 +1,129 @@
+# Copyright (c) mmcim contributors. All rights reserved.
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+from torch.nn import functional as F
+
+from mmcim.models.tokenizers import DiscreteVAE, DiscreteVAENet
+from mmcim.utils import ConfigError
+
+SIZES = dict(stride=8, vocab_size=32, width=16, depth=2, code_dims=12)
+
+
+@pytest.fixture
+def network():
+    torch.manual_seed(0)
+    return DiscreteVAENet(**SIZES)
+
+
+@pytest.fixture
+def checkpoint(network, tmp_path):
+    path = tmp_path / 'dvae.pth'
+    torch.save(network.state_dict(), path)
+    return str(path)
+
+
+@pytest.mark.parametrize('stride', [4, 8, 16])
+def test_shapes(stride):
+    network = DiscreteVAENet(**{**SIZES, 'stride': stride})
+    images = torch.rand(2, 3, 3 * stride, 2 * stride)
+    logits = network(images)
+    assert logits.shape == (2, 32, 3, 2)
+    codes = network.embed(logits.argmax(1))
+    assert codes.shape == (2, 12, 3, 2)
+    assert network.decode(codes).shape == images.shape
+
+
+def test_width_halves_towards_the_pixels(network):
+    downs = [m for m in network.encoder if isinstance(m, nn.Conv2d)]
+    assert [m.out_channels for m in downs] == [4, 8, 16, 32]
+    ups = [m for m in network.decoder if isinstance(m, nn.ConvTranspose2d)]
+    assert [m.out_channels for m in ups] == [8, 4, 3]
+
+
+def test_mix_is_the_weighted_sum_of_embeddings(network):
+    ids = torch.randint(32, (2, 3, 4))
+    one_hot = F.one_hot(ids, 32).permute(0, 3, 1, 2).float()
+    torch.testing.assert_close(network.mix(one_hot), network.embed(ids))
+    weights = torch.rand(2, 32, 3, 4).softmax(1)
+    expected = torch.einsum('bvhw,vc->bchw', weights, network.codebook.weight)
+    torch.testing.assert_close(network.mix(weights), expected)
+
+
+def test_tokenizer_takes_the_most_likely_code(network, checkpoint):
+    tokenizer = DiscreteVAE(checkpoint, **SIZES)
+    assert (tokenizer.stride, tokenizer.vocab_size) == (8, 32)
+    images = torch.rand(2, 3, 24, 16)
+    ids = tokenizer.encode(images)
+    assert torch.equal(ids, network(images).argmax(1))
+    restored = network.decode(network.embed(ids)).clamp(0, 1)
+    torch.testing.assert_close(tokenizer.decode(ids), restored)
+
+
+@pytest.mark.parametrize('kind', ['trainer', 'backbone', 'safetensors'])
+def test_every_kind_of_checkpoint(network, checkpoint, tmp_path, kind):
+    tensors = network.state_dict()
+    if kind == 'safetensors':
+        path = tmp_path / 'dvae.safetensors'
+        save_file(tensors, path)
+    else:
+        path = tmp_path / 'epoch_1.pth'
+        prefix = 'backbone.' if kind == 'trainer' else ''
+        state_dict = {prefix + key: value for key, value in tensors.items()}
+        if kind == 'trainer':
+            state_dict['data_preprocessor.mean'] = torch.zeros(3)
+        torch.save({'state_dict': state_dict, 'meta': {'epoch': 1}}, path)
+    tokenizer = DiscreteVAE(str(path), **SIZES)
+    images = torch.rand(1, 3, 16, 16)
+    assert torch.equal(tokenizer.encode(images), network(images).argmax(1))
+    # The same weights are the same tokenizer, whatever file they come from.
+    plain = DiscreteVAE(checkpoint, **SIZES)
+    assert tokenizer.identity['sha256'] == plain.identity['sha256']
+
+
+@pytest.mark.parametrize(
+    ('name', 'value'),
+    [
+        ('stride', 4),
+        ('stride', 16),
+        ('vocab_size', 64),
+        ('width', 32),
+        ('depth', 1),
+        ('depth', 3),
+        ('code_dims', 8),
+    ],
+)
+def test_says_which_argument_is_wrong(checkpoint, name, value):
+    with pytest.raises(ConfigError) as caught:
+        DiscreteVAE(checkpoint, **{**SIZES, name: value})
+    message = str(caught.value)
+    assert message.startswith(f'{checkpoint} does not fit: ')
+    assert message.endswith(
+        f'The checkpoint was made with {name}={SIZES[name]} (not {value}): '
+        'set so in the config.'
+    )
+
+
+def test_says_all_arguments_that_are_wrong(checkpoint):
+    with pytest.raises(ConfigError, match=r'width=16 \(not 8\), depth=2 \(not 0\)'):
+        DiscreteVAE(checkpoint, **{**SIZES, 'width': 8, 'depth': 0})
+
+
+def test_checkpoint_of_something_else(tmp_path):
+    torch.save(nn.Linear(2, 2).state_dict(), tmp_path / 'linear.pth')
+    with pytest.raises(ConfigError, match='Expected a checkpoint of DiscreteVAETrain'):
+        DiscreteVAE(str(tmp_path / 'linear.pth'), **SIZES)
+
+
+@pytest.mark.parametrize(
+    ('wrong', 'message'),
+    [
+        (dict(stride=6), 'stride must be 4, 8 or 16, got 6'),
+        (dict(width=18), 'width must be a multiple of stride / 2 = 4, got 18'),
+        (dict(vocab_size=1), 'vocab_size must be at least 2'),
+    ],
+)
+def test_network_refuses(wrong, message):
+    with pytest.raises(ConfigError, match=message):
+        DiscreteVAENet(**{**SIZES, **wrong})

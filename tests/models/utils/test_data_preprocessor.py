@@ -1,0 +1,197 @@
+# Copyright (c) mmcim contributors. All rights reserved.
+import numpy as np
+import pytest
+import torch
+from mmengine.dataset import default_collate, pseudo_collate
+from mmpretrain.registry import MODELS, TRANSFORMS
+from mmpretrain.structures import DataSample
+from PIL import Image
+
+from mmcim.models.utils import CIMDataPreprocessor
+
+MEAN, STD = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]
+
+
+def pictures(batch=4, height=32, width=32, channels=3, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    shape = (batch, channels, height, width)
+    return torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8)
+
+
+def build(**kwargs):
+    config = dict(type='CIMDataPreprocessor', mean=MEAN, std=STD)
+    return MODELS.build({**config, **kwargs})
+
+
+def run(preprocessor, inputs, training=False):
+    return preprocessor(dict(inputs=inputs), training)['inputs']
+
+
+@pytest.mark.parametrize('to_rgb', [False, True])
+def test_values(to_rgb):
+    inputs = pictures()
+    out = run(build(to_rgb=to_rgb), inputs)
+    rgb = inputs[:, [2, 1, 0]] if to_rgb else inputs
+    mean, std = (torch.tensor(x).view(1, 3, 1, 1) for x in (MEAN, STD))
+    torch.testing.assert_close(out['images'], (rgb.float() - mean) / std)
+    torch.testing.assert_close(out['views'], rgb.float() / 255)
+    assert out['images'].dtype == out['views'].dtype == torch.float32
+
+
+def test_evaluation_neither_flips_nor_draws():
+    inputs = pictures()
+    state = torch.get_rng_state()
+    out = run(build(flip_prob=1.0), inputs)
+    torch.testing.assert_close(out['views'] * 255, inputs.float())
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def test_images_and_views_are_flipped_together():
+    inputs = pictures(batch=2000, height=4, width=4)
+    torch.manual_seed(0)
+    out = run(build(flip_prob=0.3, mean=[0] * 3, std=[255] * 3), inputs, training=True)
+    torch.testing.assert_close(out['images'], out['views'])
+    plain = inputs.float() / 255
+    kept = (out['views'] - plain).abs().amax((1, 2, 3)) < 1e-6
+    flipped = (out['views'] - plain.flip(-1)).abs().amax((1, 2, 3)) < 1e-6
+    assert (kept ^ flipped).all()
+    # Four standard deviations of a binomial distribution.
+    assert abs(flipped.float().mean() - 0.3) < 4 * (0.3 * 0.7 / 2000) ** 0.5
+
+
+@pytest.mark.parametrize('prob', [0.0, 1.0])
+def test_certain_flip(prob):
+    inputs = pictures()
+    out = run(build(flip_prob=prob), inputs, training=True)
+    expected = inputs.flip(-1) if prob else inputs
+    torch.testing.assert_close(out['views'], expected.float() / 255)
+
+
+@pytest.mark.parametrize(
+    'mode, kind', [('bicubic', Image.BICUBIC), ('bilinear', Image.BILINEAR)]
+)
+@pytest.mark.parametrize('size', [112, (56, 80)])
+def test_view_is_pillow_s(imagenette_mini, mode, kind, size):
+    """Equal to Pillow's antialiased filter, but for Pillow's rounding."""
+    paths = sorted((imagenette_mini / 'val').rglob('*.JPEG'))[::100]
+    images = [Image.open(path).convert('RGB') for path in paths]
+    inputs = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
+    views = run(build(view_size=size, view_interpolation=mode), inputs)['views']
+    height, width = (size, size) if isinstance(size, int) else size
+    assert views.shape == (len(paths), 3, height, width)
+    for image, view in zip(images, views, strict=True):
+        for channel, actual in zip(image.split(), view, strict=True):
+            # Pillow computes floating-point pictures without rounding.
+            exact = np.array(channel.convert('F').resize((width, height), kind))
+            np.testing.assert_allclose(255 * actual, exact.clip(0, 255), atol=1e-3)
+            # uint8 ones are rounded and clipped after each of the two passes.
+            rounded = np.array(channel.resize((width, height), kind)).astype(float)
+            difference = np.abs(255 * actual.numpy() - rounded)
+            assert difference.mean() < 0.5 and difference.max() < 6
+
+
+def test_view_of_noise_is_antialiased_and_in_range():
+    inputs = torch.where(pictures(2, 64, 64) > 127, 255, 0).to(torch.uint8)
+    views = run(build(view_size=32), inputs)['views']
+    assert views.min() >= 0 and views.max() <= 1
+    small = run(build(view_size=16), inputs)['views']
+    # A filter over some 4x4 independent pixels leaves about a fourth of 0.5.
+    assert small.std() < 0.18
+
+
+def test_the_shrunk_view_belongs_to_the_flipped_picture():
+    inputs = pictures()
+    flipped = run(build(flip_prob=1.0, view_size=16), inputs, training=True)
+    plain = run(build(flip_prob=0.0, view_size=16), inputs, training=True)
+    torch.testing.assert_close(flipped['views'], plain['views'].flip(-1))
+
+
+def test_two_pictures():
+    first, second = pictures(height=32, width=32), pictures(height=16, width=16, seed=1)
+    out = run(build(to_rgb=True, view_size=16, flip_prob=1.0), [first, second], True)
+    torch.testing.assert_close(out['views'], second.flip(1).float() / 255)
+    single = run(build(to_rgb=True), first)
+    torch.testing.assert_close(out['images'], single['images'])
+
+
+def test_two_pictures_of_another_size_than_the_view():
+    first, second = pictures(height=32, width=32), pictures(height=16, width=16)
+    with pytest.raises(ValueError, match=r'\(16, 16\).*view_size=\(14, 14\)'):
+        run(build(view_size=14), [first, second])
+
+
+def test_grey_pictures_get_three_channels():
+    inputs = pictures(channels=1)
+    out = run(build(to_rgb=True), inputs)
+    assert out['images'].shape == out['views'].shape == (4, 3, 32, 32)
+    torch.testing.assert_close(out['views'], inputs.float().expand(-1, 3, -1, -1) / 255)
+
+
+def test_no_gradient_and_no_state():
+    preprocessor = build(view_size=16)
+    out = run(preprocessor, pictures(), training=True)
+    assert not out['images'].requires_grad and not out['views'].requires_grad
+    assert preprocessor.state_dict() == {}
+    assert list(preprocessor.parameters()) == []
+
+
+def test_autocast_changes_nothing():
+    preprocessor = build(view_size=16)
+    expected = run(preprocessor, pictures())
+    with torch.autocast('cpu', torch.bfloat16):
+        out = run(preprocessor, pictures())
+    torch.testing.assert_close(out, expected)
+
+
+@pytest.mark.parametrize('two', [False, True])
+def test_from_the_loader_s_collated_samples(two):
+    """What PackInputs and default_collate make of the loader's samples."""
+    pack = TRANSFORMS.build(dict(type='PackInputs'))
+    images = pictures().permute(0, 2, 3, 1).numpy()
+    mask = np.eye(4, dtype=int)
+    samples = [
+        pack(dict(img=[img, img[::2, ::2]] if two else img, mask=mask, gt_label=3))
+        for img in images
+    ]
+    data = build(view_size=16)(default_collate(samples), training=True)
+    assert data['inputs']['images'].shape == (4, 3, 32, 32)
+    assert data['inputs']['views'].shape == (4, 3, 16, 16)
+    assert len(data['data_samples']) == 4
+    for sample in data['data_samples']:
+        assert isinstance(sample, DataSample)
+        assert sample.gt_label.tolist() == [3]
+        np.testing.assert_array_equal(np.asarray(sample.mask), mask)
+
+
+def test_data_samples_are_optional():
+    assert build()(dict(inputs=pictures()))['data_samples'] is None
+
+
+class TestWrongInput:
+    def test_float_pictures(self):
+        with pytest.raises(TypeError, match='uint8.*torch.float32.*PackInputs'):
+            run(build(), pictures().float())
+
+    def test_channels(self):
+        with pytest.raises(TypeError, match=r'\(4, 5, 32, 32\)'):
+            run(build(), pictures(channels=5))
+
+    def test_not_collated(self):
+        samples = [dict(inputs=picture) for picture in pictures()]
+        with pytest.raises(TypeError, match="a list of 4.*'default_collate'"):
+            build()(pseudo_collate(samples))
+        with pytest.raises(TypeError, match="'default_collate'"):
+            build()(pseudo_collate(samples[:2]))
+
+    @pytest.mark.parametrize(
+        'kwargs',
+        [
+            dict(flip_prob=1.5),
+            dict(view_interpolation='lanczos'),
+            dict(mean=[0.5]),
+            dict(std=[1, 1]),
+        ],
+    )
+    def test_arguments(self, kwargs):
+        with pytest.raises(ValueError, match=next(iter(kwargs))):
+            CIMDataPreprocessor(**{'mean': MEAN, 'std': STD, **kwargs})

@@ -1,0 +1,116 @@
+# Copyright (c) mmcim contributors. All rights reserved.
+import math
+import random
+
+import pytest
+import torch
+
+from mmcim.models.utils import BlockMasking, RatioMasking, UniformMasking
+
+CPU = torch.device('cpu')
+
+
+def test_uniform_masking_count_is_uniform_over_the_closed_range():
+    torch.manual_seed(0)
+    mask = UniformMasking((100, 120))(21_000, (14, 14), CPU)
+    assert mask.shape == (21_000, 14, 14) and mask.dtype == torch.bool
+    counts = torch.bincount(mask.sum(dim=(1, 2)))
+    assert counts[:100].sum() == 0 and len(counts) == 121
+    # 1,000 expected for each of 21 counts; 5 sigma of a binomial
+    assert (counts[100:] - 1000).abs().max() < 5 * (1000 * 20 / 21) ** 0.5
+
+
+def test_uniform_masking_hides_each_patch_equally_often():
+    torch.manual_seed(0)
+    share = UniformMasking((100, 120))(20_000, (14, 14), CPU).float().mean(dim=0)
+    expected = 110 / 196
+    sigma = (expected * (1 - expected) / 20_000) ** 0.5
+    assert (share - expected).abs().max() < 5 * sigma
+
+
+def test_uniform_masking_scales_to_the_grid():
+    counts = UniformMasking((100, 120))(500, (8, 8), CPU).sum(dim=(1, 2))
+    assert counts.min() == round(100 * 64 / 196) and counts.max() == round(120 * 64 / 196)
+
+
+@pytest.mark.parametrize('ratio', [0.4, 0.5, 0.6])
+def test_ratio_masking_count(ratio):
+    mask = RatioMasking(ratio)(16, (14, 14), CPU)
+    assert (mask.sum(dim=(1, 2)) == round(ratio * 196)).all()
+    assert len({tuple(row.tolist()) for row in mask.flatten(1)}) == 16
+
+
+def test_block_masking_wants_its_number_and_never_more():
+    torch.manual_seed(0)
+    counts = BlockMasking(75)(512, (14, 14), CPU).sum(dim=(1, 2))
+    assert counts.max() == 75
+    assert counts.float().mean() > 72
+
+
+def test_block_masking_follows_the_law_of_the_sequential_algorithm():
+    """Compare with algorithm 1 of BEiT, drawn one picture at a time."""
+    rng = random.Random(0)
+
+    def draw():
+        mask = torch.zeros(14, 14, dtype=torch.bool)
+        while mask.sum() < 75:
+            wanted, grown = 75 - int(mask.sum()), False
+            for _ in range(10):
+                area = rng.uniform(16, wanted)
+                aspect = math.exp(rng.uniform(math.log(0.3), math.log(1 / 0.3)))
+                h = round(math.sqrt(area * aspect))
+                w = round(math.sqrt(area / aspect))
+                if h >= 14 or w >= 14:
+                    continue
+                top, left = rng.randint(0, 14 - h), rng.randint(0, 14 - w)
+                block = mask[top : top + h, left : left + w]
+                if 0 < (~block).sum() <= wanted:
+                    block[:] = True
+                    grown = True
+                    break
+            if not grown:
+                break
+        return mask
+
+    reference = torch.stack([draw() for _ in range(1000)])
+    torch.manual_seed(0)
+    ours = BlockMasking(75)(4000, (14, 14), CPU)
+
+    def neighbours_alike(mask):  # how blocky: share of equal neighbours
+        return (mask[:, 1:] == mask[:, :-1]).float().mean()
+
+    assert abs(neighbours_alike(ours) - neighbours_alike(reference)) < 0.005
+    counts = [mask.sum(dim=(1, 2)).float().mean() for mask in (ours, reference)]
+    assert abs(counts[0] - counts[1]) < 0.3
+    corner = [mask[:, 0, 0].float().mean() for mask in (ours, reference)]
+    assert abs(corner[0] - corner[1]) < 0.05
+
+
+def test_the_seed_decides():
+    for masking in (UniformMasking(), RatioMasking(), BlockMasking()):
+        drawn = []
+        for seed in (1, 1, 2):
+            torch.manual_seed(seed)
+            drawn.append(masking(4, (14, 14), CPU))
+        assert drawn[0].equal(drawn[1]) and not drawn[0].equal(drawn[2])
+
+
+@pytest.mark.parametrize(
+    ('build', 'word'),
+    [
+        (lambda: UniformMasking((0, 10)), 'num_masked'),
+        (lambda: UniformMasking((120, 100)), 'num_masked'),
+        (lambda: UniformMasking((100, 196)), 'num_masked'),
+        (lambda: RatioMasking(1.0), 'ratio'),
+        (lambda: BlockMasking(10, min_block=16), 'min_block'),
+        (lambda: BlockMasking(75)(1, (8, 8), CPU), '8 x 8'),
+    ],
+)
+def test_impossible_masks_are_refused(build, word):
+    with pytest.raises(ValueError, match=word):
+        build()
+
+
+def test_every_count_of_a_small_range_occurs():
+    counts = UniformMasking((1, 3), num_patches=4)(200, (2, 2), CPU).sum(dim=(1, 2))
+    assert set(counts.tolist()) == {1, 2, 3}

@@ -1,0 +1,42 @@
+# Copyright (c) mmcim contributors. All rights reserved.
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from toy_run import CONFIG, REPO, TOOLS, Toy, run_tool
+
+
+@pytest.fixture(scope='session')
+def toy(tmp_path_factory) -> Toy:
+    folder = tmp_path_factory.mktemp('toy')
+    random = np.random.default_rng(0)
+    for split, count in (('train', 16), ('val', 12)):
+        for label, name in enumerate('ab'):
+            (folder / 'data' / split / name).mkdir(parents=True)
+            for i in range(count):
+                pixels = random.integers(0, 200, (20, 20, 3)) + 8 * label
+                picture = Image.fromarray(pixels.astype(np.uint8))
+                picture.save(folder / 'data' / split / name / f'{name}{i}.png')
+    config = folder / 'toy.py'
+    base = str(REPO / 'configs/_base_/default_runtime.py')
+    config.write_text(CONFIG.format(base=base, root=str(folder / 'data')))
+    return Toy(folder, config)
+
+
+@pytest.fixture(scope='session')
+def trained(toy) -> Path:
+    """The work directory of a complete run."""
+    work_dir = toy.folder / 'trained'
+    result = run_tool(
+        sys.executable,
+        TOOLS / 'train.py',
+        toy.config,
+        '--work-dir',
+        work_dir,
+        cwd=toy.folder,
+    )
+    assert result.code == 0, result.output
+    (work_dir / 'output.txt').write_text(result.output)
+    return work_dir

@@ -1,0 +1,161 @@
+# Copyright (c) mmcim contributors. All rights reserved.
+"""Two processes on CPUs through the shell scripts."""
+
+import os
+import re
+import socket
+
+import pytest
+import torch
+from toy_run import TOOLS, run_forked, run_tool
+
+from mmcim.utils import load_checkpoint
+
+# No randomness, so that two processes with half the batch do what one does with all.
+FIXED = [
+    'model.backbone.drop_rate=0',
+    'train_dataloader.sampler.shuffle=False',
+    'train_dataloader.dataset.pipeline.1.crop_ratio_range="(1.,1.)"',
+    'train_dataloader.dataset.pipeline.1.aspect_ratio_range="(1.,1.)"',
+    'train_dataloader.dataset.pipeline.2.prob=0.',
+    'train_dataloader.dataset.pipeline.3.brightness=0.',
+    'train_cfg.max_epochs=1',
+    'optim_wrapper.clip_grad.max_norm=0.5',
+]
+
+
+@pytest.fixture(scope='module')
+def port(monkeypatch_module):
+    with socket.socket() as free:
+        free.bind(('127.0.0.1', 0))
+        monkeypatch_module.setenv('PORT', str(free.getsockname()[1]))
+
+
+@pytest.fixture(scope='module')
+def monkeypatch_module():
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        yield monkeypatch
+
+
+@pytest.fixture(scope='module')
+def two(toy, port):
+    """One epoch in two processes of batch 4."""
+    work_dir = toy.folder / 'two'
+    result = run_tool(
+        TOOLS / 'dist_train.sh',
+        toy.config,
+        2,
+        '--work-dir',
+        work_dir,
+        '--cfg-options',
+        'train_dataloader.batch_size=4',
+        *FIXED,
+        cwd=toy.folder,
+    )
+    assert result.code == 0, result.output
+    return work_dir, result.output
+
+
+@pytest.fixture(scope='module')
+def one(toy, two):
+    """The same epoch in one process of batch 8, and the first run resumed in one."""
+    work_dir = toy.folder / 'one'
+    more = ['--cfg-options', *FIXED[:-2], 'train_cfg.max_epochs=2']
+    resume = ['train.py', toy.config, '--resume', two[0] / 'epoch_1.pth', '--work-dir']
+    cases = dict(
+        one=['train.py', toy.config, '--work-dir', work_dir, '--cfg-options', *FIXED],
+        half_batch=[*resume, toy.folder / 'half_batch', *more]
+        + ['train_dataloader.batch_size=4'],
+        same_batch=[*resume, toy.folder / 'same_batch', *more]
+        + ['train_dataloader.batch_size=4', 'optim_wrapper.accumulative_counts=2'],
+    )
+    return work_dir, run_forked(cases, cwd=toy.folder)
+
+
+def test_two_processes_take_the_steps_of_one(two, one):
+    assert one[1]['one'].code == 0, one[1]['one'].output
+    left = load_checkpoint(two[0] / 'epoch_1.pth')['state_dict']
+    right = load_checkpoint(one[0] / 'epoch_1.pth')['state_dict']
+    assert left.keys() == right.keys()
+    for name, value in left.items():
+        torch.testing.assert_close(value, right[name], rtol=1e-4, atol=1e-5, msg=name)
+
+
+def test_effective_batch_and_learning_rate_count_all_processes(two):
+    assert 'Effective batch: 8 = 2 process(es) x 4 x 1 accumulated' in two[1]
+    assert 'Learning rate: 0.005 (scaled from 0.01 at batch 16)' in two[1]
+
+
+def test_random_states_of_all_processes_are_stored(two):
+    state = load_checkpoint(two[0] / 'epoch_1.pth')['meta']['run_state']
+    assert state['world_size'] == 2
+    first, second = state['rng']
+    assert {'torch', 'python', 'numpy'} <= first.keys()
+    # diff_rank_seed: each process draws its own masks.
+    assert not torch.equal(first['torch'], second['torch'])
+
+
+def test_resuming_with_another_number_of_processes(one):
+    results = one[1]
+    assert results['half_batch'].code == 2
+    assert '8 (2 process(es) x 4 x 1 accumulated)' in results['half_batch'].output
+    assert '4 (1 process(es) x 4 x 1 accumulated)' in results['half_batch'].output
+    assert results['same_batch'].code == 0, results['same_batch'].output
+    assert 'Resuming a run of 2 process(es) with 1' in results['same_batch'].output
+
+
+def test_bad_input_is_told_once(toy, port):
+    """All processes end, and the first one speaks for all."""
+    result = run_tool(
+        TOOLS / 'dist_train.sh',
+        toy.config,
+        2,
+        '--cfg-options',
+        'model.backbone.drop_rat=0',
+        cwd=toy.folder,
+    )
+    assert result.code != 0
+    assert result.output.count('model.backbone.drop_rat') == 1
+
+
+def test_dist_test_gives_the_metric_of_one_process(toy, trained, port):
+    checkpoint = trained / 'epoch_3.pth'
+    result = run_tool(TOOLS / 'dist_test.sh', toy.config, checkpoint, 2, cwd=toy.folder)
+    assert result.code == 0, result.output
+    (metric,) = re.findall(r'^accuracy/top1: (\S+)$', result.output, re.M)
+    # The last validation of the run, in one process.
+    validated = re.findall(
+        r'accuracy/top1: (\S+)', (trained / 'output.txt').read_text()
+    )
+    assert metric == validated[-1]
+
+
+@pytest.mark.parametrize(
+    'script', ['dist_train.sh', 'dist_test.sh', 'slurm_train.sh', 'slurm_test.sh']
+)
+def test_scripts_say_how_they_are_used(toy, script):
+    result = run_tool(TOOLS / script, cwd=toy.folder)
+    assert result.code == 2
+    assert result.output.startswith('usage:')
+
+
+@pytest.mark.parametrize('kind', ['train', 'test'])
+def test_slurm_scripts_start_the_tool_through_srun(toy, kind, monkeypatch):
+    """With a stand-in for srun that prints its arguments."""
+    bin_ = toy.folder / 'bin'
+    bin_.mkdir(exist_ok=True)
+    (bin_ / 'srun').write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    (bin_ / 'srun').chmod(0o755)
+    monkeypatch.setenv('PATH', f'{bin_}:{os.environ["PATH"]}')
+    monkeypatch.setenv('GPUS', '16')
+    monkeypatch.setenv('SRUN_ARGS', '--quotatype=auto --exclusive')
+    script = TOOLS / f'slurm_{kind}.sh'
+    result = run_tool(
+        script, 'part', 'job', 'a config.py', 'target', '--x', cwd=toy.folder
+    )
+    assert result.code == 0, result.output
+    words = result.output.splitlines()
+    for word in ('part', '--ntasks=16', '--ntasks-per-node=8', '--gres=gpu:8'):
+        assert word in words
+    assert {'--quotatype=auto', '--exclusive', '--launcher=slurm', '--x'} <= set(words)
+    assert words[words.index(str(TOOLS / f'{kind}.py')) + 1] == 'a config.py'

@@ -1,0 +1,120 @@
+# Copyright (c) mmcim contributors. All rights reserved.
+"""tools/test.py as a process: the metric, and checkpoints that do not fit."""
+
+import json
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmpretrain.registry import MODELS
+from PIL import Image
+from toy_run import run_forked
+
+from mmcim.utils import load_checkpoint
+
+
+def accuracy(toy, checkpoint):
+    """Percent of the validation pictures that the model gets right, one by one."""
+    cfg = Config.fromfile(toy.config)
+    model = MODELS.build(
+        {**cfg.model, 'type': 'mmpretrain.ImageClassifier', '_scope_': 'mmpretrain'}
+    )
+    model.load_state_dict(load_checkpoint(checkpoint)['state_dict'])
+    model.eval()
+    right = []
+    for label, name in enumerate('ab'):
+        for path in sorted((toy.data / 'val' / name).iterdir()):
+            # OpenCV's bilinear interpolation is that of torch without antialiasing.
+            pixels = np.asarray(Image.open(path)).transpose(2, 0, 1).copy()
+            image = torch.nn.functional.interpolate(
+                torch.from_numpy(pixels)[None].float(), 16, mode='bilinear'
+            ).round()
+            # mmcv loads BGR, and this data preprocessor does not turn it.
+            logits = model((image.flip(1) - 127.5) / 127.5)
+            logits = model.head(logits) if not torch.is_tensor(logits) else logits
+            right.append(logits.argmax(1).item() == label)
+    return 100 * np.mean(right)
+
+
+@pytest.fixture(scope='module')
+def tested(toy, trained):
+    """Test good and bad checkpoints of the complete run."""
+    folder = toy.folder / 'tested'
+    folder.mkdir()
+    good = trained / 'epoch_3.pth'
+
+    checkpoint = load_checkpoint(good)
+    weights = checkpoint['state_dict']
+    torch.save(
+        {'state_dict': {**weights, 'head.extra': torch.zeros(1)}}, folder / 'more.pth'
+    )
+    fewer = {k: v for k, v in weights.items() if not k.startswith('head.')}
+    torch.save({'state_dict': fewer}, folder / 'fewer.pth')
+    backbone = {
+        k.removeprefix('backbone.'): v
+        for k, v in weights.items()
+        if k.startswith('backbone.')
+    }
+    torch.save({'state_dict': backbone}, folder / 'backbone.pth')
+    torch.save({'state_dict': {}, 'meta': Fraction(1, 2)}, folder / 'code.pth')
+
+    def case(file, *arguments):
+        return ['test.py', toy.config, file, '--work-dir', folder / 'work', *arguments]
+
+    cases = dict(
+        good=case(good, '--out', folder / 'out.json', '--out-item', 'metrics'),
+        predictions=case(
+            good, '--out', folder / 'out.pkl', '--show-dir', folder / 'shown'
+        ),
+        more=case(folder / 'more.pth'),
+        fewer=case(folder / 'fewer.pth'),
+        backbone=case(folder / 'backbone.pth'),
+        wider=case(good, '--cfg-options', 'model.head.num_classes=3'),
+        code=case(folder / 'code.pth'),
+        missing=case(folder / 'nowhere.pth'),
+        no_test=case(good, '--cfg-options', 'test_evaluator=None'),
+    )
+    return folder, run_forked(cases, cwd=folder)
+
+
+def test_prints_the_metric(toy, trained, tested):
+    folder, results = tested
+    assert results['good'].code == 0, results['good'].output
+    expected = accuracy(toy, trained / 'epoch_3.pth')
+    # Neither chance nor perfection, so that the comparison says something.
+    assert 50 <= expected <= 100
+    assert f'\naccuracy/top1: {expected:.4f}\n' in results['good'].output
+    metrics = json.loads((folder / 'out.json').read_text())
+    assert metrics == {'accuracy/top1': pytest.approx(expected, abs=1e-4)}
+
+
+def test_writes_predictions_and_pictures(tested):
+    folder, results = tested
+    assert results['predictions'].code == 0, results['predictions'].output
+    assert (folder / 'out.pkl').stat().st_size > 0
+    assert len(list((folder / 'shown').glob('**/*.png'))) == 24
+
+
+@pytest.mark.parametrize(
+    ('name', 'parts'),
+    [
+        ('more', ['more.pth', 'toy.py', 'unexpected', 'head.extra']),
+        ('fewer', ['fewer.pth', 'missing', 'head.layers.head.weight']),
+        ('backbone', ['backbone.pth', 'missing', 'backbone.cls_token', 'in all']),
+        ('wider', ['size mismatch', 'head.layers.head.weight']),
+        ('code', ['code.pth', 'Fraction']),
+        ('missing', ['nowhere.pth', 'does not exist']),
+        ('no_test', ['test_evaluator', 'missing']),
+    ],
+)
+def test_bad_checkpoint_is_a_message_and_exit_code_2(tested, name, parts):
+    _, results = tested
+    result = results[name]
+    assert result.code == 2, result.output
+    assert 'Traceback' not in result.output
+    message = result.output[result.output.index('error: ') :]
+    for part in parts:
+        assert part in message
+    assert 'accuracy' not in result.output

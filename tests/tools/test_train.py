@@ -1,0 +1,309 @@
+# Copyright (c) mmcim contributors. All rights reserved.
+"""tools/train.py as a process: a whole run, an interrupted one, and each bad input."""
+
+import importlib
+import json
+import os
+import pickle
+import re
+import signal
+from types import SimpleNamespace
+
+import pytest
+import torch
+from toy_run import TOOLS, run_forked
+
+from mmcim.utils import load_checkpoint
+
+# Is killed while it writes the second epoch's checkpoint, with half of the file there.
+CRASH = """
+import os, signal
+fsync = os.fsync
+def kill(fd):
+    path = os.readlink(f'/proc/self/fd/{fd}')
+    if 'epoch_2.pth' in path:
+        os.truncate(path, os.path.getsize(path) // 2)
+        os.kill(os.getpid(), signal.SIGKILL)
+    fsync(fd)
+os.fsync = kill
+"""
+# Gets SIGTERM while it writes the first checkpoint.
+TERMINATE = """
+import os, signal
+def terminate(fd):
+    assert os.readlink(f'/proc/self/fd/{fd}').endswith('.tmp')
+    os.kill(os.getpid(), signal.SIGTERM)
+os.fsync = terminate
+"""
+
+
+@pytest.fixture(scope='module')
+def resumed(toy):
+    """A run that was killed while it wrote, and then resumed.
+
+    ``found`` is a copy of its work directory from between the two, and ``without``
+    another copy, resumed without the random states.
+    """
+    killed, found, without = (
+        toy.folder / name for name in ('killed', 'found', 'without')
+    )
+    copy = f'import shutil; shutil.copytree({str(killed)!r}, {{!r}})'
+    arguments = ['train.py', toy.config, '--work-dir']
+    results = run_forked(
+        {
+            'crash': [*arguments, killed],
+            'copy': ['train.py', '--help'],
+            'without': [*arguments, without, '--resume']
+            + ['--cfg-options', 'custom_hooks=[]'],
+            'resume': [*arguments, killed, '--resume'],
+        },
+        cwd=toy.folder,
+        before={
+            'crash': CRASH,
+            'copy': copy.format(str(found)),
+            # last_checkpoint still names the folder that this one was copied from.
+            'without': copy.format(str(without)),
+        },
+    )
+    assert results['crash'].code == -signal.SIGKILL, results['crash'].output
+    for name in ('copy', 'without', 'resume'):
+        assert results[name].code == 0, results[name].output
+    return SimpleNamespace(
+        work_dir=killed, found=found, without=without, output=results['resume'].output
+    )
+
+
+def same(a: object, b: object) -> bool:
+    """Compare nested containers of tensors and values bit by bit."""
+    if isinstance(a, torch.Tensor):
+        return torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
+    if isinstance(a, (list, tuple)):
+        return len(a) == len(b) and all(map(same, a, b))
+    return a == b
+
+
+def test_complete_run(trained):
+    files = {path.name for path in trained.iterdir() if path.suffix == '.pth'}
+    best = {name for name in files if name.startswith('best_')}
+    assert files - best == {'epoch_2.pth', 'epoch_3.pth'}
+    assert len(best) == 1
+    assert (trained / 'last_checkpoint').read_text() == str(trained / 'epoch_3.pth')
+
+    output = (trained / 'output.txt').read_text()
+    assert 'Effective batch: 8 = 1 process(es) x 8 x 1 accumulated' in output
+    assert 'Learning rate: 0.005 (scaled from 0.01 at batch 16)' in output
+    rates = [float(r) for r in re.findall(r'\blr: (\S+)', output)]
+    assert rates[0] == pytest.approx(0.005, rel=0.1)
+
+
+def test_crash_while_writing_leaves_the_previous_checkpoint(resumed):
+    """Only the complete checkpoint has a checkpoint's name."""
+    (half,) = resumed.found.glob('.*.tmp')
+    assert re.fullmatch(r'\.epoch_2\.pth\.\d+\.tmp', half.name)
+    assert not (resumed.found / 'epoch_2.pth').exists()
+    named = (resumed.found / 'last_checkpoint').read_text()
+    assert named == str(resumed.work_dir / 'epoch_1.pth')
+    assert load_checkpoint(resumed.found / 'epoch_1.pth')['meta']['epoch'] == 1
+    # The next start removed the half-written file.
+    assert f'Removed the half-written {resumed.work_dir / half.name}' in resumed.output
+    assert not list(resumed.work_dir.glob('.*.tmp'))
+
+
+def test_resumed_run_equals_the_uninterrupted_one(trained, resumed):
+    """Bit by bit, with random crops in two workers and dropout in the model."""
+    straight = load_checkpoint(trained / 'epoch_3.pth')
+    again = load_checkpoint(resumed.work_dir / 'epoch_3.pth')
+    for key in ('state_dict', 'optimizer', 'param_schedulers'):
+        assert same(straight[key], again[key]), key
+    for key in ('epoch', 'iter', 'run_state'):
+        assert same(straight['meta'][key], again['meta'][key]), key
+    assert again['meta']['iter'] == 12
+    # Without the stored random states the run goes another way.
+    other = load_checkpoint(resumed.without / 'epoch_3.pth')
+    assert not same(straight['state_dict'], other['state_dict'])
+
+
+def test_number_of_kept_checkpoints_after_resuming(resumed):
+    kept = {path.name for path in resumed.work_dir.glob('epoch_*.pth')}
+    assert kept == {'epoch_2.pth', 'epoch_3.pth'}
+
+
+class Code:
+    """Runs a command when it is unpickled."""
+
+    def __init__(self, marker):
+        self.marker = str(marker)
+
+    def __reduce__(self):
+        return os.mkdir, (self.marker,)
+
+
+@pytest.fixture(scope='module')
+def bad(toy, trained):
+    """Run the tool with one bad input after another."""
+    folder = toy.folder / 'bad'
+    folder.mkdir()
+    (folder / 'a_file').write_text('')
+    (folder / 'no_pictures/train/a').mkdir(parents=True)
+    (folder / 'no_pictures/val').mkdir()
+    (folder / 'no_pictures/train/a/readme.txt').write_text('')
+    torch.save(
+        {'state_dict': {}, 'meta': Code(folder / 'code_has_run')}, folder / 'code.pth'
+    )
+    whole = (trained / 'epoch_3.pth').read_bytes()
+    (folder / 'half.pth').write_bytes(whole[: len(whole) // 2])
+    moved = folder / 'moved'
+    moved.mkdir()
+    (moved / 'last_checkpoint').write_text('/nowhere/epoch_9.pth')
+
+    def case(*options, config=toy.config, work_dir='work', **arguments):
+        argv = ['train.py', config, '--work-dir', folder / work_dir]
+        for name, value in arguments.items():
+            argv += [f'--{name}', value]
+        return [*argv, *(['--cfg-options', *options] if options else [])]
+
+    cases = dict(
+        model_key=case('model.backbone.drop_rat=0.1'),
+        pipeline_key=case('train_dataloader.dataset.pipeline.1.scales=16'),
+        val_pipeline_key=case('val_dataloader.dataset.pipeline.1.scales=16'),
+        loader_key=case('train_dataloader.num_worker=2'),
+        optimizer_key=case('optim_wrapper.optimizer.weight_deca=0.1'),
+        hook_key=case('default_hooks.logger.intervall=2'),
+        checkpoint_key=case('default_hooks.checkpoint.intervall=2'),
+        evaluator_key=case('val_evaluator.topks=1'),
+        top_key=case('train_dataloder.batch_size=2'),
+        unknown_type=case('model.backbone.type=VisionTransformr'),
+        data_root=case(f'train_dataloader.dataset.data_root={folder}/nowhere'),
+        val_data_root=case(f'val_dataloader.dataset.data_root={folder}/nowhere'),
+        data_prefix=case('train_dataloader.dataset.data_prefix=trian'),
+        ann_file=case('train_dataloader.dataset.ann_file=train.txt'),
+        empty=case(f'train_dataloader.dataset.data_root={folder}/no_pictures'),
+        work_dir=case(work_dir='a_file/work'),
+        config=case(config=folder / 'nowhere.py'),
+        load_from=case(f'load_from={folder}/nowhere.pth'),
+        resume=case(resume=folder / 'nowhere.pth'),
+        resume_moved=case(resume='auto', work_dir='moved'),
+        resume_code=case(resume=folder / 'code.pth'),
+        resume_half=case(resume=folder / 'half.pth'),
+        resume_batch=case(
+            'train_dataloader.batch_size=4', resume=trained / 'epoch_2.pth'
+        ),
+        option=case('train_dataloader.dataset.pipeline.9.scale=16'),
+        no_finite_loss=case(
+            'auto_scale_lr.enable=False', 'optim_wrapper.optimizer.lr=1e30'
+        ),
+    )
+    cases['terminated'] = case(resume='auto', work_dir='terminated')
+    cases['help'] = ['train.py', '--help']
+    return folder, run_forked(cases, cwd=folder, before=dict(terminated=TERMINATE))
+
+
+EXPECTED = dict(
+    model_key=['model.backbone.drop_rat', 'VisionTransformer', 'drop_rate'],
+    pipeline_key=['train_dataloader.dataset.pipeline.1.scales', 'RandomResizedCrop'],
+    val_pipeline_key=['val_dataloader.dataset.pipeline.1.scales', 'Resize', 'scale'],
+    loader_key=['train_dataloader.num_worker', 'num_workers'],
+    optimizer_key=['optim_wrapper.optimizer.weight_deca', 'AdamW', 'weight_decay'],
+    hook_key=['default_hooks.logger.intervall', 'LoggerHook', 'interval'],
+    checkpoint_key=['SafeCheckpointHook', 'intervall'],
+    evaluator_key=['val_evaluator.topks', 'Accuracy', 'topk'],
+    top_key=['train_dataloder', 'train_dataloader'],
+    unknown_type=['model.backbone.type', 'VisionTransformr', 'VisionTransformer'],
+    data_root=['train_dataloader.dataset.data_root', 'nowhere', 'train/<class>'],
+    val_data_root=['val_dataloader.dataset.data_root', 'nowhere'],
+    data_prefix=['train_dataloader.dataset.data_prefix.img_path', 'data/trian'],
+    ann_file=['train_dataloader.dataset.ann_file', 'data/train.txt'],
+    empty=[
+        'train_dataloader.dataset.data_prefix.img_path',
+        'no_pictures/train',
+        '.png',
+    ],
+    work_dir=['work_dir', 'a_file/work', '--work-dir'],
+    config=['nowhere.py', 'does not exist'],
+    load_from=['load_from', 'nowhere.pth'],
+    resume=['nowhere.pth', 'does not exist'],
+    resume_moved=['last_checkpoint', '/nowhere/epoch_9.pth', '--resume'],
+    resume_code=['code.pth', 'mkdir', 'could run any code'],
+    resume_half=['half.pth', 'damaged'],
+    resume_batch=['8 (1 process(es) x 8 x 1', '4 (1 process(es) x 4 x 1', 'load_from'],
+    option=['--cfg-options', '9'],
+)
+
+
+@pytest.mark.parametrize('name', EXPECTED)
+def test_bad_input_is_a_message_and_exit_code_2(bad, name):
+    _, results = bad
+    result = results[name]
+    assert result.code == 2, result.output
+    assert 'Traceback' not in result.output
+    message = result.output[result.output.index('error: ') :]
+    for part in EXPECTED[name]:
+        assert part in message
+
+
+def test_code_in_a_checkpoint_does_not_run(bad):
+    folder, _ = bad
+    assert not (folder / 'code_has_run').exists()
+    # The file does run code where loading is not safe.
+    pickle.loads(pickle.dumps(Code(folder / 'code_has_run')))
+    assert (folder / 'code_has_run').exists()
+
+
+def test_bad_input_leaves_no_work_directory(bad):
+    """But for the runs that got as far as building."""
+    folder, _ = bad
+    assert not (folder / 'a_file/work').exists()
+    assert not list(folder.glob('**/.*.tmp'))
+
+
+def test_infinite_loss_stops_before_the_checkpoint(bad):
+    folder, results = bad
+    result = results['no_finite_loss']
+    assert result.code == 1
+    last = result.output.strip().splitlines()[-1]
+    assert last.startswith('FloatingPointError')
+    for part in ('loss=nan', 'iteration 4 (epoch 1, process 0)', 'learning rate'):
+        assert part in last
+    assert not list(folder.glob('work/*.pth'))
+
+
+def test_terminated_while_writing_leaves_nothing_behind(bad):
+    folder, results = bad
+    result = results['terminated']
+    assert result.code == 128 + signal.SIGTERM, result.output
+    work_dir = folder / 'terminated'
+    assert f'no checkpoint in {work_dir}: training starts anew' in result.output
+    assert not list(work_dir.glob('*.pth'))
+    assert not list(work_dir.glob('.*.tmp'))
+
+
+def test_help_names_the_options(bad):
+    _, results = bad
+    assert results['help'].code == 0
+    for option in ('--resume', '--amp', '--cfg-options', '--launcher', '--work-dir'):
+        assert option in results['help'].output
+
+
+def test_can_be_called_again_and_again_in_one_process(toy, monkeypatch):
+    """The same seed gives the same weights, and each call returns its own runner."""
+    monkeypatch.syspath_prepend(TOOLS)
+    main = importlib.import_module('train').main
+    runners = [
+        main(
+            [str(toy.config), '--work-dir', str(toy.folder / name), '--no-validate']
+            + ['--cfg-options', 'train_cfg.max_epochs=1', 'log_level=WARNING']
+        )
+        for name in ('first', 'second')
+    ]
+    assert [runner.iter for runner in runners] == [4, 4]
+    assert runners[1].work_dir == str(toy.folder / 'second')
+    first, second = (runner.model.state_dict() for runner in runners)
+    assert same(first, second)
+
+
+def test_logs_scalars(trained):
+    scalars = next(trained.glob('*/vis_data/scalars.json')).read_text().splitlines()
+    train = [json.loads(line) for line in scalars if 'grad_norm' in line]
+    assert [entry['iter'] for entry in train] == [2, 4, 6, 8, 10, 12]

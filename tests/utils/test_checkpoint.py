@@ -1,0 +1,88 @@
+# Copyright (c) mmcim contributors. All rights reserved.
+"""Safe loading; a whole run's checkpoint is loaded in tests/tools/test_train.py."""
+
+import os
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import torch
+from mmengine.logging import HistoryBuffer
+from mmengine.runner import CheckpointLoader
+
+from mmcim.utils import ConfigError, load_checkpoint, use_safe_loading
+
+
+class Call:
+    """Calls a function when it is unpickled."""
+
+    def __init__(self, function, *args):
+        self.call = function, args
+
+    def __reduce__(self):
+        return self.call
+
+
+def test_logs_and_numpy_values_of_mmengine(tmp_path):
+    history = HistoryBuffer([1.0, 3.0], [1, 1])
+    content = dict(
+        state_dict={'weight': torch.ones(2)},
+        history=history,
+        score=np.float64(0.5),
+        count=np.int64(3),
+        palette=np.array([[1, 2]], dtype=np.uint8),
+    )
+    torch.save(content, tmp_path / 'a.pth')
+    loaded = load_checkpoint(tmp_path / 'a.pth')
+    assert torch.equal(loaded['state_dict']['weight'], torch.ones(2))
+    assert loaded['history'].mean() == 2.0
+    assert loaded['history'].statistics('max') == 3.0
+    assert (loaded['score'], loaded['count']) == (0.5, 3)
+    assert loaded['palette'].tolist() == [[1, 2]]
+    assert loaded['palette'].dtype == np.uint8
+
+
+@pytest.mark.parametrize(
+    'value',
+    [
+        Call(os.mkdir, 'called'),
+        Call(eval, 'open("called", "w")'),
+        # mmengine lets getattr through.
+        Call(getattr, HistoryBuffer, '__init__'),
+        Call(getattr, torch.Tensor, 'backward'),
+        Fraction(1, 2),
+    ],
+    ids=['mkdir', 'eval', 'getattr', 'getattr_tensor', 'class'],
+)
+def test_refuses_anything_else(tmp_path, monkeypatch, value):
+    monkeypatch.chdir(tmp_path)
+    torch.save({'state_dict': {}, 'meta': value}, 'bad.pth')
+    with pytest.raises(ConfigError, match='bad.pth holds more than tensors'):
+        load_checkpoint('bad.pth')
+    assert os.listdir() == ['bad.pth']
+
+
+def test_missing_and_damaged(tmp_path):
+    with pytest.raises(ConfigError, match='nowhere.pth does not exist'):
+        load_checkpoint(tmp_path / 'nowhere.pth')
+    torch.save({'a': torch.ones(1000)}, tmp_path / 'whole.pth')
+    whole = (tmp_path / 'whole.pth').read_bytes()
+    for name, content in dict(half=whole[:2000], empty=b'', text=b'hello').items():
+        file = tmp_path / f'{name}.pth'
+        file.write_bytes(content)
+        with pytest.raises(ConfigError, match=f'{name}.pth'):
+            load_checkpoint(file)
+
+
+def test_mmengine_loads_safely(tmp_path, monkeypatch):
+    """Which covers resuming, load_from and init_cfg, and has no unsafe second try."""
+    monkeypatch.setattr(CheckpointLoader, '_schemes', dict(CheckpointLoader._schemes))
+    monkeypatch.chdir(tmp_path)
+    torch.save({'state_dict': {}, 'meta': Call(os.mkdir, 'called')}, 'bad.pth')
+    use_safe_loading()
+    with pytest.raises(ConfigError, match='bad.pth'):
+        CheckpointLoader.load_checkpoint('bad.pth')
+    assert not os.path.exists('called')
+    torch.save({'state_dict': {'a': torch.ones(1)}}, 'good.pth')
+    loaded = CheckpointLoader.load_checkpoint('good.pth', map_location='cpu')
+    assert torch.equal(loaded['state_dict']['a'], torch.ones(1))

@@ -1,0 +1,160 @@
+#!/usr/bin/env python
+# Copyright (c) mmcim contributors. All rights reserved.
+"""Test a classifier, segmentor or tokenizer and print its metrics.
+
+Example: ``python tools/test.py CONFIG CHECKPOINT``
+"""
+
+import argparse
+import os
+from collections.abc import Sequence
+
+import mmengine
+from mmengine.config import Config, DictAction
+from mmengine.dist import is_main_process
+from mmengine.evaluator import DumpResults
+from mmengine.runner import Runner
+
+from mmcim.utils import (
+    ConfigError,
+    build_runner,
+    check_config,
+    init_distributed,
+    load_checkpoint,
+    load_config,
+    run_cli,
+    use_safe_loading,
+)
+from mmcim.utils.launch import check_together
+
+
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('config', help='config file')
+    parser.add_argument(
+        'checkpoint',
+        nargs='?',
+        help='checkpoint file of exactly this model; by default the weights that the '
+        "config's own init_cfg names",
+    )
+    parser.add_argument(
+        '--work-dir', help='folder for the log; work_dirs/CONFIG by default'
+    )
+    parser.add_argument('--out', help='file for the results, .pkl or .json')
+    parser.add_argument(
+        '--out-item',
+        choices=['metrics', 'pred'],
+        default='pred',
+        help='what --out gets: the predictions (.pkl) or the metrics. Default: pred',
+    )
+    parser.add_argument('--show-dir', help='folder for pictures of the predictions')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        metavar='KEY=VALUE',
+        help='override settings of the config; lists as key="[a,b]" without a space',
+    )
+    parser.add_argument(
+        '--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none'
+    )
+    parser.add_argument(
+        '--local_rank', '--local-rank', type=int, help='set by some launchers'
+    )
+    args = parser.parse_args(argv)
+    suffixes = ('.json', '.pkl') if args.out_item == 'metrics' else ('.pkl',)
+    if args.out and not args.out.endswith(suffixes):
+        parser.error(f'--out with --out-item {args.out_item} ends with {suffixes}')
+    if args.local_rank is not None:
+        os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    return args
+
+
+def show_in(cfg: Config, folder: str) -> None:
+    """Let the visualization hook draw the predictions into a folder."""
+    hook = (cfg.get('default_hooks') or {}).get('visualization')
+    if not hook:
+        raise ConfigError('--show-dir needs default_hooks.visualization in the config')
+    if cfg.get('default_scope') == 'mmseg':
+        hook.update(draw=True, interval=1)
+        cfg.visualizer.save_dir = folder
+    else:
+        hook.update(enable=True, interval=1, out_dir=folder)
+
+
+def load_strictly(runner: Runner, config: str) -> None:
+    """Make the runner refuse a checkpoint that is not of exactly its model.
+
+    mmengine only warns, and what has not been loaded stays random.
+
+    Args:
+        runner (Runner): A runner that has not loaded its checkpoint yet.
+        config (str): Its config file, for the error.
+    """
+    load = runner.load_checkpoint
+
+    def load_or_fail(filename: str, **kwargs) -> dict:
+        try:
+            return load(filename, strict=True, **kwargs)
+        except RuntimeError as error:
+            lines = [_shorten(line) for line in str(error).splitlines() if line.strip()]
+            raise ConfigError(
+                f'checkpoint {filename} is not of the model in {config}: '
+                + '\n  '.join(lines)
+            ) from error
+
+    runner.load_checkpoint = load_or_fail
+
+
+def _shorten(line: str, most: int = 8) -> str:
+    names = line.split(', ')
+    if len(names) <= most:
+        return line
+    return ', '.join(names[:most]) + f', ... ({len(names)} in all)'
+
+
+def main(argv: Sequence[str] | None = None) -> dict[str, float]:
+    """Test.
+
+    Args:
+        argv (Sequence[str], optional): The arguments; those of the process by default.
+
+    Returns:
+        dict[str, float]: The metrics, e.g. ``accuracy/top1`` or ``mIoU``, in percent.
+
+    Raises:
+        ConfigError: For everything that the user can mend.
+    """
+    args = parse_args(argv)
+    cfg = load_config(args.config, args.cfg_options, args.work_dir, args.launcher)
+    cfg.load_from, cfg.resume = args.checkpoint, False
+    if args.show_dir:
+        show_in(cfg, args.show_dir)
+    use_safe_loading()
+    init_distributed(cfg)
+    if args.checkpoint:
+        check_together(lambda: load_checkpoint(args.checkpoint))
+    check_together(lambda: check_config(cfg, mode='test'))
+    runner = build_runner(cfg)
+    if args.checkpoint:
+        load_strictly(runner, args.config)
+    else:
+        runner._init_model_weights()  # mmengine does so for a training only
+    if args.out and args.out_item == 'pred':
+        runner.test_evaluator.metrics.append(DumpResults(out_file_path=args.out))
+    metrics = runner.test()
+    if is_main_process():
+        for name, value in metrics.items():
+            print(
+                f'{name}: {value:.4f}'
+                if isinstance(value, float)
+                else f'{name}: {value}'
+            )
+        if args.out and args.out_item == 'metrics':
+            mmengine.dump(metrics, args.out)
+    return metrics
+
+
+if __name__ == '__main__':
+    run_cli(main)
