@@ -1,4 +1,4 @@
-r"""Quickstart, step 1: a small discrete VAE learns 128 tokens of handwritten digits.
+r"""Quickstart, step 1: a small discrete VAE learns 32 tokens of handwritten digits.
 
     python tools/train.py configs/quickstart/tokenizer.py \
         --work-dir work_dirs/quickstart/tokenizer

@@ -52,8 +52,8 @@ def check_views(config, image_size, view_size):
     [
         ('imagenet_cim_224', 224, 112),
         ('imagenet_cim_two_pictures_224', 224, 112),
-        ('imagenette_cim_128', 128, 128),
-        ('folder_cim', 128, 128),
+        ('imagenette_cim_128', 128, 64),
+        ('folder_cim', 128, 64),
     ],
 )
 def test_cim_from_pictures(repo, imagenette_mini, name, image_size, view_size):
@@ -75,7 +75,7 @@ def test_cim_from_digits(repo):
 
 
 @pytest.mark.parametrize(
-    'name, size', [('imagenette_cls_128', 128), ('digits_cls', 32)]
+    'name, size', [('imagenette_cls_128', 128), ('digits_cls', 24)]
 )
 def test_classification(repo, request, name, size):
     root = None

@@ -7,7 +7,7 @@ import socket
 
 import pytest
 import torch
-from toy_run import TOOLS, run_forked, run_tool
+from .toy_run import TOOLS, run_forked, run_tool
 
 from mmcim.utils import load_checkpoint
 

@@ -10,7 +10,7 @@ import torch
 from mmengine.config import Config
 from mmpretrain.registry import MODELS
 from PIL import Image
-from toy_run import run_forked
+from .toy_run import run_forked
 
 from mmcim.utils import load_checkpoint
 

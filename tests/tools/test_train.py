@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from toy_run import TOOLS, run_forked
+from .toy_run import TOOLS, run_forked
 
 from mmcim.utils import load_checkpoint
 

@@ -6,7 +6,7 @@ data_preprocessor = dict(
     std=[58.395, 57.12, 57.375],
     to_rgb=True,
     flip_prob=0.5,
-    view_size=None)  # the tokenizer sees the picture at its full size
+    view_size=64)  # half the size, as 112 is of 224
 
 train_pipeline = [
     dict(type='LoadImage', ignore_empty=True),

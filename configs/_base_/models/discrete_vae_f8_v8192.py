@@ -7,4 +7,6 @@ model = dict(
         vocab_size=8192,
         width=256,
         depth=4,
-        code_dims=256))
+        code_dims=256),
+    # Photographs need a smaller weight than drawings: their pixels are harder.
+    kl_weight=(1e-3, 1e-4))

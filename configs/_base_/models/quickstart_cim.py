@@ -3,9 +3,9 @@ model = dict(
     type='CIM',
     tokenizer=dict(
         type='DiscreteVAE',
-        checkpoint='work_dirs/quickstart/tokenizer/iter_600.pth',
+        checkpoint='work_dirs/quickstart/tokenizer/iter_400.pth',
         stride=4,
-        vocab_size=128,
+        vocab_size=32,
         width=64,
         depth=1,
         code_dims=64,
@@ -23,7 +23,7 @@ model = dict(
             img_size=24,
             patch_size=4,
         ),
-        head=dict(type='MaskedTokenHead', embed_dims=96, vocab_size=128),
+        head=dict(type='MaskedTokenHead', embed_dims=96, vocab_size=32),
     ),
     enhancer=dict(
         type='ResPix',
@@ -31,7 +31,7 @@ model = dict(
             type='VisionTransformer',
             arch=dict(
                 embed_dims=96,
-                num_layers=6,
+                num_layers=4,
                 num_heads=3,
                 feedforward_channels=384,
             ),

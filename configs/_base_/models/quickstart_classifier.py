@@ -5,7 +5,7 @@ model = dict(
         type='VisionTransformer',
         arch=dict(
             embed_dims=96,
-            num_layers=6,
+            num_layers=4,
             num_heads=3,
             feedforward_channels=384,
         ),

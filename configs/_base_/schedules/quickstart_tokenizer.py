@@ -1,5 +1,5 @@
-# 600 iterations for a small discrete VAE, whatever the number of pictures.
-train_cfg = dict(type='IterBasedTrainLoop', max_iters=600)
+# 400 iterations for a small discrete VAE, whatever the number of pictures.
+train_cfg = dict(type='IterBasedTrainLoop', max_iters=400)
 optim_wrapper = dict(
     type='AutoAmpOptimWrapper',
     constructor='NetworkwiseOptimWrapperConstructor',
@@ -8,5 +8,5 @@ optim_wrapper = dict(
 )
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.05, by_epoch=False, begin=0, end=20),
-    dict(type='CosineAnnealingLR', eta_min=1e-5, by_epoch=False, begin=20, end=600),
+    dict(type='CosineAnnealingLR', eta_min=1e-5, by_epoch=False, begin=20, end=400),
 ]

@@ -1,0 +1,147 @@
+# Copyright (c) mmcim contributors. All rights reserved.
+"""Every config spells its keys right, builds, and makes one step at a reduced size."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import DefaultScope
+from mmpretrain.registry import MODELS
+from mmpretrain.structures import DataSample
+from safetensors.torch import save_file
+
+from mmcim.models.tokenizers import DALLETokenizer
+from mmcim.utils.config_check import check_keys
+
+CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
+NAMES = sorted(
+    str(path.relative_to(CONFIGS))
+    for path in CONFIGS.rglob('*.py')
+    if '_base_' not in path.parts
+)
+WIDTH = 32
+
+
+@pytest.fixture(scope='module')
+def narrow_dalle(tmp_path_factory):
+    """DALL-E's tokenizer with all 8192 codes, but a sixteenth of the width."""
+    dall_e = pytest.importorskip('dall_e', reason='needs "pip install dall-e attrs"')
+    torch.manual_seed(0)
+    parts = dict(
+        encoder=dall_e.Encoder(n_hid=64), decoder=dall_e.Decoder(n_init=8, n_hid=64)
+    )
+    tensors = {
+        f'{part}.{key}': value
+        for part, network in parts.items()
+        for key, value in network.state_dict().items()
+    }
+    path = tmp_path_factory.mktemp('weights') / 'dalle.safetensors'
+    save_file(tensors, path)
+    assert DALLETokenizer(str(path)).vocab_size == 8192
+    return str(path)
+
+
+def narrow(backbone):
+    """Shrink a backbone in place; return the width of its feature map."""
+    backbone.init_cfg = None
+    if backbone.type == 'ResNet':
+        backbone.depth = 18
+        return 512
+    depth = 2 if isinstance(backbone.arch, str) else backbone.arch.num_layers
+    backbone.arch = dict(
+        embed_dims=WIDTH, num_layers=depth, num_heads=2, feedforward_channels=WIDTH
+    )
+    return WIDTH
+
+
+def shrink(cfg, narrow_dalle, folder):
+    """Reduce the widths of all networks; grids, vocabularies and losses stay."""
+    model = cfg.model
+    if model.type == 'DiscreteVAETrainer':
+        model.backbone.update(width=16, code_dims=8)
+        return
+    if model.type == 'ImageClassifier':
+        model.head.in_channels = narrow(model.backbone)
+        return
+    width = narrow(model.enhancer.backbone)
+    part = model.enhancer.get('neck') or model.enhancer.head
+    part.in_channels = width
+    if model.get('generator'):
+        model.generator.head.embed_dims = narrow(model.generator.backbone)
+    tokenizer = model.get('tokenizer')
+    if tokenizer and tokenizer.type == 'DALLETokenizer':
+        tokenizer.checkpoint = narrow_dalle
+    elif tokenizer:
+        tokenizer.update(width=16, code_dims=8)
+        sizes = {k: v for k, v in tokenizer.items() if k not in ('type', 'checkpoint')}
+        net = MODELS.build(dict(type='DiscreteVAENet', **sizes))
+        tokenizer.checkpoint = str(folder / 'dvae.safetensors')
+        save_file(net.state_dict(), tokenizer.checkpoint)
+
+
+def picture_size(cfg):
+    """Side of the pictures that the data pipeline gives."""
+    for step in cfg.train_pipeline:
+        if 'RandomResizedCrop' in step.type:
+            return step.scale
+    dataset = cfg.train_dataloader.dataset
+    return dataset.get('size') or dataset.dataset.size
+
+
+def random_batch(cfg, size=2):
+    """A batch as the loader gives it."""
+    side = picture_size(cfg)
+    inputs = torch.randint(256, (size, 3, side, side), dtype=torch.uint8)
+    samples = [DataSample().set_gt_label(i) for i in range(size)]
+    if any('TwoPictures' in step.type for step in cfg.train_pipeline):
+        inputs = [inputs, torch.randint(256, (size, 3, 112, 112), dtype=torch.uint8)]
+        for sample in samples:
+            sample.set_field((torch.rand(14, 14) > 0.6).numpy(), 'mask')
+    return dict(inputs=inputs, data_samples=samples)
+
+
+def test_there_are_configs():
+    assert 'cim/vit-b_8xb256-300e.py' in NAMES
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_config_makes_a_step(name, narrow_dalle, tmp_path):
+    cfg = Config.fromfile(CONFIGS / name)
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        torch.manual_seed(0)
+        shrink(cfg, narrow_dalle, tmp_path)
+        check_keys(cfg)
+        model = MODELS.build({'data_preprocessor': cfg.data_preprocessor, **cfg.model})
+        model.init_weights()
+        model.train()
+        optim = build_optim_wrapper(model, cfg.optim_wrapper)
+    before = {key: value.clone() for key, value in model.named_parameters()}
+    frozen = {key: value.clone() for key, value in tokenizer_tensors(model)}
+    # A residual branch that ends in a norm of weight zero moves from the second step on.
+    for _ in range(2 if 'resnet' in name else 1):
+        log = model.train_step(random_batch(cfg), optim)
+        assert torch.isfinite(log['loss'])
+    still = [key for key, value in model.named_parameters() if value.equal(before[key])]
+    assert not still, f'no step for {still}'
+    assert all(value.equal(frozen[key]) for key, value in tokenizer_tensors(model))
+
+
+def tokenizer_tensors(model):
+    tokenizer = getattr(model, 'tokenizer', None)
+    return [] if tokenizer is None else list(tokenizer.named_buffers())
+
+
+ABLATIONS = [name for name in NAMES if name.startswith('cim/ablations/')]
+
+
+@pytest.mark.parametrize('name', ABLATIONS)
+def test_ablation_is_short_and_changes_the_model_alone(name):
+    text = (CONFIGS / name).read_text()
+    assert 5 <= len(text.splitlines()) <= 15
+    base = Config.fromfile(CONFIGS / 'cim/vit-b_8xb256-300e.py').to_dict()
+    ablation = Config.fromfile(CONFIGS / name).to_dict()
+    if 'generator-depth-4' not in name:  # the default, for the sake of the series
+        assert ablation['model'] != base['model']
+    assert {**ablation, 'model': None} == {**base, 'model': None}
