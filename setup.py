@@ -37,6 +37,7 @@ setup(
             'onedl-mmsegmentation>=1.4.2,<1.5',
         ],
         'dev': [
+            'attrs',  # which dall-e needs and does not ask for
             'dall-e==0.1',
             'pytest>=8',
             'pytest-xdist>=3',

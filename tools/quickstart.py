@@ -2,9 +2,9 @@
 # Copyright (c) mmcim contributors. All rights reserved.
 """The whole of CIM in minutes on a CPU, through the same tools as any other run.
 
-1. train a small discrete VAE; 2. pre-train CIM with ResPix and with RevDet; 3. probe and
-fine-tune a classifier with few labels from each, and from random weights, with three
-seeds; 4. print a table, and write ``summary.json`` and ``pictures.png``.
+1. train a small discrete VAE; 2. pre-train CIM with ResPix and with RevDet; 3. probe
+(20 labels per class) and fine-tune (5 labels per class) a classifier from each, and from
+random weights, with three seeds; 4. print a table, and write ``summary.json`` and ``pictures.png``.
 
 Example: ``python tools/quickstart.py`` (handwritten digits), or
 ``python tools/quickstart.py --data-root DIR`` with pictures in ``DIR/<class>/``.
@@ -105,7 +105,7 @@ class Quickstart:
                 row, {'model.tokenizer.checkpoint': last_checkpoint(tokenizer)}
             )
         if self.num_classes:
-            say('Step 3 of 4: classifiers with 5 labelled pictures per class')
+            say('Step 3 of 4: linear probe (20 labels per class) and fine-tuning (5), 3 seeds each')
             summary = {row: self.evaluate(row, models.get(row)) for row in ROWS}
         else:
             say(f'Step 3 of 4 is left out: {self.data_root} has no folders of classes')

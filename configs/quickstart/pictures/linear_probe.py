@@ -2,7 +2,7 @@
 
     python tools/test.py configs/quickstart/pictures/linear_probe.py
 
-Same labelled pictures as in finetune.py, without augmentation.
+20 labelled pictures per class, without augmentation.
 """
 
 _base_ = './finetune.py'
@@ -10,13 +10,13 @@ _base_ = './finetune.py'
 test_cfg = dict(
     type='LinearProbeLoop',
     train_dataloader=dict(
-        batch_size=50,
+        batch_size=128,
         num_workers=_base_.train_dataloader.num_workers,
         sampler=dict(type='DefaultSampler', shuffle=False),
         collate_fn=dict(type='default_collate'),
         dataset=dict(
             type='FewLabels',
-            num_per_class=5,
+            num_per_class=20,
             seed=0,
             dataset={
                 **_base_.train_dataloader.dataset.dataset,
