@@ -169,9 +169,9 @@ class Quickstart:
         """Draw what the two pre-trained models do to the same pictures."""
         model = runners['cim_respix'].model.eval()
         detector = runners['cim_revdet'].model.eval().enhancer
-        # Iterating over the loader of an iteration-based run gives a batch at once.
-        batch = next(iter(runners['cim_respix'].train_dataloader))
-        batch['inputs'] = batch['inputs'][:8]
+        loader = runners['cim_respix'].train_dataloader
+        chosen = range(min(8, len(loader.dataset)))
+        batch = loader.collate_fn([loader.dataset[i] for i in chosen])
         torch.manual_seed(0)
         inputs = model.data_preprocessor(batch, training=False)['inputs']
         save_grid(cim_panels(model, inputs, detector), self.work_dir / 'pictures.png')

@@ -4,7 +4,7 @@
 from mmengine.dist import all_gather_object, is_distributed
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
-from mmengine.runner import Runner, set_random_seed
+from mmengine.runner import IterBasedTrainLoop, Runner, set_random_seed
 from mmpretrain.registry import HOOKS
 
 from ...models.tokenizers.base import BaseTokenizer
@@ -78,6 +78,8 @@ class RunStateHook(Hook):
         if state is None:
             return
         _sampler(runner).seed = state['sampler_seed']
+        if isinstance(runner.train_loop, IterBasedTrainLoop):
+            self._start_loader(runner)
         if len(state['rng']) == runner.world_size:
             set_rng_state(state['rng'][runner.rank])
         else:
@@ -104,6 +106,18 @@ class RunStateHook(Hook):
             state['rng'] = self._gathered or [self._before_val or get_rng_state()]
             self._gathered = None
         checkpoint['meta']['run_state'] = state
+
+    @staticmethod
+    def _start_loader(runner: Runner) -> None:
+        """Go to the place in the data, and start the loader, before states are set.
+
+        Starting a loader draws a number, which the interrupted run did at its beginning;
+        the loop itself would do so afterwards.
+        """
+        iterator = runner.train_loop.dataloader_iterator
+        iterator.skip_iter(runner.iter)
+        iterator._ensure_iterator()
+        iterator.skip_iter = lambda num_iters: None
 
     @staticmethod
     def _describe(runner: Runner) -> dict:

@@ -1,0 +1,98 @@
+# Copyright (c) mmcim contributors. All rights reserved.
+"""200 real steps on real pictures with a real tokenizer."""
+
+import pytest
+import torch
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import DefaultScope
+from mmengine.runner import Runner
+from mmpretrain.registry import MODELS
+
+from .conftest import revdet, respix, vit
+
+STEPS = 200
+
+
+@pytest.fixture
+def loader(imagenette_mini):
+    config = dict(
+        batch_size=32,
+        num_workers=0,
+        sampler=dict(type='InfiniteSampler', seed=0),
+        collate_fn=dict(type='default_collate'),
+        dataset=dict(
+            type='CustomDataset',
+            data_root=str(imagenette_mini / 'train'),
+            with_label=False,
+            pipeline=[
+                dict(type='LoadImage'),
+                dict(
+                    type='RandomResizedCrop',
+                    scale=64,
+                    crop_ratio_range=(0.3, 1.0),
+                    backend='pillow',
+                    interpolation='bicubic',
+                ),
+                dict(type='PackInputs'),
+            ],
+        ),
+    )
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        return Runner.build_dataloader(config)
+
+
+@pytest.mark.parametrize(
+    ('objective', 'loss'), [('respix', 'loss_pix'), ('revdet', 'loss_det')]
+)
+def test_both_losses_fall_and_tokens_are_learnt(loader, vqvae_weights, objective, loss):
+    """Views of 32 px have 8 x 8 tokens; patches of 8 px in pictures of 64."""
+    size = dict(img_size=64, patch_size=8)
+    generator = vit('FusedBEiTPretrainViT') | size
+    backbone = vit(out_type='featmap') | size
+    torch.manual_seed(0)
+    model = MODELS.build(
+        dict(
+            type='CIM',
+            tokenizer=dict(type='VQVAETokenizer', checkpoint=str(vqvae_weights)),
+            generator=dict(
+                type='CIMGenerator',
+                backbone=generator,
+                head=dict(type='MaskedTokenHead', embed_dims=32, vocab_size=512),
+            ),
+            enhancer=dict(respix=respix, revdet=revdet)[objective](backbone),
+            data_preprocessor=dict(to_rgb=True, view_size=32),
+        )
+    )
+    model.init_weights()
+    before = {k: v.clone() for k, v in model.tokenizer.named_buffers()}
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        optim = build_optim_wrapper(
+            model,
+            dict(
+                type='AutoAmpOptimWrapper',
+                constructor='NetworkwiseOptimWrapperConstructor',
+                optimizer=dict(type='AdamW', lr=3e-3, betas=(0.9, 0.98)),
+                clip_grad=dict(max_norm=3.0),
+            ),
+        )
+    logs, counts = [], torch.zeros(512)
+    batches = iter(loader)
+    for _ in range(STEPS):
+        data = next(batches)
+        log = model.train_step(data, optim)
+        logs.append({key: value.item() for key, value in log.items()})
+        if len(logs) > STEPS - 40:
+            views = model.data_preprocessor(data)['inputs']['views']
+            counts += model.tokenizer.encode(views).flatten().bincount(minlength=512)
+
+    def mean(key, part):
+        return sum(log[key] for log in logs[part]) / len(logs[part])
+
+    first, last = slice(0, 20), slice(-40, None)
+    assert mean('loss_gen', last) < mean('loss_gen', first) - 0.5
+    # the first steps of detection are easy: samples are still without any sense
+    assert mean(loss, last) < 0.97 * logs[0][loss]
+    most_frequent = (counts.max() / counts.sum()).item()
+    assert mean('token_acc', last) > 1.2 * most_frequent
+    for key, value in model.tokenizer.named_buffers():
+        assert value.equal(before[key])

@@ -1,0 +1,126 @@
+# Copyright (c) mmcim contributors. All rights reserved.
+"""CIM through the tools, as real processes: bad input, resume, pictures."""
+
+import pytest
+import torch
+from mmpretrain.registry import MODELS
+from safetensors.torch import save_file
+
+from mmcim.utils import load_checkpoint
+
+from .toy_run import REPO, run_forked
+
+RESPIX = REPO / 'configs/quickstart/cim_respix.py'
+VIT_B = REPO / 'configs/cim/vit-b_8xb256-300e.py'
+SIZES = dict(stride=4, vocab_size=32, width=64, depth=1, code_dims=64)
+SHORT = [
+    'train_cfg.max_iters=4',
+    'train_dataloader.batch_size=8',
+    'default_hooks.checkpoint.interval=2',
+    'default_hooks.checkpoint.max_keep_ckpts=-1',
+    'default_hooks.logger.interval=2',
+]
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+    """Two tokenizers, which differ."""
+    folder = tmp_path_factory.mktemp('cim')
+    for name in ('first', 'second'):
+        net = MODELS.build(dict(type='DiscreteVAENet', **SIZES))
+        save_file(net.state_dict(), folder / f'{name}.safetensors')
+    return folder
+
+
+def arguments(folder, *options, tokenizer='first', config=RESPIX, tool_options=()):
+    checkpoint = folder / f'{tokenizer}.safetensors'
+    return [
+        'train.py', config, *tool_options, '--cfg-options',
+        f'model.tokenizer.checkpoint={checkpoint}', *SHORT, *options,
+    ]
+
+
+@pytest.fixture(scope='module')
+def runs(folder, toy):
+    def work(name):
+        return ['--work-dir', folder / name]
+
+    resume = [*work('resumed'), '--resume', folder / 'whole/iter_2.pth']
+    other = [*work('other'), '--resume', folder / 'whole/iter_2.pth']
+    pictures = f'train_dataloader.dataset.data_root={toy.data}'
+    cases = {
+        'whole': arguments(folder, tool_options=work('whole')),
+        'resumed': arguments(folder, tool_options=resume),
+        'other tokenizer': arguments(folder, tokenizer='second', tool_options=other),
+        'vocabulary': arguments(folder, 'model.generator.head.vocab_size=64'),
+        'grid': arguments(folder, 'data_preprocessor.view_size=16'),
+        'misspelt': arguments(folder, 'model.generator.temprature=2'),
+        'no tokenizer': arguments(folder, tokenizer='missing'),
+        'no data': ['train.py', VIT_B],
+        'no dalle': ['train.py', VIT_B, '--cfg-options', pictures],
+        'vis': [
+            'visualization/vis_cim.py', RESPIX, folder / 'whole/iter_4.pth',
+            '--out', folder / 'grid.png', '--cfg-options',
+            f'model.tokenizer.checkpoint={folder}/first.safetensors',
+        ],
+        'vis of a classifier': [
+            'visualization/vis_cim.py', REPO / 'configs/quickstart/finetune.py',
+            folder / 'whole/iter_4.pth',
+        ],
+    }
+    return run_forked(cases, folder)
+
+
+BAD = {
+    'vocabulary': ['knows 64 tokens', 'has 32', 'model.generator.head.vocab_size=32'],
+    'grid': ['(6, 6)', '(16, 16)', 'model.data_preprocessor.view_size=(24, 24)'],
+    'misspelt': ['model.generator.temprature', 'temperature'],
+    'no tokenizer': ['missing.safetensors'],
+    'no data': ['train_dataloader.dataset', 'data/imagenet'],
+    'no dalle': ['weights/dalle_dvae.safetensors', 'convert_dalle.py', 'encoder.pkl'],
+    'other tokenizer': ['another tokenizer', 'first.safetensors', 'second.safetensors'],
+    'vis of a classifier': ['no CIM with a tokenizer'],
+}
+
+
+@pytest.mark.parametrize('name', BAD)
+def test_bad_input_is_a_clear_error(runs, name):
+    assert runs[name].code == 2, runs[name].output
+    assert 'Traceback' not in runs[name].output
+    for words in BAD[name]:
+        assert words in runs[name].output
+
+
+def test_training_writes_what_to_watch(runs):
+    assert runs['whole'].code == 0, runs['whole'].output
+    assert 'Effective batch: 8' in runs['whole'].output
+    scalars = ('loss_gen', 'token_acc', 'replaced', 'loss_pix')
+    assert all(name in runs['whole'].output for name in scalars)
+
+
+def test_resumed_run_is_bit_identical(runs, folder):
+    assert runs['resumed'].code == 0, runs['resumed'].output
+    whole = load_checkpoint(folder / 'whole/iter_4.pth')['state_dict']
+    resumed = load_checkpoint(folder / 'resumed/iter_4.pth')['state_dict']
+    early = load_checkpoint(folder / 'whole/iter_2.pth')['state_dict']
+    assert all(value.equal(resumed[key]) for key, value in whole.items())
+    assert any(not value.equal(early[key]) for key, value in whole.items())
+
+
+def test_tokenizer_is_named_in_the_checkpoint_and_not_stored(runs, folder):
+    checkpoint = load_checkpoint(folder / 'whole/iter_4.pth')
+    assert not any('tokenizer' in key for key in checkpoint['state_dict'])
+    identity = checkpoint['meta']['run_state']['tokenizers']['tokenizer']
+    assert identity['type'] == 'DiscreteVAE'
+    assert identity['source'].endswith('first.safetensors')
+    assert len(identity['sha256']) == 64
+    stored = sum(torch.as_tensor(v).numel() for v in checkpoint['state_dict'].values())
+    model = load_checkpoint(folder / 'whole/iter_2.pth')['optimizer']['state']
+    # the optimizer has moments for exactly the stored parameters, minus index buffers
+    moments = sum(state['exp_avg'].numel() for state in model.values())
+    assert 0 < stored - moments < stored / 10
+
+
+def test_pictures_are_drawn(runs, folder):
+    assert runs['vis'].code == 0, runs['vis'].output
+    assert (folder / 'grid.png').stat().st_size > 1000

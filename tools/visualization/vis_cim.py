@@ -1,0 +1,57 @@
+#!/usr/bin/env python
+# Copyright (c) mmcim contributors. All rights reserved.
+"""Draw what a pre-trained CIM does to pictures of its training set.
+
+Columns: original, tokenizer's reconstruction, mask, corrupted, and restored (ResPix) or
+replaced and detected (RevDet).
+
+Example: ``python tools/visualization/vis_cim.py CONFIG CHECKPOINT --out grid.png``
+"""
+
+import argparse
+from collections.abc import Sequence
+
+import torch
+from mmengine.config import DictAction
+from mmengine.registry import init_default_scope
+from mmengine.runner import Runner
+from mmpretrain.registry import MODELS
+
+from mmcim.utils import ConfigError, check_config, load_checkpoint, load_config, run_cli
+from mmcim.visualization import cim_panels, save_grid
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Draw."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('config', help='config file of a CIM pre-training')
+    parser.add_argument('checkpoint', help='its checkpoint')
+    parser.add_argument('--out', default='cim.png', help='picture to write')
+    parser.add_argument('--num', type=int, default=8, help='number of pictures')
+    parser.add_argument('--seed', type=int, default=0, help='of masks and samples')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction)
+    args = parser.parse_args(argv)
+
+    cfg = load_config(args.config, args.cfg_options)
+    init_default_scope(cfg.get('default_scope', 'mmpretrain'))
+    if cfg.model.type != 'CIM' or not cfg.model.get('tokenizer'):
+        raise ConfigError(f'{args.config} is no CIM with a tokenizer: nothing to show')
+    check_config(cfg)
+    try:
+        model = MODELS.build({'data_preprocessor': cfg.data_preprocessor, **cfg.model})
+        model.load_state_dict(load_checkpoint(args.checkpoint)['state_dict'])
+    except (ValueError, RuntimeError) as error:
+        raise ConfigError(str(error)) from error
+    torch.manual_seed(args.seed)
+    loader = Runner.build_dataloader({**cfg.train_dataloader, 'num_workers': 0})
+    chosen = range(min(args.num, len(loader.dataset)))
+    batch = loader.collate_fn([loader.dataset[i] for i in chosen])
+    inputs = model.eval().data_preprocessor(batch, training=False)['inputs']
+    save_grid(cim_panels(model, inputs), args.out)
+    print(f'wrote {args.out}')
+
+
+if __name__ == '__main__':
+    run_cli(main)
