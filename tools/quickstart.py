@@ -76,10 +76,18 @@ class Quickstart:
         work_dir (Path): Where everything is written.
         data_root (str, optional): An own folder of pictures, ``<class>/*``.
         resume (bool): Go on from what an interrupted quickstart left.
+        options (Sequence[str]): ``KEY=VALUE`` for the config of every training.
     """
 
-    def __init__(self, work_dir: Path, data_root: str | None, resume: bool) -> None:
+    def __init__(
+        self,
+        work_dir: Path,
+        data_root: str | None,
+        resume: bool,
+        options: Sequence[str] = (),
+    ) -> None:
         self.work_dir = work_dir
+        self.options = options
         self.configs = CONFIGS / 'pictures' if data_root else CONFIGS
         self.data_root = data_root
         self.resume = resume
@@ -123,7 +131,7 @@ class Quickstart:
 
     def train(self, name: str, options: dict | None = None, to: str = '') -> Runner:
         """Run tools/train.py on a config of the quickstart."""
-        args = self._arguments(name, to or name, options or {})
+        args = [*self._arguments(name, to or name, options or {}), *self.options]
         with self.quiet():
             return train_tool.main([*args, *(['--resume'] if self.resume else [])])
 
@@ -240,8 +248,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         '--resume', action='store_true', help='go on with an interrupted quickstart'
     )
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        default=[],
+        metavar='KEY=VALUE',
+        help='override settings of every training, e.g. train_cfg.max_iters=800',
+    )
     args = parser.parse_args(argv)
-    Quickstart(args.work_dir, args.data_root, args.resume).run()
+    Quickstart(args.work_dir, args.data_root, args.resume, args.cfg_options).run()
 
 
 if __name__ == '__main__':

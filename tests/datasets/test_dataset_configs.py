@@ -66,7 +66,7 @@ def test_cim_from_pictures(repo, imagenette_mini, name, image_size, view_size):
 
 def test_cim_from_digits(repo):
     config = load_config(repo, 'digits_cim')
-    check_views(config, 32, 32)
+    check_views(config, 24, 24)
     # The normalisation is the training digits' own.
     dataset = Runner.build_dataloader(config.train_dataloader).dataset
     images = np.stack([dataset.get_data_info(i)['img'] for i in range(len(dataset))])

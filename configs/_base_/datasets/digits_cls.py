@@ -3,8 +3,8 @@
 data_preprocessor = dict(
     type='ClsDataPreprocessor',
     num_classes=10,
-    mean=[79.7, 79.7, 79.7],
-    std=[90.8, 90.8, 90.8])
+    mean=[79.5, 79.5, 79.5],
+    std=[91.0, 91.0, 91.0])
 
 train_pipeline = [
     dict(

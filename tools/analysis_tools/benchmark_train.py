@@ -1,0 +1,340 @@
+#!/usr/bin/env python
+# Copyright (c) mmcim contributors. All rights reserved.
+"""Measure speed and memory of CIM pre-training, on one GPU or on the CPU.
+
+The pictures are synthetic and lie in memory: the copy to the device counts, the data
+loader does not. Everything else is a training step as tools/train.py does it.
+
+Example: ``python tools/analysis_tools/benchmark_train.py
+configs/cim/vit-b_8xb256-300e.py --random-tokenizer``
+"""
+
+import argparse
+import gc
+import platform
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from functools import wraps
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from mmengine.config import Config, DictAction
+from mmengine.logging import MMLogger
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import init_default_scope
+from mmpretrain.registry import MODELS
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mmcim.evaluation import binary_auc
+from mmcim.models.tokenizers.dalle import _Decoder, _Encoder
+from mmcim.utils import ConfigError, load_config, run_cli, scale_lr
+from mmcim.utils.config_check import check_keys
+
+PARTS = ('views', 'encode', 'generator', 'decode', 'enhancer', 'backward', 'optimizer')
+
+
+class Measurement(NamedTuple):
+    """What a config took.
+
+    Attributes:
+        name (str): Of the config.
+        batch_size (int): Pictures per step.
+        step (float): Seconds per step, on average.
+        memory (float): Peak of the GPU memory in GiB, NaN on a CPU.
+        shares (dict[str, float]): Part -> share of the step, adding up to 1.
+        losses (Tensor): The loss of each step, warm-up included, (steps,).
+    """
+
+    name: str
+    batch_size: int
+    step: float
+    memory: float
+    shares: dict[str, float]
+    losses: Tensor
+
+
+class Stopwatch:
+    """Times calls by name; on a GPU by events, for which nothing waits."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.on_gpu = device.type == 'cuda'
+        self.spans = defaultdict(list)
+
+    def watch(self, owner: object, method: str, part: str) -> None:
+        """Replace a method of one object by itself with a clock around it."""
+        call = getattr(owner, method)
+
+        @wraps(call)
+        def timed(*args, **kwargs) -> Any:
+            start = self._now()
+            result = call(*args, **kwargs)
+            self.spans[part].append((start, self._now()))
+            return result
+
+        setattr(owner, method, timed)
+
+    def seconds(self, part: str) -> float:
+        """Sum over all calls of a part."""
+        return sum(self._between(*span) for span in self.spans[part])
+
+    def overall(self, part: str) -> float:
+        """Seconds from the start of the first call to the end of the last."""
+        return self._between(self.spans[part][0][0], self.spans[part][-1][1])
+
+    def _now(self) -> Any:
+        if not self.on_gpu:
+            return time.perf_counter()
+        event = torch.cuda.Event(enable_timing=True)
+        event.record()
+        return event
+
+    def _between(self, start: Any, end: Any) -> float:
+        if not self.on_gpu:
+            return end - start
+        end.synchronize()
+        return start.elapsed_time(end) / 1000
+
+
+def random_tokenizer(cfg: dict, folder: str) -> str:
+    """Write a tokenizer of full size with random weights.
+
+    Args:
+        cfg (dict): ``model.tokenizer`` of a config.
+        folder (str): Where to write.
+
+    Returns:
+        str: The path for ``model.tokenizer.checkpoint``.
+
+    Raises:
+        ConfigError: If it is neither OpenAI's dVAE nor one of this project.
+    """
+    if cfg['type'] == 'DALLETokenizer':
+        # The sizes of OpenAI's networks.
+        net = nn.ModuleDict(
+            dict(
+                encoder=_Encoder(n_hid=256, n_blocks=2, vocab_size=8192),
+                decoder=_Decoder(n_hid=256, n_blocks=2, vocab_size=8192, n_init=128),
+            )
+        )
+        for parameter in net.parameters():
+            if parameter.ndim == 1:
+                nn.init.zeros_(parameter)
+            else:
+                nn.init.normal_(parameter, std=parameter[0].numel() ** -0.5)
+    elif cfg['type'] == 'DiscreteVAE':
+        sizes = {k: v for k, v in cfg.items() if k not in ('type', 'checkpoint')}
+        net = MODELS.build(dict(type='DiscreteVAENet', **sizes))
+    else:
+        raise ConfigError(
+            '--random-tokenizer makes a DALLETokenizer or a DiscreteVAE; for a '
+            f'{cfg["type"]} give the weights by model.tokenizer.checkpoint'
+        )
+    path = Path(folder) / 'tokenizer.safetensors'
+    save_file(net.state_dict(), path)
+    return str(path)
+
+
+def prepare(path: str, args: argparse.Namespace) -> Config:
+    """Read a config of CIM and put the command line's wishes into it."""
+    cfg = load_config(path, args.cfg_options)
+    init_default_scope(cfg.get('default_scope', 'mmpretrain'))
+    if cfg.get('model', {}).get('type') != 'CIM':
+        raise ConfigError(f'{path} is no pre-training with CIM')
+    if cfg.model.get('masking', True) is None:
+        raise ConfigError(f'{path} takes masks from the loader, which is not measured')
+    check_keys(cfg)
+    if args.batch_size:
+        cfg.train_dataloader.batch_size = args.batch_size
+    scale_lr(cfg, world_size=1)
+    return cfg
+
+
+def build(cfg: Config, random: bool) -> nn.Module:
+    """Build the model, with a tokenizer of random weights if wanted."""
+    model = {'data_preprocessor': cfg.data_preprocessor, **cfg.model}
+    with tempfile.TemporaryDirectory() as folder:
+        if random and model.get('tokenizer'):
+            checkpoint = random_tokenizer(model['tokenizer'], folder)
+            model['tokenizer'] = {**model['tokenizer'], 'checkpoint': checkpoint}
+        try:
+            model = MODELS.build(model)
+        except (ValueError, FileNotFoundError) as error:
+            raise ConfigError(str(error)) from error
+    logger = MMLogger.get_current_instance()
+    logger.setLevel('WARNING')  # mmengine would log how it initialises each parameter
+    model.init_weights()
+    logger.setLevel('INFO')
+    return model.train()
+
+
+def synthetic_pictures(batch_size: int, size: tuple[int, int], pin: bool) -> Tensor:
+    """Smooth random colours, uint8 (B, 3, H, W)."""
+    coarse = torch.rand(batch_size, 3, *(side // 8 for side in size))
+    pictures = (F.interpolate(coarse, size, mode='bilinear') * 255).to(torch.uint8)
+    return pictures.pin_memory() if pin else pictures
+
+
+def check_sync(model: nn.Module, pictures: Tensor) -> None:
+    """Raise an error if flip, masks or AUC make the host wait for the GPU."""
+    pictures = pictures.cuda()
+    torch.cuda.set_sync_debug_mode('error')
+    try:
+        images = model.data_preprocessor(dict(inputs=pictures), True)['inputs']['images']
+        mask = model.draw_mask(images, None)
+        binary_auc(torch.rand(mask.shape, device=mask.device), mask)
+    finally:
+        torch.cuda.set_sync_debug_mode('default')
+
+
+def measure(
+    path: str, cfg: Config, args: argparse.Namespace, device: torch.device
+) -> Measurement:
+    """Train for some steps and time them."""
+    torch.manual_seed(0)
+    torch.backends.cudnn.benchmark = cfg.get('env_cfg', {}).get('cudnn_benchmark', False)
+    model = build(cfg, args.random_tokenizer).to(device)
+    optim_wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
+    size = (model.generator or model.enhancer).backbone.img_size
+    batch_size = cfg.train_dataloader.batch_size
+    pictures = synthetic_pictures(batch_size, size, pin=device.type == 'cuda')
+    if args.sync_check:
+        check_sync(model, pictures)
+
+    watch = Stopwatch(device)
+    watch.watch(model, 'train_step', 'step')
+    watch.watch(model.data_preprocessor, 'forward', 'views')
+    if model.generator is not None:
+        watch.watch(model.tokenizer, 'encode', 'encode')
+        watch.watch(model.tokenizer, 'decode', 'decode')
+        for method in ('predict', 'sample', 'loss_from_logits'):
+            watch.watch(model.generator, method, 'generator')
+    watch.watch(model.enhancer, 'loss', 'enhancer')
+    watch.watch(optim_wrapper, 'backward', 'backward')
+    watch.watch(optim_wrapper, 'step', 'optimizer')
+
+    losses = []
+    for step in range(args.warmup + args.steps):
+        if step == args.warmup:
+            watch.spans.clear()
+            if watch.on_gpu:
+                torch.cuda.reset_peak_memory_stats()
+        losses.append(model.train_step(dict(inputs=pictures), optim_wrapper)['loss'])
+
+    total = watch.overall('step')
+    shares = {part: watch.seconds(part) / total for part in PARTS}
+    shares['other'] = 1 - sum(shares.values())
+    memory = torch.cuda.max_memory_allocated() / 2**30 if watch.on_gpu else float('nan')
+    return Measurement(
+        name=Path(path).stem,
+        batch_size=batch_size,
+        step=total / args.steps,
+        memory=memory,
+        shares=shares,
+        losses=torch.stack(losses).detach().float().cpu(),
+    )
+
+
+def print_table(rows: Sequence[Sequence[object]]) -> None:
+    """Print rows of cells, the first left- and the others right-aligned."""
+    rows = [[str(cell) for cell in row] for row in rows]
+    first, *others = (max(map(len, column)) for column in zip(*rows, strict=True))
+    for name, *cells in rows:
+        aligned = [cell.rjust(width) for cell, width in zip(cells, others, strict=True)]
+        print('  '.join([name.ljust(first), *aligned]))
+
+
+def report(results: Sequence[Measurement], device: torch.device) -> None:
+    """Print the machine, what the configs took, and where the time went."""
+    on_gpu = device.type == 'cuda'
+    name = torch.cuda.get_device_name() if on_gpu else platform.machine() + ' CPU'
+    threads = '' if on_gpu else f', threads: {torch.get_num_threads()}'
+    print(f'\n{name}{threads}, torch {torch.__version__}')
+    head = ('config', 'batch', 'images/s', 'ms/step', 'peak GiB')
+    head += ('first loss', 'last loss', 'NaN or inf')
+    rows = [
+        (
+            r.name,
+            r.batch_size,
+            f'{r.batch_size / r.step:.1f}',
+            f'{1000 * r.step:.1f}',
+            f'{r.memory:.2f}' if on_gpu else '-',
+            f'{r.losses[0]:.4f}',
+            f'{r.losses[-1]:.4f}',
+            'no' if r.losses.isfinite().all() else 'YES',
+        )
+        for r in results
+    ]
+    print_table([head, *rows])
+    print('\nShare of the step in %')
+    parts = (*PARTS, 'other')
+    rows = [(r.name, *(f'{100 * r.shares[part]:.1f}' for part in parts)) for r in results]
+    print_table([('config', *parts), *rows])
+
+
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('configs', nargs='+', metavar='CONFIG', help='of a CIM')
+    parser.add_argument('--steps', type=int, default=100, help='steps to time')
+    parser.add_argument('--warmup', type=int, default=10, help='steps before them')
+    parser.add_argument('--batch-size', type=int, help="in place of the config's")
+    parser.add_argument(
+        '--random-tokenizer',
+        action='store_true',
+        help='random weights of full size for the tokenizer: nothing to download',
+    )
+    parser.add_argument(
+        '--sync-check',
+        action='store_true',
+        help='on a GPU: stop if flip, masks or AUC make the host wait for it',
+    )
+    parser.add_argument(
+        '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE'
+    )
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> list[Measurement]:
+    """Measure.
+
+    Args:
+        argv (Sequence[str], optional): The arguments; those of the process by default.
+
+    Returns:
+        list[Measurement]: One per config.
+
+    Raises:
+        ConfigError: For everything that the user can mend.
+    """
+    args = parse_args(argv)
+    if args.steps < 1 or args.warmup < 0 or (args.batch_size or 1) < 1:
+        raise ConfigError('--steps and --batch-size must be at least 1, --warmup 0')
+    device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
+    if args.sync_check and device.type == 'cpu':
+        raise ConfigError('--sync-check needs a GPU')
+    configs = {path: prepare(path, args) for path in args.configs}
+    results = []
+    for path, cfg in configs.items():
+        try:
+            results.append(measure(path, cfg, args, device))
+        except torch.cuda.OutOfMemoryError as error:
+            raise ConfigError(
+                f'{path}: {cfg.train_dataloader.batch_size} pictures are too many for '
+                'the memory of the GPU; give a smaller --batch-size'
+            ) from error
+        # The timed methods and their objects refer to each other.
+        gc.collect()
+        torch.cuda.empty_cache()
+    report(results, device)
+    return results
+
+
+if __name__ == '__main__':
+    run_cli(main)
