@@ -15,7 +15,7 @@ setup(
     long_description_content_type='text/markdown',
     license='Apache-2.0',
     packages=find_packages(include=['mmcim', 'mmcim.*']),
-    python_requires='>=3.10',
+    python_requires='>=3.10,<3.13',
     install_requires=[
         'torch>=2.6,<3',
         'torchvision>=0.21,<1',

@@ -48,10 +48,12 @@ def _install(*requirements: str) -> str:
 
 def _torch_pair_problem() -> str | None:
     """Tell whether torchvision was built for another torch than the one there is."""
-    torch = _version('torch')
+    torch, torchvision = _version('torch'), _version('torchvision')
+    # The CPU build of torch with a CUDA build of torchvision lacks its operators.
+    if (torch.local == 'cpu') != (torchvision.local == 'cpu'):
+        return f'torch {torch} and torchvision {torchvision} are of different builds'
     for line in metadata.requires('torchvision') or []:
         wanted = Requirement(line)
-        # A build tag as in 2.14.1+cpu is no other version.
         if wanted.name == 'torch' and not wanted.specifier.contains(
             torch.public, prereleases=True
         ):

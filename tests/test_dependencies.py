@@ -55,8 +55,15 @@ def test_this_installation_fits():
 
 
 def test_a_build_tag_is_no_other_version(installed):
-    installed['torch'] = '2.14.1+cpu'
+    installed.update(torch='2.14.1+cu130', torchvision='0.29.1+cu130')
     check_dependencies()
+    installed.update(torch='2.14.1+cpu', torchvision='0.29.1+cpu')
+    check_dependencies()
+
+
+def test_cpu_torch_with_a_cuda_torchvision(installed):
+    installed['torch'] = '2.14.1+cpu'
+    assert 'torch 2.14.1+cpu and torchvision 0.29.1 are of diff' in message(installed)
 
 
 def test_segmentation_is_optional(installed):

@@ -4,7 +4,8 @@
 
 1. train a small discrete VAE; 2. pre-train CIM with ResPix and with RevDet; 3. probe
 (20 labels per class) and fine-tune (5 labels per class) a classifier from each, and from
-random weights, with three seeds; 4. print a table, and write ``summary.json`` and ``pictures.png``.
+random weights, with three seeds; 4. print a table, and write ``summary.json`` and
+``pictures.png``.
 
 Example: ``python tools/quickstart.py`` (handwritten digits), or
 ``python tools/quickstart.py --data-root DIR`` with pictures in ``DIR/<class>/``.
@@ -45,7 +46,10 @@ DATA_ROOTS = {
     'cim_respix': ['train_dataloader.dataset'],
     'cim_revdet': ['train_dataloader.dataset'],
     'finetune': ['train_dataloader.dataset.dataset', 'val_dataloader.dataset'],
-    'linear_probe': ['test_cfg.train_dataloader.dataset.dataset', 'test_dataloader.dataset'],
+    'linear_probe': [
+        'test_cfg.train_dataloader.dataset.dataset',
+        'test_dataloader.dataset',
+    ],
 }
 
 
@@ -113,7 +117,7 @@ class Quickstart:
                 row, {'model.tokenizer.checkpoint': last_checkpoint(tokenizer)}
             )
         if self.num_classes:
-            say('Step 3 of 4: linear probe (20 labels per class) and fine-tuning (5), 3 seeds each')
+            say('Step 3 of 4: linear probe (20 labels per class), fine-tuning (5 labels)')
             summary = {row: self.evaluate(row, models.get(row)) for row in ROWS}
         else:
             say(f'Step 3 of 4 is left out: {self.data_root} has no folders of classes')
@@ -191,7 +195,7 @@ class Quickstart:
         if len(classes) == 1:
             raise ConfigError(
                 f'--data-root {self.data_root} has a single folder, {classes[0]}; expected '
-                'a folder for each of two classes or more, or pictures without folders'
+                'one for each of two classes or more, or pictures without folders'
             )
         return len(classes)
 
@@ -230,11 +234,12 @@ def table(summary: dict) -> str:
     """Format the summary as a table of ``mean (seeds)``."""
     lines = [f'{"top-1, %":12}' + ''.join(f'{metric:>32}' for metric in METRICS)]
     for row, metrics in summary.items():
-        cells = (
-            f'{metrics[m]["mean"]:.1f} ({", ".join(f"{v:.1f}" for v in metrics[m]["seeds"])})'
-            for m in METRICS
-        )
-        lines.append(f'{row:12}' + ''.join(f'{cell:>32}' for cell in cells))
+        line = f'{row:12}'
+        for metric in METRICS:
+            seeds = ', '.join(f'{value:.1f}' for value in metrics[metric]['seeds'])
+            cell = f'{metrics[metric]["mean"]:.1f} ({seeds})'
+            line += f'{cell:>32}'
+        lines.append(line)
     return '\n'.join(lines)
 
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env python
 # Copyright (c) mmcim contributors. All rights reserved.
-"""Test a classifier, segmentor or tokenizer and print its metrics.
+"""Test a classifier, segmentor, tokenizer or pre-training and print its metrics.
 
 Example: ``python tools/test.py CONFIG CHECKPOINT``
 """

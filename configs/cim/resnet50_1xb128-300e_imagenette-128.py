@@ -31,3 +31,6 @@ model = dict(
 train_dataloader = dict(batch_size=128)
 optim_wrapper = dict(optimizer=dict(lr=5e-4))
 auto_scale_lr = dict(base_batch_size=128)
+
+# The result does not depend on how the batch is split over GPUs.
+sync_bn = 'torch'

@@ -9,3 +9,6 @@ _base_ = [
     '../_base_/schedules/adamw_cosine_300e.py',
     '../_base_/default_runtime.py',
 ]
+
+# The result does not depend on how the batch is split over GPUs.
+sync_bn = 'torch'

@@ -151,7 +151,7 @@ def _check_complete(cfg: Config, mode: str) -> None:
         needed = [f'{name}_dataloader', f'{name}_cfg']
         needed.append('optim_wrapper' if name == 'train' else 'test_evaluator')
         for key in ['model', *needed]:
-            if not cfg.get(key) and cfg.get(key) != {}:
+            if cfg.get(key) is None:
                 raise ConfigError(f'{key} is missing: the config is not made to {mode}')
 
 

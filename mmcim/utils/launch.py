@@ -103,6 +103,8 @@ def init_distributed(cfg: Config) -> None:
         )
         wrapper.update(cfg.get('model_wrapper_cfg') or {})
         cfg.model_wrapper_cfg = ConfigDict({**wrapper, 'device_ids': None})
+        # torch synchronises batch norms on GPUs only.
+        cfg.sync_bn = None
     if is_distributed():
         return
     env = cfg.get('env_cfg') or {}

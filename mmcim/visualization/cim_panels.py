@@ -11,7 +11,10 @@ _ORIGINAL = (0.13, 0.35, 0.6)
 
 @torch.no_grad()
 def cim_panels(
-    model: CIM, inputs: dict, detector: RevDet | None = None
+    model: CIM,
+    inputs: dict,
+    detector: RevDet | None = None,
+    data_samples: list | None = None,
 ) -> dict[str, Tensor]:
     """Corrupt a batch as in training, and show each step.
 
@@ -20,6 +23,7 @@ def cim_panels(
         inputs (dict): ``images`` and ``views`` as from its data preprocessor.
         detector (RevDet, optional): Looks at the same corrupted pictures as the model's
             own enhancer. Defaults to the model's own enhancer, if it is one.
+        data_samples (list, optional): With masks, if the data pipeline makes them.
 
     Returns:
         dict[str, Tensor]: Name -> pictures, float in [0, 1], (B, 3, H, W). Always
@@ -30,7 +34,7 @@ def cim_panels(
     preprocessor, enhancer = model.data_preprocessor, model.enhancer
     images = inputs['images']
     size = images.shape[-2:]
-    batch = model.corrupt(inputs)
+    batch = model.corrupt(inputs, data_samples)
     original = preprocessor.denormalize(images)
     reconstructed = model.to_enhancer(model.tokenizer.decode(batch.golden), size)
     hidden = _enlarge(batch.mask, size)

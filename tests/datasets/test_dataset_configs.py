@@ -28,7 +28,7 @@ def load_config(repo, name, data_root=None):
     config = Config.fromfile(repo / f'configs/_base_/datasets/{name}.py')
     if data_root is not None:
         for key in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
-            if key in config:
+            if config.get(key):
                 config[key].dataset.data_root = str(data_root)
     return config
 

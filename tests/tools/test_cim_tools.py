@@ -1,6 +1,8 @@
 # Copyright (c) mmcim contributors. All rights reserved.
 """CIM through the tools, as real processes: bad input, resume, pictures."""
 
+import re
+
 import pytest
 import torch
 from mmpretrain.registry import MODELS
@@ -58,6 +60,22 @@ def runs(folder, toy):
         'no tokenizer': arguments(folder, tokenizer='missing'),
         'no data': ['train.py', VIT_B],
         'no dalle': ['train.py', VIT_B, '--cfg-options', pictures],
+        'test': [
+            'test.py', RESPIX, folder / 'whole/iter_4.pth', '--cfg-options',
+            f'model.tokenizer.checkpoint={folder}/first.safetensors',
+        ],
+        'test again': [
+            'test.py', RESPIX, folder / 'whole/iter_4.pth', '--cfg-options',
+            f'model.tokenizer.checkpoint={folder}/first.safetensors',
+        ],
+        'train tokenizer': [
+            'train.py', REPO / 'configs/quickstart/tokenizer.py',
+            '--work-dir', folder / 'tokenizer', '--cfg-options', *SHORT,
+        ],
+        'test tokenizer': [
+            'test.py', REPO / 'configs/quickstart/tokenizer.py',
+            folder / 'tokenizer/iter_4.pth',
+        ],
         'vis': [
             'visualization/vis_cim.py', RESPIX, folder / 'whole/iter_4.pth',
             '--out', folder / 'grid.png', '--cfg-options',
@@ -119,6 +137,23 @@ def test_tokenizer_is_named_in_the_checkpoint_and_not_stored(runs, folder):
     # the optimizer has moments for exactly the stored parameters, minus index buffers
     moments = sum(state['exp_avg'].numel() for state in model.values())
     assert 0 < stored - moments < stored / 10
+
+
+def metrics(result):
+    assert result.code == 0, result.output
+    return dict(re.findall(r'^(\w+): ([\d.]+)$', result.output, re.MULTILINE))
+
+
+def test_a_pre_training_is_tested_on_its_losses(runs):
+    found = metrics(runs['test'])
+    assert set(found) == {'loss_gen', 'token_acc', 'replaced', 'loss_pix'}
+    assert found == metrics(runs['test again'])
+
+
+def test_a_tokenizer_is_tested_on_its_reconstruction(runs):
+    found = metrics(runs['test tokenizer'])
+    assert {'loss_recon', 'psnr', 'codes_used'} <= set(found)
+    assert 1 <= float(found['codes_used']) <= 32
 
 
 def test_pictures_are_drawn(runs, folder):

@@ -7,9 +7,10 @@ import socket
 
 import pytest
 import torch
-from .toy_run import TOOLS, run_forked, run_tool
 
 from mmcim.utils import load_checkpoint
+
+from .toy_run import TOOLS, run_forked, run_tool
 
 # No randomness, so that two processes with half the batch do what one does with all.
 FIXED = [

@@ -10,9 +10,10 @@ import torch
 from mmengine.config import Config
 from mmpretrain.registry import MODELS
 from PIL import Image
-from .toy_run import run_forked
 
 from mmcim.utils import load_checkpoint
+
+from .toy_run import run_forked
 
 
 def accuracy(toy, checkpoint):

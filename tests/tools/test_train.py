@@ -11,9 +11,10 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from .toy_run import TOOLS, run_forked
 
 from mmcim.utils import load_checkpoint
+
+from .toy_run import TOOLS, run_forked
 
 # Is killed while it writes the second epoch's checkpoint, with half of the file there.
 CRASH = """

@@ -396,6 +396,7 @@ def test_checked_config_is_unchanged_and_builds(data):
     before = cfg.pretty_text
     check_config(cfg)
     assert cfg.pretty_text == before
-    dataset = Runner.build_dataloader(cfg.train_dataloader).dataset
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        dataset = Runner.build_dataloader(cfg.train_dataloader).dataset
     assert isinstance(dataset, CustomDataset)
     assert len(dataset) == 2

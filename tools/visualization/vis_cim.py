@@ -48,8 +48,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     loader = Runner.build_dataloader({**cfg.train_dataloader, 'num_workers': 0})
     chosen = range(min(args.num, len(loader.dataset)))
     batch = loader.collate_fn([loader.dataset[i] for i in chosen])
-    inputs = model.eval().data_preprocessor(batch, training=False)['inputs']
-    save_grid(cim_panels(model, inputs), args.out)
+    data = model.eval().data_preprocessor(batch, training=False)
+    panels = cim_panels(model, **data)
+    save_grid(panels, args.out)
     print(f'wrote {args.out}')
 
 

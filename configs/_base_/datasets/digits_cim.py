@@ -26,3 +26,17 @@ train_dataloader = dict(
     sampler=dict(type='InfiniteSampler'),
     collate_fn=dict(type='default_collate'),
     dataset=dict(type='Digits', split='train', size=24, pipeline=train_pipeline))
+
+test_pipeline = [dict(type='PackInputs')]
+
+# tools/test.py CONFIG CHECKPOINT gives the losses on these pictures.
+test_dataloader = dict(
+    batch_size=128,
+    num_workers=0,
+    persistent_workers=False,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    collate_fn=dict(type='default_collate'),
+    dataset=dict(type='Digits', split='val', size=24, pipeline=test_pipeline),
+)
+test_cfg = dict(type='SelfSupTestLoop')
+test_evaluator = []

@@ -7,7 +7,8 @@ data_preprocessor = dict(
     std=[58.395, 57.12, 57.375],
     to_rgb=True,
     flip_prob=0.5,
-    view_size=112)
+    view_size=112,
+    non_blocking=True)
 
 train_pipeline = [
     dict(type='LoadImage', ignore_empty=True),
@@ -35,3 +36,34 @@ train_dataloader = dict(
         data_prefix='train',
         with_label=False,
         pipeline=train_pipeline))
+
+test_pipeline = [
+    dict(type='LoadImage'),
+    dict(
+        type='ResizeEdge',
+        scale=224,
+        edge='short',
+        interpolation='bicubic',
+        backend='pillow',
+    ),
+    dict(type='CenterCrop', crop_size=224),
+    dict(type='PackInputs'),
+]
+
+# tools/test.py CONFIG CHECKPOINT gives the losses on these pictures.
+test_dataloader = dict(
+    batch_size=256,
+    num_workers=8,
+    persistent_workers=False,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    collate_fn=dict(type='default_collate'),
+    dataset=dict(
+        type='CustomDataset',
+        data_root='data/imagenet',
+        data_prefix='val',
+        with_label=False,
+        pipeline=test_pipeline,
+    ),
+)
+test_cfg = dict(type='SelfSupTestLoop')
+test_evaluator = []

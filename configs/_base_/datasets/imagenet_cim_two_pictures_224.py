@@ -24,3 +24,6 @@ train_pipeline = [
 ]
 
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
+
+# Its masks come with the training pictures.
+test_dataloader = test_cfg = test_evaluator = None

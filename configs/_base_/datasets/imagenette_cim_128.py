@@ -32,3 +32,34 @@ train_dataloader = dict(
         data_prefix='train',
         with_label=False,
         pipeline=train_pipeline))
+
+test_pipeline = [
+    dict(type='LoadImage'),
+    dict(
+        type='ResizeEdge',
+        scale=128,
+        edge='short',
+        interpolation='bicubic',
+        backend='pillow',
+    ),
+    dict(type='CenterCrop', crop_size=128),
+    dict(type='PackInputs'),
+]
+
+# tools/test.py CONFIG CHECKPOINT gives the losses on these pictures.
+test_dataloader = dict(
+    batch_size=128,
+    num_workers=4,
+    persistent_workers=False,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    collate_fn=dict(type='default_collate'),
+    dataset=dict(
+        type='CustomDataset',
+        data_root='data/imagenette128',
+        data_prefix='val',
+        with_label=False,
+        pipeline=test_pipeline,
+    ),
+)
+test_cfg = dict(type='SelfSupTestLoop')
+test_evaluator = []

@@ -36,3 +36,34 @@ train_dataloader = dict(
         pipeline=train_pipeline,
     ),
 )
+
+test_pipeline = [
+    dict(type='LoadImage'),
+    dict(
+        type='ResizeEdge',
+        scale=64,
+        edge='short',
+        interpolation='bicubic',
+        backend='pillow',
+    ),
+    dict(type='CenterCrop', crop_size=64),
+    dict(type='PackInputs'),
+]
+
+# tools/test.py CONFIG CHECKPOINT gives the losses on these pictures.
+test_dataloader = dict(
+    batch_size=64,
+    num_workers=2,
+    persistent_workers=False,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    collate_fn=dict(type='default_collate'),
+    dataset=dict(
+        type='PictureFolder',
+        data_root='data/pictures',
+        split='val',
+        with_label=False,
+        pipeline=test_pipeline,
+    ),
+)
+test_cfg = dict(type='SelfSupTestLoop')
+test_evaluator = []

@@ -9,8 +9,8 @@ model = dict(
         depth=1,
         code_dims=64,
     ),
-    # A cold end with no pull to uniform lets alike squares share a code. With fewer codes,
-    # each of which means something, the replaced ones are worth finding.
+    # A cold end with no pull to uniform lets alike squares share a code. With fewer
+    # codes, each of which means something, the replaced ones are worth finding.
     temperature=(1.0, 1 / 16),
     kl_weight=(0.01, 0.0),
 )

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 
 class FusedBEiTAttention(BEiTAttention):
-    """mmpretrain's BEiT attention, computed without N x N tensors in memory."""
+    """mmpretrain's BEiT attention, computed without storing the softmax."""
 
     def forward(self, x: Tensor, rel_pos_bias: Tensor | None = None) -> Tensor:
         """Attend.
@@ -85,8 +85,9 @@ class _FusedLayers:
     def init_weights(self) -> None:
         """Initialise as BEiT does.
 
-        Linear and convolutional weights, tokens and position tables: truncated normal of
-        std 0.02, biases 0. The last weight of each residual branch of layer l = 1, 2,
+        Linear and convolutional weights and tokens: truncated normal of std 0.02; biases
+        and the shared table of relative positions: 0. The last weight of each residual
+        branch of layer l = 1, 2,
         ... is divided by sqrt(2 l).
         """
         super().init_weights()

@@ -88,6 +88,10 @@ class CIM(BaseSelfSupervisor):
         )
         if (tokenizer is None) != (generator is None):
             raise ValueError('tokenizer and generator go together: give both or neither')
+        if upsampling not in ('bilinear', 'bicubic'):
+            raise ValueError(
+                f"upsampling={upsampling!r} is neither 'bilinear' nor 'bicubic'"
+            )
         self.masking = None if masking is None else MODELS.build(masking)
         self.tokenizer = None if tokenizer is None else MODELS.build(tokenizer)
         self.generator = None if generator is None else MODELS.build(generator)
@@ -102,9 +106,18 @@ class CIM(BaseSelfSupervisor):
         """The network that is kept after pre-training."""
         return self.enhancer.backbone
 
-    def extract_feat(self, inputs: Tensor) -> tuple[Tensor]:
-        """Features of pictures that nobody corrupted, (B, 3, H, W) -> feature maps."""
-        return self.enhancer.extract_feat(inputs)
+    def extract_feat(self, inputs: Tensor | dict) -> tuple[Tensor]:
+        """Features of pictures that nobody corrupted.
+
+        Args:
+            inputs (Tensor | dict): Normalised pictures, (B, 3, H, W), or what the data
+                preprocessor gives.
+
+        Returns:
+            tuple[Tensor]: The backbone's feature maps.
+        """
+        images = inputs['images'] if isinstance(inputs, dict) else inputs
+        return self.enhancer.extract_feat(images)
 
     def loss(self, inputs: dict, data_samples: list | None = None) -> dict[str, Tensor]:
         """Corrupt, enhance, compare.
@@ -161,8 +174,13 @@ class CIM(BaseSelfSupervisor):
         """
         if self.masking is not None:
             return self.masking(len(images), self.grid, images.device)
-        masks = [torch.as_tensor(sample.mask) for sample in data_samples]
-        return torch.stack(masks).to(images.device, torch.bool)
+        masks = torch.stack([torch.as_tensor(s.mask) for s in data_samples])
+        if tuple(masks.shape[1:]) != self.grid:
+            raise ValueError(
+                f'the data pipeline makes masks of {tuple(masks.shape[1:])}, but the '
+                f"generator's grid is {self.grid}; set input_size of the mask transform"
+            )
+        return masks.to(images.device, torch.bool)
 
     @torch.no_grad()
     def to_enhancer(self, pictures: Tensor, size: tuple[int, int]) -> Tensor:

@@ -82,8 +82,14 @@ class ResPix(Enhancer):
         Returns:
             dict[str, Tensor]: ``loss_pix``.
         """
-        pred = self.predict(inputs['corrupted'])
-        return dict(loss_pix=self.head.loss(pred, inputs['images']))
+        pred, images = self.predict(inputs['corrupted']), inputs['images']
+        if pred.shape != images.shape:
+            raise ValueError(
+                f'ResPix restores {tuple(pred.shape[-2:])} pixels of pictures of '
+                f'{tuple(images.shape[-2:])}; set encoder_stride of its neck to the '
+                "stride of the backbone's feature map"
+            )
+        return dict(loss_pix=self.head.loss(pred, images))
 
 
 @MODELS.register_module()
@@ -145,8 +151,9 @@ class RevDet(Enhancer):
 
         Returns:
             dict[str, Tensor]: ``loss_det``; to watch: ``det_auc``,
-            ``det_acc`` at threshold 0 and ``det_base_rate``, the share of tokens
-            that count as replaced, all in [0, 1].
+            ``det_acc`` at threshold 0 and ``det_base_rate``, the share of tokens that
+            count as replaced, all in [0, 1]; ``det_auc`` is NaN where all tokens of
+            a batch are of one class.
         """
         replaced = self.labels(inputs['mask'], inputs['golden'], inputs['mixed'])
         logits = self.predict(inputs['corrupted'])

@@ -154,8 +154,8 @@ class DiscreteVAE(BaseTokenizer):
         >>> ids = tokenizer.encode(torch.rand(2, 3, 64, 64))  # (2, 8, 8)
 
     Args:
-        checkpoint: Path of the trainer's checkpoint, of the plain backbone beside
-            it, or of a ``.safetensors`` file with the network's tensors.
+        checkpoint: Path of the trainer's checkpoint, or of a ``.safetensors`` file with
+            the network's tensors.
         stride: See :class:`DiscreteVAENet`, also for the following.
         vocab_size: Number of codes.
         width: Channels on the grid.

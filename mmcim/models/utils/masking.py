@@ -42,6 +42,14 @@ def _mask_lowest(scores: Tensor, num_masked: Tensor | int) -> Tensor:
     return scores.argsort(dim=1).argsort(dim=1) < num_masked
 
 
+def _check_count(low: int, high: int, grid: tuple[int, int]) -> None:
+    if not 0 < low <= high < grid[0] * grid[1]:
+        raise ValueError(
+            f'{low} to {high} masked patches of {grid[0]} x {grid[1]} leave nothing to '
+            'predict or nothing to see'
+        )
+
+
 @MODELS.register_module()
 class UniformMasking(BaseMasking):
     """Uniformly random patches, their number drawn anew for each picture.
@@ -73,6 +81,7 @@ class UniformMasking(BaseMasking):
         h, w = grid
         scale = h * w / self.num_patches
         low, high = round(self.low * scale), round(self.high * scale)
+        _check_count(low, high, grid)
         num_masked = torch.randint(low, high + 1, (batch_size, 1), device=device)
         scores = torch.rand(batch_size, h * w, device=device)
         return _mask_lowest(scores, num_masked).view(batch_size, h, w)
@@ -94,8 +103,10 @@ class RatioMasking(BaseMasking):
 
     def __call__(self, batch_size, grid, device):
         h, w = grid
+        num_masked = round(self.ratio * h * w)
+        _check_count(num_masked, num_masked, grid)
         scores = torch.rand(batch_size, h * w, device=device)
-        return _mask_lowest(scores, round(self.ratio * h * w)).view(batch_size, h, w)
+        return _mask_lowest(scores, num_masked).view(batch_size, h, w)
 
 
 @MODELS.register_module()
@@ -105,7 +116,8 @@ class BlockMasking(BaseMasking):
     Rectangles of random area and shape are laid over the picture until the wanted
     number of patches is masked. As in BEiT's code a rectangle counts only if it adds
     at least one patch and no more than are still wanted, ten misfits in a row end the
-    picture, and so a few patches of the wanted number may be missing.
+    picture, and so a few patches of the wanted number may be missing (the CPU transform
+    :class:`BEiTBlockMask` fills them up).
 
     The reference draws one picture at a time on the CPU. Here all pictures of a batch
     advance together for a fixed number of proposals, without asking the device for a

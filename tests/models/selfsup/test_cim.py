@@ -47,6 +47,14 @@ def test_samples_follow_the_generator(configs, inputs):
     assert batch.mixed[batch.mask].equal(batch.logits.argmax(dim=1))
 
 
+def test_features_from_what_the_preprocessor_gives(configs, inputs):
+    model = build(configs).eval()
+    data = model.data_preprocessor(dict(inputs=pictures(inputs)))
+    feats = model(data['inputs'], mode='tensor')
+    expected = model.backbone(data['inputs']['images'])
+    assert feats[-1].shape == (2, 32, 4, 4) and feats[-1].equal(expected[-1])
+
+
 def test_losses(configs, inputs):
     model = build(configs, enhancer_weight=3.0)
     batch = model.corrupt(inputs)
@@ -116,6 +124,17 @@ def test_tokenizer_stays_as_it_is(configs, inputs):
     assert before and all(before[k].equal(after[k]) for k in before)
 
 
+def test_what_only_shows_in_a_step(configs, inputs):
+    model = build(configs, masking=None)
+    sample = DataSample()
+    sample.set_field(torch.ones(8, 8), 'mask')
+    with pytest.raises(ValueError, match=r'masks of \(8, 8\)'):
+        model.corrupt(inputs, [sample, sample])
+    configs['enhancer']['neck']['encoder_stride'] = 16
+    with pytest.raises(ValueError, match='encoder_stride'):
+        build(configs)(inputs, mode='loss')
+
+
 def pictures(inputs):
     """The uint8 pictures of which the inputs were made."""
     mean = torch.tensor([123.675, 116.28, 103.53]).view(3, 1, 1)
@@ -147,6 +166,8 @@ def test_masks_of_the_data_pipeline(configs, inputs):
     ('change', 'words'),
     [
         (dict(generator=None), 'both or neither'),
+        (dict(tokenizer=None, generator=None), 'grid='),
+        (dict(upsampling='nearest'), 'bilinear'),
         (dict(tokenizer=None, generator=None, enhancer=revdet()), 'RevDet needs'),
         (
             dict(

@@ -8,7 +8,7 @@ from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 from mmpretrain.registry import MODELS
 
-from .conftest import revdet, respix, vit
+from .conftest import respix, revdet, vit
 
 STEPS = 200
 
@@ -46,7 +46,8 @@ def loader(imagenette_mini):
 )
 def test_both_losses_fall_and_tokens_are_learnt(loader, vqvae_weights, objective, loss):
     """Views of 32 px have 8 x 8 tokens; patches of 8 px in pictures of 64."""
-    size = dict(img_size=64, patch_size=8)
+    arch = dict(embed_dims=96, num_layers=3, num_heads=3, feedforward_channels=384)
+    size = dict(img_size=64, patch_size=8, arch=arch)
     generator = vit('FusedBEiTPretrainViT') | size
     backbone = vit(out_type='featmap') | size
     torch.manual_seed(0)
@@ -57,9 +58,9 @@ def test_both_losses_fall_and_tokens_are_learnt(loader, vqvae_weights, objective
             generator=dict(
                 type='CIMGenerator',
                 backbone=generator,
-                head=dict(type='MaskedTokenHead', embed_dims=32, vocab_size=512),
+                head=dict(type='MaskedTokenHead', embed_dims=96, vocab_size=512),
             ),
-            enhancer=dict(respix=respix, revdet=revdet)[objective](backbone),
+            enhancer=dict(respix=respix, revdet=revdet)[objective](backbone, 96),
             data_preprocessor=dict(to_rgb=True, view_size=32),
         )
     )
@@ -71,11 +72,11 @@ def test_both_losses_fall_and_tokens_are_learnt(loader, vqvae_weights, objective
             dict(
                 type='AutoAmpOptimWrapper',
                 constructor='NetworkwiseOptimWrapperConstructor',
-                optimizer=dict(type='AdamW', lr=3e-3, betas=(0.9, 0.98)),
+                optimizer=dict(type='AdamW', lr=2e-3, betas=(0.9, 0.98)),
                 clip_grad=dict(max_norm=3.0),
             ),
         )
-    logs, counts = [], torch.zeros(512)
+    logs, counts, blank = [], torch.zeros(512), []
     batches = iter(loader)
     for _ in range(STEPS):
         data = next(batches)
@@ -84,14 +85,22 @@ def test_both_losses_fall_and_tokens_are_learnt(loader, vqvae_weights, objective
         if len(logs) > STEPS - 40:
             views = model.data_preprocessor(data)['inputs']['views']
             counts += model.tokenizer.encode(views).flatten().bincount(minlength=512)
+            if objective == 'respix':  # what a network earns that restores nothing
+                images = model.data_preprocessor(data)['inputs']['images']
+                none = torch.zeros_like(images)
+                blank.append(model.enhancer.head.loss(none, images).item())
 
     def mean(key, part):
         return sum(log[key] for log in logs[part]) / len(logs[part])
 
     first, last = slice(0, 20), slice(-40, None)
     assert mean('loss_gen', last) < mean('loss_gen', first) - 0.5
-    # the first steps of detection are easy: samples are still without any sense
-    assert mean(loss, last) < 0.97 * logs[0][loss]
+    print(objective, mean('loss_gen', first), mean('loss_gen', last), mean(loss, slice(0, 3)), mean(loss,last), blank[:2], logs[-1])
+    assert mean(loss, last) < mean(loss, slice(0, 3))
+    if objective == 'respix':
+        assert mean(loss, last) < 0.9 * sum(blank) / len(blank)
+    else:
+        assert mean('det_auc', last) > 0.6
     most_frequent = (counts.max() / counts.sum()).item()
     assert mean('token_acc', last) > 1.2 * most_frequent
     for key, value in model.tokenizer.named_buffers():

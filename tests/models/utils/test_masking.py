@@ -102,6 +102,8 @@ def test_the_seed_decides():
         (lambda: UniformMasking((120, 100)), 'num_masked'),
         (lambda: UniformMasking((100, 196)), 'num_masked'),
         (lambda: RatioMasking(1.0), 'ratio'),
+        (lambda: RatioMasking(0.01)(1, (4, 4), CPU), '0 to 0 masked'),
+        (lambda: UniformMasking((1, 2))(1, (4, 4), CPU), '0 to 0 masked'),
         (lambda: BlockMasking(10, min_block=16), 'min_block'),
         (lambda: BlockMasking(75)(1, (8, 8), CPU), '8 x 8'),
     ],

@@ -1,0 +1,58 @@
+# Copyright (c) mmcim contributors. All rights reserved.
+"""Test of a self-supervised model: its own losses on pictures that it did not learn."""
+
+from collections import defaultdict
+
+import torch
+from mmengine.dist import all_reduce_dict
+from mmengine.model import is_model_wrapper
+from mmengine.runner import TestLoop
+from mmpretrain.registry import LOOPS
+
+
+@LOOPS.register_module()
+class SelfSupTestLoop(TestLoop):
+    """Test loop that reports what a model's ``loss`` gives, averaged over pictures.
+
+    For CIM that is the losses, token accuracy and detection figures; for a discrete VAE
+    the reconstruction loss, PSNR and codes in use. The model is in eval mode, nothing
+    is flipped, and masks and samples are drawn with a fixed seed. With several processes
+    the mean of their means is reported. The ``test_evaluator`` is not used; ``[]`` does.
+
+    Args:
+        *args: See :class:`mmengine.runner.TestLoop`.
+        seed (int): Of masks and samples. Defaults to 0.
+        **kwargs: See :class:`mmengine.runner.TestLoop`.
+    """
+
+    def __init__(self, *args, seed: int = 0, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        self.seed = seed
+
+    @torch.no_grad()
+    def run(self) -> dict[str, float]:
+        """Compute the losses.
+
+        Returns:
+            dict[str, float]: Name -> mean.
+        """
+        self.runner.call_hook('before_test')
+        self.runner.call_hook('before_test_epoch')
+        self.runner.model.eval()
+        model = self.runner.model
+        model = model.module if is_model_wrapper(model) else model
+        sums, count = defaultdict(float), 0
+        with torch.random.fork_rng():
+            torch.manual_seed(self.seed)
+            for batch in self.dataloader:
+                data = model.data_preprocessor(batch, training=False)
+                size = len(data['inputs']['images'])
+                for name, value in model(**data, mode='loss').items():
+                    sums[name] = sums[name] + size * value.float()
+                count += size
+        means = {name: value / count for name, value in sums.items()}
+        all_reduce_dict(means, op='mean')
+        metrics = {name: value.item() for name, value in means.items()}
+        self.runner.call_hook('after_test_epoch', metrics=metrics)
+        self.runner.call_hook('after_test')
+        return metrics
