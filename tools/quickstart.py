@@ -194,7 +194,7 @@ class Quickstart:
         classes, _ = find_folders(self.data_root)
         if len(classes) == 1:
             raise ConfigError(
-                f'--data-root {self.data_root} has a single folder, {classes[0]}; expected '
+                f'--data-root {self.data_root} has one folder, {classes[0]}; expected '
                 'one for each of two classes or more, or pictures without folders'
             )
         return len(classes)
