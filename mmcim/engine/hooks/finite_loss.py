@@ -14,8 +14,8 @@ from mmpretrain.registry import HOOKS
 class FiniteLossHook(Hook):
     """Stop training when a loss is NaN or infinite.
 
-    Looks at the losses every ``interval`` iterations and before each checkpoint, which
-    therefore never holds the weights of a run that has diverged.
+    Each process looks at its losses every ``interval`` iterations, and the first one also
+    before each checkpoint, so that a good one is not replaced by a diverged one.
 
     Args:
         interval (int): In iterations; best that of the logger. Defaults to 50.
