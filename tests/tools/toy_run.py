@@ -139,7 +139,7 @@ def run_tool(*command: object, cwd: Path) -> Result:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=240,
+        timeout=1800,
     )
     return Result(done.returncode, done.stdout)
 
@@ -170,7 +170,7 @@ def run_forked(
         env=environment(),
         stdout=subprocess.PIPE,
         text=True,
-        timeout=240,
+        timeout=1800,
         check=True,
     )
     # Importing mmengine may print as well.
