@@ -7,6 +7,10 @@ import os
 from mmpretrain.datasets import CustomDataset
 from mmpretrain.registry import DATASETS
 
+_EXTENSIONS = (
+    '.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff', '.ppm', '.pgm',
+)  # fmt: skip
+
 
 @DATASETS.register_module()
 class PictureFolder(CustomDataset):
@@ -16,33 +20,35 @@ class PictureFolder(CustomDataset):
     ``data_root`` alone: adding or removing pictures moves no other one.
 
     Args:
-        split (str): 'train' or 'val'.
+        subset (str): 'train' or 'val'.
         val_share (float): Expected share of pictures for validation, in (0, 1).
             Defaults to 0.2.
         **kwargs: Other arguments of :class:`mmpretrain.datasets.CustomDataset`;
-            ``with_label=False`` takes pictures in any folders or none.
+            ``with_label=False`` takes pictures in any folders or none. ``extensions``
+            also holds TIFF and WebP by default.
 
     Raises:
-        ValueError: If the split is not known, or has no picture.
+        ValueError: If the subset is not known, or has no picture.
     """
 
-    def __init__(self, split: str, val_share: float = 0.2, **kwargs) -> None:
-        if split not in ('train', 'val'):
-            raise ValueError(f"split must be 'train' or 'val', not {split!r}")
-        self.split = split
+    def __init__(self, subset: str, val_share: float = 0.2, **kwargs) -> None:
+        if subset not in ('train', 'val'):
+            raise ValueError(f"subset must be 'train' or 'val', not {subset!r}")
+        self.subset = subset
         self.val_share = val_share
+        kwargs.setdefault('extensions', _EXTENSIONS)
         super().__init__(**kwargs)
 
     def load_data_list(self) -> list[dict]:
-        """List the pictures of the split."""
+        """List the pictures of the subset."""
         chosen = [
             item
             for item in super().load_data_list()
-            if self._is_val(item['img_path']) == (self.split == 'val')
+            if self._is_val(item['img_path']) == (self.subset == 'val')
         ]
         if not chosen:
             raise ValueError(
-                f'{self.img_prefix} has no picture for split={self.split!r} with '
+                f'{self.img_prefix} has no picture for subset={self.subset!r} with '
                 f'val_share={self.val_share}; add pictures'
             )
         return chosen

@@ -13,7 +13,7 @@ from mmpretrain.structures import DataSample
 from safetensors.torch import save_file
 
 from mmcim.models.tokenizers import DALLETokenizer
-from mmcim.utils.config_check import check_keys
+from mmcim.utils.config_keys import check_keys
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 NAMES = sorted(

@@ -16,7 +16,7 @@ from PIL import Image
 
 from mmcim.engine import SafeCheckpointHook
 from mmcim.utils import ConfigError, check_config
-from mmcim.utils.config_check import accepted_arguments, check_keys
+from mmcim.utils.config_keys import accepted_arguments, check_keys
 
 
 class Base:

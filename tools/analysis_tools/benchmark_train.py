@@ -33,7 +33,7 @@ from torch.nn import functional as F
 from mmcim.evaluation import binary_auc
 from mmcim.models.tokenizers.dalle import _Decoder, _Encoder
 from mmcim.utils import ConfigError, load_config, run_cli, scale_lr
-from mmcim.utils.config_check import check_keys
+from mmcim.utils.config_keys import check_keys
 
 PARTS = ('views', 'encode', 'generator', 'decode', 'enhancer', 'backward', 'optimizer')
 

@@ -28,10 +28,36 @@ train_dataloader = dict(
     sampler=dict(type='DefaultSampler', shuffle=True),
     collate_fn=dict(type='default_collate'),
     dataset=dict(
-        type='CustomDataset',
+        type='PictureFolder',
         data_root='data/my_pictures',
+        subset='train',
         with_label=False,
-        extensions=[
-            '.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff', '.ppm', '.pgm'
-        ],
         pipeline=train_pipeline))
+
+test_pipeline = [
+    dict(type='LoadImage', ignore_empty=True),
+    dict(
+        type='ResizeEdge',
+        scale=128,
+        edge='short',
+        interpolation='bicubic',
+        backend='pillow'),
+    dict(type='CenterCrop', crop_size=128),
+    dict(type='PackInputs'),
+]
+
+# tools/test.py CONFIG CHECKPOINT gives the figures on the fifth that is kept out.
+test_dataloader = dict(
+    batch_size=64,
+    num_workers=2,
+    persistent_workers=False,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    collate_fn=dict(type='default_collate'),
+    dataset=dict(
+        type='PictureFolder',
+        data_root='data/my_pictures',
+        subset='val',
+        with_label=False,
+        pipeline=test_pipeline))
+test_cfg = dict(type='SelfSupTestLoop')
+test_evaluator = []

@@ -31,7 +31,7 @@ train_dataloader = dict(
     dataset=dict(
         type='PictureFolder',
         data_root='data/pictures',
-        split='train',
+        subset='train',
         with_label=False,
         pipeline=train_pipeline,
     ),
@@ -60,7 +60,7 @@ test_dataloader = dict(
     dataset=dict(
         type='PictureFolder',
         data_root='data/pictures',
-        split='val',
+        subset='val',
         with_label=False,
         pipeline=test_pipeline,
     ),

@@ -42,7 +42,7 @@ train_dataloader = dict(
     dataset=dict(
         type='PictureFolder',
         data_root='data/pictures',
-        split='train',
+        subset='train',
         pipeline=train_pipeline,
     ),
 )
@@ -57,7 +57,7 @@ val_dataloader = dict(
     dataset=dict(
         type='PictureFolder',
         data_root='data/pictures',
-        split='val',
+        subset='val',
         pipeline=test_pipeline,
     ),
 )

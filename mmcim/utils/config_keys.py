@@ -1,0 +1,390 @@
+# Copyright (c) mmcim contributors. All rights reserved.
+"""Look for misspelt keys and unknown types in a config.
+
+Config keys become constructor arguments, and many constructors swallow unknown ones in
+``**kwargs``. Which ones a class reads is seen in its signature and its source.
+"""
+
+import ast
+import inspect
+import os
+import textwrap
+from collections.abc import Callable, Iterator
+from difflib import get_close_matches
+from functools import cache
+from importlib import import_module
+
+import mmpretrain.registry as mmpretrain_registry
+from mmengine import registry as mmengine_registry
+from mmengine.config import Config
+from mmengine.registry import DefaultScope, Registry
+from mmengine.runner import Runner
+from torch.utils.data import DataLoader
+
+from .errors import ConfigError
+
+_MODELS = mmengine_registry.MODELS
+_DATASETS = mmengine_registry.DATASETS
+_BATCH_AUGMENTS = mmpretrain_registry.BATCH_AUGMENTS
+_HOOKS = mmengine_registry.HOOKS
+_LOOPS = mmengine_registry.LOOPS
+_SCHEDULERS = mmengine_registry.PARAM_SCHEDULERS
+
+# Where the class that a dict's ``type`` names is registered: by the key of the dict.
+_BY_KEY = {
+    'model': _MODELS,
+    'data_preprocessor': _MODELS,
+    'tta_model': _MODELS,
+    'init_cfg': mmengine_registry.WEIGHT_INITIALIZERS,
+    'augments': _BATCH_AUGMENTS,
+    'dataset': _DATASETS,
+    'datasets': _DATASETS,
+    'pipeline': mmengine_registry.TRANSFORMS,
+    'tta_pipeline': mmengine_registry.TRANSFORMS,
+    'transforms': mmengine_registry.TRANSFORMS,
+    'sampler': mmengine_registry.DATA_SAMPLERS,
+    'batch_sampler': mmengine_registry.DATA_SAMPLERS,
+    'collate_fn': mmengine_registry.FUNCTIONS,
+    'worker_init_fn': mmengine_registry.FUNCTIONS,
+    'optim_wrapper': mmengine_registry.OPTIM_WRAPPERS,
+    'optimizer': mmengine_registry.OPTIMIZERS,
+    'param_scheduler': _SCHEDULERS,
+    'default_hooks': _HOOKS,
+    'custom_hooks': _HOOKS,
+    'train_cfg': _LOOPS,
+    'val_cfg': _LOOPS,
+    'test_cfg': _LOOPS,
+    'val_evaluator': mmengine_registry.METRICS,
+    'test_evaluator': mmengine_registry.METRICS,
+    'visualizer': mmengine_registry.VISUALIZERS,
+    'vis_backends': mmengine_registry.VISBACKENDS,
+    'log_processor': mmengine_registry.LOG_PROCESSORS,
+    'model_wrapper_cfg': mmengine_registry.MODEL_WRAPPERS,
+}
+# Where to look for a type inside of another object, after the registry of that object.
+_ANYWHERE = [
+    *dict.fromkeys(_BY_KEY.values()),
+    mmengine_registry.EVALUATOR,
+    mmengine_registry.TASK_UTILS,
+    mmpretrain_registry.TOKENIZER,
+]
+_ALSO = {mmengine_registry.METRICS: [mmengine_registry.EVALUATOR]}
+# Keys that models use as well, for objects of other registries.
+_AMBIGUOUS = ('sampler',)
+# Transforms that hold transforms of another package.
+_FOREIGN = ('Albu', 'Albumentations')
+# What a registry, or mmengine around it, takes out of a dict before the class sees it.
+_TAKEN_OUT = {
+    _HOOKS: {'priority'},
+    _SCHEDULERS: {'convert_to_iter_based'},
+    _LOOPS: {'by_epoch'},
+    mmengine_registry.WEIGHT_INITIALIZERS: {'override'},
+    mmengine_registry.OPTIM_WRAPPERS: {'optimizer', 'constructor', 'paramwise_cfg'},
+}
+# Dicts without a registered class: mmengine or torch name their keys.
+_LOADER = set(inspect.signature(DataLoader.__init__).parameters) - {'self'}
+_LOADER |= {'num_batch_per_epoch', 'disable_subprocess_warning'}
+_PARAMWISE = {
+    'custom_keys',
+    'bias_lr_mult',
+    'bias_decay_mult',
+    'norm_decay_mult',
+    'flat_decay_mult',
+    'dwconv_decay_mult',
+    'dcn_offset_lr_mult',
+    'bypass_duplicate',
+}
+_PLAIN = {
+    'train_dataloader': _LOADER,
+    'val_dataloader': _LOADER,
+    'test_dataloader': _LOADER,
+    'env_cfg': {'cudnn_benchmark', 'mp_cfg', 'dist_cfg', 'resource_limit'},
+    'randomness': {'seed', 'diff_rank_seed', 'deterministic'},
+    'auto_scale_lr': {'enable', 'base_batch_size'},
+}
+# The keys that mmengine reads at the top of a config; others are free variables.
+_TOP = set(inspect.signature(Runner.__init__).parameters) - {'self', 'cfg'}
+_TOP |= {
+    'activation_checkpointing',
+    'compile',
+    'custom_imports',
+    'efficient_conv_bn_eval',
+    'find_unused_parameters',
+    'model_wrapper_cfg',
+    'runner_type',
+    'sync_bn',
+    'tta_model',
+    'tta_pipeline',
+}
+
+
+def check_keys(cfg: Config) -> None:
+    """Check that each key is an argument of the class that gets it.
+
+    Args:
+        cfg (Config): The config; the default scope must be set.
+
+    Raises:
+        ConfigError: If a key or type is unknown.
+    """
+    scope = DefaultScope.get_current_instance().scope_name
+    try:
+        import_module(f'{scope}.registry')
+    except ImportError as error:
+        raise ConfigError(
+            f'default_scope: {scope} cannot be imported: {error}'
+        ) from error
+    for key, value in cfg.items():
+        if key not in _TOP:
+            close = get_close_matches(key, _TOP, n=1, cutoff=0.9)
+            if close:
+                raise ConfigError(
+                    f'{key} is no key of a config. Do you mean {close[0]}?'
+                )
+        elif key in _BY_KEY or key in _PLAIN:
+            _check_node(value, key, _BY_KEY.get(key, _MODELS))
+
+
+def _check_node(node: object, key: str, registry: Registry) -> None:
+    if isinstance(node, (list, tuple)):
+        for i, item in enumerate(node):
+            _check_node(item, f'{key}.{i}', registry)
+        return
+    if not isinstance(node, dict):
+        return
+    inside = registry
+    if 'type' in node or key == 'optim_wrapper':
+        found = find_builder(node.get('type', 'OptimWrapper'), registry, key)
+        if found is None:
+            _raise_unknown_type(node['type'], key, registry)
+        builder, inside = found
+        _check_arguments(node, key, builder, inside)
+        if _name(builder) in _FOREIGN:
+            return
+    elif registry is _LOOPS and key in _BY_KEY:
+        _check_arguments(node, key, _default_loop(node, key), registry)
+    elif key in _PLAIN:
+        _check_names(set(node) - _PLAIN[key], _PLAIN[key], key, key)
+    if node.get('type') == 'Pretrained' and is_missing(node.get('checkpoint')):
+        raise ConfigError(
+            f'{key}.checkpoint: checkpoint {node["checkpoint"]!r} does not exist'
+        )
+    for name, value in node.items():
+        # An initializer's override is a dict of an initializer and a module's name.
+        if name not in ('override', 'paramwise_cfg', 'metainfo'):
+            # The names of default hooks are free, and one of them is param_scheduler.
+            of_child = inside if key == 'default_hooks' else _BY_KEY.get(name, inside)
+            _check_node(value, f'{key}.{name}', of_child)
+
+
+def find_builder(
+    kind: object, registry: Registry, key: str
+) -> tuple[Callable, Registry] | None:
+    """Find what a ``type`` builds, and the registry that knows it.
+
+    Args:
+        kind (object): The value of ``type``: a registered name, or the class itself.
+        registry (Registry): The registry to look in first.
+        key (str): The dotted key of the dict; its last name may fix the registry.
+
+    Returns:
+        tuple[Callable, Registry] | None: None if no registry knows the name.
+    """
+    if not isinstance(kind, str):
+        return (kind, registry) if callable(kind) else None
+    candidates = [registry, *_ANYWHERE]
+    # The key itself, or of an item in a list the list's, says what the object is.
+    own = next(part for part in reversed(key.split('.')) if not part.isdigit())
+    if own in _BY_KEY and own not in _AMBIGUOUS:
+        candidates = [registry, *_ALSO.get(registry, [])]
+    for candidate in dict.fromkeys(candidates):
+        builder = _scoped(candidate).get(kind)
+        if builder is not None:
+            return builder, candidate
+    return None
+
+
+def _scoped(registry: Registry) -> Registry:
+    """The registry of the default scope's package, whose parent is the given one."""
+    scope = DefaultScope.get_current_instance().scope_name
+    return registry.root.children.get(scope, registry)
+
+
+def _raise_unknown_type(kind: object, key: str, registry: Registry) -> None:
+    names = []
+    node: Registry | None = _scoped(registry)
+    while node is not None:
+        names += node.module_dict
+        node = node.parent
+    raise ConfigError(
+        f'{key}.type: there is no {registry.name} named {kind}.'
+        + _suggest(str(kind).split('.')[-1], names)
+    )
+
+
+def _check_arguments(
+    node: dict, key: str, builder: Callable, registry: Registry
+) -> None:
+    accepted = accepted_arguments(builder)
+    if accepted is None:
+        return
+    extra = {'type', '_scope_'} | _TAKEN_OUT.get(registry, set())
+    if key.endswith('norm_cfg'):
+        extra |= {'requires_grad'}
+    _check_names(set(node) - accepted - extra, accepted, key, _name(builder))
+    if registry is mmengine_registry.OPTIM_WRAPPERS:
+        _check_paramwise(node, key)
+
+
+def _check_paramwise(node: dict, key: str) -> None:
+    # Other constructors have keys of their own.
+    default = ('DefaultOptimWrapperConstructor', 'NetworkwiseOptimWrapperConstructor')
+    if node.get('constructor', default[0]) in default:
+        given = set(node.get('paramwise_cfg') or {})
+        _check_names(
+            given - _PARAMWISE, _PARAMWISE, f'{key}.paramwise_cfg', 'paramwise_cfg'
+        )
+
+
+def _check_names(unknown: set[str], accepted: set[str], key: str, owner: str) -> None:
+    for name in sorted(unknown):
+        raise ConfigError(
+            f'{key}.{name}: {owner} has no argument {name}.' + _suggest(name, accepted)
+        )
+
+
+def _default_loop(node: dict, key: str) -> Callable:
+    name = dict(val_cfg='ValLoop', test_cfg='TestLoop').get(key)
+    if name is None:
+        name = 'EpochBasedTrainLoop' if node.get('by_epoch') else 'IterBasedTrainLoop'
+    return _LOOPS.get(name)
+
+
+def _suggest(name: str, names: list[str] | set[str]) -> str:
+    by_lower = {known.lower(): known for known in sorted(names)}
+    close = get_close_matches(name.lower(), by_lower, n=3, cutoff=0.6)
+    close = [by_lower[match] for match in close]
+    return f' Do you mean {" or ".join(close)}?' if close else ''
+
+
+def _name(builder: Callable) -> str:
+    return getattr(builder, '__name__', repr(builder))
+
+
+@cache
+def accepted_arguments(builder: Callable) -> frozenset[str] | None:
+    """The keyword arguments that a class or function takes.
+
+    ``**kwargs`` of a constructor are followed to the parent classes as far as they are
+    passed to a parent's ``__init__``. Where nothing reads them, they accept nothing.
+
+    Args:
+        builder (Callable): A class, function or partial.
+
+    Returns:
+        frozenset[str] | None: The names, or None if ``**kwargs`` go somewhere else, so
+        that the names cannot be known.
+    """
+    if not inspect.isclass(builder):
+        parameters = inspect.signature(builder).parameters.values()
+        if any(p.kind is p.VAR_KEYWORD for p in parameters):
+            return None
+        return frozenset(p.name for p in parameters)
+    names: set[str] = set()
+    for cls in builder.__mro__:
+        init = vars(cls).get('__init__')
+        if init is None or cls is object:
+            continue
+        try:
+            parameters = inspect.signature(init).parameters.values()
+        except (TypeError, ValueError):
+            return None
+        named = (
+            inspect.Parameter.POSITIONAL_OR_KEYWORD,
+            inspect.Parameter.KEYWORD_ONLY,
+        )
+        names |= {p.name for p in parameters if p.kind in named}
+        rest = next((p.name for p in parameters if p.kind is p.VAR_KEYWORD), None)
+        if rest is None:
+            break
+        use = _use_of_kwargs(init, rest)
+        if use is None:
+            return None
+        read, forwarded = use
+        names |= read
+        if not forwarded:
+            break
+    return frozenset(names - {'self'})
+
+
+def _use_of_kwargs(init: Callable, rest: str) -> tuple[set[str], bool] | None:
+    """Read from the source what a constructor does with its ``**rest``.
+
+    Returns:
+        tuple[set[str], bool] | None: The names that it looks up itself, and whether it
+        passes the rest to a parent's ``__init__``. None if it does something else.
+    """
+    try:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(init)))
+    except (OSError, TypeError, SyntaxError):
+        return None
+    read: set[str] = set()
+    forwarded = False
+    for parents in _loads(tree, rest):
+        parent, above = parents[-1], parents[-2]
+        if isinstance(parent, ast.keyword) and parent.arg is None:
+            if not (isinstance(above, ast.Call) and _is_init(above.func)):
+                return None
+            forwarded = True
+        elif isinstance(parent, ast.Dict) and _reassigns(above, rest):
+            read |= _constants(parent.keys)
+        elif isinstance(parent, ast.Subscript):
+            read |= _constants([parent.slice])
+        elif isinstance(parent, ast.Compare):
+            read |= _constants([parent.left])
+        elif isinstance(parent, ast.Attribute) and parent.attr in (
+            'get',
+            'pop',
+            'setdefault',
+        ):
+            read |= _constants(above.args[:1])
+        else:
+            return None
+    return read, forwarded
+
+
+def _loads(tree: ast.AST, name: str) -> Iterator[list[ast.AST]]:
+    """Find each place where a name is read, as the nodes around it."""
+
+    def visit(node: ast.AST, parents: list[ast.AST]) -> Iterator:
+        if isinstance(node, ast.Name) and node.id == name:
+            if isinstance(node.ctx, ast.Load):
+                yield parents
+            return
+        for child in ast.iter_child_nodes(node):
+            yield from visit(child, [*parents, node])
+
+    return visit(tree, [])
+
+
+def _is_init(func: ast.AST) -> bool:
+    return isinstance(func, ast.Attribute) and func.attr == '__init__'
+
+
+def _reassigns(node: ast.AST, name: str) -> bool:
+    return isinstance(node, ast.Assign) and all(
+        isinstance(target, ast.Name) and target.id == name for target in node.targets
+    )
+
+
+def _constants(nodes: list[ast.AST | None]) -> set[str]:
+    return {n.value for n in nodes if isinstance(n, ast.Constant)}
+
+
+def is_missing(path: object) -> bool:
+    """Tell whether a value is a local path with nothing there."""
+    return (
+        isinstance(path, str)
+        and '://' not in path
+        and not os.path.exists(os.path.expanduser(path))
+    )
