@@ -12,6 +12,7 @@ import tempfile
 from mmengine.config import Config
 from mmengine.dataset import BaseDataset
 from mmengine.registry import DATASETS, DefaultScope
+from mmengine.utils import to_2tuple
 
 from .config_keys import accepted_arguments, check_keys, find_builder, is_missing
 from .errors import ConfigError
@@ -37,6 +38,7 @@ def check_config(cfg: Config, mode: str = 'train') -> None:
             loader = cfg.get(f'{name}_dataloader')
             if loader:
                 _check_data(loader.dataset, f'{name}_dataloader.dataset')
+        _check_masks(cfg)
     if cfg.get('load_from') and is_missing(cfg.load_from):
         raise ConfigError(f'load_from: checkpoint {cfg.load_from} does not exist')
     _check_work_dir(cfg.work_dir)
@@ -132,6 +134,28 @@ def _layout(cfg: dict) -> str:
     if cfg.get('ann_file'):
         folders += f', listed in {os.path.join(root, cfg["ann_file"])}'
     return f'. Expected: {folders}'
+
+
+def _check_masks(cfg: Config) -> None:
+    """Compare the grid of the pipeline's masks with the generator's patches."""
+    generator = cfg.model.get('generator')
+    if not generator or cfg.model.get('masking', True) is not None:
+        return
+    pipeline = (cfg.get('train_dataloader') or {}).get('dataset', {}).get('pipeline', [])
+    grids = [step['input_size'] for step in pipeline if 'input_size' in step]
+    if not grids:
+        raise ConfigError(
+            'model.masking is None, but no step of train_dataloader.dataset.pipeline '
+            "makes masks; add dict(type='BEiTBlockMask', input_size=(rows, columns), ...)"
+        )
+    backbone = generator['backbone']
+    side = backbone.get('img_size', 224) // backbone.get('patch_size', 16)
+    if to_2tuple(grids[-1]) != (side, side):
+        raise ConfigError(
+            f'train_dataloader.dataset.pipeline makes masks of {grids[-1]}, but '
+            f'model.generator.backbone has {side} x {side} patches; set input_size of '
+            f'the mask transform to ({side}, {side})'
+        )
 
 
 def _check_work_dir(work_dir: str) -> None:

@@ -385,6 +385,33 @@ def test_what_a_mode_needs(data):
         check_config(cfg)
 
 
+def test_masks_of_the_pipeline_fit_the_generator(data):
+    cfg = config()
+    cfg.model = dict(
+        type='CIM',
+        masking=None,
+        generator=dict(
+            type='CIMGenerator',
+            backbone=dict(type='FusedBEiTPretrainViT', img_size=96, patch_size=16),
+            head=dict(type='MaskedTokenHead', embed_dims=768),
+        ),
+        enhancer=dict(type='RevDet', backbone=dict(), head=dict()),
+    )
+    with pytest.raises(ConfigError, match='no step of .* makes masks'):
+        check_config(cfg)
+    step = dict(
+        type='BEiTBlockMask',
+        input_size=8,
+        num_masking_patches=10,
+        min_num_patches=2,
+    )
+    cfg.train_dataloader.dataset.pipeline = [step]
+    with pytest.raises(ConfigError, match='masks of 8, but .* has 6 x 6 patches'):
+        check_config(cfg)
+    cfg.train_dataloader.dataset.pipeline[0].input_size = (6, 6)
+    check_config(cfg)
+
+
 def test_work_directory_below_a_file(data):
     Path('file').write_text('')
     with pytest.raises(ConfigError, match='work_dir: file/work cannot be written'):

@@ -140,8 +140,9 @@ class CIM(BaseSelfSupervisor):
             losses.update(
                 self.generator.loss_from_logits(batch.logits, batch.golden, batch.mask)
             )
-            replaced = batch.mixed[batch.mask] != batch.golden[batch.mask]
-            losses.update(replaced=replaced.float().mean())
+            # Where nothing is masked the two are equal.
+            replaced = (batch.mixed != batch.golden).sum() / batch.mask.sum()
+            losses.update(replaced=replaced)
 
         for name, value in self.enhancer.loss(batch._asdict()).items():
             losses[name] = self.enhancer_weight * value if 'loss' in name else value

@@ -19,7 +19,7 @@ class SlidingWindowNorm:
 
     Args:
         window (int): Side k of the window in pixels, at least 3, so
-            that a corner still has two pixels per side. Defaults to 8. Defaults to 8.
+            that a corner still has two pixels per side. Defaults to 8.
         eps (float): Added to the variance. Defaults to 1e-6.
     """
 
@@ -95,10 +95,14 @@ class PatchNorm(SlidingWindowNorm):
     """
 
     def __init__(self, patch_size: int = 16, eps: float = 1e-6) -> None:
-        super().__init__(window=patch_size, eps=eps)
+        if patch_size < 2:
+            raise ValueError(f'patch_size={patch_size} must be at least 2 pixels')
+        self.patch_size = patch_size
+        self.eps = eps
 
     def statistics(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        p = self.window
+        """Give each pixel the mean and standard deviation of its patch."""
+        p = self.patch_size
         b, c, h, w = images.shape
         if h % p or w % p:
             raise ValueError(f'a picture of {h} x {w} has no whole patches of {p} pixels')
