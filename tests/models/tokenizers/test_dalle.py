@@ -65,8 +65,9 @@ def assert_equal_to_official(tokenizer, encoder, decoder, images):
     assert len(ids.unique()) > 10
     assert restored.std() > 0.02
     features = tokenizer.encoder(dall_e.map_pixels(images), torch.float32)
+    # Thousands of products per sum: the last digits depend on the processor's kernels.
     torch.testing.assert_close(
-        tokenizer.encoder.logits(features), logits, rtol=1e-5, atol=1e-5
+        tokenizer.encoder.logits(features), logits, rtol=1e-4, atol=1e-4
     )
     assert torch.equal(tokenizer.encode(images), ids)
     torch.testing.assert_close(
