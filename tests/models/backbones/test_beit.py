@@ -5,8 +5,10 @@ import pytest
 import torch
 from mmpretrain.models.backbones import BEiTViT
 from mmpretrain.models.selfsup import BEiTPretrainViT
+from timm.layers import resize_rel_pos_bias_table_simple
 
 from mmcim.models.backbones import FusedBEiTPretrainViT, FusedBEiTViT
+from mmcim.models.backbones.beit import resize_relative_positions
 
 ARCH = dict(embed_dims=32, num_layers=2, num_heads=4, feedforward_channels=64)
 SMALL = dict(arch=ARCH, img_size=32, patch_size=8)
@@ -50,6 +52,118 @@ def test_encoder_equals_mmpretrain():
     ours, theirs = fused(images)[0], plain(images)[0]
     assert ours.shape == (2, 32, 4, 4)
     torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
+
+
+POSITIONS = dict(
+    shared=dict(use_rel_pos_bias=False, use_shared_rel_pos_bias=True),
+    per_layer=dict(),
+    absolute=dict(use_rel_pos_bias=False, use_abs_pos_emb=True),
+)
+
+
+@pytest.mark.parametrize('positions', POSITIONS)
+def test_own_size_equals_mmpretrain(positions):
+    kwargs = dict(POSITIONS[positions], img_size=(32, 48), out_type='featmap')
+    kwargs['out_indices'] = [0, 1]
+    fused, plain = (cls(**{**SMALL, **kwargs}) for cls in (FusedBEiTViT, BEiTViT))
+    randomise(plain)
+    fused.load_state_dict(plain.state_dict())
+    images = torch.randn(2, 3, 32, 48)
+    for ours, theirs in zip(fused(images), plain(images), strict=True):
+        assert ours.shape == (2, 32, 4, 6)
+        torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize('grid', [(7, 7), (2, 3), (9, 5)])
+def test_resized_table_is_timms(grid):
+    torch.manual_seed(0)
+    table = torch.randn(7 * 7 + 3, 4)
+    shape = ((2 * grid[0] - 1) * (2 * grid[1] - 1) + 3, 4)
+    resized = resize_relative_positions(table, (4, 4), grid)
+    assert resized.shape == shape
+    assert resized[-3:].equal(table[-3:])
+    expected = resize_rel_pos_bias_table_simple(table, grid, shape)
+    torch.testing.assert_close(resized, expected)
+
+
+def cubic(source, target):
+    """Matrix (target, source) of cubic interpolation, borders repeated, a = -0.75."""
+    a = -0.75
+    matrix = torch.zeros(target, source)
+    for i in range(target):
+        x = (i + 0.5) * source / target - 0.5
+        for j in range(math.floor(x) - 1, math.floor(x) + 3):
+            d = abs(x - j)
+            near = (a + 2) * d**3 - (a + 3) * d**2 + 1
+            weight = near if d <= 1 else a * (d**3 - 5 * d**2 + 8 * d - 4)
+            matrix[i, min(max(j, 0), source - 1)] += weight
+    return matrix
+
+
+def test_resized_table_of_a_rectangle():
+    torch.manual_seed(0)
+    table = torch.randn(15 * 19 + 3, 2)
+    resized = resize_relative_positions(table, (8, 10), (12, 5))
+    assert resized[-3:].equal(table[-3:])
+    for head in range(2):
+        offsets = table[:-3, head].view(15, 19)
+        expected = cubic(15, 23) @ offsets @ cubic(19, 9).T
+        torch.testing.assert_close(
+            resized[:-3, head].view(23, 9), expected, atol=1e-5, rtol=1e-5
+        )
+
+
+@pytest.mark.parametrize('size', [(32, 56), (72, 40)])
+@pytest.mark.parametrize('positions', POSITIONS)
+def test_other_size_equals_a_model_made_for_it(positions, size):
+    model = FusedBEiTViT(**SMALL, **POSITIONS[positions], out_type='raw')
+    randomise(model)
+    grid = (size[0] // 8, size[1] // 8)
+    other = FusedBEiTViT(
+        **{**SMALL, 'img_size': size}, **POSITIONS[positions], out_type='raw'
+    )
+    state = model.state_dict()
+    for name, own in other.state_dict().items():
+        if name.endswith('relative_position_index'):
+            state[name] = own  # mmpretrain's own statement of which row is whose
+        elif name.endswith('relative_position_bias_table'):
+            shape = own.shape
+            state[name] = resize_rel_pos_bias_table_simple(state[name], grid, shape)
+        elif name == 'pos_embed':
+            cls, patches = state[name].split([1, 16], dim=1)
+            patches = patches.reshape(1, 4, 4, 32).permute(0, 3, 1, 2)
+            patches = torch.nn.functional.interpolate(patches, grid, mode='bicubic')
+            state[name] = torch.cat((cls, patches.flatten(2).mT), dim=1)
+    other.load_state_dict(state)
+    images = torch.randn(2, 3, *size)
+    ours, expected = model(images)[0], other(images)[0]
+    assert ours.shape == (2, 1 + grid[0] * grid[1], 32)
+    torch.testing.assert_close(ours, expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize('positions', ['shared', 'per_layer'])
+def test_gradient_reaches_the_table_at_another_size(positions):
+    model = FusedBEiTViT(**SMALL, **POSITIONS[positions], out_type='raw')
+    randomise(model)
+    images = torch.randn(1, 3, 24, 40)
+    # A model that was evaluated first may be trained afterwards.
+    with torch.inference_mode():
+        model(images)
+    weights = torch.randn(1, 16, 32)
+    (model(images)[0] * weights).sum().backward()
+    owner = model.rel_pos_bias if positions == 'shared' else model.layers[0].attn
+    table = owner.relative_position_bias_table
+    # A directional derivative, by differences and in double precision.
+    direction = torch.randn(table.shape, generator=torch.Generator().manual_seed(1))
+    slope = (table.grad * direction).sum().item()
+    model.double()
+    start = table.data.clone()
+    values = []
+    for step in (1e-4, -1e-4):
+        table.data = start + step * direction
+        values.append((model(images.double())[0] * weights).sum().item())
+    assert slope == pytest.approx((values[0] - values[1]) / 2e-4, rel=1e-3)
+    assert (table.grad[-3:] != 0).all()
 
 
 def test_mask_token_stands_in_for_masked_patches():

@@ -65,11 +65,15 @@ def assert_equal_to_official(tokenizer, encoder, decoder, images):
     assert len(ids.unique()) > 10
     assert restored.std() > 0.02
     features = tokenizer.encoder(dall_e.map_pixels(images), torch.float32)
-    # Thousands of products per sum: the last digits depend on the processor's kernels.
+    # Thousands of products per sum: the last digits, and with them the winner of a
+    # near tie, depend on the processor's kernels.
     torch.testing.assert_close(
         tokenizer.encoder.logits(features), logits, rtol=1e-4, atol=1e-4
     )
-    assert torch.equal(tokenizer.encode(images), ids)
+    first, second = logits.topk(2, dim=1).values.unbind(1)
+    sure = first - second > 1e-3
+    assert sure.float().mean() > 0.9
+    assert torch.equal(tokenizer.encode(images)[sure], ids[sure])
     torch.testing.assert_close(
         tokenizer.decode(ids), restored, rtol=1e-5, atol=1e-5
     )
