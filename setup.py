@@ -36,12 +36,15 @@ setup(
             'onedl-mmpretrain>=1.3.6,<1.4',
             'onedl-mmsegmentation>=1.4.2,<1.5',
         ],
+        # To open what tools/model_converters/export_backbone.py --to hf writes.
+        'hf': ['transformers>=4.57,<6'],
         'dev': [
             'attrs',  # which dall-e needs and does not ask for
             'dall-e==0.1',
             'pytest>=8',
             'pytest-xdist>=3',
             'ruff>=0.9',
+            'transformers>=4.57,<6',
         ],
     },
 )

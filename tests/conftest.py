@@ -24,14 +24,33 @@ def repo() -> Path:
     return REPO
 
 
+def unpack(archive: Path, folder: Path) -> None:
+    with tarfile.open(archive) as tar:
+        tar.extractall(folder, filter='data')
+
+
 @pytest.fixture(scope='session')
 def imagenette_mini(tmp_path_factory) -> Path:
     """Imagenette pictures at 224 px: train/<class>/*.JPEG and val/<class>/*.JPEG."""
-    archive = shared_file('data/imagenette_mini_224.tar')
     folder = tmp_path_factory.mktemp('data')
-    with tarfile.open(archive) as tar:
-        tar.extractall(folder, filter='data')
+    unpack(shared_file('data/imagenette_mini_224.tar'), folder)
     return folder / 'imagenette_mini'
+
+
+@pytest.fixture(scope='session')
+def camvid(tmp_path_factory) -> Path:
+    """CamVid at 240 x 180 px in ADE20K's layout, 11 classes and 0 for void."""
+    folder = tmp_path_factory.mktemp('data')
+    unpack(shared_file('data/camvid_ade_240x180_q90.tar'), folder)
+    return folder / 'camvid'
+
+
+@pytest.fixture(scope='session')
+def ade20k_sample(tmp_path_factory) -> Path:
+    """Three of ADE20K's validation pictures: {images,annotations}/ADE_val_*."""
+    folder = tmp_path_factory.mktemp('data')
+    unpack(shared_file('data/ade20k_sample.tar'), folder)
+    return folder / 'ade20k_sample/sampleData'
 
 
 @pytest.fixture(scope='session')

@@ -3,9 +3,9 @@
 """The whole of CIM in minutes on a CPU, through the same tools as any other run.
 
 1. train a small discrete VAE; 2. pre-train CIM with ResPix and with RevDet; 3. probe
-(20 labels per class) and fine-tune (5 labels per class) a classifier from each, and from
-random weights, with three seeds; 4. print a table, and write ``summary.json`` and
-``pictures.png``.
+(20 labels per class) and fine-tune (5 labels per class) a classifier, and segment scenes
+(40 labelled ones), from each and from random weights, with three seeds; 4. print a table,
+and write ``summary.json`` and ``pictures.png``.
 
 Example: ``python tools/quickstart.py`` (handwritten digits), or
 ``python tools/quickstart.py --data-root DIR`` with pictures in ``DIR/<class>/``.
@@ -27,6 +27,7 @@ import torch
 from mmengine.runner import Runner
 from mmpretrain.datasets.custom import find_folders
 
+from mmcim.transfer import backbone_path
 from mmcim.utils import ConfigError, atomic_write, run_cli
 from mmcim.visualization import cim_panels, save_grid
 
@@ -39,7 +40,7 @@ from tools import train as train_tool  # noqa: E402
 CONFIGS = REPO / 'configs' / 'quickstart'
 SEEDS = (0, 1, 2)
 ROWS = ('scratch', 'cim_respix', 'cim_revdet')
-METRICS = ('linear_top1', 'finetune_top1')
+METRICS = ('linear_top1', 'finetune_top1', 'segmentation_miou')
 # Where each kind of config has the root of an own folder.
 DATA_ROOTS = {
     'tokenizer': ['train_dataloader.dataset'],
@@ -96,6 +97,8 @@ class Quickstart:
         self.data_root = data_root
         self.resume = resume
         self.num_classes = self._count_classes() if data_root else 10
+        # Pictures in folders of classes have no labels of pixels.
+        self.metrics = METRICS[:2] if data_root else METRICS
         try:
             work_dir.mkdir(parents=True, exist_ok=True)
             log = open(work_dir / 'console.log', 'w', buffering=1)  # noqa: SIM115
@@ -118,6 +121,8 @@ class Quickstart:
             )
         if self.num_classes:
             say('Step 3 of 4: linear probe (20 labels per class), fine-tuning (5 labels)')
+            if 'segmentation_miou' in self.metrics:
+                say('  and segmentation (40 labelled scenes)')
             summary = {row: self.evaluate(row, models.get(row)) for row in ROWS}
         else:
             say(f'Step 3 of 4 is left out: {self.data_root} has no folders of classes')
@@ -143,33 +148,36 @@ class Quickstart:
         """Probe and fine-tune one row's backbone with each seed.
 
         Returns:
-            dict: Metric -> ``mean`` and ``seeds``, top-1 in percent.
+            dict: Metric -> ``mean`` and ``seeds``, in percent.
         """
-        found = {metric: [] for metric in METRICS}
+        found = {metric: [] for metric in self.metrics}
         init = {'model.backbone.init_cfg': None}
         if pretrained is not None:
-            checkpoint = last_checkpoint(pretrained)
-            init = {'model.backbone.init_cfg.checkpoint': checkpoint}
+            backbone = backbone_path(last_checkpoint(pretrained))
+            init = {'model.backbone.init_cfg.checkpoint': str(backbone)}
         for seed in SEEDS:
-            options = {
-                **init,
-                'model.head.num_classes': self.num_classes,
-                'randomness.seed': seed,
-            }
+            options = {**init, 'randomness.seed': seed}
+            classifier = {**options, 'model.head.num_classes': self.num_classes}
             folder = f'classifiers/{row}_seed{seed}'
             seed_of = {'test_cfg.train_dataloader.dataset.seed': seed}
             args = self._arguments(
-                'linear_probe', f'{folder}/linear_probe', {**options, **seed_of}
+                'linear_probe', f'{folder}/linear_probe', {**classifier, **seed_of}
             )
             with self.quiet():
                 metrics = test_tool.main(args)
             found['linear_top1'].append(metrics['linear/top1'])
             seed_of = {'train_dataloader.dataset.seed': seed}
             runner = self.train(
-                'finetune', {**options, **seed_of}, to=f'{folder}/finetune'
+                'finetune', {**classifier, **seed_of}, to=f'{folder}/finetune'
             )
             top1 = runner.message_hub.get_scalar('val/accuracy/top1').current()
             found['finetune_top1'].append(top1)
+            if 'segmentation_miou' in found:
+                runner = self.train(
+                    'segmentation', {**options, **seed_of}, to=f'{folder}/segmentation'
+                )
+                miou = runner.message_hub.get_scalar('val/mIoU').current()
+                found['segmentation_miou'].append(miou)
             last = ', '.join(f'{key} {values[-1]:.1f}' for key, values in found.items())
             say(f'  {row}, seed {seed}: {last}')
         return {
@@ -232,13 +240,14 @@ def say(text: str) -> None:
 
 def table(summary: dict) -> str:
     """Format the summary as a table of ``mean (seeds)``."""
-    lines = [f'{"top-1, %":12}' + ''.join(f'{metric:>32}' for metric in METRICS)]
+    names = next(iter(summary.values()))
+    lines = [f'{"%":12}' + ''.join(f'{name:>26}' for name in names)]
     for row, metrics in summary.items():
         line = f'{row:12}'
-        for metric in METRICS:
-            seeds = ', '.join(f'{value:.1f}' for value in metrics[metric]['seeds'])
-            cell = f'{metrics[metric]["mean"]:.1f} ({seeds})'
-            line += f'{cell:>32}'
+        for found in metrics.values():
+            seeds = ', '.join(f'{value:.1f}' for value in found['seeds'])
+            cell = f'{found["mean"]:.1f} ({seeds})'
+            line += f'{cell:>26}'
         lines.append(line)
     return '\n'.join(lines)
 

@@ -10,7 +10,8 @@ import os
 from collections.abc import Sequence
 
 import mmengine
-from mmengine.config import Config, DictAction
+import numpy as np
+from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.dist import is_main_process
 from mmengine.evaluator import DumpResults
 from mmengine.runner import Runner
@@ -50,6 +51,12 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument('--show-dir', help='folder for pictures of the predictions')
     parser.add_argument(
+        '--tta',
+        action='store_true',
+        help="test-time augmentation by the config's tta_pipeline: several scales, each "
+        'also flipped',
+    )
+    parser.add_argument(
         '--cfg-options',
         nargs='+',
         action=DictAction,
@@ -81,6 +88,30 @@ def show_in(cfg: Config, folder: str) -> None:
         cfg.visualizer.save_dir = folder
     else:
         hook.update(enable=True, interval=1, out_dir=folder)
+
+
+def use_tta(cfg: Config) -> None:
+    """Let the config's test-time augmentation wrap its model and data."""
+    if not cfg.get('tta_model') or not cfg.get('tta_pipeline'):
+        raise ConfigError('--tta needs tta_model and tta_pipeline in the config')
+    cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
+    cfg.model = ConfigDict({**cfg.tta_model, 'module': cfg.model})
+
+
+def drop_pretrained(node: object) -> None:
+    """Forget where the weights of a model were from before it was trained.
+
+    A checkpoint has all of them, and the other file need not be at hand any more.
+    """
+    if isinstance(node, list):
+        for item in node:
+            drop_pretrained(item)
+    elif isinstance(node, dict):
+        init = node.get('init_cfg')
+        if isinstance(init, dict) and init.get('type') == 'Pretrained':
+            node['init_cfg'] = None
+        for value in node.values():
+            drop_pretrained(value)
 
 
 def load_strictly(runner: Runner, config: str) -> None:
@@ -128,9 +159,13 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
     """
     args = parse_args(argv)
     cfg = load_config(args.config, args.cfg_options, args.work_dir, args.launcher)
-    cfg.load_from, cfg.resume = args.checkpoint, False
+    cfg.load_from, cfg.resume = args.checkpoint or None, False
     if args.show_dir:
         show_in(cfg, args.show_dir)
+    if args.tta:
+        use_tta(cfg)
+    if args.checkpoint:
+        drop_pretrained(cfg.get('model'))
     use_safe_loading()
     init_distributed(cfg)
     if args.checkpoint:
@@ -148,7 +183,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
         for name, value in metrics.items():
             print(
                 f'{name}: {value:.4f}'
-                if isinstance(value, float)
+                if isinstance(value, (float, np.floating))
                 else f'{name}: {value}'
             )
         if args.out and args.out_item == 'metrics':

@@ -83,7 +83,7 @@ def merge_args(cfg: Config, args: argparse.Namespace) -> None:
     if args.no_validate:
         cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
     if args.amp and cfg.optim_wrapper.get('type', 'OptimWrapper') == 'OptimWrapper':
-        cfg.optim_wrapper.type = 'AutoAmpOptimWrapper'
+        cfg.optim_wrapper.type = 'mmpretrain.AutoAmpOptimWrapper'
     if args.auto_scale_lr:
         if not cfg.get('auto_scale_lr'):
             raise ConfigError(

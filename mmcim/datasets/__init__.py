@@ -1,6 +1,7 @@
 # Copyright (c) mmcim contributors. All rights reserved.
 """Datasets, dataset wrappers and picture transforms."""
 
+from .digit_scenes import DigitScenes
 from .digits import Digits
 from .few_labels import few_labels
 from .picture_folder import PictureFolder
@@ -13,6 +14,7 @@ from .transforms import (
 
 __all__ = [
     'BEiTBlockMask',
+    'DigitScenes',
     'Digits',
     'LoadImage',
     'PictureFolder',

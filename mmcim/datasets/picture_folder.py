@@ -7,7 +7,7 @@ import os
 from mmpretrain.datasets import CustomDataset
 from mmpretrain.registry import DATASETS
 
-_EXTENSIONS = (
+EXTENSIONS = (
     '.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff', '.ppm', '.pgm',
 )  # fmt: skip
 
@@ -36,7 +36,7 @@ class PictureFolder(CustomDataset):
             raise ValueError(f"subset must be 'train' or 'val', not {subset!r}")
         self.subset = subset
         self.val_share = val_share
-        kwargs.setdefault('extensions', _EXTENSIONS)
+        kwargs.setdefault('extensions', EXTENSIONS)
         super().__init__(**kwargs)
 
     def load_data_list(self) -> list[dict]:

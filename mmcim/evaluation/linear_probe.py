@@ -2,14 +2,9 @@
 """Linear probe: how well a linear classifier does on frozen features."""
 
 import numpy as np
-import torch
-from mmengine.dist import broadcast_object_list, collect_results, is_main_process
-from mmengine.logging import print_log
-from mmengine.model import is_model_wrapper
-from mmengine.runner import TestLoop
-from mmengine.runner.amp import autocast
 from mmpretrain.registry import LOOPS
-from torch.utils.data import DataLoader
+
+from .frozen_features import FrozenFeatureLoop, topk_accuracy
 
 
 def linear_probe(
@@ -19,7 +14,7 @@ def linear_probe(
     val_labels: np.ndarray,
     C: float = 1.0,
     max_iter: int = 1000,
-) -> float:
+) -> dict[str, float]:
     """Fit multinomial logistic regression on features and count right answers.
 
     The features are standardised with the training features' mean and standard
@@ -38,7 +33,8 @@ def linear_probe(
             do not suffice. Defaults to 1000.
 
     Returns:
-        float: Top-1 accuracy on the validation features, in percent.
+        dict[str, float]: ``top1`` and ``top5``, the accuracies on the validation
+        features, in percent.
 
     Raises:
         ImportError: If scikit-learn is not installed.
@@ -55,105 +51,42 @@ def linear_probe(
         StandardScaler(), LogisticRegression(C=C, max_iter=max_iter)
     )
     classifier.fit(train_feats, train_labels)
-    return 100.0 * float(classifier.score(val_feats, val_labels))
+    # A class without training pictures has no column.
+    seen = classifier.classes_
+    scores = np.zeros((len(val_feats), max(seen.max(), val_labels.max()) + 1))
+    scores[:, seen] = classifier.predict_proba(val_feats)
+    return topk_accuracy(scores, val_labels)
 
 
 @LOOPS.register_module()
-class LinearProbeLoop(TestLoop):
+class LinearProbeLoop(FrozenFeatureLoop):
     """Test loop that reports a classifier backbone's linear-probe accuracy.
 
-    It replaces a training of the linear head: the frozen features of the training
-    and of the test pictures are computed once, then :func:`linear_probe` fits a
-    classifier on them. The features are what the model's head would classify
-    (``extract_feat(..., stage='pre_logits')`` of mmpretrain's ``ImageClassifier``).
-    The head's own weights play no part, and neither does the ``test_evaluator``.
-
-    All features are kept in memory, and one process fits: meant for up to about
-    100,000 training pictures. With several processes each computes its share.
+    It replaces a training of the linear head: :func:`linear_probe` fits logistic
+    regression on the features of the training pictures. One process fits, on the CPU:
+    meant for up to about 100,000 training pictures.
 
     Args:
-        runner (Runner): The runner.
-        dataloader (DataLoader | dict): The pictures to test on, the runner's
-            ``test_dataloader``.
-        evaluator (Evaluator | dict | list): Required by the runner, not used.
-        train_dataloader (DataLoader | dict): The labelled pictures to fit on. Give it
-            the test pipeline: random crops or flips would blur the features.
+        *args: See :class:`FrozenFeatureLoop`.
         C (float): As in :func:`linear_probe`. Defaults to 1.
         max_iter (int): As in :func:`linear_probe`. Defaults to 1000.
-        fp16 (bool): Whether to compute the features under autocast.
-            Defaults to False.
+        **kwargs: See :class:`FrozenFeatureLoop`.
 
     Example:
-        In a config; ``tools/test.py CONFIG CHECKPOINT`` then prints
-        ``linear/top1`` in percent::
+        In a config; ``tools/test.py CONFIG CHECKPOINT`` then prints ``linear/top1``
+        and ``linear/top5`` in percent::
 
             test_cfg = dict(
                 type='LinearProbeLoop',
                 train_dataloader=dict(...))
     """
 
-    def __init__(
-        self,
-        runner,
-        dataloader: DataLoader | dict,
-        evaluator,
-        train_dataloader: DataLoader | dict,
-        C: float = 1.0,
-        max_iter: int = 1000,
-        fp16: bool = False,
-    ) -> None:
-        super().__init__(runner, dataloader, evaluator, fp16)
-        self.train_dataloader = runner.build_dataloader(
-            train_dataloader, seed=runner.seed
-        )
+    def __init__(self, *args, C: float = 1.0, max_iter: int = 1000, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
         self.C = C
         self.max_iter = max_iter
 
-    def run(self) -> dict:
-        """Compute the features, fit, and report.
-
-        Returns:
-            dict: ``{'linear/top1': percent}``.
-        """
-        self.runner.call_hook('before_test')
-        self.runner.call_hook('before_test_epoch')
-        self.runner.model.eval()
-        train = self._features(self.train_dataloader, 'training')
-        test = self._features(self.dataloader, 'test')
-        top1 = None
-        if is_main_process():
-            top1 = linear_probe(*train, *test, C=self.C, max_iter=self.max_iter)
-        result = [top1]
-        broadcast_object_list(result)
-        metrics = {'linear/top1': result[0]}
-        self.runner.call_hook('after_test_epoch', metrics=metrics)
-        self.runner.call_hook('after_test')
-        return metrics
-
-    @torch.no_grad()
-    def _features(
-        self, dataloader: DataLoader, name: str
-    ) -> tuple[np.ndarray, np.ndarray] | None:
-        """Compute features (N, D) and labels (N,) of a whole dataset.
-
-        Returns:
-            tuple | None: The arrays in the main process, None in the others.
-        """
-        size = len(dataloader.dataset)
-        print_log(f'Linear probe: features of {size} {name} pictures', 'current')
-        model = self.runner.model
-        if is_model_wrapper(model):
-            model = model.module
-        pairs = []
-        for batch in dataloader:
-            data = model.data_preprocessor(batch, False)
-            with autocast(enabled=self.fp16):
-                feats = model.extract_feat(data['inputs'], stage='pre_logits')
-            labels = torch.cat([sample.gt_label for sample in data['data_samples']])
-            pairs.extend(zip(feats.float().cpu().numpy(), labels.tolist(), strict=True))
-        # Merges the processes' shares, and drops what the sampler padded.
-        pairs = collect_results(pairs, size)
-        if pairs is None:
-            return None
-        feats, labels = zip(*pairs, strict=True)
-        return np.stack(feats), np.array(labels)
+    def evaluate(self, *feats_and_labels: np.ndarray) -> dict[str, float]:
+        """Fit and count; see :func:`linear_probe`."""
+        found = linear_probe(*feats_and_labels, C=self.C, max_iter=self.max_iter)
+        return {f'linear/{name}': value for name, value in found.items()}

@@ -33,7 +33,12 @@ def _statistics_of_history(owner: type, name: str) -> Any:
     raise UnpicklingError(f'getattr({owner!r}, {name!r}) is not allowed')
 
 
-def _safe_globals() -> list:
+def safe_globals() -> list:
+    """List what mmengine's checkpoints hold beyond tensors and plain containers.
+
+    Returns:
+        list: For :func:`torch.serialization.safe_globals`.
+    """
     multiarray = np._core.multiarray if hasattr(np, '_core') else np.core.multiarray
     # numpy renamed the module, and old checkpoints carry the old name.
     arrays = [
@@ -69,7 +74,7 @@ def load_checkpoint(filename: str | Path, map_location: Any = 'cpu') -> dict:
     if not os.path.isfile(path):
         raise ConfigError(f'checkpoint {filename} does not exist')
     try:
-        with torch.serialization.safe_globals(_safe_globals()):
+        with torch.serialization.safe_globals(safe_globals()):
             return torch.load(path, map_location=map_location, weights_only=True)
     except Exception as error:  # torch raises a dozen types for a damaged file
         refused = re.search(r'(?:GLOBAL |getattr\().*', str(error))

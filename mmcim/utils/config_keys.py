@@ -94,6 +94,12 @@ _PARAMWISE = {
     'dcn_offset_lr_mult',
     'bypass_duplicate',
 }
+# The keys that each constructor reads; those of others are not known.
+_PARAMWISE_OF = {
+    'DefaultOptimWrapperConstructor': _PARAMWISE,
+    'NetworkwiseOptimWrapperConstructor': _PARAMWISE,
+    'LayerDecayOptimWrapperConstructor': _PARAMWISE | {'layer_decay_rate'},
+}
 _PLAIN = {
     'train_dataloader': _LOADER,
     'val_dataloader': _LOADER,
@@ -156,7 +162,7 @@ def _check_node(node: object, key: str, registry: Registry) -> None:
     if 'type' in node or key == 'optim_wrapper':
         found = find_builder(node.get('type', 'OptimWrapper'), registry, key)
         if found is None:
-            _raise_unknown_type(node['type'], key, registry)
+            _raise_unknown_type(node['type'], f'{key}.type', registry)
         builder, inside = found
         _check_arguments(node, key, builder, inside)
         if _name(builder) in _FOREIGN:
@@ -216,10 +222,16 @@ def _raise_unknown_type(kind: object, key: str, registry: Registry) -> None:
     while node is not None:
         names += node.module_dict
         node = node.parent
-    raise ConfigError(
-        f'{key}.type: there is no {registry.name} named {kind}.'
-        + _suggest(str(kind).split('.')[-1], names)
-    )
+    # A config of mmseg has to name mmpretrain's classes with their scope.
+    elsewhere = [
+        f'{scope}.{kind}'
+        for scope, child in registry.root.children.items()
+        if kind in child.module_dict
+    ]
+    hint = _suggest(str(kind).split('.')[-1], names)
+    if elsewhere:
+        hint = f' Do you mean {" or ".join(elsewhere)}?'
+    raise ConfigError(f'{key}: there is no {registry.name} named {kind}.{hint}')
 
 
 def _check_arguments(
@@ -237,13 +249,14 @@ def _check_arguments(
 
 
 def _check_paramwise(node: dict, key: str) -> None:
-    # Other constructors have keys of their own.
-    default = ('DefaultOptimWrapperConstructor', 'NetworkwiseOptimWrapperConstructor')
-    if node.get('constructor', default[0]) in default:
+    constructor = node.get('constructor', 'DefaultOptimWrapperConstructor')
+    registry = mmengine_registry.OPTIM_WRAPPER_CONSTRUCTORS
+    if find_builder(constructor, registry, f'{key}.constructor') is None:
+        _raise_unknown_type(constructor, f'{key}.constructor', registry)
+    known = _PARAMWISE_OF.get(str(constructor).split('.')[-1])
+    if known is not None:
         given = set(node.get('paramwise_cfg') or {})
-        _check_names(
-            given - _PARAMWISE, _PARAMWISE, f'{key}.paramwise_cfg', 'paramwise_cfg'
-        )
+        _check_names(given - known, known, f'{key}.paramwise_cfg', 'paramwise_cfg')
 
 
 def _check_names(unknown: set[str], accepted: set[str], key: str, owner: str) -> None:

@@ -9,6 +9,8 @@ from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 from mmpretrain.registry import MODELS
 
+import mmcim  # noqa: F401  (registers what the configs name)
+
 
 @pytest.fixture(autouse=True)
 def scope():
@@ -29,7 +31,8 @@ def load_config(repo, name, data_root=None):
     if data_root is not None:
         for key in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
             if config.get(key):
-                config[key].dataset.data_root = str(data_root)
+                dataset = config[key].dataset
+                dataset.get('dataset', dataset).data_root = str(data_root)
     return config
 
 
@@ -75,11 +78,12 @@ def test_cim_from_digits(repo):
 
 
 @pytest.mark.parametrize(
-    'name, size', [('imagenette_cls_128', 128), ('digits_cls', 24)]
+    'name, size',
+    [('imagenet_cls_224', 224), ('imagenette_cls_128', 128), ('digits_cls', 24)],
 )
 def test_classification(repo, request, name, size):
     root = None
-    if name.startswith('imagenette'):
+    if name.startswith('imagenet'):
         root = request.getfixturevalue('imagenette_mini')
     config = load_config(repo, name, root)
     config.data_preprocessor.setdefault('type', 'ClsDataPreprocessor')

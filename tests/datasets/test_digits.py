@@ -3,11 +3,9 @@ import builtins
 
 import numpy as np
 import pytest
-from mmpretrain.datasets import CustomDataset
-from mmpretrain.registry import DATASETS
 from PIL import Image
 
-from mmcim.datasets import Digits, few_labels
+from mmcim.datasets import Digits
 
 
 @pytest.fixture(scope='module')
@@ -76,69 +74,3 @@ def test_without_scikit_learn(monkeypatch):
     monkeypatch.setattr(builtins, '__import__', no_sklearn)
     with pytest.raises(ImportError, match='pip install scikit-learn'):
         Digits(split='val')
-
-
-class TestFewLabels:
-    def config(self, **kwargs):
-        dataset = dict(type='Digits', split='val')
-        return dict(type='FewLabels', dataset=dataset, **kwargs)
-
-    def test_number_per_class_and_content(self, splits):
-        few = DATASETS.build(self.config(num_per_class=5, seed=1))
-        assert len(few) == 50
-        np.testing.assert_array_equal(np.bincount(few.get_gt_labels()), 5)
-        known = {
-            (item['img'].tobytes(), item['gt_label'])
-            for item in map(splits['val'].get_data_info, range(359))
-        }
-        chosen = {
-            (item['img'].tobytes(), item['gt_label'])
-            for item in map(few.get_data_info, range(50))
-        }
-        assert len(chosen) == 50 and chosen <= known
-        assert few.metainfo['classes'] == tuple('0123456789')
-
-    def test_seed_decides(self):
-        sets = [
-            {x.tobytes() for x in pictures(DATASETS.build(self.config(**kwargs)))}
-            for kwargs in (
-                dict(num_per_class=3, seed=0),
-                dict(num_per_class=3, seed=0),
-                dict(num_per_class=3, seed=1),
-                dict(num_per_class=9, seed=0),
-            )
-        ]
-        assert sets[0] == sets[1] != sets[2]
-        assert sets[0] < sets[3]
-
-    def test_too_few_pictures(self, splits):
-        with pytest.raises(ValueError, match='Class "2" has 35 pictures'):
-            few_labels(splits['val'], num_per_class=36)
-
-    def test_number_is_positive(self, splits):
-        with pytest.raises(ValueError, match='at least 1'):
-            few_labels(splits['val'], num_per_class=0)
-
-    def test_no_labels(self, imagenette_mini):
-        dataset = CustomDataset(data_root=str(imagenette_mini), with_label=False)
-        with pytest.raises(ValueError, match='CustomDataset has no labels'):
-            few_labels(dataset, num_per_class=1)
-
-    def test_own_folder(self, imagenette_mini):
-        few = DATASETS.build(
-            dict(
-                type='FewLabels',
-                num_per_class=2,
-                dataset=dict(
-                    type='CustomDataset',
-                    data_root=str(imagenette_mini),
-                    data_prefix='val',
-                    pipeline=[dict(type='LoadImage')],
-                ),
-            )
-        )
-        np.testing.assert_array_equal(np.bincount(few.get_gt_labels()), [2] * 10)
-        for index in range(20):
-            sample = few[index]
-            assert few.CLASSES[sample['gt_label']] in sample['img_path']
-            assert sample['img'].shape == (224, 224, 3)

@@ -13,7 +13,7 @@ from mmpretrain.structures import DataSample
 from torch import nn
 from torch.utils.data import Dataset
 
-from mmcim.evaluation import LinearProbeLoop, linear_probe
+from mmcim.evaluation import LinearProbeLoop, collect_features, linear_probe
 
 pytest.importorskip('sklearn')
 
@@ -27,20 +27,22 @@ def blobs(num, seed, noise=0.1):
 
 class TestLinearProbe:
     def test_separable_classes(self):
-        assert linear_probe(*blobs(80, 0), *blobs(40, 1)) == 100.0
+        found = linear_probe(*blobs(80, 0), *blobs(40, 1))
+        assert found == {'top1': 100.0, 'top5': 100.0}
 
     def test_it_counts(self):
         feats, labels = blobs(40, 1)
         wrong = labels.copy()
         wrong[:10] = (wrong[:10] + 1) % 4
-        assert linear_probe(*blobs(80, 0), feats, wrong) == 75.0
+        assert linear_probe(*blobs(80, 0), feats, wrong)['top1'] == 75.0
 
     def test_labels_without_relation_are_at_chance(self):
         rng = np.random.default_rng(0)
         feats = rng.standard_normal((2000, 8))
         labels = rng.integers(0, 4, 2000)
-        top1 = linear_probe(feats[:1000], labels[:1000], feats[1000:], labels[1000:])
-        assert abs(top1 - 25) < 6
+        found = linear_probe(feats[:1000], labels[:1000], feats[1000:], labels[1000:])
+        assert abs(found['top1'] - 25) < 6
+        assert found['top5'] == 100
 
     def test_scale_and_offset_of_the_features_do_not_matter(self):
         (train, train_labels), (val, val_labels) = blobs(80, 0, 0.5), blobs(40, 1, 0.5)
@@ -49,19 +51,43 @@ class TestLinearProbe:
         moved = linear_probe(
             train * scale + offset, train_labels, val * scale + offset, val_labels
         )
-        assert plain == moved < 100
+        assert plain == moved
+        assert plain['top1'] < 100
 
     def test_a_constant_feature_does_no_harm(self):
         (train, train_labels), (val, val_labels) = blobs(80, 0), blobs(40, 1)
         train[:, 3] = val[:, 3] = 1.0
-        assert linear_probe(train, train_labels, val, val_labels) == 100.0
+        assert linear_probe(train, train_labels, val, val_labels)['top1'] == 100.0
 
     def test_regularisation(self):
         """With all the weight on the norm only the class frequencies remain."""
         (train, labels), val = blobs(80, 0), blobs(40, 1)
         keep = np.concatenate([np.flatnonzero(labels == 2), np.arange(20)])
-        top1 = linear_probe(train[keep], labels[keep], *val, C=1e-9)
-        assert top1 == 25.0
+        found = linear_probe(train[keep], labels[keep], *val, C=1e-9)
+        assert found['top1'] == 25.0
+
+    def test_top5_is_scikit_learns(self):
+        """With labels that training does not know, and classes that it lacks."""
+        from sklearn.datasets import load_digits
+        from sklearn.linear_model import LogisticRegression
+        from sklearn.metrics import top_k_accuracy_score
+
+        digits = load_digits()
+        known = (digits.target < 9) & (digits.target != 4)
+        feats, labels = digits.data[known][:60], digits.target[known][:60]
+        val, val_labels = digits.data[900:], digits.target[900:]
+        found = linear_probe(feats, labels, val, val_labels)
+
+        mean, std = feats.mean(0), feats.std(0)
+        std[std == 0] = 1
+        model = LogisticRegression(max_iter=1000).fit((feats - mean) / std, labels)
+        scores = np.full((len(val), 10), -1.0)
+        scores[:, model.classes_] = model.predict_proba((val - mean) / std)
+        for k in (1, 5):
+            expected = 100 * top_k_accuracy_score(val_labels, scores, k=k)
+            assert found[f'top{k}'] == pytest.approx(expected)
+        # A fifth of the validation labels are unknown.
+        assert 50 < found['top1'] < found['top5'] < 82
 
 
 @DATASETS.register_module()
@@ -124,7 +150,7 @@ class TestLinearProbeLoop:
         runner = build_runner(tmp_path)
         runner.model.train()
         metrics = runner.test()
-        assert metrics == {'linear/top1': 100.0}
+        assert metrics == {'linear/top1': 100.0, 'linear/top5': 100.0}
         assert isinstance(runner.test_loop, LinearProbeLoop)
         logs = '\n'.join(path.read_text() for path in tmp_path.rglob('*.log'))
         assert 'linear/top1: 100.0' in logs
@@ -133,7 +159,7 @@ class TestLinearProbeLoop:
         runner = build_runner(tmp_path)
         runner.model.eval()
         loop = runner.build_test_loop(runner._test_loop)
-        feats, labels = loop._features(loop.dataloader, 'test')
+        feats, labels = collect_features(runner.model, loop.dataloader)
         expected_feats, expected_labels = blobs(41, seed=1)
         np.testing.assert_allclose(feats, expected_feats, rtol=1e-6)
         np.testing.assert_array_equal(labels, expected_labels)
@@ -184,7 +210,7 @@ def _distributed_probe(rank, folder):
     )
     runner = build_runner(folder, experiment_name='two-processes')
     metrics = runner.test()
-    features = runner.test_loop._features(runner.test_dataloader, 'test')
+    features = collect_features(runner.model, runner.test_dataloader)
     (folder / f'{rank}.pkl').write_bytes(pickle.dumps((metrics, features)))
     torch.distributed.destroy_process_group()
 
@@ -195,7 +221,7 @@ def test_two_processes(tmp_path):
     first, second = (
         pickle.loads((tmp_path / f'{rank}.pkl').read_bytes()) for rank in range(2)
     )
-    assert first[0] == second[0] == {'linear/top1': 100.0}
+    assert first[0] == second[0] == {'linear/top1': 100.0, 'linear/top5': 100.0}
     feats, labels = first[1]
     expected_feats, expected_labels = blobs(41, seed=1)
     np.testing.assert_allclose(feats, expected_feats, rtol=1e-6)

@@ -1,4 +1,5 @@
 # Imagenette at 128 px for classification: data/imagenette128/{train,val}/<class>/.
+# Few labels: --cfg-options train_dataloader.dataset.num_per_class=5
 data_preprocessor = dict(
     type='ClsDataPreprocessor',
     num_classes=10,
@@ -38,10 +39,12 @@ train_dataloader = dict(
     sampler=dict(type='DefaultSampler', shuffle=True),
     collate_fn=dict(type='default_collate'),
     dataset=dict(
-        type='CustomDataset',
-        data_root='data/imagenette128',
-        data_prefix='train',
-        pipeline=train_pipeline))
+        type='FewLabels',  # all of them, unless num_per_class or share is given
+        dataset=dict(
+            type='CustomDataset',
+            data_root='data/imagenette128',
+            data_prefix='train',
+            pipeline=train_pipeline)))
 
 val_dataloader = dict(
     batch_size=128,
@@ -55,7 +58,7 @@ val_dataloader = dict(
         data_root='data/imagenette128',
         data_prefix='val',
         pipeline=test_pipeline))
-val_evaluator = dict(type='Accuracy', topk=(1, ))
+val_evaluator = dict(type='Accuracy', topk=(1, 5))
 
 test_dataloader = val_dataloader
 test_evaluator = val_evaluator

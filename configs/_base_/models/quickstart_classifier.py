@@ -14,8 +14,7 @@ model = dict(
         out_type='avg_featmap',
         init_cfg=dict(
             type='Pretrained',
-            checkpoint='work_dirs/quickstart/cim_respix/iter_400.pth',
-            prefix='enhancer.backbone.',
+            checkpoint='work_dirs/quickstart/cim_respix/iter_400_backbone.safetensors',
         ),
     ),
     head=dict(

@@ -54,6 +54,8 @@ class LoadImage(LoadImageFromFile):
             dict | None: The results; None for a picture that cannot be read with
             ``ignore_empty=True``.
         """
+        if 'img' in results:
+            return results  # mmpretrain's inferencers read pictures themselves
         path = results['img_path']
         try:
             img = mmcv.imfrombytes(

@@ -6,9 +6,13 @@ import os
 from mmengine.dist import is_main_process
 from mmengine.fileio import LocalBackend, register_backend
 from mmengine.hooks import CheckpointHook
+from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from mmpretrain.registry import HOOKS
 
+from ...transfer.backbone_file import backbone_path, save_backbone
+from ...transfer.layout import backbone_prefix, is_derived, patch_grid
+from ...transfer.metadata import backbone_metadata
 from ...utils.files import atomic_write, remove_stale_files
 
 _BACKEND = 'mmcim_atomic'
@@ -40,6 +44,14 @@ class SafeCheckpointHook(CheckpointHook):
     checkpoint is removed; the same for the best one. mmengine writes in place and
     removes first. What a killed run left half-written is removed at the next start.
 
+    Beside each checkpoint, also the best one, stands its plain backbone,
+    ``epoch_1_backbone.safetensors``, with what is known about it; see
+    :func:`mmcim.transfer.save_backbone`. It goes when its checkpoint goes. The class of
+    a model says by ``backbone_prefix`` what is kept of it; by default that is
+    ``model.backbone``. The checkpoint's ``meta`` gets ``backbone_prefix`` and
+    ``backbone_grid``, so that :func:`mmcim.transfer.load_backbone_weights` finds and
+    resizes the same there.
+
     Before saving, all processes call the hooks' ``gather_run_state(runner)``, because
     mmengine's ``before_save_checkpoint`` is called on the first process only.
 
@@ -60,14 +72,41 @@ class SafeCheckpointHook(CheckpointHook):
         if unknown:
             raise ValueError(f'SafeCheckpointHook has no argument {", ".join(unknown)}')
         self.backend_args = dict(backend=_BACKEND)
+        self._backbone: tuple[dict, dict] | None = None
 
     def before_train(self, runner: Runner) -> None:
         """Clean up after a run that was killed while it wrote."""
+        kept = list(runner.message_hub.runtime_info.get('keep_ckpt_ids', ()))
         super().before_train(runner)
         if is_main_process():
+            # The parent removes checkpoints if fewer are to be kept than before.
+            if self.max_keep_ckpts > 0:
+                for step in kept[: -self.max_keep_ckpts]:
+                    self._remove(self._path(step))
             for folder in {self.out_dir, runner.work_dir}:
                 for path in remove_stale_files(folder):
                     runner.logger.warning(f'Removed the half-written {path}.')
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Take the backbone out of what is about to be saved."""
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        self._backbone = None
+        prefix = backbone_prefix(model)
+        if prefix is None:
+            return
+        meta = checkpoint['meta']
+        meta['backbone_prefix'] = prefix
+        meta['backbone_grid'] = patch_grid(model.get_submodule(prefix.rstrip('.')))
+        unit = 'epoch' if self.by_epoch else 'iter'
+        metadata = backbone_metadata(model, prefix, runner.cfg, meta['cfg'])
+        metadata[unit] = str(meta[unit])
+        # What averaging or another hook has put into the checkpoint, not the model's own.
+        tensors = {
+            name.removeprefix(prefix): value
+            for name, value in checkpoint['state_dict'].items()
+            if name.startswith(prefix) and not is_derived(name)
+        }
+        self._backbone = tensors, metadata
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
         runner.call_hook('gather_run_state')
@@ -91,6 +130,7 @@ class SafeCheckpointHook(CheckpointHook):
             backend_args=self.backend_args,
         )
         if is_main_process():
+            self._save_backbone(self.last_ckpt)
             with atomic_write(os.path.join(runner.work_dir, 'last_checkpoint')) as file:
                 file.write(self.last_ckpt.encode())
             self._remove(outdated)
@@ -104,11 +144,11 @@ class SafeCheckpointHook(CheckpointHook):
         self._best = dict.fromkeys(previous)
         super()._save_best_checkpoint(runner, metrics)
         current = self._best
-        self._best = {
-            name: path or previous.get(name) for name, path in current.items()
-        }
+        self._best = {name: path or previous.get(name) for name, path in current.items()}
         if is_main_process():
             for name, path in current.items():
+                if path:
+                    self._save_backbone(path)
                 if path and path != previous.get(name):
                     self._remove(previous.get(name))
 
@@ -129,6 +169,13 @@ class SafeCheckpointHook(CheckpointHook):
     def _path(self, step: int) -> str:
         return os.path.join(self.out_dir, self.filename_tmpl.format(step))
 
+    def _save_backbone(self, checkpoint: str) -> None:
+        """Write the backbone of the checkpoint that has just been saved."""
+        if self._backbone is not None:
+            save_backbone(backbone_path(checkpoint), *self._backbone)
+
     def _remove(self, path: str | None) -> None:
-        if path is not None and os.path.isfile(path):
-            os.remove(path)
+        """Remove a checkpoint and its backbone."""
+        for file in () if path is None else (backbone_path(path), path):
+            if os.path.isfile(file):
+                os.remove(file)

@@ -1,5 +1,10 @@
 # Copyright (c) mmcim contributors. All rights reserved.
 from .auto_amp import AutoAmpOptimWrapper
 from .constructor import NetworkwiseOptimWrapperConstructor
+from .layer_decay import LayerDecayOptimWrapperConstructor
 
-__all__ = ['AutoAmpOptimWrapper', 'NetworkwiseOptimWrapperConstructor']
+__all__ = [
+    'AutoAmpOptimWrapper',
+    'LayerDecayOptimWrapperConstructor',
+    'NetworkwiseOptimWrapperConstructor',
+]

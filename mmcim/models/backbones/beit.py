@@ -5,18 +5,51 @@ mmpretrain's BEiT layers materialise the N x N attention of every head, drop the
 feed-forward branch twice per layer, and ignore the dropout rates of the attention.
 Here the same networks, with the same parameter names, compute attention by
 :func:`torch.nn.functional.scaled_dot_product_attention` and drop each branch once.
+The encoder of whole pictures also takes them at any size: its tables of relative
+positions follow the grid of patches.
 """
 
 import math
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
 from mmengine.model.weight_init import trunc_normal_
 from mmpretrain.models.backbones import BEiTViT
 from mmpretrain.models.selfsup import BEiTPretrainViT
-from mmpretrain.models.utils import BEiTAttention
+from mmpretrain.models.utils import BEiTAttention, resize_pos_embed
 from mmpretrain.registry import MODELS
+from timm.layers import gen_relative_position_index
 from torch import Tensor, nn
+
+from ...transfer.resize import resize_relative_position_table
+
+
+# A validation meets pictures of a few sizes again and again. The tensors serve a later
+# training as well, for which they must not be of inference mode.
+@lru_cache(maxsize=8)
+@torch.inference_mode(False)
+def _relative_position_index(grid: tuple[int, int], device: torch.device) -> Tensor:
+    return gen_relative_position_index(grid, class_token=True).to(device)
+
+
+def relative_position_bias(module: nn.Module, grid: tuple[int, int]) -> Tensor:
+    """Look up the bias of each pair of tokens.
+
+    Args:
+        module (nn.Module): Owner of a ``relative_position_bias_table`` made for
+            ``window_size`` patches, and of its ``relative_position_index``.
+        grid (tuple[int, int]): Height and width of the tokens in patches, (h, w).
+
+    Returns:
+        Tensor: (num_heads, 1 + h * w, 1 + h * w).
+    """
+    table, index = module.relative_position_bias_table, module.relative_position_index
+    grid, own_grid = tuple(grid), tuple(module.window_size)
+    if grid != own_grid:
+        table = resize_relative_position_table(table, own_grid, grid)
+        index = _relative_position_index(grid, table.device)
+    return table[index].permute(2, 0, 1)
 
 
 class FusedBEiTAttention(BEiTAttention):
@@ -27,8 +60,9 @@ class FusedBEiTAttention(BEiTAttention):
 
         Args:
             x (Tensor): Tokens, (B, N, C).
-            rel_pos_bias (Tensor, optional): Bias shared by all layers,
-                (num_heads, N, N).
+            rel_pos_bias (Tensor, optional): Bias of each pair of tokens,
+                (num_heads, N, N). By default that of the layer's own table, if it has
+                one, at the grid of patches that it was made for.
 
         Returns:
             Tensor: Of the shape of ``x``.
@@ -41,15 +75,15 @@ class FusedBEiTAttention(BEiTAttention):
         qkv = F.linear(x, self.qkv.weight, bias)
         q, k, v = qkv.view(B, N, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
 
-        if self.use_rel_pos_bias:
-            own = self.relative_position_bias_table[self.relative_position_index]
-            own = own.permute(2, 0, 1)
-            rel_pos_bias = own if rel_pos_bias is None else own + rel_pos_bias
+        if rel_pos_bias is None and self.use_rel_pos_bias:
+            rel_pos_bias = relative_position_bias(self, self.window_size)
         if rel_pos_bias is not None:
             rel_pos_bias = rel_pos_bias.to(q.dtype)
 
         x = F.scaled_dot_product_attention(
-            q, k, v,
+            q,
+            k,
+            v,
             attn_mask=rel_pos_bias,
             dropout_p=self.attn_drop.p if self.training else 0.0,
             scale=self.scale,
@@ -107,7 +141,48 @@ class _FusedLayers:
 
 @MODELS.register_module()
 class FusedBEiTViT(_FusedLayers, BEiTViT):
-    """:class:`mmpretrain.models.BEiTViT`, fused; an encoder of whole pictures."""
+    """:class:`mmpretrain.models.BEiTViT`, fused; an encoder of whole pictures.
+
+    It takes pictures of any size. Absolute position embeddings and tables of relative
+    positions, shared or per layer, are interpolated for the grid of patches as they would
+    be for a model made for that size; at ``img_size`` they are used as they are.
+    """
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Encode.
+
+        Args:
+            x (Tensor): Images, (B, 3, H, W).
+
+        Returns:
+            tuple[Tensor, ...]: What ``out_type`` says after each of the layers
+            ``out_indices``; for 'featmap' (B, C, h, w) each.
+        """
+        x, grid = self.patch_embed(x)
+        if self.cls_token is not None:
+            x = torch.cat((self.cls_token.expand(len(x), -1, -1), x), dim=1)
+        if self.pos_embed is not None:
+            x = x + resize_pos_embed(
+                self.pos_embed,
+                self.patch_resolution,
+                grid,
+                mode=self.interpolate_mode,
+                num_extra_tokens=self.num_extra_tokens,
+            )
+        x = self.drop_after_pos(x)
+
+        shared = None
+        if self.rel_pos_bias is not None:
+            shared = relative_position_bias(self.rel_pos_bias, grid)
+        outs = []
+        for i, layer in enumerate(self.layers):
+            own = layer.attn.use_rel_pos_bias
+            x = layer(x, relative_position_bias(layer.attn, grid) if own else shared)
+            if i == len(self.layers) - 1 and self.final_norm:
+                x = self.ln1(x)
+            if i in self.out_indices:
+                outs.append(self._format_output(x, grid))
+        return tuple(outs)
 
 
 @MODELS.register_module()

@@ -68,6 +68,9 @@ class CIM(BaseSelfSupervisor):
         ValueError: If tokenizer, generator, enhancer and views do not fit together.
     """
 
+    backbone_prefix = 'enhancer.backbone.'
+    """What the names of the tensors begin with that are kept after pre-training."""
+
     def __init__(
         self,
         enhancer: dict,

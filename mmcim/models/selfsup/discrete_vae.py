@@ -44,6 +44,9 @@ class DiscreteVAETrainer(BaseSelfSupervisor):
         ConfigError: If an argument is out of range.
     """
 
+    backbone_prefix = None
+    """There is no backbone to keep: the network is a tokenizer."""
+
     def __init__(
         self,
         backbone: dict,

@@ -10,6 +10,18 @@ from mmpretrain.registry import MODELS
 from torch import Tensor
 
 
+class Views(dict):
+    """``images`` and ``views`` of a batch; of the shape of ``images``.
+
+    mmpretrain's ``FeatureExtractor`` counts the pictures by ``inputs.shape``.
+    """
+
+    @property
+    def shape(self) -> torch.Size:
+        """Shape of the images, (B, 3, H, W)."""
+        return self['images'].shape
+
+
 @MODELS.register_module()
 class CIMDataPreprocessor(BaseDataPreprocessor):
     """Make the two views of CIM from uint8 pictures, on the device.
@@ -113,7 +125,7 @@ class CIMDataPreprocessor(BaseDataPreprocessor):
             )
         images = (pictures.float() - self.mean) / self.std
         return {
-            'inputs': {'images': images, 'views': views},
+            'inputs': Views(images=images, views=views),
             'data_samples': data.get('data_samples'),
         }
 

@@ -5,10 +5,9 @@ import pytest
 import torch
 from mmpretrain.models.backbones import BEiTViT
 from mmpretrain.models.selfsup import BEiTPretrainViT
-from timm.layers import resize_rel_pos_bias_table_simple
+from timm.layers import resize_rel_pos_bias_table
 
 from mmcim.models.backbones import FusedBEiTPretrainViT, FusedBEiTViT
-from mmcim.models.backbones.beit import resize_relative_positions
 
 ARCH = dict(embed_dims=32, num_layers=2, num_heads=4, feedforward_channels=64)
 SMALL = dict(arch=ARCH, img_size=32, patch_size=8)
@@ -74,45 +73,6 @@ def test_own_size_equals_mmpretrain(positions):
         torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize('grid', [(7, 7), (2, 3), (9, 5)])
-def test_resized_table_is_timms(grid):
-    torch.manual_seed(0)
-    table = torch.randn(7 * 7 + 3, 4)
-    shape = ((2 * grid[0] - 1) * (2 * grid[1] - 1) + 3, 4)
-    resized = resize_relative_positions(table, (4, 4), grid)
-    assert resized.shape == shape
-    assert resized[-3:].equal(table[-3:])
-    expected = resize_rel_pos_bias_table_simple(table, grid, shape)
-    torch.testing.assert_close(resized, expected)
-
-
-def cubic(source, target):
-    """Matrix (target, source) of cubic interpolation, borders repeated, a = -0.75."""
-    a = -0.75
-    matrix = torch.zeros(target, source)
-    for i in range(target):
-        x = (i + 0.5) * source / target - 0.5
-        for j in range(math.floor(x) - 1, math.floor(x) + 3):
-            d = abs(x - j)
-            near = (a + 2) * d**3 - (a + 3) * d**2 + 1
-            weight = near if d <= 1 else a * (d**3 - 5 * d**2 + 8 * d - 4)
-            matrix[i, min(max(j, 0), source - 1)] += weight
-    return matrix
-
-
-def test_resized_table_of_a_rectangle():
-    torch.manual_seed(0)
-    table = torch.randn(15 * 19 + 3, 2)
-    resized = resize_relative_positions(table, (8, 10), (12, 5))
-    assert resized[-3:].equal(table[-3:])
-    for head in range(2):
-        offsets = table[:-3, head].view(15, 19)
-        expected = cubic(15, 23) @ offsets @ cubic(19, 9).T
-        torch.testing.assert_close(
-            resized[:-3, head].view(23, 9), expected, atol=1e-5, rtol=1e-5
-        )
-
-
 @pytest.mark.parametrize('size', [(32, 56), (72, 40)])
 @pytest.mark.parametrize('positions', POSITIONS)
 def test_other_size_equals_a_model_made_for_it(positions, size):
@@ -128,7 +88,7 @@ def test_other_size_equals_a_model_made_for_it(positions, size):
             state[name] = own  # mmpretrain's own statement of which row is whose
         elif name.endswith('relative_position_bias_table'):
             shape = own.shape
-            state[name] = resize_rel_pos_bias_table_simple(state[name], grid, shape)
+            state[name] = resize_rel_pos_bias_table(state[name], grid, shape)
         elif name == 'pos_embed':
             cls, patches = state[name].split([1, 16], dim=1)
             patches = patches.reshape(1, 4, 4, 32).permute(0, 3, 1, 2)
@@ -153,16 +113,16 @@ def test_gradient_reaches_the_table_at_another_size(positions):
     (model(images)[0] * weights).sum().backward()
     owner = model.rel_pos_bias if positions == 'shared' else model.layers[0].attn
     table = owner.relative_position_bias_table
-    # A directional derivative, by differences and in double precision.
+    # A directional derivative, by differences.
     direction = torch.randn(table.shape, generator=torch.Generator().manual_seed(1))
     slope = (table.grad * direction).sum().item()
     model.double()
     start = table.data.clone()
     values = []
-    for step in (1e-4, -1e-4):
+    for step in (1e-3, -1e-3):
         table.data = start + step * direction
         values.append((model(images.double())[0] * weights).sum().item())
-    assert slope == pytest.approx((values[0] - values[1]) / 2e-4, rel=1e-3)
+    assert slope == pytest.approx((values[0] - values[1]) / 2e-3, rel=1e-3)
     assert (table.grad[-3:] != 0).all()
 
 

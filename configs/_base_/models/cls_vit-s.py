@@ -1,0 +1,12 @@
+# Classifier on the ViT-S/16 of cim_vit-s.py for fine-tuning.
+_base_ = 'cls_vit-b.py'
+
+model = dict(
+    backbone=dict(
+        arch='deit-small',
+        init_cfg=dict(
+            checkpoint='work_dirs/vit-s_8xb256-300e/epoch_300_backbone.safetensors'
+        ),
+    ),
+    head=dict(in_channels=384),
+)

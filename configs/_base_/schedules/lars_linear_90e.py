@@ -1,0 +1,31 @@
+# MAE's linear probing: LARS without weight decay, 90 epochs, cosine to 0 after 10 epochs
+# of warm-up, for an effective batch of 16384.
+train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=90, val_interval=1)
+val_cfg = dict()
+test_cfg = dict()
+optim_wrapper = dict(
+    type='AutoAmpOptimWrapper',
+    constructor='NetworkwiseOptimWrapperConstructor',
+    # As in MAE, the trust ratio is for the matrix alone.
+    paramwise_cfg=dict(custom_keys={'bias': dict(lars_exclude=True)}),
+    optimizer=dict(type='LARS', lr=6.4, momentum=0.9, weight_decay=0.0),
+)
+param_scheduler = [
+    dict(
+        type='LinearLR',
+        start_factor=1e-4,
+        by_epoch=True,
+        begin=0,
+        end=10,
+        convert_to_iter_based=True,
+    ),
+    dict(
+        type='CosineAnnealingLR',
+        eta_min=0.0,
+        by_epoch=True,
+        begin=10,
+        end=90,
+        convert_to_iter_based=True,
+    ),
+]
+auto_scale_lr = dict(enable=True, base_batch_size=16384)

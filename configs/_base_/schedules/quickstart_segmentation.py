@@ -1,0 +1,16 @@
+# 120 iterations of a small segmentor, evaluated at the end. With few labelled scenes the
+# backbone had better keep what it knows: its layers learn ever more slowly.
+train_cfg = dict(type='IterBasedTrainLoop', max_iters=120, val_interval=120)
+optim_wrapper = dict(
+    type='mmpretrain.AutoAmpOptimWrapper',
+    constructor='mmpretrain.LayerDecayOptimWrapperConstructor',
+    paramwise_cfg=dict(layer_decay_rate=0.3),
+    optimizer=dict(type='AdamW', lr=6e-3, weight_decay=0.05),
+    clip_grad=dict(max_norm=3.0),
+)
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end=10),
+    dict(type='CosineAnnealingLR', eta_min=0, by_epoch=False, begin=10, end=120),
+]
+val_cfg = dict()
+test_cfg = dict()

@@ -1,0 +1,15 @@
+"""Logistic regression on features of CIM's frozen ResNet-50, 1 % of ImageNet-1k's labels.
+
+    python tools/test.py configs/cim/benchmarks/resnet50_logreg_in1k.py
+
+There is no training loop; for all labels resnet50_linear_8xb2048-90e_in1k.py trains one.
+Other shares: --cfg-options test_cfg.train_dataloader.dataset.share=0.05
+"""
+
+_base_ = [
+    '../../_base_/models/cls_resnet50_frozen.py',
+    '../../_base_/datasets/imagenet_cls_224_frozen.py',
+    '../../_base_/default_runtime.py',
+]
+
+test_cfg = dict(type='LinearProbeLoop', train_dataloader=dict(dataset=dict(share=0.01)))

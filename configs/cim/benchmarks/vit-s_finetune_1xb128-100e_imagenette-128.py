@@ -1,0 +1,28 @@
+"""Fine-tuning of CIM's ViT-S/8 on Imagenette at 128 px, 100 epochs, for one small GPU.
+
+    python tools/train.py \
+        configs/cim/benchmarks/vit-s_finetune_1xb128-100e_imagenette-128.py
+
+With 5 labels per class: --cfg-options train_dataloader.dataset.num_per_class=5
+"""
+
+_base_ = [
+    '../../_base_/models/cls_vit-s.py',
+    '../../_base_/datasets/imagenette_cls_128_beit.py',
+    '../../_base_/schedules/adamw_finetune_100e.py',
+    '../../_base_/default_runtime.py',
+]
+
+model = dict(
+    backbone=dict(
+        img_size=128,
+        patch_size=8,
+        init_cfg=dict(
+            checkpoint='work_dirs/vit-s_1xb128-300e_imagenette-128/'
+            'epoch_300_backbone.safetensors'
+        ),
+    ),
+    head=dict(num_classes=10),
+)
+
+default_hooks = dict(checkpoint=dict(save_best='accuracy/top1'))

@@ -1,0 +1,33 @@
+"""FCN, ResNet-50 of CIM-ResPix, CamVid at 480 x 360 px, 20,000 iterations, one GPU.
+
+    C=configs/segmentation/resnet50_fcn_1xb8-amp-20k_camvid-480x360.py
+    python tools/train.py $C
+
+Of another pre-training: --cfg-options model.backbone.init_cfg.checkpoint=FILE
+"""
+
+_base_ = [
+    '../_base_/models/fcn_resnet50.py',
+    '../_base_/datasets/camvid_480x360.py',
+    '../_base_/schedules/seg_20k.py',
+    '../_base_/seg_runtime.py',
+]
+
+model = dict(
+    data_preprocessor=_base_.data_preprocessor,
+    backbone=dict(
+        init_cfg=dict(
+            type='Pretrained',
+            checkpoint='work_dirs/resnet50_8xb256-300e/epoch_300_backbone.safetensors',
+        )
+    ),
+    decode_head=dict(num_classes=11),
+    auxiliary_head=dict(num_classes=11),
+)
+
+optim_wrapper = dict(
+    type='mmpretrain.AutoAmpOptimWrapper',
+    optimizer=dict(lr=1e-4),
+    paramwise_cfg=dict(layer_decay_rate=0.9),
+)
+default_hooks = dict(checkpoint=dict(interval=2000))

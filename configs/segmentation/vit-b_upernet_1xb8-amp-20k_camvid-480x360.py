@@ -1,0 +1,31 @@
+"""UperNet, ViT-B/16 of CIM-ResPix, CamVid at 480 x 360 px, 20,000 iterations, one GPU.
+
+    C=configs/segmentation/vit-b_upernet_1xb8-amp-20k_camvid-480x360.py
+    python tools/train.py $C
+
+Whole pictures are tested, as the position embeddings follow their size.
+"""
+
+_base_ = [
+    '../_base_/models/upernet_vit-b.py',
+    '../_base_/datasets/camvid_480x360.py',
+    '../_base_/schedules/seg_20k.py',
+    '../_base_/seg_runtime.py',
+]
+
+model = dict(
+    data_preprocessor=_base_.data_preprocessor,
+    backbone=dict(
+        img_size=_base_.crop_size,
+        init_cfg=dict(
+            type='Pretrained',
+            checkpoint='work_dirs/vit-b_8xb256-300e/epoch_300_backbone.safetensors',
+        ),
+    ),
+    decode_head=dict(num_classes=11),
+    auxiliary_head=dict(num_classes=11),
+    test_cfg=dict(_delete_=True, mode='whole'),
+)
+
+optim_wrapper = dict(type='mmpretrain.AutoAmpOptimWrapper')
+default_hooks = dict(checkpoint=dict(interval=2000))

@@ -1,0 +1,28 @@
+"""UperNet, ViT-B/16 of CIM-ResPix, ADE20K at 512 px, 160,000 iterations.
+
+    tools/dist_train.sh configs/segmentation/vit-b_upernet_8xb2-160k_ade20k-512x512.py 8
+
+In float32; the twin with amp in its name, or --amp, takes bfloat16. tools/test.py tests
+in sliding windows of 512 px with a stride of 341 px, as BEiT does;
+--cfg-options model.test_cfg.mode=whole tests whole pictures, --tta at six scales.
+
+Recipe: BEiT's for a backbone with no supervised training. The paper does not report
+UperNet; its own decoder is in vit-b_linear_8xb2-160k_ade20k-512x512.py.
+"""
+
+_base_ = [
+    '../_base_/models/upernet_vit-b.py',
+    '../_base_/datasets/ade20k_512.py',
+    '../_base_/schedules/seg_160k.py',
+    '../_base_/seg_runtime.py',
+]
+
+model = dict(
+    data_preprocessor=_base_.data_preprocessor,
+    backbone=dict(
+        init_cfg=dict(
+            type='Pretrained',
+            checkpoint='work_dirs/vit-b_8xb256-300e/epoch_300_backbone.safetensors',
+        )
+    ),
+)

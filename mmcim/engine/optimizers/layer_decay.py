@@ -1,0 +1,93 @@
+# Copyright (c) mmcim contributors. All rights reserved.
+"""Learning rates that fall with the depth of a backbone's layer."""
+
+from mmengine.logging import print_log
+from mmpretrain.registry import OPTIM_WRAPPER_CONSTRUCTORS
+from torch import nn
+
+from ...utils.errors import ConfigError
+from .constructor import NetworkwiseOptimWrapperConstructor
+
+_PREFIX = 'backbone.'
+
+
+@OPTIM_WRAPPER_CONSTRUCTORS.register_module()
+class LayerDecayOptimWrapperConstructor(NetworkwiseOptimWrapperConstructor):
+    """Layer-wise learning-rate decay for classifiers and segmentors alike.
+
+    A parameter of the backbone at depth d of D learns at ``lr * rate ** (D - 1 - d)``,
+    everything outside of the backbone at ``lr``. The depth is what the backbone's own
+    ``get_layer_depth`` says, which mmpretrain's backbones have: 0 for embeddings and
+    stems, i + 1 for transformer layer i, D - 1, the same as outside, for the final norm
+    and, as in BEiT, for a table of relative positions that all layers share.
+
+    What decays in weight is as in :class:`NetworkwiseOptimWrapperConstructor`:
+    one-dimensional parameters, biases, class tokens and position embeddings never do.
+
+    Args:
+        optim_wrapper_cfg (dict): The wrapper's config with its ``optimizer``, whose
+            ``lr`` has to be given.
+        paramwise_cfg (dict): With ``layer_decay_rate`` in (0, 1]; the rest as in
+            :class:`mmengine.optim.DefaultOptimWrapperConstructor`, whose multipliers
+            apply on top.
+
+    Raises:
+        ConfigError: If the rate or the learning rate is missing or out of range, or, on
+            use, if the model's backbone cannot tell its parameters' depths.
+    """
+
+    def __init__(
+        self, optim_wrapper_cfg: dict, paramwise_cfg: dict | None = None
+    ) -> None:
+        super().__init__(optim_wrapper_cfg, paramwise_cfg)
+        self.rate = self.paramwise_cfg.get('layer_decay_rate')
+        if not isinstance(self.rate, (int, float)) or not 0 < self.rate <= 1:
+            raise ConfigError(
+                'optim_wrapper.paramwise_cfg.layer_decay_rate must be a number above 0 '
+                f'and at most 1, but is {self.rate}'
+            )
+        if self.base_lr is None:
+            raise ConfigError(
+                'optim_wrapper.optimizer.lr is missing, which '
+                'LayerDecayOptimWrapperConstructor scales'
+            )
+
+    def _merge(self, singles: list[dict], model: nn.Module) -> list[dict]:
+        names = {id(p): name for name, p in model.named_parameters()}
+        depths = {}
+        for group in singles:
+            (param,) = group['params']
+            depth, last = self._depth(model, names[id(param)])
+            scale = self.rate ** (last - depth)
+            group['lr'] = group.get('lr', self.base_lr) * scale
+            depths[depth] = scale
+        lowest = min(depths)
+        print_log(
+            f'Layer-wise decay {self.rate:g}: learning rates from '
+            f'{self.base_lr * depths[lowest]:.3g} at depth {lowest} to '
+            f'{self.base_lr:.3g} outside of the backbone, {len(depths)} in all.',
+            logger='current',
+        )
+        return super()._merge(singles, model)
+
+    @staticmethod
+    def _depth(model: nn.Module, name: str) -> tuple[int, int]:
+        """The depth of a parameter, and that of everything outside of the backbone."""
+        backbone = getattr(model, 'backbone', None)
+        if not hasattr(backbone, 'get_layer_depth'):
+            what = 'no backbone' if backbone is None else type(backbone).__name__
+            raise ConfigError(
+                'LayerDecayOptimWrapperConstructor needs a model whose backbone has '
+                f'get_layer_depth(param_name, prefix), but {type(model).__name__} has '
+                f'{what}. Without layer-wise decay: '
+                "optim_wrapper.constructor='mmpretrain.NetworkwiseOptimWrapperConstructor'"
+            )
+        try:
+            depth, count = backbone.get_layer_depth(name, _PREFIX)
+        except NotImplementedError as error:
+            raise ConfigError(
+                f'LayerDecayOptimWrapperConstructor: {type(backbone).__name__} does not '
+                f'define depths for its size (asked for {name}); of ResNets, those of 50 '
+                'layers and more do'
+            ) from error
+        return depth, count - 1

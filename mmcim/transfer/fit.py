@@ -1,0 +1,221 @@
+# Copyright (c) mmcim contributors. All rights reserved.
+"""Bring the tensors of a file into the form that a module wants."""
+
+import re
+from dataclasses import dataclass, field
+
+from torch import Tensor, nn
+
+from .layout import is_derived, patch_grid, starts_anew
+from .resize import (
+    Grid,
+    infer_grid,
+    layers_to_shared,
+    resize_position_embedding,
+    resize_relative_position_table,
+    shared_to_layers,
+)
+
+_TABLE = 'relative_position_bias_table'
+_SHARED_TABLE = f'rel_pos_bias.{_TABLE}'
+_LAYER_TABLE = re.compile(rf'(?:layers|blocks)\.(\d+)\.attn\.{_TABLE}')
+# Both have class-token rows besides those of the grid.
+_POSITIONS = ('pos_embed', _TABLE)
+
+
+@dataclass
+class Fit:
+    """What of a module's tensors is there, and how it was brought into form.
+
+    Attributes:
+        ready (dict[str, Tensor]): What can be loaded, by the module's names.
+        resized (dict[str, tuple[int, int]]): Number of positions before and after.
+        converted (str): What was done to relative-position tables; mostly empty.
+        new (list[str]): Tensors that only this use of the module has.
+        tolerated (list[str]): Missing counters and the like.
+        problems (dict[str, str]): Name -> why the module cannot have this tensor.
+        unused (list[str]): Names that the module does not have.
+    """
+
+    ready: dict[str, Tensor] = field(default_factory=dict)
+    resized: dict[str, tuple[int, int]] = field(default_factory=dict)
+    converted: str = ''
+    new: list[str] = field(default_factory=list)
+    tolerated: list[str] = field(default_factory=list)
+    problems: dict[str, str] = field(default_factory=dict)
+    unused: list[str] = field(default_factory=list)
+
+    @property
+    def total(self) -> int:
+        """Number of tensors that have to be there."""
+        missing = [name for name in self.problems if name not in self.unused]
+        return len(self.ready) + len(missing)
+
+
+def wanted_tensors(module: nn.Module) -> dict[str, Tensor]:
+    """Parameters and persistent buffers of a module that are no mere function of it."""
+    return {
+        name: value
+        for name, value in module.state_dict().items()
+        if isinstance(value, Tensor) and not is_derived(name)
+    }
+
+
+def fit_tensors(
+    module: nn.Module, tensors: dict[str, Tensor], grid: Grid | None = None
+) -> Fit:
+    """Resize, share or copy what has to be, and compare the rest.
+
+    Args:
+        module (nn.Module): A backbone, or any other network.
+        tensors (dict[str, Tensor]): What is there, by the module's names.
+        grid (tuple[int, int], optional): Rows and columns of patches that the position
+            tensors are for. By default a square where that is certain.
+
+    Returns:
+        Fit: What can be loaded. The module itself is unchanged.
+    """
+    fit = Fit()
+    wanted = wanted_tensors(module)
+    given = {name: value for name, value in tensors.items() if not is_derived(name)}
+    _convert_tables(fit, wanted, given)
+    for name, own in wanted.items():
+        if name in fit.problems:
+            continue
+        if name not in given:
+            if starts_anew(module, name):
+                fit.new.append(name)
+            elif own.is_floating_point():
+                fit.problems[name] = 'missing'
+            else:
+                fit.tolerated.append(name)
+            continue
+        value = given[name]
+        if name.rpartition('.')[2] in _POSITIONS:
+            try:
+                value = _resize(module, name, value, own, grid)
+            except ValueError as error:
+                fit.problems[name] = str(error)
+                continue
+        if value.shape != own.shape:
+            fit.problems[name] = f'of shape {_shape(value)} instead of {_shape(own)}'
+            continue
+        fit.ready[name] = value
+        if value.shape != given[name].shape:
+            fit.resized[name] = _positions(given[name]), _positions(value)
+    fit.unused = [name for name in given if name not in wanted]
+    fit.problems.update(_surplus_layers(module, fit.unused))
+    return fit
+
+
+def _convert_tables(
+    fit: Fit, wanted: dict[str, Tensor], given: dict[str, Tensor]
+) -> None:
+    """Copy a shared table to the layers, or equal ones of the layers to a shared one."""
+    own = [name for name in wanted if _LAYER_TABLE.fullmatch(name)]
+    theirs = [name for name in given if _LAYER_TABLE.fullmatch(name)]
+    if own and not theirs and _SHARED_TABLE in given:
+        tables = shared_to_layers(given.pop(_SHARED_TABLE), len(own))
+        given.update(zip(own, tables))
+        fit.converted = f'shared relative positions copied to {len(own)} layers'
+    elif theirs and _SHARED_TABLE in wanted and _SHARED_TABLE not in given:
+        tables = [given.pop(name) for name in theirs]
+        try:
+            given[_SHARED_TABLE] = layers_to_shared(tables)
+        except ValueError as error:
+            fit.problems[_SHARED_TABLE] = str(error)
+        else:
+            fit.converted = f'equal relative positions of {len(theirs)} layers shared'
+
+
+def _resize(
+    module: nn.Module, name: str, value: Tensor, own: Tensor, grid: Grid | None
+) -> Tensor:
+    """Bring a position tensor to the module's grid.
+
+    Raises:
+        ValueError: If it is not certain which grid it is for.
+    """
+    new_grid = patch_grid(module.get_submodule(name.rpartition('.')[0]))
+    if new_grid is None or value.ndim != own.ndim or value.shape[-1] != own.shape[-1]:
+        return value
+    if name.endswith(_TABLE):
+        grid = _grid_of_table(len(value), len(own), grid, new_grid)
+        return resize_relative_position_table(value, grid, new_grid)
+    if value.ndim != 3:
+        return value
+    extra = own.shape[1] - new_grid[0] * new_grid[1]
+    grid = grid or _grid_of_embedding(value.shape[1], extra, new_grid)
+    value = resize_position_embedding(value, grid, new_grid)
+    # A network without class token does without the first embedding, too.
+    return value if extra else value[:, value.shape[1] - own.shape[1] :]
+
+
+def _grid_of_table(rows: int, own_rows: int, grid: Grid | None, new_grid: Grid) -> Grid:
+    extra = own_rows - _offsets(new_grid)
+    # The windows of a Swin have a grid of their own.
+    if grid is not None and rows == _offsets(grid) + extra:
+        return grid
+    if rows == own_rows:
+        return new_grid
+    sides = infer_grid(rows - extra)
+    if sides is None or sides[0] % 2 == 0:
+        raise ValueError(
+            f'{rows} relative positions are not of a square of patches; say which '
+            'rectangle it was by grid=(rows, columns)'
+        )
+    return (sides[0] + 1) // 2, (sides[1] + 1) // 2
+
+
+def _offsets(grid: Grid) -> int:
+    return (2 * grid[0] - 1) * (2 * grid[1] - 1)
+
+
+def _grid_of_embedding(count: int, extra: int, new_grid: Grid) -> Grid:
+    # Where the module has no class token, the file may still have one, or two.
+    tokens = (extra,) if extra else (0, 1, 2)
+    squares = (infer_grid(count - number) for number in tokens)
+    square = next((s for s in squares if s), None)
+    same_count = count - extra == new_grid[0] * new_grid[1]
+    if square is None and not same_count:
+        raise ValueError(
+            f'{count} position embeddings are not of a square of patches; say which '
+            'rectangle it was by grid=(rows, columns)'
+        )
+    if same_count and square not in (None, new_grid):
+        raise ValueError(
+            f'{count} position embeddings may be of {square[0]} x {square[1]} or of '
+            f'{new_grid[0]} x {new_grid[1]} patches; say which by grid=(rows, columns)'
+        )
+    return square or new_grid
+
+
+def _surplus_layers(module: nn.Module, unused: list[str]) -> dict[str, str]:
+    """Find layers beyond the last one of a stack in the module: a deeper network."""
+    surplus = {}
+    for name in unused:
+        parts = name.split('.')
+        for i, part in enumerate(parts):
+            path = '.'.join(parts[:i])
+            stack = _submodule(module, path) if part.isdigit() else None
+            if isinstance(stack, nn.ModuleList | nn.Sequential) and (
+                int(part) >= len(stack)
+            ):
+                surplus[name] = f'the last one of the module is {path}.{len(stack) - 1}'
+                break
+    return surplus
+
+
+def _submodule(module: nn.Module, path: str) -> nn.Module | None:
+    try:
+        return module.get_submodule(path)
+    except AttributeError:
+        return None
+
+
+def _positions(value: Tensor) -> int:
+    return value.shape[-2]
+
+
+def _shape(value: Tensor) -> str:
+    return f'({", ".join(map(str, value.shape))})'

@@ -1,0 +1,180 @@
+# Copyright (c) mmcim contributors. All rights reserved.
+"""Feature vectors of tensors, files and PIL pictures."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.testing import assert_close
+
+from mmcim.apis import extract_features, list_pictures, load_backbone
+from mmcim.utils import ConfigError
+
+from .conftest import ARCH, MEAN, STD
+
+
+@pytest.fixture(scope='module')
+def backbone(vit):
+    return load_backbone(vit)
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+    """Five pictures of 32 px in two folders, and a text."""
+    folder = tmp_path_factory.mktemp('pictures')
+    random = np.random.default_rng(0)
+    for i, name in enumerate(('b/2.png', 'a/1.png', 'a/3.PNG', 'b/c/4.bmp', '0.tif')):
+        pixels = random.integers(0, 256, (32, 32, 3)).astype(np.uint8) // (i + 1)
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(folder / name)
+    (folder / 'a/readme.txt').write_text('no picture')
+    return folder
+
+
+def normalized(pictures):
+    """As in training: (x * 255 - mean) / std."""
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (MEAN, STD))
+    return (pictures * 255 - mean) / std
+
+
+def to_tensor(path):
+    return torch.from_numpy(np.array(Image.open(path))).permute(2, 0, 1) / 255
+
+
+def test_pictures_in_all_folders_sorted(folder):
+    names = [str(p.relative_to(folder)) for p in list_pictures(folder)]
+    assert names == ['0.tif', 'a/1.png', 'a/3.PNG', 'b/2.png', 'b/c/4.bmp']
+
+
+def test_a_vector_is_the_mean_of_the_feature_map(backbone):
+    pictures = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        feature_map = backbone(normalized(pictures))[-1]
+    expected = torch.stack(
+        [feature_map[:, :, y, x] for y in range(4) for x in range(4)]
+    ).mean(0)
+    found = extract_features(backbone, pictures)
+    assert found.shape == (3, 32)
+    assert found.dtype == torch.float32
+    assert not found.requires_grad
+    assert_close(found, expected, rtol=0, atol=1e-5)
+    assert found.std(dim=0).mean() > 1e-4  # the pictures make a difference
+
+
+def test_folder_paths_and_pil_pictures_give_the_same_in_batches(backbone, folder):
+    paths = list_pictures(folder)
+    expected = extract_features(backbone, torch.stack([to_tensor(p) for p in paths]))
+    as_text = [str(path) for path in paths]
+    opened = [Image.open(path) for path in paths]
+    for images in (folder, str(folder), paths, as_text, opened):
+        found = extract_features(backbone, images, batch_size=2)
+        assert_close(found, expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ('out_type', 'pick'),
+    [
+        ('raw', lambda tokens: tokens[:, 1:].mean(1)),
+        ('cls_token', lambda tokens: tokens[:, 0]),
+    ],
+)
+def test_other_outputs(vit, out_type, pick):
+    pictures = torch.rand(2, 3, 32, 32)
+    tokens = load_backbone(vit, out_type='raw')(normalized(pictures))[-1]
+    found = extract_features(load_backbone(vit, out_type=out_type), pictures)
+    assert_close(found, pick(tokens).detach(), rtol=0, atol=1e-5)
+
+
+def test_networks_that_take_masks_and_those_of_any_size(write_backbone):
+    masked = dict(
+        type='FusedBEiTPretrainViT',
+        arch=ARCH,
+        img_size=32,
+        patch_size=8,
+        out_type='raw',
+        use_shared_rel_pos_bias=True,
+        use_rel_pos_bias=False,
+    )
+    network = load_backbone(write_backbone(masked))
+    assert extract_features(network, torch.rand(1, 3, 32, 32)).shape == (1, 32)
+    resnet = load_backbone(write_backbone(dict(type='ResNet', depth=18)))
+    picture = Image.fromarray(np.full((50, 40, 3), 128, np.uint8))
+    grey = torch.full((1, 3, 224, 224), 128 / 255)
+    found = extract_features(resnet, [picture])
+    assert_close(found, extract_features(resnet, grey), rtol=1e-5, atol=1e-5)
+
+
+def test_files_are_resized_and_cut_to_the_middle(backbone, tmp_path):
+    """Left and right eighths of a wide picture play no part."""
+    pixels = np.zeros((64, 96, 3), np.uint8)
+    pixels[:, 16:80] = 100
+    middle, wide = tmp_path / 'middle.png', tmp_path / 'wide.png'
+    Image.fromarray(pixels[:, 16:80]).save(middle)
+    Image.fromarray(pixels).save(wide)
+    pixels[:, :6] = pixels[:, -6:] = 255
+    Image.fromarray(pixels).save(tmp_path / 'edges.png')
+    plain = torch.full((1, 3, 32, 32), 100 / 255)
+    features = extract_features(backbone, [middle, wide, tmp_path / 'edges.png'])
+    assert_close(features[:1], extract_features(backbone, plain), rtol=0, atol=1e-5)
+    assert_close(features[1], features[2], rtol=0, atol=1e-5)
+    tall = extract_features(backbone, [middle], img_size=(16, 32))
+    expected = extract_features(backbone, plain[:, :, :16])
+    assert_close(tall, expected, rtol=0, atol=1e-5)
+
+
+def test_pictures_are_turned_upright(backbone, tmp_path, folder):
+    picture = Image.open(list_pictures(folder)[1])
+    exif = Image.Exif()
+    exif[0x0112] = 6  # stored turned a quarter to the left
+    turned = tmp_path / 'turned.png'
+    picture.transpose(Image.Transpose.ROTATE_90).save(turned, exif=exif)
+    found = extract_features(backbone, [turned])
+    expected = extract_features(backbone, [picture])
+    assert_close(found, expected, rtol=0, atol=1e-5)
+
+
+def test_the_mode_of_the_network_stays(vit):
+    network = load_backbone(vit, drop_rate=0.5)
+    network.train()
+    pictures = torch.rand(2, 3, 32, 32)
+    first, second = (extract_features(network, pictures) for _ in range(2))
+    assert torch.equal(first, second)
+    assert network.training
+
+
+def test_real_pictures_of_a_class_are_alike(imagenette_mini, vit):
+    """The order is that of the paths: each is nearest to its own copy."""
+    network = load_backbone(vit)
+    paths = list_pictures(imagenette_mini / 'val')[::40]
+    features = extract_features(network, paths + paths[::-1])
+    distances = torch.cdist(features[: len(paths)], features[len(paths) :])
+    nearest = distances.argmin(dim=1)
+    assert nearest.tolist() == list(range(len(paths)))[::-1]
+
+
+def test_clear_errors(backbone, write_backbone, tmp_path):
+    with pytest.raises(ConfigError, match='has no pictures; known are .jpg'):
+        extract_features(backbone, tmp_path)
+    with pytest.raises(ConfigError, match='is no folder'):
+        extract_features(backbone, tmp_path / 'none')
+    (tmp_path / 'broken.jpg').write_bytes(b'\xff\xd8 no picture')
+    with pytest.raises(ConfigError, match='broken.jpg cannot be read'):
+        extract_features(backbone, tmp_path)
+    with pytest.raises(ConfigError, match='missing.png cannot be read'):
+        extract_features(backbone, [tmp_path / 'missing.png'])
+    for wrong in (
+        torch.zeros(1, 3, 32, 32, dtype=torch.uint8),
+        torch.full((1, 3, 32, 32), 128.0),
+        torch.zeros(3, 32, 32),
+        torch.zeros(1, 1, 32, 32),
+    ):
+        with pytest.raises(ValueError, match=r'must be a float tensor \(B, 3, H, W\)'):
+            extract_features(backbone, wrong)
+    with pytest.raises(ValueError, match='must be a folder, a tensor, or'):
+        extract_features(backbone, [])
+    unknown = write_backbone(dict(type='ResNet', depth=18), mean=None, std=None)
+    network = load_backbone(unknown)
+    with pytest.raises(ConfigError, match='set backbone.normalization'):
+        extract_features(network, torch.rand(1, 3, 32, 32))
+    network.normalization = ([0.5] * 3, [0.5] * 3)
+    assert extract_features(network, torch.rand(1, 3, 32, 32)).shape == (1, 512)

@@ -1,0 +1,313 @@
+# Copyright (c) mmcim contributors. All rights reserved.
+"""Every benchmark config takes CIM's backbone, trains and is tested; reduced sizes."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.hooks import Hook
+from mmengine.optim import OptimWrapper
+from mmengine.registry import PARAM_SCHEDULERS, DefaultScope
+from mmpretrain.registry import MODELS
+from PIL import Image
+
+from mmcim.transfer import save_backbone
+from mmcim.utils import (
+    build_runner,
+    check_config,
+    effective_batch_size,
+    load_config,
+    use_safe_loading,
+)
+
+CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
+NAMES = sorted(path.stem for path in (CONFIGS / 'cim/benchmarks').glob('*.py'))
+FROZEN = [name for name in NAMES if '_knn_' in name or '_logreg_' in name]
+TRAINED = [name for name in NAMES if name not in FROZEN]
+WIDTHS = dict(VisionTransformer=32, ResNet=256)
+COLOURS = [(200, 40, 40), (40, 200, 40), (40, 40, 200)]
+
+
+@pytest.fixture(autouse=True)
+def unformatted_configs(monkeypatch):
+    """To lay out a config's text for the log takes longer than all else."""
+    monkeypatch.setattr(
+        'yapf.yapflib.yapf_api.FormatCode', lambda text, **kwargs: (text, False)
+    )
+
+
+def read(name):
+    return Config.fromfile(CONFIGS / f'cim/benchmarks/{name}.py')
+
+
+def pre_training(cfg):
+    """The config that writes the checkpoint that a benchmark's config reads."""
+    folder, file = cfg.model.backbone.init_cfg.checkpoint.split('/')[1:]
+    found = Config.fromfile(CONFIGS / f'cim/{folder}.py')
+    assert file == f'epoch_{found.train_cfg.max_epochs}_backbone.safetensors'
+    return found
+
+
+def narrow(backbone):
+    """Shrink a backbone's config in place, but not its kind of layers."""
+    if backbone.type == 'ResNet':
+        backbone.update(stem_channels=8, base_channels=8)
+        return
+    backbone.arch = dict(
+        embed_dims=32, num_layers=2, num_heads=2, feedforward_channels=32
+    )
+    if 'frozen_stages' in backbone:
+        assert backbone.frozen_stages == 12
+        backbone.frozen_stages = 2
+
+
+@pytest.fixture(scope='module')
+def pictures(tmp_path_factory):
+    """Three classes of one colour each, with noise: 12 to train on, 6 to validate."""
+    folder = tmp_path_factory.mktemp('pictures')
+    random = np.random.default_rng(0)
+    for split, count in (('train', 4), ('val', 2)):
+        for name, colour in zip('abc', COLOURS):
+            (folder / split / name).mkdir(parents=True)
+            for i in range(count):
+                pixels = random.integers(-40, 40, (240, 250, 3)) + colour
+                picture = Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+                picture.save(folder / split / name / f'{i}.jpg')
+    return folder
+
+
+def prepare(name, pictures, folder):
+    """Load a config as the tools do, shrink it, and write the backbone that it wants.
+
+    Returns:
+        The config and the backbone's tensors as the pre-training would write them.
+    """
+    cfg = load_config(CONFIGS / f'cim/benchmarks/{name}.py', work_dir=str(folder / 'run'))
+    source = pre_training(cfg).model.enhancer.backbone
+    narrow(source)
+    narrow(cfg.model.backbone)
+    width = WIDTHS[source.type]
+    cfg.model.head.in_channels = width
+    if isinstance(cfg.model.get('neck'), list):
+        cfg.model.neck[1].input_features = width
+
+    torch.manual_seed(0)
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        backbone = MODELS.build(source)
+        backbone.init_weights()
+    tensors = {
+        key: value + 0.01 if value.is_floating_point() else value
+        for key, value in backbone.state_dict().items()
+    }
+    checkpoint = folder / 'backbone.safetensors'
+    save_backbone(checkpoint, tensors, dict(method='CIM'))
+    cfg.model.backbone.init_cfg.checkpoint = str(checkpoint)
+
+    loaders = [cfg.test_dataloader, cfg.test_cfg.get('train_dataloader')]
+    loaders += [cfg.get('train_dataloader'), cfg.get('val_dataloader')]
+    for loader in filter(None, loaders):
+        loader.update(num_workers=0, batch_size=4, pin_memory=False)
+        loader.dataset.get('dataset', loader.dataset).data_root = str(pictures)
+    cfg.randomness = dict(seed=0)
+    use_safe_loading()
+    return cfg, tensors
+
+
+class Start(Hook):
+    """What the first step starts from."""
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        if batch_idx == 0:
+            state = runner.model.state_dict()
+            self.weights = {key: value.clone() for key, value in state.items()}
+            self.size = data_batch['inputs'].shape[-2:]
+
+
+def training_size(name):
+    if name.endswith('imagenette-128'):
+        return 128
+    return 160 if '_rsb-a3_' in name else 224
+
+
+def test_there_are_all_benchmarks():
+    for backbone, finetunings in {
+        'vit-b': ['finetune_8xb128-100e_in1k'],
+        'vit-s': ['finetune_8xb128-200e_in1k', 'finetune_1xb128-100e_imagenette-128'],
+        'resnet50': [
+            f'rsb-{recipe}_{data}'
+            for recipe, epochs in (('a2', 300), ('a3', 100))
+            for data in (
+                f'8xb256-{epochs}e_in1k',
+                f'1xb128-{epochs}e_imagenette-128',
+            )
+        ],
+    }.items():
+        wanted = [f'{backbone}_{name}' for name in finetunings]
+        wanted += [f'{backbone}_{kind}_in1k' for kind in ('knn', 'logreg')]
+        wanted += [f'{backbone}_linear_8xb2048-90e_in1k']
+        assert set(wanted) <= set(NAMES)
+
+
+@pytest.mark.parametrize('name', TRAINED)
+def test_config_trains_and_validates(name, pictures, tmp_path):
+    cfg, tensors = prepare(name, pictures, tmp_path)
+    cfg.train_cfg.max_epochs = 1
+    cfg.param_scheduler = []
+    cfg.auto_scale_lr.enable = False
+    check_config(cfg)
+    runner = build_runner(cfg)
+    start = Start()
+    runner.register_hook(start)
+    runner.train()
+    before = start.weights
+    assert start.size == (training_size(name),) * 2
+
+    # Everything of the pre-trained backbone has arrived that the classifier has.
+    own = {k.removeprefix('backbone.'): v for k, v in before.items()}
+    taken = {k: v for k, v in tensors.items() if k in own}
+    assert all(value.equal(own[key]) for key, value in taken.items())
+    left = {key.split('.')[0] for key in tensors if key not in taken}
+    assert left == ({'ln1'} if '_finetune_' in name else set())
+    # A step moves all parameters, or those of the linear classifier alone.
+    moved = {k for k, v in runner.model.named_parameters() if not v.equal(before[k])}
+    assert moved == (
+        {'head.fc.weight', 'head.fc.bias'}
+        if '_linear_' in name
+        else {k for k, _ in runner.model.named_parameters()}
+    )
+    for top in ('top1', 'top5'):
+        scalar = runner.message_hub.get_scalar(f'val/accuracy/{top}')
+        assert 0 <= scalar.current() <= 100
+    assert list((tmp_path / 'run').glob('best_accuracy_top1_epoch_1.pth'))
+    batch = next(iter(runner.val_dataloader))
+    size = 128 if name.endswith('imagenette-128') else 224
+    assert batch['inputs'].shape[-2:] == (size, size)
+
+
+@pytest.mark.parametrize('name', FROZEN)
+def test_frozen_features_are_judged_without_training(name, pictures, tmp_path):
+    cfg, tensors = prepare(name, pictures, tmp_path)
+    assert cfg.get('train_dataloader') is None and cfg.get('optim_wrapper') is None
+    check_config(cfg, mode='test')
+    runner = build_runner(cfg)
+    runner._init_model_weights()
+    metrics = runner.test()
+    kind = 'knn' if '_knn_' in name else 'linear'
+    # One colour, one class: even a random network tells them apart.
+    assert metrics == {f'{kind}/top1': 100.0, f'{kind}/top5': 100.0}
+    own = runner.model.backbone.state_dict()
+    assert all(value.equal(own[key]) for key, value in tensors.items())
+    # Of ImageNet logistic regression sees 1 % of the labels, here one for each class.
+    few = '_logreg_in1k' in name
+    assert len(runner.test_loop.train_dataloader.dataset) == (3 if few else 12)
+
+
+def test_what_becomes_of_a_vits_norms(pictures, tmp_path):
+    """Fine-tuned: a new norm of the mean of raw tokens. Frozen: the pre-trained one."""
+    model, outputs = {}, {}
+    images = torch.randn(2, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+    for name in ('vit-b_finetune_8xb128-100e_in1k', 'vit-b_knn_in1k'):
+        cfg, tensors = prepare(name, pictures, tmp_path)
+        with DefaultScope.overwrite_default_scope('mmpretrain'):
+            model[name] = MODELS.build(cfg.model)
+            model[name].init_weights()
+            raw = MODELS.build(
+                {**cfg.model.backbone, 'out_type': 'raw', 'final_norm': False}
+            )
+        tokens = {k: v for k, v in tensors.items() if not k.startswith('ln1')}
+        raw.load_state_dict(tokens)
+        raw.eval()
+        with torch.no_grad():
+            outputs[name] = model[name].eval().extract_feat(images, stage='pre_logits')
+            patches = raw(images)[0][:, 1:]
+    finetuned, frozen = outputs.values()
+
+    def norm(x):
+        mean, var = x.mean(-1, keepdim=True), x.var(-1, unbiased=False, keepdim=True)
+        return (x - mean) / (var + 1e-6).sqrt()
+
+    torch.testing.assert_close(finetuned, norm(patches.mean(1)))
+    normed = norm(patches) * tensors['ln1.weight'] + tensors['ln1.bias']
+    torch.testing.assert_close(frozen, normed.mean(1))
+
+
+RECIPES = {
+    # name: processes, effective batch, learning rate, least one, warm-up, epochs
+    'vit-b_finetune_8xb128-100e_in1k': (8, 1024, 4e-3, 1e-6, 20, 100),
+    'vit-s_finetune_8xb128-200e_in1k': (8, 1024, 4e-3, 1e-6, 20, 200),
+    'resnet50_rsb-a3_8xb256-100e_in1k': (8, 2048, 8e-3, 1e-6, 5, 100),
+    'resnet50_rsb-a2_8xb256-300e_in1k': (8, 2048, 5e-3, 1e-6, 5, 300),
+    'vit-b_linear_8xb2048-90e_in1k': (8, 16384, 6.4, 0.0, 10, 90),
+}
+
+
+@pytest.mark.parametrize('name', RECIPES)
+def test_learning_rate_over_time(name):
+    """Linear warm-up, then half a cosine, for groups of different learning rates."""
+    processes, batch, peak, least, warm_up, epochs = RECIPES[name]
+    cfg = read(name)
+    assert effective_batch_size(cfg, processes) == batch
+    assert cfg.auto_scale_lr == dict(enable=True, base_batch_size=batch)
+    assert cfg.optim_wrapper.optimizer.lr == peak
+    assert cfg.train_cfg.max_epochs == epochs
+
+    scale = cfg.optim_wrapper.get('paramwise_cfg', {}).get('layer_decay_rate', 1) ** 13
+    groups = [
+        dict(params=[torch.nn.Parameter(torch.zeros(1))], lr=lr)
+        for lr in (peak, scale * peak)
+    ]
+    optimizer = torch.optim.SGD(groups)
+    per_epoch = 20
+    schedulers = []
+    for scheduler in cfg.param_scheduler:
+        kwargs = {k: v for k, v in scheduler.items() if k != 'convert_to_iter_based'}
+        assert scheduler.convert_to_iter_based
+        cls = PARAM_SCHEDULERS.get(kwargs.pop('type'))
+        schedulers.append(
+            cls.build_iter_from_epoch(
+                optimizer=OptimWrapper(optimizer), epoch_length=per_epoch, **kwargs
+            )
+        )
+    seen = []
+    for _ in range(epochs * per_epoch):
+        seen.append([group['lr'] for group in optimizer.param_groups])
+        optimizer.step()
+        for scheduler in schedulers:
+            scheduler.step()
+
+    steps, warm = epochs * per_epoch, warm_up * per_epoch
+    first = least if '_finetune_' in name else 1e-4 * peak
+    for step in (0, warm // 2, warm, (steps + warm) // 2, steps - 1):
+        if step < warm:
+            expected = first + (peak - first) * step / (warm - 1)
+        else:
+            wave = (1 + math.cos(math.pi * (step - warm) / (steps - warm))) / 2
+            expected = least + (peak - least) * wave
+        assert seen[step][0] == pytest.approx(expected, rel=1e-2, abs=1e-9)
+        if scale < 1:
+            # In BEiT a layer's learning rate is always the same part of the highest.
+            assert seen[step][1] == pytest.approx(scale * expected, rel=1e-2)
+
+
+def test_layer_decay_and_weight_decay(pictures, tmp_path):
+    cfg, _ = prepare('vit-b_finetune_8xb128-100e_in1k', pictures, tmp_path)
+    runner = build_runner(cfg)
+    optim = runner.build_optim_wrapper(cfg.optim_wrapper)
+    names = {id(p): name for name, p in runner.model.named_parameters()}
+    groups = {
+        names[id(p)]: (group['lr'], group['weight_decay'])
+        for group in optim.optimizer.param_groups
+        for p in group['params']
+    }
+    assert set(groups) == set(names.values())
+    for name, (lr, weight_decay) in groups.items():
+        part = name.removeprefix('backbone.').split('.')
+        depth = 0 if part[0] in ('patch_embed', 'cls_token', 'pos_embed') else 3
+        if part[0] == 'layers':
+            depth = int(part[1]) + 1
+        assert lr == pytest.approx(4e-3 * 0.65 ** (3 - depth)), name
+        decays = part[-1] == 'weight' and not any('ln' in p for p in part)
+        assert weight_decay == (0.05 if decays else 0.0), name

@@ -1,0 +1,211 @@
+# Copyright (c) mmcim contributors. All rights reserved.
+"""Every segmentation config builds, makes a step and segments, at a reduced size."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.optim import OptimWrapper, build_optim_wrapper
+from mmengine.registry import MODELS, DefaultScope
+from mmengine.structures import PixelData
+
+from mmcim.engine import AutoAmpOptimWrapper
+from mmcim.utils import ConfigError
+from mmcim.utils.config_keys import check_keys
+
+pytest.importorskip('mmseg')
+from mmseg.structures import SegDataSample  # noqa: E402
+
+CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
+NAMES = sorted(path.stem for path in (CONFIGS / 'segmentation').glob('*.py'))
+WIDTH = 16
+
+
+def load(name):
+    return Config.fromfile(CONFIGS / f'segmentation/{name}.py')
+
+
+def heads(model):
+    return [model[key] for key in ('decode_head', 'auxiliary_head') if key in model]
+
+
+def shrink(cfg):
+    """Narrow all networks and make everything an eighth as large; depths stay."""
+    model = cfg.model
+    backbone = model.backbone
+    if 'init_cfg' in backbone:
+        backbone.init_cfg = None
+    if backbone.type == 'mmpretrain.ResNet':
+        backbone.update(stem_channels=8, base_channels=8)
+        widths = [32, 64, 128, 256]
+    else:
+        backbone.arch = dict(
+            embed_dims=WIDTH, num_layers=12, num_heads=2, feedforward_channels=WIDTH
+        )
+        backbone.img_size = 64
+        assert backbone.get('drop_path_rate') == 0.1
+        backbone.drop_path_rate = 0.0  # a dropped branch would make no step
+        widths = [WIDTH] * 4
+    if 'neck' in model:
+        model.neck.embed_dim = WIDTH
+    for head in heads(model):
+        if isinstance(head.in_channels, list):
+            head.in_channels = widths
+        else:
+            last = head.in_channels in (768, 384, 192, 2048)
+            head.in_channels = widths[-1] if last else widths[2]
+        head.channels = head.in_channels if head.get('num_convs') == 0 else 8
+    model.data_preprocessor.size = (64, 64)
+    if model.test_cfg.mode == 'slide':
+        assert model.test_cfg == dict(
+            mode='slide', crop_size=(512, 512), stride=(341, 341)
+        )
+        model.test_cfg.update(crop_size=(64, 64), stride=(43, 43))
+
+
+def sample(shape, classes):
+    labels = torch.randint(classes, (1, *shape))
+    labels[:, :5] = 255
+    return SegDataSample(
+        gt_sem_seg=PixelData(data=labels),
+        metainfo=dict(ori_shape=shape, img_shape=shape, pad_shape=shape),
+    )
+
+
+def batch(shape, classes, size):
+    images = [torch.randint(256, (3, *shape), dtype=torch.uint8) for _ in range(size)]
+    return dict(inputs=images, data_samples=[sample(shape, classes) for _ in images])
+
+
+def test_there_are_configs():
+    assert 'vit-b_upernet_8xb2-160k_ade20k-512x512' in NAMES
+    assert len(NAMES) >= 13
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_config_makes_a_step_and_segments(name):
+    torch.manual_seed(0)
+    cfg = load(name)
+    shrink(cfg)
+    classes = 150 if 'ade20k' in name else 11
+    assert {head.num_classes for head in heads(cfg.model)} == {classes}
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        check_keys(cfg)
+        model = MODELS.build(cfg.model)
+        model.init_weights()
+        optim = build_optim_wrapper(model, cfg.optim_wrapper)
+
+    model.train()
+    before = {key: value.clone() for key, value in model.named_parameters()}
+    # A residual branch that ends in a norm of weight zero moves from the second step on.
+    for _ in range(2 if 'resnet' in name else 1):
+        log = model.train_step(batch((64, 64), classes, size=2), optim)
+        assert torch.isfinite(log['loss'])
+    still = [key for key, value in model.named_parameters() if value.equal(before[key])]
+    assert not still, f'no step for {still}'
+
+    windows = []
+    model.backbone.register_forward_hook(lambda *args: windows.append(args[1][0].shape))
+    model.eval()
+    data = batch((75, 101), classes, size=1)
+    with torch.no_grad():
+        (result,) = model.test_step(data)
+    prediction = result.pred_sem_seg.data
+    assert prediction.shape == (1, 75, 101)
+    assert 0 <= prediction.min() <= prediction.max() < classes
+    # 75 x 101 px are padded to 96 x 128 px, in which 2 x 3 windows of 64 px fit, at most
+    # 43 px apart.
+    if cfg.model.test_cfg.mode == 'slide':
+        assert windows == [(1, 3, 64, 64)] * 6
+    else:
+        assert windows == [(1, 3, 96, 128)]
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_amp_is_where_the_name_says_so(name):
+    cfg = load(name).optim_wrapper
+    cfg.pop('constructor')
+    cfg.pop('paramwise_cfg')
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        wrapper = build_optim_wrapper(torch.nn.Linear(1, 1), cfg)
+    if '-amp-' in name:
+        assert isinstance(wrapper, AutoAmpOptimWrapper)
+        assert cfg.get('enabled', True)
+    else:
+        assert type(wrapper) is OptimWrapper
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_schedule_ends_with_the_training(name):
+    cfg = load(name)
+    warm_up, decay = cfg.param_scheduler
+    assert warm_up.begin == 0
+    assert warm_up.end == decay.begin
+    assert decay.end == cfg.train_cfg.max_iters
+    assert cfg.train_cfg.max_iters % cfg.default_hooks.checkpoint.interval == 0
+    # The last validation is that of the last checkpoint.
+    assert cfg.train_cfg.val_interval == cfg.default_hooks.checkpoint.interval
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_backbone_is_one_that_is_pre_trained(name):
+    """Same architecture as in the pre-training whose file is taken."""
+    cfg = load(name)
+    init = cfg.model.backbone.get('init_cfg')
+    if init is None:
+        assert '400i' in name  # the small ones train from random weights by default
+        return
+    folder, run, file = Path(init.checkpoint).parts
+    assert (folder, file) == ('work_dirs', 'epoch_300_backbone.safetensors')
+    source = Config.fromfile(CONFIGS / f'cim/{run}.py')
+    assert source.train_cfg.max_epochs == 300
+    theirs, ours = source.model.enhancer.backbone, cfg.model.backbone
+    assert ours.type == f'mmpretrain.{theirs.type}'
+    for key in ('arch', 'depth', 'patch_size'):
+        assert ours.get(key) == theirs.get(key)
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_same_config_on_any_machine(name):
+    cfg = load(name)
+    assert 'SyncBN' not in str(cfg.to_dict())
+    assert cfg.sync_bn == 'torch'
+    # mmseg's own tools build cfg.model and nothing else.
+    assert cfg.model.data_preprocessor == cfg.data_preprocessor
+
+
+@pytest.mark.parametrize(
+    ('options', 'message'),
+    [
+        (
+            {'model.backbone.drop_pathrate': 0.1},
+            'VisionTransformer has no argument drop_pathrate. Do you mean drop_path_rate',
+        ),
+        (
+            {'model.backbone.type': 'FusedBEiTViT'},
+            'no model named FusedBEiTViT. Do you mean mmpretrain.FusedBEiTViT?',
+        ),
+        (
+            {'optim_wrapper.constructor': 'LayerDecayOptimWrapperConstructor'},
+            'Do you mean mmpretrain.LayerDecayOptimWrapperConstructor?',
+        ),
+        (
+            {'optim_wrapper.paramwise_cfg.layer_decay': 0.5},
+            'paramwise_cfg has no argument layer_decay. Do you mean layer_decay_rate',
+        ),
+        (
+            {'tta_pipeline': [dict(type='TestTimeAug', transform=[])]},
+            'TestTimeAug has no argument transform. Do you mean transforms',
+        ),
+    ],
+)
+def test_misspelt_keys(options, message):
+    cfg = load('vit-tiny_upernet_1xb8-400i_camvid-240x180')
+    cfg.merge_from_dict(options)
+    with (
+        DefaultScope.overwrite_default_scope('mmseg'),
+        pytest.raises(ConfigError) as error,
+    ):
+        check_keys(cfg)
+    assert message in str(error.value)

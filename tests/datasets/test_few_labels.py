@@ -1,0 +1,137 @@
+# Copyright (c) mmcim contributors. All rights reserved.
+import numpy as np
+import pytest
+from mmpretrain.datasets import CustomDataset
+from mmpretrain.registry import DATASETS
+from PIL import Image
+
+from mmcim.datasets import Digits, few_labels
+from mmcim.utils import ConfigError
+
+
+@pytest.fixture(scope='module')
+def digits():
+    """359 digits of 10 classes."""
+    return Digits(split='val')
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Of ape 100 pictures, of bee 31, of cat 2."""
+    for name, count in (('ape', 100), ('bee', 31), ('cat', 2)):
+        (tmp_path / name).mkdir()
+        for i in range(count):
+            Image.new('RGB', (2, 2)).save(tmp_path / name / f'{i:03}.png')
+    return tmp_path
+
+
+def build(**kwargs):
+    dataset = dict(type='Digits', split='val')
+    return DATASETS.build(dict(type='FewLabels', dataset=dataset, **kwargs))
+
+
+def pictures(dataset):
+    infos = map(dataset.get_data_info, range(len(dataset)))
+    return {(info['img'].tobytes(), info['gt_label']) for info in infos}
+
+
+def paths(dataset):
+    return [dataset.get_data_info(i)['img_path'] for i in range(len(dataset))]
+
+
+def test_number_per_class_and_content(digits):
+    few = build(num_per_class=5, seed=1)
+    assert len(few) == 50
+    np.testing.assert_array_equal(np.bincount(few.get_gt_labels()), 5)
+    chosen = pictures(few)
+    assert len(chosen) == 50 and chosen <= pictures(digits)
+    assert few.metainfo['classes'] == tuple('0123456789')
+
+
+def test_all_pictures_without_a_number(digits):
+    assert len(build()) == len(digits) == 359
+    assert pictures(build()) == pictures(digits)
+
+
+def test_seed_decides():
+    sets = [
+        pictures(build(**kwargs))
+        for kwargs in (
+            dict(num_per_class=3, seed=0),
+            dict(num_per_class=3, seed=0),
+            dict(num_per_class=3, seed=1),
+            dict(num_per_class=9, seed=0),
+            dict(share=0.5, seed=0),
+        )
+    ]
+    assert sets[0] == sets[1] != sets[2]
+    assert sets[0] < sets[3] < sets[4]
+
+
+@pytest.mark.parametrize(
+    'share, counts', [(1.0, [100, 31, 2]), (0.1, [10, 3, 1]), (0.01, [1, 1, 1])]
+)
+def test_share_of_every_class(folder, share, counts):
+    few = few_labels(CustomDataset(data_root=str(folder)), share=share)
+    np.testing.assert_array_equal(np.bincount(few.get_gt_labels()), counts)
+    assert paths(few) == sorted(paths(few)), 'the order is kept'
+
+
+def test_a_list_of_pictures(folder):
+    """The standard 1 % and 10 % of ImageNet are lists: CustomDataset reads such."""
+    listed = ['bee/003.png 1', 'ape/097.png 0', 'ape/001.png 0']
+    (folder / 'list.txt').write_text('\n'.join(listed))
+    dataset = CustomDataset(data_root=str(folder), ann_file='list.txt')
+    whole = few_labels(dataset)
+    assert [p.removeprefix(f'{folder}/') for p in paths(whole)] == [
+        line.split()[0] for line in listed
+    ]
+    np.testing.assert_array_equal(whole.get_gt_labels(), [1, 0, 0])
+    np.testing.assert_array_equal(
+        few_labels(dataset, num_per_class=1).get_gt_labels(), [1, 0]
+    )
+
+
+def test_too_few_pictures(digits):
+    with pytest.raises(ConfigError, match='Class "2" has 35 pictures, 36 are wanted'):
+        few_labels(digits, num_per_class=36)
+
+
+@pytest.mark.parametrize(
+    'kwargs, message',
+    [
+        (dict(num_per_class=0), 'num_per_class must be at least 1, not 0'),
+        (dict(share=0.0), 'share must be above 0 and at most 1, not 0.0'),
+        (dict(share=10), 'share must be above 0 and at most 1, not 10'),
+        (dict(share=0.1, num_per_class=5), 'num_per_class=5 and share=0.1 are both'),
+    ],
+)
+def test_bad_arguments(digits, kwargs, message):
+    with pytest.raises(ConfigError, match=message):
+        few_labels(digits, **kwargs)
+
+
+def test_no_labels(folder):
+    dataset = CustomDataset(data_root=str(folder), with_label=False)
+    with pytest.raises(ConfigError, match='CustomDataset has no labels'):
+        few_labels(dataset, num_per_class=1)
+
+
+def test_own_folder(imagenette_mini):
+    few = DATASETS.build(
+        dict(
+            type='FewLabels',
+            num_per_class=2,
+            dataset=dict(
+                type='CustomDataset',
+                data_root=str(imagenette_mini),
+                data_prefix='val',
+                pipeline=[dict(type='LoadImage')],
+            ),
+        )
+    )
+    np.testing.assert_array_equal(np.bincount(few.get_gt_labels()), [2] * 10)
+    for index in range(20):
+        sample = few[index]
+        assert few.CLASSES[sample['gt_label']] in sample['img_path']
+        assert sample['img'].shape == (224, 224, 3)

@@ -1,0 +1,88 @@
+# Copyright (c) mmcim contributors. All rights reserved.
+"""The exporter, on what a training has written."""
+
+import re
+import runpy
+import signal
+import sys
+
+import pytest
+import timm
+import torch
+
+from mmcim.apis import load_backbone
+
+from .toy_run import TOOLS
+
+TOOL = TOOLS / 'model_converters/export_backbone.py'
+
+
+@pytest.fixture
+def export(monkeypatch, capsys):
+    """Run the tool in this process, where its imports cost nothing."""
+
+    def run(*args):
+        monkeypatch.setattr(sys, 'argv', [str(TOOL), *map(str, args)])
+        before = signal.getsignal(signal.SIGTERM)
+        try:
+            runpy.run_path(str(TOOL), run_name='__main__')
+            code = 0
+        except SystemExit as exit_:
+            code = exit_.code
+        finally:
+            signal.signal(signal.SIGTERM, before)
+        return code, *capsys.readouterr()
+
+    return run
+
+
+def test_checkpoint_and_plain_backbone_give_the_same(export, trained, tmp_path):
+    checkpoint = max(trained.glob('epoch_*.pth'))
+    plain = checkpoint.with_name(f'{checkpoint.stem}_backbone.safetensors')
+    images = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    expected = load_backbone(checkpoint, out_type='raw')(images)[-1]
+    for source in (checkpoint, plain):
+        out = tmp_path / f'{source.suffix[1:]}.safetensors'
+        code, stdout, stderr = export(source, '--to', 'timm', '--out', out)
+        assert code == 0, stderr
+        difference = re.search(r'differ from .* at most (\S+) of', stdout)[1]
+        assert float(difference) < 1e-5
+        # What is printed can be pasted.
+        code = re.search(r'import timm.*?\n\n(?=Checked)', stdout, re.DOTALL)[0]
+        names = dict(images=images)
+        exec(code, names)
+        assert isinstance(names['model'], timm.models.VisionTransformer)
+        torch.testing.assert_close(names['features'], expected, rtol=0, atol=1e-5)
+
+
+def test_clear_errors_and_nothing_written(export, trained, tmp_path):
+    checkpoint = max(trained.glob('epoch_*.pth'))
+    foreign = tmp_path / 'foreign.pth'
+    torch.save(dict(model=dict(a=torch.zeros(1))), foreign)
+    there = tmp_path / 'there.safetensors'
+    there.write_text('mine')
+    cases = [
+        ([tmp_path / 'none.pth', '--to', 'timm', '--out', 'a.safetensors'],
+         'none.pth does not exist'),
+        ([foreign, '--to', 'timm', '--out', 'a.safetensors'],
+         r"foreign.pth does not say of which network .* no meta\['cfg'\]"),
+        ([checkpoint, '--to', 'torchvision', '--out', 'a.pth'],
+         'torchvision takes a ResNet'),
+        ([checkpoint, '--to', 'timm', '--out', 'a.pth'], 'must end in .safetensors'),
+        ([checkpoint, '--to', 'timm', '--out', there], 'exists; add --force'),
+    ]  # fmt: skip
+    for (source, to, target, option, out), message in cases:
+        code, _, stderr = export(source, to, target, option, tmp_path / out)
+        assert code == 2
+        errors = [line for line in stderr.splitlines() if line.startswith('error:')]
+        assert len(errors) == 1
+        assert re.search(message, errors[0]), errors[0]
+    assert there.read_text() == 'mine'
+    assert {path.name for path in tmp_path.iterdir()} == {foreign.name, there.name}
+
+
+def test_help_tells_the_targets(export):
+    code, stdout, _ = export('--help')
+    assert code == 0
+    for target in ('mmpretrain', 'mmseg', 'timm', 'hf', 'torchvision'):
+        assert re.search(rf'^--to {target} ', stdout, re.MULTILINE)

@@ -1,0 +1,552 @@
+# Copyright (c) mmcim contributors. All rights reserved.
+"""What is found in files of all kinds, and what is said when it is not there."""
+
+import re
+
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+from timm.layers import resample_abs_pos_embed
+from torch import nn
+
+from mmcim.transfer import load_backbone_weights, save_backbone
+from mmcim.transfer.resize import resize_relative_position_table
+from mmcim.utils import ConfigError
+
+from .conftest import arrived, build, resnet, vit
+
+SHARED = dict(use_shared_rel_pos_bias=True, use_rel_pos_bias=False)
+TABLE = 'relative_position_bias_table'
+
+
+def pretraining(tmp_path, enhancer=None, generator=None, meta=None, name='cim.pth'):
+    """Write a checkpoint with the names of CIM's; give its path and state dict."""
+    torch.manual_seed(1)
+    parts = {
+        'enhancer.backbone.': build(enhancer or vit()),
+        'enhancer.neck.': nn.Linear(32, 3),
+        'generator.backbone.': build(generator or vit('FusedBEiTViT')),
+        'generator.head.': nn.Linear(32, 16),
+    }
+    state = {
+        prefix + key: value
+        for prefix, part in parts.items()
+        for key, value in part.state_dict().items()
+    }
+    torch.save(
+        dict(
+            state_dict=state,
+            meta={'epoch': 1, **(meta or {})},
+            message_hub={},
+            optimizer=dict(state={0: dict(exp_avg=torch.zeros(3))}),
+        ),
+        tmp_path / name,
+    )
+    return str(tmp_path / name), state
+
+
+def own_file(tmp_path, model, grid='[4, 4]'):
+    path = tmp_path / 'epoch_1_backbone.safetensors'
+    metadata = dict(backbone='{}', grid=grid)
+    save_backbone(path, model.state_dict(), metadata)
+    return path
+
+
+def test_found_by_looking(tmp_path, log):
+    """Only one of the networks in the file has all tensors."""
+    path, state = pretraining(tmp_path)
+    model = build(vit())
+    report = load_backbone_weights(model, path)
+    assert arrived(model, state, 'enhancer.backbone.') == set(model.state_dict())
+    assert report.prefix == 'enhancer.backbone.'
+    assert set(report.matched) == set(model.state_dict())
+    assert (report.total, report.missing, report.new) == (30, [], [])
+    assert report.elsewhere == dict(enhancer=2, generator=37)
+    assert log == [str(report)]
+    assert str(report) == (
+        f'Backbone weights: 30 of 30 tensors matched from {path}, '
+        'prefix enhancer.backbone.; unused: none; elsewhere in the file: '
+        'enhancer 2, generator 37.'
+    )
+
+
+@pytest.mark.parametrize('prefix', ['generator.backbone', 'generator.backbone.'])
+def test_prefix_decides(tmp_path, prefix):
+    meta = dict(backbone_prefix='enhancer.backbone.')
+    path, state = pretraining(tmp_path, generator=vit(), meta=meta)
+    model = build(vit())
+    assert load_backbone_weights(model, path, prefix).prefix == 'generator.backbone.'
+    assert arrived(model, state, 'generator.backbone.') == set(model.state_dict())
+
+
+def test_file_decides_between_twins(tmp_path):
+    meta = dict(backbone_prefix='enhancer.backbone.')
+    path, state = pretraining(tmp_path, generator=vit(), meta=meta)
+    model = build(vit())
+    assert load_backbone_weights(model, path).prefix == 'enhancer.backbone.'
+    assert arrived(model, state, 'enhancer.backbone.') == set(model.state_dict())
+
+
+def test_twins_without_a_word_are_an_error(tmp_path):
+    path, _ = pretraining(tmp_path, generator=vit())
+    model = build(vit())
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    with pytest.raises(
+        ConfigError,
+        match='cim.pth has 2 networks that are a VisionTransformer like this one.* '
+        "prefix, one of 'enhancer.backbone.', 'generator.backbone.'",
+    ):
+        load_backbone_weights(model, path)
+    assert arrived(model, before) == set(before)
+
+
+@pytest.mark.parametrize('container', ['state_dict', 'model', 'module', None])
+def test_containers(tmp_path, container):
+    source = build(vit())
+    state = source.state_dict()
+    content = {container: state, 'epoch': 3} if container else state
+    torch.save(content, tmp_path / 'x.pth')
+    model = build(vit())
+    assert load_backbone_weights(model, tmp_path / 'x.pth').prefix == ''
+    assert arrived(model, state) == set(state)
+
+
+def test_plain_files_of_ours_and_others(tmp_path):
+    source = build(vit())
+    save_file(source.state_dict(), tmp_path / 'foreign.safetensors')
+    for path in (own_file(tmp_path, source), tmp_path / 'foreign.safetensors'):
+        model = build(vit())
+        load_backbone_weights(model, path)
+        assert arrived(model, source.state_dict()) == set(source.state_dict())
+
+
+def test_weights_in_half_precision_become_the_modules(tmp_path):
+    source = build(vit())
+    torch.save({k: v.half() for k, v in source.state_dict().items()}, tmp_path / 'h.pth')
+    model = build(vit())
+    load_backbone_weights(model, tmp_path / 'h.pth')
+    assert model.pos_embed.dtype == torch.float32
+    assert torch.equal(model.pos_embed, source.pos_embed.half().float())
+
+
+# --------------------------------------------------------------------------------------
+# Positions
+
+
+@pytest.mark.parametrize('img_size', [(64, 64), (48, 80), (16, 24)])
+def test_position_embeddings_are_resized(tmp_path, img_size, log):
+    path, state = pretraining(tmp_path)
+    model = build(vit(img_size=img_size))
+    report = load_backbone_weights(model, path)
+    grid = [side // 8 for side in img_size]
+    old = state['enhancer.backbone.pos_embed']
+    assert torch.equal(model.pos_embed, resample_abs_pos_embed(old, grid, [4, 4]))
+    count = grid[0] * grid[1] + 1
+    assert report.resized == dict(pos_embed=(17, count))
+    assert f'30 of 30 tensors matched (1 resized: pos_embed 17 -> {count})' in log[0]
+
+
+@pytest.mark.parametrize('kind', ['own', 'checkpoint', 'argument'])
+def test_rectangular_sources(tmp_path, kind):
+    """A rectangle is told by our files, else by the caller."""
+    source = build(vit(img_size=(16, 64)))  # 2 x 8 patches, as many as 4 x 4
+    state, grid = source.state_dict(), None
+    if kind == 'own':
+        path = own_file(tmp_path, source, grid='[2, 8]')
+    elif kind == 'checkpoint':
+        meta = dict(backbone_prefix='', backbone_grid=(2, 8))
+        torch.save(dict(state_dict=state, meta=meta), path := tmp_path / 'x.pth')
+    else:
+        torch.save(state, path := tmp_path / 'x.pth')
+        grid = (2, 8)
+    model = build(vit(img_size=(32, 32)))
+    load_backbone_weights(model, path, grid=grid)
+    expected = resample_abs_pos_embed(source.pos_embed, [4, 4], [2, 8])
+    assert torch.equal(model.pos_embed, expected)
+
+
+def test_rectangle_that_nobody_tells(tmp_path):
+    """16 positions may be 4 x 4 or the module's own 2 x 8."""
+    torch.save(build(vit()).state_dict(), tmp_path / 'x.pth')
+    model = build(vit(img_size=(16, 64)))
+    with pytest.raises(
+        ConfigError,
+        match=r'may be of 4 x 4 or of 2 x 8 patches; .*grid=\(rows, columns\)',
+    ):
+        load_backbone_weights(model, tmp_path / 'x.pth')
+    load_backbone_weights(model, tmp_path / 'x.pth', grid=(4, 4))
+    source = build(vit(img_size=(24, 40)))  # 15 is no square
+    torch.save(source.state_dict(), tmp_path / 'y.pth')
+    with pytest.raises(ConfigError, match='16 position embeddings are not of a square'):
+        load_backbone_weights(model, tmp_path / 'y.pth')
+    # Of the same rectangle there is nothing to ask.
+    load_backbone_weights(build(vit(img_size=(24, 40))), tmp_path / 'y.pth')
+
+
+def test_class_token_that_the_module_does_without(tmp_path):
+    path, state = pretraining(tmp_path)
+    model = build(vit(with_cls_token=False, img_size=48))
+    report = load_backbone_weights(model, path)
+    old = state['enhancer.backbone.pos_embed']
+    expected = resample_abs_pos_embed(old, [6, 6], [4, 4])[:, 1:]
+    assert torch.equal(model.pos_embed, expected)
+    assert report.unused == ['cls_token']
+
+
+@pytest.mark.parametrize('img_size', [32, (48, 80)])
+@pytest.mark.parametrize('shared', [True, False])
+@pytest.mark.parametrize('wants_shared', [True, False])
+def test_relative_positions(tmp_path, shared, wants_shared, img_size, log):
+    source = build(vit('FusedBEiTViT', **(SHARED if shared else {})))
+    state = source.state_dict()
+    if not shared and wants_shared:
+        state[f'layers.1.attn.{TABLE}'].copy_(state[f'layers.0.attn.{TABLE}'])
+    torch.save(state, tmp_path / 'x.pth')
+    model = build(vit('FusedBEiTViT', img_size, **(SHARED if wants_shared else {})))
+    indices = {k: v.clone() for k, v in model.state_dict().items() if 'index' in k}
+    report = load_backbone_weights(model, tmp_path / 'x.pth')
+
+    grid = (4, 4) if img_size == 32 else (6, 10)
+    for i in range(2):
+        ours = 'rel_pos_bias.' if wants_shared else f'layers.{i}.attn.'
+        theirs = 'rel_pos_bias.' if shared else f'layers.{i}.attn.'
+        expected = resize_relative_position_table(state[theirs + TABLE], (4, 4), grid)
+        assert torch.equal(model.state_dict()[ours + TABLE], expected)
+    # Index buffers are the module's own.
+    assert arrived(model, indices) == set(indices)
+    converted = {
+        (True, False): 'shared relative positions copied to 2 layers',
+        (False, True): 'equal relative positions of 2 layers shared',
+    }.get((shared, wants_shared), '')
+    assert report.converted == converted and converted in log[0]
+    if grid != (4, 4):
+        name = f'rel_pos_bias.{TABLE}' if wants_shared else f'layers.0-1.attn.{TABLE}'
+        assert f'{name} 52 -> 212' in log[0]
+    assert not report.unused and not report.missing
+
+
+def test_layers_that_differ_cannot_share(tmp_path):
+    torch.save(build(vit('FusedBEiTViT')).state_dict(), tmp_path / 'x.pth')
+    model = build(vit('FusedBEiTViT', **SHARED))
+    with pytest.raises(ConfigError, match='that of layer 1 is not that of layer 0'):
+        load_backbone_weights(model, tmp_path / 'x.pth')
+
+
+def test_relative_positions_of_a_rectangle(tmp_path):
+    source = build(vit('FusedBEiTViT', (16, 40), **SHARED))
+    torch.save(source.state_dict(), tmp_path / 'x.pth')
+    model = build(vit('FusedBEiTViT', (40, 16), **SHARED))
+    with pytest.raises(ConfigError, match='30 relative positions are not of a square'):
+        load_backbone_weights(build(vit('FusedBEiTViT', **SHARED)), tmp_path / 'x.pth')
+    load_backbone_weights(model, tmp_path / 'x.pth', grid=(2, 5))
+    table = source.rel_pos_bias.relative_position_bias_table
+    expected = resize_relative_position_table(table, (2, 5), (5, 2))
+    assert torch.equal(model.rel_pos_bias.relative_position_bias_table, expected)
+
+
+@pytest.mark.parametrize('window', [4, 3])
+def test_swin(tmp_path, window):
+    """Its windows are no patches of the picture; index and mask are its own."""
+
+    def swin(window):
+        arch = dict(embed_dims=8, depths=[2, 2], num_heads=[2, 2])
+        return build(
+            dict(
+                type='SwinTransformer',
+                arch=arch,
+                img_size=64,
+                window_size=window,
+                out_indices=(1,),
+            )
+        )
+
+    source, model = swin(4), swin(window)
+    meta = dict(backbone_prefix='', backbone_grid=(16, 16))
+    content = dict(state_dict=source.state_dict(), meta=meta)
+    torch.save(content, tmp_path / 'x.pth')
+    report = load_backbone_weights(model, tmp_path / 'x.pth')
+    assert set(report.resized.values()) == (set() if window == 4 else {(49, 25)})
+    if window == 4:
+        model.eval(), source.eval()
+        images = torch.randn(1, 3, 64, 64)
+        assert torch.equal(model(images)[0], source(images)[0])
+
+
+# --------------------------------------------------------------------------------------
+# Other libraries
+
+
+@pytest.mark.parametrize('wrapper', [None, 'model', 'module'])
+def test_timm_vit(tmp_path, wrapper):
+    torch.manual_seed(0)
+    theirs = timm.create_model(
+        'vit_tiny_patch16_224',
+        img_size=32, patch_size=8, embed_dim=32, depth=2, num_heads=4, mlp_ratio=2,
+        num_classes=5, global_pool='token',
+    ).eval()  # fmt: skip
+    state = theirs.state_dict()
+    torch.save({wrapper: state} if wrapper else state, tmp_path / 'timm.pth')
+    ours = build(vit())
+    report = load_backbone_weights(ours, tmp_path / 'timm.pth')
+    ours.eval()
+    images = torch.randn(2, 3, 32, 32)
+    tokens = theirs.forward_features(images)[:, 1:]
+    features = ours(images)[0].flatten(2).transpose(1, 2)
+    torch.testing.assert_close(features, tokens, atol=1e-5, rtol=1e-5)
+    assert report.unused == ['head.weight', 'head.bias']
+
+
+def test_mae_with_its_decoder(tmp_path):
+    """MAE's encoder is at the top, beside decoder_blocks."""
+    names = timm.create_model(
+        'vit_tiny_patch16_224',
+        img_size=32, patch_size=8, embed_dim=32, depth=2, num_heads=4, mlp_ratio=2,
+        num_classes=0,
+    ).state_dict()  # fmt: skip
+    decoder = {'decoder_pos_embed': torch.ones(1), 'decoder_blocks.0.a': torch.ones(1)}
+    torch.save(dict(model={**names, **decoder}), tmp_path / 'mae.pth')
+    report = load_backbone_weights(build(vit()), tmp_path / 'mae.pth')
+    assert report.unused == list(decoder) and report.total == 30
+
+
+def test_beit_from_timm(tmp_path):
+    """Per-layer tables, q and v biases and layer scales have their places."""
+    torch.manual_seed(0)
+    theirs = timm.create_model(
+        'beit_base_patch16_224',
+        img_size=32, patch_size=8, embed_dim=32, depth=2, num_heads=4, mlp_ratio=2,
+        num_classes=0, init_values=0.1, global_pool='',
+    ).eval()  # fmt: skip
+    for value in theirs.parameters():
+        value.data.normal_(std=0.3)
+    torch.save(dict(module=theirs.state_dict()), tmp_path / 'beit.pth')
+    ours = build(vit('FusedBEiTViT', final_norm=True))
+    load_backbone_weights(ours, tmp_path / 'beit.pth')
+    ours.eval()
+    images = torch.randn(2, 3, 32, 32)
+    tokens = theirs.norm(theirs.forward_features(images))[:, 1:]
+    if not isinstance(theirs.norm, nn.Identity):
+        tokens = theirs.forward_features(images)[:, 1:]
+    features = ours(images)[0].flatten(2).transpose(1, 2)
+    torch.testing.assert_close(features, tokens, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    'below', ['', 'enhancer.backbone.', 'enhancer.backbone.timm_model.']
+)
+def test_timm_backbone(tmp_path, below):
+    """Of timm, of a pre-training, and through the wrapper."""
+    config = dict(type='TIMMBackbone', model_name='resnet18', features_only=True)
+    source = build(config).timm_model.state_dict()
+    inner = '' if below == '' or below.endswith('timm_model.') else 'timm_model.'
+    meta = dict(backbone_prefix='enhancer.backbone.') if below else {}
+    state = {below + inner + k: v for k, v in source.items()}
+    torch.save(dict(state_dict=state, meta=meta), tmp_path / 'x.pth')
+    model = build(config)
+    report = load_backbone_weights(model, tmp_path / 'x.pth')
+    assert arrived(model.timm_model, source) == set(source)
+    assert report.total == 20 * (1 + 5)  # convolutions and their norms
+    assert all(name.startswith('timm_model.') for name in report.matched)
+
+
+def test_resnet_with_its_statistics(tmp_path):
+    path, state = pretraining(tmp_path, enhancer=resnet())
+    counters = [key for key in state if key.endswith('num_batches_tracked')]
+    model = build(resnet())
+    report = load_backbone_weights(model, path)
+    assert arrived(model, state, 'enhancer.backbone.') == set(model.state_dict())
+    # Old checkpoints of torchvision have no counters; but statistics they must have.
+    for key in counters:
+        del state[key]
+    state['enhancer.backbone.fc.weight'] = torch.zeros(3)
+    torch.save(state, tmp_path / 'old.pth')
+    report = load_backbone_weights(model, tmp_path / 'old.pth')
+    assert len(report.missing) == len(counters) == 20
+    assert report.unused == ['fc.weight']
+    del state['enhancer.backbone.layer2.1.bn1.running_var']
+    torch.save(state, tmp_path / 'old.pth')
+    with pytest.raises(ConfigError, match='missing: layer2.1.bn1.running_var\n'):
+        load_backbone_weights(model, tmp_path / 'old.pth')
+
+
+# --------------------------------------------------------------------------------------
+# Fine-tuning: what is new, and whole models
+
+
+@pytest.mark.parametrize('type', ['VisionTransformer', 'FusedBEiTViT'])
+def test_norm_of_the_mean_is_new(tmp_path, type, log):
+    source = build(vit(type))
+    torch.save(source.state_dict(), tmp_path / 'x.pth')
+    model = build(vit(type, out_type='avg_featmap'))
+    before = model.ln2.weight.clone()
+    report = load_backbone_weights(model, tmp_path / 'x.pth')
+    assert report.new == ['ln2.weight', 'ln2.bias']
+    assert 'new, because of out_type: ln2.weight, ln2.bias' in log[0]
+    assert torch.equal(model.ln2.weight, before)
+    assert arrived(model, source.state_dict()) >= set(source.state_dict())
+    # A classifier's checkpoint has it, and then it is loaded.
+    model.ln2.weight.data.fill_(0.25)
+    torch.save(model.state_dict(), tmp_path / 'y.pth')
+    again = build(vit(type, out_type='avg_featmap'))
+    assert load_backbone_weights(again, tmp_path / 'y.pth').new == []
+    assert torch.equal(again.ln2.weight, model.ln2.weight)
+
+
+def classifier(classes=3):
+    head = dict(type='LinearClsHead', num_classes=classes, in_channels=32)
+    backbone = vit(out_type='avg_featmap')
+    return build(dict(type='ImageClassifier', backbone=backbone, head=head))
+
+
+def test_whole_classifier_from_a_pretraining(tmp_path):
+    """Its backbone has to be there, its head is only told to be missing."""
+    meta = dict(backbone_prefix='enhancer.backbone.')
+    path, state = pretraining(tmp_path, generator=vit(), meta=meta)
+    model = classifier()
+    report = load_backbone_weights(model, path)
+    assert len(arrived(model.backbone, state, 'enhancer.backbone.')) == report.total == 30
+    assert report.missing == ['head.fc.weight', 'head.fc.bias']
+    assert report.new == ['backbone.ln2.weight', 'backbone.ln2.bias']
+    assert report.elsewhere == dict(enhancer=2, generator=32)
+
+
+def test_whole_classifier_from_a_plain_backbone(tmp_path):
+    source = build(vit())
+    model = classifier()
+    report = load_backbone_weights(model, own_file(tmp_path, source))
+    assert len(arrived(model.backbone, source.state_dict())) == report.total == 30
+    assert report.missing == ['head.fc.weight', 'head.fc.bias']
+
+
+@pytest.mark.parametrize('classes', [3, 7])
+def test_whole_classifier_from_a_classifier(tmp_path, classes):
+    source = classifier(classes)
+    meta = dict(backbone_prefix='backbone.')
+    content = dict(state_dict=source.state_dict(), meta=meta)
+    torch.save(content, tmp_path / 'x.pth')
+    model = classifier(3)
+    report = load_backbone_weights(model, tmp_path / 'x.pth')
+    head = {'head.fc.weight', 'head.fc.bias'}
+    same = arrived(model, source.state_dict())
+    assert same == set(source.state_dict()) - (head if classes == 7 else set())
+    assert set(report.missing) == (head if classes == 7 else set())
+    assert report.total == 32 and len(report.matched) == (32 if classes == 7 else 34)
+
+
+def test_other_modules_are_required_as_a_whole(tmp_path):
+    path, state = pretraining(tmp_path)
+    model = nn.Linear(32, 3)
+    load_backbone_weights(model, path, 'enhancer.neck')
+    assert arrived(model, state, 'enhancer.neck.') == {'weight', 'bias'}
+    with pytest.raises(ConfigError, match='1 of 2 .*\n.*weight'):
+        load_backbone_weights(nn.Linear(16, 3), path, 'enhancer.neck')
+
+
+# --------------------------------------------------------------------------------------
+# Errors
+
+
+def message(model, path, *args):
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    with pytest.raises(ConfigError) as error:
+        load_backbone_weights(model, path, *args)
+    assert arrived(model, before) == set(before)  # nothing was loaded
+    return str(error.value)
+
+
+def test_deeper_and_shallower(tmp_path):
+    path, _ = pretraining(tmp_path)
+    deeper = message(build(vit(arch=dict(num_layers=3))), path)
+    assert "30 of 42 tensors match, at best, with prefix 'enhancer.backbone.'" in deeper
+    assert 'missing: layers.2.ln1.weight, layers.2.ln1.bias, ' in deeper
+    assert len(re.findall(r' layers\.2\.', deeper)) == 12
+    assert 'config (arch, depth, patch_size, ...)' in deeper
+    shallower = message(build(vit(arch=dict(num_layers=1))), path)
+    assert (
+        'more layers in the file; the last one of the module is layers.0: ' in shallower
+    )
+    assert len(re.findall(r' layers\.1\.', shallower)) == 12
+    # A network without its last stage is used so for segmentation.
+    path, _ = pretraining(tmp_path, enhancer=resnet())
+    stages = dict(num_stages=3, out_indices=(2,), strides=(1, 2, 2), dilations=(1, 1, 1))
+    report = load_backbone_weights(build(resnet(**stages)), path)
+    assert {name.split('.')[0] for name in report.unused} == {'layer4'}
+
+
+def test_wider(tmp_path):
+    path, _ = pretraining(tmp_path)
+    text = message(build(vit(arch=dict(embed_dims=64))), path)
+    assert '2 of 30 tensors match' in text
+    assert 'of shape (1, 17, 32) instead of (1, 17, 64): pos_embed' in text
+    assert (
+        'of shape (32) instead of (64): patch_embed.projection.bias, layers.0-1.' in text
+    )
+
+
+def test_other_patch_size(tmp_path):
+    path, _ = pretraining(tmp_path)
+    config = dict(vit(img_size=64), patch_size=16)
+    text = message(build(config), path)
+    assert '29 of 30' in text
+    assert '(32, 3, 8, 8) instead of (32, 3, 16, 16): patch_embed.projection.w' in text
+
+
+def test_classifier_given_a_generator(tmp_path):
+    meta = dict(backbone_prefix='enhancer.backbone.')
+    path, _ = pretraining(tmp_path, meta=meta)
+    text = message(build(vit(out_type='avg_featmap')), path, 'generator.backbone.')
+    assert "25 of 30 tensors match, at best, with prefix 'generator.backbone.'" in text
+    assert 'missing: pos_embed, layers.0-1.attn.qkv.bias, ln1.weight, ln1.bias\n' in text
+    assert "all of them match with prefix 'enhancer.backbone.'" in text
+    # A network that only the generator is like: not without being asked.
+    text = message(build(vit('FusedBEiTViT')), path)
+    assert "25 of 35 tensors match, at best, with prefix 'enhancer.backbone.'" in text
+    assert "all of them match with prefix 'generator.backbone.': give that if" in text
+    # A file that holds nothing but a generator.
+    torch.save(build(vit('FusedBEiTViT')).state_dict(), tmp_path / 'generator.pth')
+    assert 'missing: pos_embed' in message(classifier(), tmp_path / 'generator.pth')
+
+
+def test_foreign_file(tmp_path):
+    torch.save({'net.a': torch.zeros(2), 'b': torch.zeros(2)}, tmp_path / 'x.pth')
+    text = message(build(resnet()), tmp_path / 'x.pth')
+    assert re.search(
+        'none of its tensors is named like one .*\n.* begin with: b, net', text
+    )
+    text = message(build(resnet()), tmp_path / 'x.pth', 'backbone')
+    assert "none of its tensors under prefix 'backbone.' is named" in text
+
+
+def test_prefix_of_a_file_that_has_none(tmp_path):
+    path = own_file(tmp_path, build(vit()))
+    text = message(build(vit()), path, 'enhancer.backbone.')
+    assert "all of them match with prefix ''" in text
+
+
+def test_two_tensors_of_one_name(tmp_path):
+    names = ['patch_embed.proj.weight', 'blocks.0.attn.qkv.weight', 'norm.bias']
+    state = {name: torch.zeros(1) for name in [*names, 'ln1.bias']}
+    torch.save(state, tmp_path / 'x.pth')
+    assert "x.pth: two tensors of one checkpoint are both 'ln1.bias'" in message(
+        build(vit()), tmp_path / 'x.pth'
+    )
+
+
+def test_file_without_weights(tmp_path):
+    torch.save(dict(epoch=3, optimizer={}), tmp_path / 'x.pth')
+    text = message(build(vit()), tmp_path / 'x.pth')
+    assert re.search(r"x.pth holds no weights: .*found \['epoch', 'optimizer'\]", text)
+    torch.save(torch.zeros(2), tmp_path / 'x.pth')
+    assert 'found Tensor' in message(build(vit()), tmp_path / 'x.pth')
+
+
+def test_broken_and_missing_files(tmp_path):
+    path, _ = pretraining(tmp_path)
+    content = (tmp_path / 'cim.pth').read_bytes()
+    (tmp_path / 'cut.pth').write_bytes(content[: len(content) // 2])
+    assert 'cut.pth is damaged' in message(build(vit()), tmp_path / 'cut.pth')
+    (tmp_path / 'cut.safetensors').write_bytes(content[:100])
+    assert 'is damaged' in message(build(vit()), tmp_path / 'cut.safetensors')
+    for name in ('no.pth', 'no.safetensors'):
+        assert f'{name} does not exist' in message(build(vit()), tmp_path / name)

