@@ -2,6 +2,7 @@
 """Position embeddings and relative-position tables for another grid of patches."""
 
 import math
+from functools import lru_cache
 
 import torch
 from timm.layers import resample_abs_pos_embed
@@ -101,6 +102,10 @@ def infer_grid(count: int) -> Grid | None:
     return (side, side) if side * side == count else None
 
 
+# A network that runs at another size asks for the same ones in each layer. They serve a
+# later training as well, for which they must not be of inference mode.
+@lru_cache(maxsize=64)
+@torch.inference_mode(False)
 def _interpolation(old: int, new: int) -> Tensor:
     """Weights (new, old) with which new offsets are made of the old ones.
 

@@ -171,10 +171,13 @@ def _check_node(node: object, key: str, registry: Registry) -> None:
         _check_arguments(node, key, _default_loop(node, key), registry)
     elif key in _PLAIN:
         _check_names(set(node) - _PLAIN[key], _PLAIN[key], key, key)
-    if node.get('type') == 'Pretrained' and is_missing(node.get('checkpoint')):
-        raise ConfigError(
-            f'{key}.checkpoint: checkpoint {node["checkpoint"]!r} does not exist'
-        )
+    if node.get('type') == 'Pretrained':
+        if not node.get('checkpoint'):
+            raise ConfigError(f'{key}.checkpoint is missing: name the file of weights')
+        if is_missing(node['checkpoint']):
+            raise ConfigError(
+                f'{key}.checkpoint: checkpoint {node["checkpoint"]!r} does not exist'
+            )
     for name, value in node.items():
         # An initializer's override is a dict of an initializer and a module's name.
         if name not in ('override', 'paramwise_cfg', 'metainfo'):

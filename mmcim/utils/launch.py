@@ -64,6 +64,8 @@ def load_config(
         cfg = Config.fromfile(path)
     except FileNotFoundError as error:
         raise ConfigError(f'{path} inherits from a missing file: {error}') from error
+    except TypeError as error:  # a dict in the place of something else
+        raise ConfigError(f'{path} does not fit what it inherits: {error}') from error
     if options:
         try:
             cfg.merge_from_dict(options)

@@ -244,6 +244,9 @@ def test_missing_pretrained_weights():
         keys(cfg)
     cfg.model.backbone.init_cfg.checkpoint = 'https://example.org/a.pth'
     keys(cfg)
+    cfg.model.backbone.init_cfg.pop('checkpoint')
+    with pytest.raises(ConfigError, match='init_cfg.checkpoint is missing'):
+        keys(cfg)
 
 
 @pytest.mark.parametrize(
@@ -263,7 +266,7 @@ def test_configs_of_mmpretrain_are_accepted(name):
     for node in (cfg.model.get('backbone'), cfg.model.get('target_generator')):
         if node and isinstance(node.get('init_cfg'), dict):
             # Weights that its authors leave for the user to fill in.
-            node.init_cfg.pop('checkpoint', None)
+            node.init_cfg.checkpoint = 'https://example.org/a.pth'
     keys(cfg)
 
 

@@ -7,7 +7,7 @@ from torch import nn
 
 from mmcim.engine import NetworkwiseOptimWrapperConstructor
 
-NAME = NetworkwiseOptimWrapperConstructor.__name__
+NAME = 'mmpretrain.' + NetworkwiseOptimWrapperConstructor.__name__
 
 
 class Network(BaseModel):
