@@ -18,17 +18,21 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from functools import partial
+from multiprocessing import connection, get_context
 from pathlib import Path
 from statistics import mean
+from typing import Any
 
 import torch
+from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 from mmpretrain.datasets.custom import find_folders
 
 from mmcim.transfer import backbone_path
-from mmcim.utils import ConfigError, atomic_write, run_cli
+from mmcim.utils import ConfigError, atomic_write, load_config, run_cli
 from mmcim.visualization import cim_panels, save_grid
 
 REPO = Path(__file__).resolve().parents[1]
@@ -36,6 +40,7 @@ sys.path.insert(0, str(REPO))
 
 from tools import test as test_tool  # noqa: E402
 from tools import train as train_tool  # noqa: E402
+from tools.visualization.vis_cim import first_pictures, load_cim  # noqa: E402
 
 CONFIGS = REPO / 'configs' / 'quickstart'
 SEEDS = (0, 1, 2)
@@ -54,6 +59,61 @@ DATA_ROOTS = {
 }
 
 
+def in_parallel(jobs: dict[str, Callable[[], Any]]) -> dict[str, Any]:
+    """Run jobs in processes of their own, one per processor core at a time.
+
+    The networks are so small that a second core speeds up a second training far more
+    than the same one.
+
+    Args:
+        jobs (dict[str, Callable]): Name -> what to run.
+
+    Returns:
+        dict[str, Any]: Name -> what the job has returned.
+
+    Raises:
+        Exception: The first one that a job has raised; all other jobs are ended.
+    """
+    context = get_context('fork')
+    limit = min(os.cpu_count(), len(jobs))
+    threads = max(1, os.cpu_count() // limit)
+    waiting, running, results = list(jobs.items()), {}, {}
+    try:
+        while waiting or running:
+            while waiting and len(running) < limit:
+                name, job = waiting.pop(0)
+                receiver, sender = context.Pipe(duplex=False)
+                process = context.Process(target=_send, args=(job, threads, sender))
+                process.start()
+                sender.close()
+                running[receiver] = name, process
+            for receiver in connection.wait(list(running)):
+                name, process = running.pop(receiver)
+                try:
+                    outcome = receiver.recv()
+                except EOFError:
+                    process.join()
+                    outcome = RuntimeError(f'{name} ended with code {process.exitcode}')
+                process.join()
+                if isinstance(outcome, BaseException):
+                    raise outcome
+                results[name] = outcome
+    finally:
+        for _, process in running.values():
+            process.terminate()
+            process.join()
+    return {name: results[name] for name in jobs}
+
+
+def _send(job: Callable[[], Any], threads: int, sender: connection.Connection) -> None:
+    torch.set_num_threads(threads)
+    try:
+        outcome = job()
+    except BaseException as error:  # it is raised again where the result is awaited
+        outcome = error
+    sender.send(outcome)
+
+
 class ProgressLines(io.TextIOBase):
     """Standard output of a run: all of it to a log, progress to the terminal as well."""
 
@@ -61,7 +121,8 @@ class ProgressLines(io.TextIOBase):
     # What tells a reader most; the log has the rest.
     left_out = re.compile(r'(base_lr|lr|data_time|time|memory|grad_norm\w*): [\d.e-]+ +')
 
-    def __init__(self, log: io.TextIOBase, terminal: io.TextIOBase) -> None:
+    def __init__(self, name: str, log: io.TextIOBase, terminal: io.TextIOBase) -> None:
+        self.name = name
         self.log = log
         self.terminal = terminal
 
@@ -70,7 +131,7 @@ class ProgressLines(io.TextIOBase):
         self.log.write(text)
         for line in self.progress.findall(text):
             short = self.left_out.sub('', line + ' ').strip()
-            print(f'    {short}', file=self.terminal, flush=True)
+            print(f'    {self.name:22} {short}', file=self.terminal, flush=True)
         return len(text)
 
 
@@ -101,34 +162,28 @@ class Quickstart:
         self.metrics = METRICS[:2] if data_root else METRICS
         try:
             work_dir.mkdir(parents=True, exist_ok=True)
-            log = open(work_dir / 'console.log', 'w', buffering=1)  # noqa: SIM115
+            (work_dir / 'console.log').write_text('')
         except OSError as error:
             raise ConfigError(f'--work-dir {work_dir} cannot be used: {error}') from error
-        # mmengine's loggers hold on to it from run to run, so it is never closed.
-        self.output = ProgressLines(log, sys.stdout)
 
     def run(self) -> None:
         """Take the steps."""
         start = time.monotonic()
         say(f'Step 1 of 4: a tokenizer ({self.configs.name}/tokenizer.py)')
-        tokenizer = self.train('tokenizer')
-        say('Step 2 of 4: pre-training')
-        models = {}
-        for row in ROWS[1:]:
-            say(f'  {row}')
-            models[row] = self.train(
-                row, {'model.tokenizer.checkpoint': last_checkpoint(tokenizer)}
-            )
+        tokenizer = in_parallel({'tokenizer': self.tokenizer})['tokenizer']
+        say('Step 2 of 4: pre-training, ResPix and RevDet')
+        jobs = {row: partial(self.pretrain, row, tokenizer) for row in ROWS[1:]}
+        checkpoints = in_parallel(jobs)
         if self.num_classes:
             say('Step 3 of 4: linear probe (20 labels per class), fine-tuning (5 labels)')
             if 'segmentation_miou' in self.metrics:
                 say('  and segmentation (40 labelled scenes)')
-            summary = {row: self.evaluate(row, models.get(row)) for row in ROWS}
+            summary = self.evaluate(checkpoints)
         else:
             say(f'Step 3 of 4 is left out: {self.data_root} has no folders of classes')
             summary = None
         say('Step 4 of 4: results')
-        self.show(models)
+        in_parallel({'pictures': partial(self.show, checkpoints)})
         if summary is not None:
             with atomic_write(self.work_dir / 'summary.json') as file:
                 file.write(json.dumps(summary, indent=2).encode())
@@ -138,62 +193,87 @@ class Quickstart:
         minutes, seconds = divmod(round(time.monotonic() - start), 60)
         say(f'Done in {minutes} min {seconds} s; logs are in {self.work_dir}.')
 
+    def tokenizer(self) -> str:
+        """Train the tokenizer; give its checkpoint."""
+        return last_checkpoint(self.train('tokenizer'))
+
+    def pretrain(self, row: str, tokenizer: str) -> str:
+        """Pre-train one CIM; give its checkpoint."""
+        return last_checkpoint(self.train(row, {'model.tokenizer.checkpoint': tokenizer}))
+
     def train(self, name: str, options: dict | None = None, to: str = '') -> Runner:
         """Run tools/train.py on a config of the quickstart."""
-        args = [*self._arguments(name, to or name, options or {}), *self.options]
-        with self.quiet():
+        to = to or name
+        args = [*self._arguments(name, to, options or {}), *self.options]
+        with self.quiet(to.removeprefix('classifiers/')):
             return train_tool.main([*args, *(['--resume'] if self.resume else [])])
 
-    def evaluate(self, row: str, pretrained: Runner | None) -> dict:
-        """Probe and fine-tune one row's backbone with each seed.
+    def evaluate(self, checkpoints: dict[str, str]) -> dict:
+        """Use the backbones of all rows with each seed.
 
         Returns:
-            dict: Metric -> ``mean`` and ``seeds``, in percent.
+            dict: Row -> metric -> ``mean`` and ``seeds``, in percent.
         """
-        found = {metric: [] for metric in self.metrics}
-        init = {'model.backbone.init_cfg': None}
-        if pretrained is not None:
-            backbone = backbone_path(last_checkpoint(pretrained))
-            init = {'model.backbone.init_cfg.checkpoint': str(backbone)}
-        for seed in SEEDS:
-            options = {**init, 'randomness.seed': seed}
-            classifier = {**options, 'model.head.num_classes': self.num_classes}
-            folder = f'classifiers/{row}_seed{seed}'
-            seed_of = {'test_cfg.train_dataloader.dataset.seed': seed}
-            args = self._arguments(
-                'linear_probe', f'{folder}/linear_probe', {**classifier, **seed_of}
-            )
-            with self.quiet():
-                metrics = test_tool.main(args)
-            found['linear_top1'].append(metrics['linear/top1'])
-            seed_of = {'train_dataloader.dataset.seed': seed}
-            runner = self.train(
-                'finetune', {**classifier, **seed_of}, to=f'{folder}/finetune'
-            )
-            top1 = runner.message_hub.get_scalar('val/accuracy/top1').current()
-            found['finetune_top1'].append(top1)
-            if 'segmentation_miou' in found:
-                runner = self.train(
-                    'segmentation', {**options, **seed_of}, to=f'{folder}/segmentation'
-                )
-                miou = runner.message_hub.get_scalar('val/mIoU').current()
-                found['segmentation_miou'].append(miou)
-            last = ', '.join(f'{key} {values[-1]:.1f}' for key, values in found.items())
-            say(f'  {row}, seed {seed}: {last}')
-        return {
-            metric: dict(mean=round(mean(values), 2), seeds=[round(v, 2) for v in values])
-            for metric, values in found.items()
+        jobs = {
+            (row, seed): partial(self.evaluate_once, row, checkpoints.get(row), seed)
+            for row in ROWS
+            for seed in SEEDS
         }
+        found = in_parallel(jobs)
+        summary = {}
+        for row in ROWS:
+            summary[row] = {}
+            for metric in self.metrics:
+                values = [round(found[row, seed][metric], 2) for seed in SEEDS]
+                summary[row][metric] = dict(mean=round(mean(values), 2), seeds=values)
+        return summary
 
-    def show(self, runners: dict[str, Runner]) -> None:
+    def evaluate_once(self, row: str, checkpoint: str | None, seed: int) -> dict:
+        """Probe, fine-tune and segment with one backbone, or from random weights.
+
+        Returns:
+            dict: Metric -> value in percent.
+        """
+        init = {'model.backbone.init_cfg': None}
+        if checkpoint is not None:
+            backbone = str(backbone_path(checkpoint))
+            init = {'model.backbone.init_cfg.checkpoint': backbone}
+        options = {**init, 'randomness.seed': seed}
+        classifier = {**options, 'model.head.num_classes': self.num_classes}
+        to = f'classifiers/{row}_seed{seed}'
+
+        seed_of = {'test_cfg.train_dataloader.dataset.seed': seed}
+        args = self._arguments(
+            'linear_probe', f'{to}/linear_probe', {**classifier, **seed_of}
+        )
+        with self.quiet(row):
+            found = {'linear_top1': test_tool.main(args)['linear/top1']}
+
+        seed_of = {'train_dataloader.dataset.seed': seed}
+        runner = self.train('finetune', {**classifier, **seed_of}, f'{to}/finetune')
+        top1 = runner.message_hub.get_scalar('val/accuracy/top1').current()
+        found['finetune_top1'] = top1
+        if 'segmentation_miou' in self.metrics:
+            runner = self.train(
+                'segmentation', {**options, **seed_of}, f'{to}/segmentation'
+            )
+            miou = runner.message_hub.get_scalar('val/mIoU').current()
+            found['segmentation_miou'] = miou
+        values = ', '.join(f'{metric} {value:.1f}' for metric, value in found.items())
+        say(f'  {row}, seed {seed}: {values}')
+        return found
+
+    def show(self, checkpoints: dict[str, str]) -> None:
         """Draw what the two pre-trained models do to the same pictures."""
-        model = runners['cim_respix'].model.eval()
-        detector = runners['cim_revdet'].model.eval().enhancer
-        loader = runners['cim_respix'].train_dataloader
-        chosen = range(min(8, len(loader.dataset)))
-        batch = loader.collate_fn([loader.dataset[i] for i in chosen])
+        models = {}
+        for row, checkpoint in checkpoints.items():
+            # The config as it was run is beside the checkpoint.
+            cfg = load_config(self.work_dir / row / f'{row}.py')
+            init_default_scope(cfg.default_scope)
+            models[row] = load_cim(cfg, checkpoint)
+        model, detector = models['cim_respix'], models['cim_revdet'].enhancer
         torch.manual_seed(0)
-        inputs = model.data_preprocessor(batch, training=False)['inputs']
+        inputs = first_pictures(cfg, model, num=8)['inputs']
         save_grid(cim_panels(model, inputs, detector), self.work_dir / 'pictures.png')
 
     def _count_classes(self) -> int:
@@ -222,9 +302,11 @@ class Quickstart:
         ]
 
     @contextmanager
-    def quiet(self) -> Iterator[None]:
+    def quiet(self, name: str) -> Iterator[None]:
         """Keep what a run prints in ``console.log``, and show its progress."""
-        with redirect_stdout(self.output), redirect_stderr(self.output.log):
+        # mmengine's loggers hold on to it, so it ends with the process.
+        log = open(self.work_dir / 'console.log', 'a', buffering=1)  # noqa: SIM115
+        with redirect_stdout(ProgressLines(name, log, sys.stdout)), redirect_stderr(log):
             yield
 
 

@@ -10,15 +10,35 @@ Example: ``python tools/visualization/vis_cim.py CONFIG CHECKPOINT --out grid.pn
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
-from mmengine.config import DictAction
+from mmengine.config import Config, DictAction
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 from mmpretrain.registry import MODELS
 
+from mmcim.models.selfsup import CIM
 from mmcim.utils import ConfigError, check_config, load_checkpoint, load_config, run_cli
 from mmcim.visualization import cim_panels, save_grid
+
+
+def load_cim(cfg: Config, checkpoint: str | Path) -> CIM:
+    """Build the CIM of a config with the weights of its checkpoint, in eval mode."""
+    try:
+        model = MODELS.build({'data_preprocessor': cfg.data_preprocessor, **cfg.model})
+        model.load_state_dict(load_checkpoint(checkpoint)['state_dict'])
+    except (ValueError, RuntimeError) as error:
+        raise ConfigError(str(error)) from error
+    return model.eval()
+
+
+def first_pictures(cfg: Config, model: CIM, num: int) -> dict:
+    """Give the first pictures of the training set as the model takes them."""
+    loader = Runner.build_dataloader({**cfg.train_dataloader, 'num_workers': 0})
+    chosen = range(min(num, len(loader.dataset)))
+    batch = loader.collate_fn([loader.dataset[i] for i in chosen])
+    return model.data_preprocessor(batch, training=False)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -39,17 +59,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     if cfg.model.type != 'CIM' or not cfg.model.get('tokenizer'):
         raise ConfigError(f'{args.config} is no CIM with a tokenizer: nothing to show')
     check_config(cfg)
-    try:
-        model = MODELS.build({'data_preprocessor': cfg.data_preprocessor, **cfg.model})
-        model.load_state_dict(load_checkpoint(args.checkpoint)['state_dict'])
-    except (ValueError, RuntimeError) as error:
-        raise ConfigError(str(error)) from error
+    model = load_cim(cfg, args.checkpoint)
     torch.manual_seed(args.seed)
-    loader = Runner.build_dataloader({**cfg.train_dataloader, 'num_workers': 0})
-    chosen = range(min(args.num, len(loader.dataset)))
-    batch = loader.collate_fn([loader.dataset[i] for i in chosen])
-    data = model.eval().data_preprocessor(batch, training=False)
-    panels = cim_panels(model, **data)
+    panels = cim_panels(model, **first_pictures(cfg, model, args.num))
     save_grid(panels, args.out)
     print(f'wrote {args.out}')
 
