@@ -63,7 +63,7 @@ def in_parallel(jobs: dict[str, Callable[[], Any]]) -> dict[str, Any]:
     """Run jobs in processes of their own, one per processor core at a time.
 
     The networks are so small that a second core speeds up a second training far more
-    than the same one.
+    than the same one. A GPU is shared by two jobs at most.
 
     Args:
         jobs (dict[str, Callable]): Name -> what to run.
@@ -75,8 +75,9 @@ def in_parallel(jobs: dict[str, Callable[[], Any]]) -> dict[str, Any]:
         Exception: The first one that a job has raised; all other jobs are ended.
     """
     context = get_context('fork')
-    limit = min(os.cpu_count(), len(jobs))
-    threads = max(1, os.cpu_count() // limit)
+    cores = len(os.sched_getaffinity(0)) if sys.platform == 'linux' else os.cpu_count()
+    limit = min(len(jobs), 2 if torch.cuda.is_available() else cores)
+    threads = max(1, cores // limit)
     waiting, running, results = list(jobs.items()), {}, {}
     try:
         while waiting or running:

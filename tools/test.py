@@ -14,8 +14,10 @@ import numpy as np
 from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.dist import is_main_process
 from mmengine.evaluator import DumpResults
+from mmengine.registry import LOOPS, DefaultScope
 from mmengine.runner import Runner
 
+from mmcim.evaluation import FrozenFeatureLoop, SelfSupTestLoop
 from mmcim.utils import (
     ConfigError,
     build_runner,
@@ -26,7 +28,7 @@ from mmcim.utils import (
     run_cli,
     use_safe_loading,
 )
-from mmcim.utils.launch import check_together
+from mmcim.utils.launch import check_together, drop_pretrained
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -98,20 +100,30 @@ def use_tta(cfg: Config) -> None:
     cfg.model = ConfigDict({**cfg.tta_model, 'module': cfg.model})
 
 
-def drop_pretrained(node: object) -> None:
-    """Forget where the weights of a model were from before it was trained.
+def check_loop(cfg: Config, args: argparse.Namespace) -> None:
+    """Compare what is asked for with what the config's loop can do.
 
-    A checkpoint has all of them, and the other file need not be at hand any more.
+    Raises:
+        ConfigError: If a trained head is tested without its checkpoint, or predictions
+            are wanted of a loop that makes none.
     """
-    if isinstance(node, list):
-        for item in node:
-            drop_pretrained(item)
-    elif isinstance(node, dict):
-        init = node.get('init_cfg')
-        if isinstance(init, dict) and init.get('type') == 'Pretrained':
-            node['init_cfg'] = None
-        for value in node.values():
-            drop_pretrained(value)
+    kind = (cfg.get('test_cfg') or {}).get('type', 'TestLoop')
+    with DefaultScope.overwrite_default_scope(cfg.get('default_scope', 'mmengine')):
+        loop = LOOPS.get(kind) if isinstance(kind, str) else kind
+    if loop is None:
+        return  # check_config says so
+    if not args.checkpoint and not issubclass(loop, FrozenFeatureLoop):
+        raise ConfigError(
+            'CHECKPOINT is missing: only loops that need nothing but a backbone, such as '
+            f'LinearProbeLoop, take the weights of init_cfg; {args.config} would be '
+            'tested with a random head'
+        )
+    predicts = not issubclass(loop, FrozenFeatureLoop | SelfSupTestLoop)
+    if args.out and args.out_item == 'pred' and not predicts:
+        raise ConfigError(
+            f'--out: {loop.__name__} makes no predictions; --out-item metrics writes '
+            'its figures'
+        )
 
 
 def load_strictly(runner: Runner, config: str) -> None:
@@ -166,6 +178,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
         use_tta(cfg)
     if args.checkpoint:
         drop_pretrained(cfg.get('model'))
+    check_loop(cfg, args)
     use_safe_loading()
     init_distributed(cfg)
     if args.checkpoint:

@@ -12,8 +12,10 @@ from collections.abc import Sequence
 from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.dist import get_world_size
 from mmengine.logging import print_log
+from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner, find_latest_checkpoint
 
+from mmcim.transfer import load_backbone_weights
 from mmcim.utils import (
     ConfigError,
     build_runner,
@@ -25,7 +27,7 @@ from mmcim.utils import (
     scale_lr,
     use_safe_loading,
 )
-from mmcim.utils.launch import check_together
+from mmcim.utils.launch import check_together, drop_pretrained
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -133,6 +135,20 @@ def settle_resume(cfg: Config, auto: bool) -> None:
     load_checkpoint(cfg.load_from)
 
 
+def begin_from_weights(runner: Runner) -> None:
+    """Let ``load_from`` load all of the backbone, or fail.
+
+    mmengine only warns of what it does not find, and trains it from random weights.
+    """
+
+    def load(filename: str, **kwargs) -> None:
+        model = runner.model
+        model = model.module if is_model_wrapper(model) else model
+        load_backbone_weights(model, filename)
+
+    runner.load_checkpoint = load
+
+
 def main(argv: Sequence[str] | None = None) -> Runner:
     """Train.
 
@@ -153,9 +169,13 @@ def main(argv: Sequence[str] | None = None) -> Runner:
     auto = args.resume == 'auto' or (cfg.get('resume') and not cfg.get('load_from'))
     if cfg.get('resume'):
         check_together(lambda: settle_resume(cfg, auto))
+    if cfg.get('resume'):
+        drop_pretrained(cfg.get('model'))
     check_together(lambda: check_config(cfg))
     scale_lr(cfg, get_world_size())
     runner = build_runner(cfg)
+    if cfg.get('load_from') and not cfg.get('resume'):
+        begin_from_weights(runner)
     runner.train()
     return runner
 

@@ -1,13 +1,14 @@
 # Copyright (c) mmcim contributors. All rights reserved.
 """What to look at while pre-training and after it."""
 
-from .frozen_features import collect_features
+from .frozen_features import FrozenFeatureLoop, collect_features
 from .knn import KNNLoop, knn_accuracy
 from .linear_probe import LinearProbeLoop, linear_probe
 from .loss_loop import SelfSupTestLoop
 from .token_metrics import binary_auc, token_accuracy
 
 __all__ = [
+    'FrozenFeatureLoop',
     'KNNLoop',
     'LinearProbeLoop',
     'SelfSupTestLoop',

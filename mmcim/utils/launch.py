@@ -84,6 +84,25 @@ def load_config(
     return cfg
 
 
+def drop_pretrained(node: object) -> None:
+    """Forget where the weights of a model were from before it was trained.
+
+    A checkpoint has all of them, and the other file need not be at hand any more.
+
+    Args:
+        node (object): The config of the model, changed in place.
+    """
+    if isinstance(node, list):
+        for item in node:
+            drop_pretrained(item)
+    elif isinstance(node, dict):
+        init = node.get('init_cfg')
+        if isinstance(init, dict) and init.get('type') == 'Pretrained':
+            node['init_cfg'] = None
+        for value in node.values():
+            drop_pretrained(value)
+
+
 def init_distributed(cfg: Config) -> None:
     """Start the process group, on GPUs as mmengine does, on CPUs with gloo.
 

@@ -75,6 +75,7 @@ def tested(toy, trained):
         wider=case(good, '--cfg-options', 'model.head.num_classes=3'),
         code=case(folder / 'code.pth'),
         missing=case(folder / 'nowhere.pth'),
+        none=['test.py', toy.config, '--work-dir', folder / 'work'],
         no_test=case(good, '--cfg-options', 'test_evaluator=None'),
     )
     return folder, run_forked(cases, cwd=folder)
@@ -107,6 +108,7 @@ def test_writes_predictions_and_pictures(tested):
         ('wider', ['size mismatch', 'head.layers.head.weight']),
         ('code', ['code.pth', 'Fraction']),
         ('missing', ['nowhere.pth', 'does not exist']),
+        ('none', ['CHECKPOINT is missing', 'random head']),
         ('no_test', ['test_evaluator', 'missing']),
     ],
 )

@@ -165,7 +165,15 @@ def bad(toy, trained):
             argv += [f'--{name}', value]
         return [*argv, *(['--cfg-options', *options] if options else [])]
 
+    # All but one layer's tensors: mmengine would load it and only warn.
+    weights = load_checkpoint(trained / 'epoch_3.pth')['state_dict']
+    part = {k: v for k, v in weights.items() if 'layers.0.attn' not in k}
+    torch.save({'state_dict': part}, folder / 'part.pth')
+    begin = 'load_from=' + str(trained / 'epoch_3.pth')
+
     cases = dict(
+        part=case(f'load_from={folder / "part.pth"}'),
+        begin=case(begin, 'train_cfg.max_epochs=1', work_dir='begun'),
         model_key=case('model.backbone.drop_rat=0.1'),
         pipeline_key=case('train_dataloader.dataset.pipeline.1.scales=16'),
         val_pipeline_key=case('val_dataloader.dataset.pipeline.1.scales=16'),
@@ -227,6 +235,7 @@ EXPECTED = dict(
     resume=['nowhere.pth', 'does not exist'],
     resume_moved=['last_checkpoint', '/nowhere/epoch_9.pth', '--resume'],
     resume_code=['code.pth', 'mkdir', 'could run any code'],
+    part=['part.pth', 'does not have all weights', 'layers.0.attn.proj.bias'],
     resume_half=['half.pth', 'damaged'],
     resume_batch=['8 (1 process(es) x 8 x 1', '4 (1 process(es) x 4 x 1', 'load_from'],
     option=['--cfg-options', '9'],
@@ -242,6 +251,15 @@ def test_bad_input_is_a_message_and_exit_code_2(bad, name):
     message = result.output[result.output.index('error: ') :]
     for part in EXPECTED[name]:
         assert part in message
+
+
+def test_beginning_from_weights_reports_what_arrived(bad):
+    _, results = bad
+    assert results['begin'].code == 0, results['begin'].output
+    report = re.search(
+        r'Backbone weights: (\d+) of (\d+) tensors matched', results['begin'].output
+    )
+    assert report and report[1] == report[2]
 
 
 def test_code_in_a_checkpoint_does_not_run(bad):

@@ -43,7 +43,7 @@ val_dataloader = dict(
         type='mmpretrain.DigitScenes',
         split='val',
         size=24,
-        num_scenes=100,
+        num_scenes=200,
         pipeline=test_pipeline,
     ),
 )

@@ -13,6 +13,7 @@ model = dict(
         ),
         img_size=48,
         patch_size=4,
+        final_norm=False,
         out_type='featmap',
         out_indices=[0, 1, 2, 3],
         init_cfg=dict(

@@ -8,6 +8,7 @@ model = dict(
         img_size=512,
         patch_size=16,
         drop_path_rate=0.1,
+        final_norm=False,  # none of the four maps is normalised
         out_type='featmap',
         out_indices=[3, 5, 7, 11],
     ),

@@ -1,10 +1,9 @@
-# 120 iterations of a small segmentor, evaluated at the end. With few labelled scenes the
-# backbone had better keep what it knows: its layers learn ever more slowly.
+# 120 iterations of a small segmentor with layer-wise decay, evaluated at the end.
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=120, val_interval=120)
 optim_wrapper = dict(
     type='mmpretrain.AutoAmpOptimWrapper',
     constructor='mmpretrain.LayerDecayOptimWrapperConstructor',
-    paramwise_cfg=dict(layer_decay_rate=0.3),
+    paramwise_cfg=dict(layer_decay_rate=0.5),
     optimizer=dict(type='AdamW', lr=6e-3, weight_decay=0.05),
     clip_grad=dict(max_norm=3.0),
 )
