@@ -15,6 +15,7 @@ from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner, find_latest_checkpoint
 
+from mmcim.engine import MomentumUpdateHook
 from mmcim.transfer import load_backbone_weights
 from mmcim.utils import (
     ConfigError,
@@ -135,6 +136,22 @@ def settle_resume(cfg: Config, auto: bool) -> None:
     load_checkpoint(cfg.load_from)
 
 
+def check_momentum(runner: Runner) -> None:
+    """Look whether something moves the model's momentum encoder, if it has one.
+
+    Raises:
+        ConfigError: If it would stay as it was initialised.
+    """
+    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+    if hasattr(model, 'momentum_encoder') and not any(
+        isinstance(hook, MomentumUpdateHook) for hook in runner.hooks
+    ):
+        raise ConfigError(
+            f'the momentum encoder of {type(model).__name__} would never move; add '
+            "dict(type='MomentumUpdateHook') to custom_hooks"
+        )
+
+
 def begin_from_weights(runner: Runner) -> None:
     """Let ``load_from`` load all of the backbone, or fail.
 
@@ -174,6 +191,7 @@ def main(argv: Sequence[str] | None = None) -> Runner:
     check_together(lambda: check_config(cfg))
     scale_lr(cfg, get_world_size())
     runner = build_runner(cfg)
+    check_momentum(runner)
     if cfg.get('load_from') and not cfg.get('resume'):
         begin_from_weights(runner)
     runner.train()

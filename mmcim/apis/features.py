@@ -95,11 +95,13 @@ def extract_features(
     mean, std = (torch.tensor(v, device=device).view(3, 1, 1) for v in normalization)
     training = backbone.training
     backbone.train(False)
-    features = [
-        _pool(backbone, forward_unmasked(backbone, (batch.to(device) - mean) / std)).cpu()
-        for batch in _batches(images, batch_size, size)
-    ]
-    backbone.train(training)
+    features = []
+    try:
+        for batch in _batches(images, batch_size, size):
+            outputs = forward_unmasked(backbone, (batch.to(device) - mean) / std)
+            features.append(_pool(backbone, outputs).cpu())
+    finally:
+        backbone.train(training)
     return torch.cat(features).float()
 
 

@@ -66,9 +66,7 @@ class Digits(BaseDataset):
         for label in np.unique(labels):
             indices = rng.permutation(np.flatnonzero(labels == label))
             num_val = round(_VAL_FRACTION * len(indices))
-            parts.append(
-                indices[:num_val] if self.split == 'val' else indices[num_val:]
-            )
+            parts.append(indices[:num_val] if self.split == 'val' else indices[num_val:])
         return np.sort(np.concatenate(parts))
 
     def _enlarge(self, image: np.ndarray) -> np.ndarray:

@@ -80,6 +80,11 @@ def export_backbone(
         raise ConfigError(f'for {target}, --out must end in {TARGETS[target]}, got {out}')
     if out.exists() and not force:
         raise ConfigError(f'{out} exists; add --force to replace it')
+    if out.exists() and out.is_dir() != (not TARGETS[target]):
+        kinds = ('file', 'folder') if out.is_dir() else ('folder', 'file')
+        raise ConfigError(
+            f'for {target}, --out is a {kinds[0]}, but {out} is a {kinds[1]}'
+        )
     source = open_backbone(checkpoint)
     net = source.build()
     load_backbone_weights(net, checkpoint)

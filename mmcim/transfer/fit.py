@@ -2,10 +2,12 @@
 """Bring the tensors of a file into the form that a module wants."""
 
 import re
+from copy import deepcopy
 from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
+from ..utils.checkpoint import load_checkpoint
 from .layout import is_derived, patch_grid, starts_anew
 from .resize import (
     Grid,
@@ -20,7 +22,7 @@ _TABLE = 'relative_position_bias_table'
 _SHARED_TABLE = f'rel_pos_bias.{_TABLE}'
 _LAYER_TABLE = re.compile(rf'(?:layers|blocks)\.(\d+)\.attn\.{_TABLE}')
 # Both have class-token rows besides those of the grid.
-_POSITIONS = ('pos_embed', _TABLE)
+_POSITIONS = ('pos_embed', 'absolute_pos_embed', _TABLE)
 
 
 @dataclass
@@ -101,11 +103,70 @@ def fit_tensors(
             fit.problems[name] = f'of shape {_shape(value)} instead of {_shape(own)}'
             continue
         fit.ready[name] = value
-        if value.shape != given[name].shape:
+        if value is not given[name]:
             fit.resized[name] = _positions(given[name]), _positions(value)
     fit.unused = [name for name in given if name not in wanted]
     fit.problems.update(_surplus_layers(module, fit.unused))
     return fit
+
+
+def names_missing(module: nn.Module, checkpoint: str) -> list[str]:
+    """List what a plain ``load_state_dict(strict=False)`` would leave random.
+
+    Args:
+        module (nn.Module): A network that loads without :func:`load_backbone_weights`.
+        checkpoint (str): A local file.
+
+    Returns:
+        list[str]: Tensors that the file lacks under the module's own names, besides
+        positions, which these networks resize.
+
+    Raises:
+        ConfigError: If the file cannot be read.
+    """
+    state = {}
+    if not checkpoint.endswith('.safetensors'):  # which such networks cannot read
+        content = load_checkpoint(checkpoint)
+        state = content.get('state_dict', content) if isinstance(content, dict) else {}
+    return [
+        name
+        for name, own in wanted_tensors(module).items()
+        if not starts_anew(module, name)
+        and name.rpartition('.')[2] not in _POSITIONS
+        and getattr(state.get(name), 'shape', None) != own.shape
+    ]
+
+
+def complete_by_hooks(module: nn.Module, tensors: dict[str, Tensor], fit: Fit) -> None:
+    """Let a module's own hooks rename and resize what does not fit yet.
+
+    Args:
+        module (nn.Module): Any network; it is unchanged.
+        tensors (dict[str, Tensor]): What is there, by the module's names or old ones.
+        fit (Fit): What :func:`fit_tensors` has found; changed in place.
+    """
+    adapted = {**tensors, **fit.ready}
+    try:
+        # They are called in the midst of loading, which here goes into a copy.
+        double = deepcopy(module).to('meta')
+        for path, child in double.named_modules():
+            meta = dict(assign_to_params_buffers=True)
+            child._load_from_state_dict(
+                adapted, path and f'{path}.', meta, False, [], [], []
+            )
+    except Exception:  # whatever a foreign hook raises for tensors that do not fit
+        return
+    for name, own in wanted_tensors(module).items():
+        value = adapted.get(name)
+        # What they leave alone, such as positions of a doubtful grid, stays a problem.
+        if name not in fit.problems or value is None or value is tensors.get(name):
+            continue
+        if value.shape == own.shape:
+            fit.ready[name] = value
+            del fit.problems[name]
+            if name in tensors:
+                fit.resized[name] = _positions(tensors[name]), _positions(value)
+    fit.unused = [name for name in fit.unused if name in adapted]
 
 
 def _convert_tables(
@@ -148,7 +209,8 @@ def _resize(
     grid = grid or _grid_of_embedding(value.shape[1], extra, new_grid)
     value = resize_position_embedding(value, grid, new_grid)
     # A network without class token does without the first embedding, too.
-    return value if extra else value[:, value.shape[1] - own.shape[1] :]
+    surplus = 0 if extra else value.shape[1] - own.shape[1]
+    return value[:, surplus:] if surplus else value
 
 
 def _grid_of_table(rows: int, own_rows: int, grid: Grid | None, new_grid: Grid) -> Grid:
@@ -214,7 +276,7 @@ def _submodule(module: nn.Module, path: str) -> nn.Module | None:
 
 
 def _positions(value: Tensor) -> int:
-    return value.shape[-2]
+    return value[..., 0].numel()
 
 
 def _shape(value: Tensor) -> str:

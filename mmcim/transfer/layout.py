@@ -1,12 +1,20 @@
 # Copyright (c) mmcim contributors. All rights reserved.
 """What a network tells about its own tensors."""
 
+import re
+
 from torch import nn
 
 from .resize import Grid
 
 # Tables that a module computes from its size: no weights, and wrong at another size.
-_DERIVED = ('relative_position_index', 'relative_coords_table', 'attn_mask')
+_DERIVED = (
+    'attn_mask',
+    'freqs_cos',
+    'freqs_sin',
+    'relative_coords_table',
+    'relative_position_index',
+)
 
 
 def backbone_prefix(model: nn.Module) -> str | None:
@@ -58,6 +66,12 @@ def starts_anew(backbone: nn.Module, name: str) -> bool:
     ``out_type='avg_featmap'`` of mmpretrain's vision transformers normalises the mean
     of the patches by ``ln2``, which is not there with the feature maps of a pre-training.
     (BEiT's and MAE's ``fc_norm`` is the same, and starts anew there, too.)
+
+    Swin, ConvNeXt and others normalise each output, of which a classifier has the last
+    one only: ``norm0`` to ``norm2`` are new where ``out_indices=(0, 1, 2, 3)``.
     """
-    averages = getattr(backbone, 'out_type', None) == 'avg_featmap'
-    return averages and name.startswith('ln2.')
+    if name.startswith('ln2.'):
+        return getattr(backbone, 'out_type', None) == 'avg_featmap'
+    outputs = getattr(backbone, 'out_indices', getattr(backbone, 'out_scales', ()))
+    norm = re.match(r'norm(\d+)\.', name)
+    return bool(norm) and int(norm[1]) in sorted(outputs)[:-1]

@@ -7,19 +7,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from ..utils.errors import ConfigError
-from .fit import Fit, fit_tensors, wanted_tensors
+from .fit import Fit, complete_by_hooks, fit_tensors, wanted_tensors
 from .layout import backbone_prefix, is_derived
 from .naming import to_mmpretrain
 from .reading import Weights, read_weights
 from .report import LoadReport, enumerate_names
 from .resize import Grid
+from .source import TrainedBackbone
 
 # Below it mmpretrain's TIMMBackbone holds the network.
 _TIMM_BACKBONE = 'timm_model.'
+# Attributes of modules that change what a network computes, but none of its shapes.
+_FUNCTION = ('num_heads', 'eps', 'style')
 
 
 @dataclass
@@ -45,6 +49,15 @@ class _Candidate:
     @property
     def complete(self) -> bool:
         return bool(self.fit.ready) and not self.fit.problems
+
+    @property
+    def backbone(self) -> nn.Module:
+        return self.module.get_submodule(self.inner.rstrip('.'))
+
+    @property
+    def part(self) -> dict[str, Tensor]:
+        """The file's tensors of the backbone."""
+        return _below(self.tensors, self.inner)
 
     @property
     def in_file(self) -> str:
@@ -86,13 +99,16 @@ def load_backbone_weights(
 
     Raises:
         ConfigError: If any of the backbone's tensors is not there in a fitting shape, if
-            the file has more layers, if it fits in several places, or if it cannot be
-            read. The module is unchanged then.
+            the file has more layers, if it says that its network has other heads, norms
+            or the like, which no shape shows, if it fits in several places, or if it
+            cannot be read. The module is unchanged then.
     """
     weights = read_weights(checkpoint, map_location)
     if prefix and not prefix.endswith('.'):
         prefix += '.'
     chosen = _choose(module, weights, str(checkpoint), prefix, grid)
+    if weights.config and chosen.in_file == weights.prefix:
+        _check_function(chosen.backbone, weights.config, str(checkpoint))
     rest = _other_parts(chosen)
     chosen.module.load_state_dict(
         {**rest, **{chosen.inner + k: v for k, v in chosen.fit.ready.items()}},
@@ -125,15 +141,20 @@ def _choose(
             for tensors in namings
             for candidate in _candidates(level, path, tensors, weights, grid)
         ]
-        allowed = [c for c in at_level if c.complete and _allowed(c, weights, prefix)]
+        allowed = [c for c in at_level if _allowed(c, weights, prefix)]
+        if not any(c.complete for c in allowed):
+            most = max((len(c.fit.ready) for c in allowed), default=0)
+            for candidate in allowed:
+                if len(candidate.fit.ready) == most:
+                    complete_by_hooks(candidate.backbone, candidate.part, candidate.fit)
         # Where renaming touches other networks only, both namings fit alike.
-        allowed = list({c.prefix: c for c in reversed(allowed)}.values())
-        if len(allowed) == 1:
-            return allowed[0]
-        if allowed:
-            places = sorted(c.prefix for c in allowed)
+        complete = {c.prefix: c for c in reversed(allowed) if c.complete}
+        if len(complete) == 1:
+            return complete.popitem()[1]
+        if complete:
+            places = sorted(complete)
             raise ConfigError(
-                f'checkpoint {checkpoint} has {len(allowed)} networks that are a '
+                f'checkpoint {checkpoint} has {len(places)} networks that are a '
                 f'{type(level).__name__} like this one; say which by prefix, one of '
                 f'{", ".join(map(repr, places))}'
             )
@@ -189,6 +210,34 @@ def _allowed(candidate: _Candidate, weights: Weights, prefix: str | None) -> boo
     if prefix is not None:
         return candidate.prefix == prefix
     return weights.prefix in (None, candidate.in_file)
+
+
+def _check_function(backbone: nn.Module, config: dict, checkpoint: str) -> None:
+    """Compare what changes a network's function and no shape.
+
+    Raises:
+        ConfigError: If the file's network computes something else.
+    """
+    try:
+        with torch.random.fork_rng(devices=[]):
+            trained = TrainedBackbone(checkpoint, {}, config, {}).build()
+    except ConfigError:  # e.g. of a class that is not imported here
+        return
+    theirs = dict(trained.named_modules())
+    differences: dict[str, list[str]] = {}
+    for name, module in backbone.named_modules():
+        for key in _FUNCTION:
+            own, other = (getattr(m, key, None) for m in (module, theirs.get(name)))
+            if None not in (own, other) and own != other:
+                names = differences.setdefault(f'{key} {other} instead of {own}', [])
+                names.append(name or type(module).__name__)
+    if differences:
+        found = [f'{what}: {enumerate_names(v)}' for what, v in differences.items()]
+        raise ConfigError(
+            f'checkpoint {checkpoint} fits a {type(backbone).__name__} in all shapes, '
+            f'but was trained with {"; ".join(found)}. Say the same in the config of '
+            'this network'
+        )
 
 
 def _other_parts(chosen: _Candidate) -> dict[str, Tensor]:

@@ -4,19 +4,22 @@
 import json
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, NamedTuple
 
 import torch
+from mmengine.config import Config
 from mmengine.runner import CheckpointLoader
 from torch import Tensor
 
 from ..utils.checkpoint import load_checkpoint, safe_globals
 from ..utils.errors import ConfigError
 from .backbone_file import read_safetensors
+from .metadata import backbone_config
 from .resize import Grid
+from .source import parse_config_text
 
 # Where training programs keep the state dict: mmengine and timm; BEiT, MAE and DeiT;
 # DeepSpeed.
@@ -30,11 +33,13 @@ class Weights(NamedTuple):
         tensors (dict[str, Tensor]): Name -> tensor.
         prefix (str | None): Prefix of the backbone's names; None if it is not told.
         grid (tuple[int, int] | None): The backbone's rows and columns of patches.
+        config (dict | None): What builds the backbone.
     """
 
     tensors: dict[str, Tensor]
     prefix: str | None
     grid: Grid | None
+    config: dict | None
 
 
 def read_weights(checkpoint: str | Path, map_location: Any = 'cpu') -> Weights:
@@ -58,17 +63,21 @@ def read_weights(checkpoint: str | Path, map_location: Any = 'cpu') -> Weights:
         tensors, metadata = read_safetensors(checkpoint)
         grid = json.loads(metadata.get('grid', 'null'))
         ours = {'backbone', 'grid'} & metadata.keys()
-        return Weights(tensors, '' if ours else None, grid and tuple(grid))
+        config = json.loads(metadata.get('backbone', 'null'))
+        return Weights(tensors, '' if ours else None, grid and tuple(grid), config)
     load = _download if '://' in checkpoint else load_checkpoint
     content = load(checkpoint, map_location)
     meta = content.get('meta') if isinstance(content, Mapping) else None
     meta = meta if isinstance(meta, Mapping) else {}
-    grid = meta.get('backbone_grid')
-    return Weights(
-        _state_dict(content, checkpoint),
-        meta.get('backbone_prefix'),
-        grid and tuple(grid),
-    )
+    prefix, grid = meta.get('backbone_prefix'), meta.get('backbone_grid')
+    config = None
+    if prefix and 'cfg' in meta:
+        # A config of anything but plain values does not keep the weights from loading.
+        with suppress(ConfigError):
+            cfg = parse_config_text(meta['cfg'], checkpoint)
+            config = backbone_config(Config(cfg), prefix)
+    tensors = _state_dict(content, checkpoint)
+    return Weights(tensors, prefix, grid and tuple(grid), config)
 
 
 def _state_dict(content: Any, checkpoint: str) -> dict[str, Tensor]:

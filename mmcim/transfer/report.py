@@ -17,7 +17,7 @@ class LoadReport:
         total (int): Number of tensors of the backbone that a checkpoint has to have;
             all of them were loaded.
         resized (dict[str, tuple[int, int]]): Those that were interpolated, with the
-            number of positions before and after.
+            number of positions before and after, which another shape may not change.
         converted (str): What else was done to relative-position tables.
         new (list[str]): Tensors that only fine-tuning has; they keep their
             initialisation.
@@ -56,7 +56,9 @@ class LoadReport:
         if others:
             text += f'; also loaded: {others} of other parts'
         if self.new:
-            text += f'; new, because of out_type: {enumerate_names(self.new)}'
+            mean = any('ln2.' in name for name in self.new)
+            reason = 'out_type' if mean else 'out_indices'
+            text += f'; new, because of {reason}: {enumerate_names(self.new)}'
         if self.missing:
             text += f'; missing: {enumerate_names(self.missing)}'
         text += f'; unused: {enumerate_names(self.unused) if self.unused else "none"}'

@@ -5,7 +5,7 @@ import math
 from functools import lru_cache
 
 import torch
-from timm.layers import resample_abs_pos_embed
+import torch.nn.functional as F
 from torch import Tensor
 
 Grid = tuple[int, int]
@@ -31,9 +31,15 @@ def resize_position_embedding(embed: Tensor, grid: Grid, new_grid: Grid) -> Tens
         raise ValueError(
             f'{embed.shape[1]} position embeddings are too few for {_by(grid)} patches'
         )
-    return resample_abs_pos_embed(
-        embed, list(new_grid), list(grid), num_prefix_tokens=extra
-    )
+    if tuple(grid) == tuple(new_grid):
+        return embed
+    first, patches = embed.split([extra, grid[0] * grid[1]], dim=1)
+    # Not timm's function, which before 1.0.31 takes a square for the old one whenever
+    # the number of patches is the same.
+    patches = patches.float().transpose(1, 2).unflatten(2, tuple(grid))
+    patches = F.interpolate(patches, tuple(new_grid), mode='bicubic', antialias=True)
+    patches = patches.flatten(2).transpose(1, 2)
+    return torch.cat((first, patches.to(embed.dtype)), dim=1)
 
 
 def resize_relative_position_table(table: Tensor, grid: Grid, new_grid: Grid) -> Tensor:

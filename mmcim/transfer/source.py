@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from ..utils.checkpoint import load_checkpoint
 from ..utils.errors import ConfigError
 from .backbone_file import read_backbone
-from .metadata import backbone_config
+from .metadata import backbone_config, normalization_metadata
 
 
 @dataclass
@@ -63,7 +63,8 @@ class TrainedBackbone:
         Raises:
             ConfigError: If the config does not build a backbone.
         """
-        config = {**self.config, **overrides}
+        # Whatever the default scope is, as mmseg in a segmentor.
+        config = {'_scope_': 'mmpretrain', **self.config, **overrides}
         # The weights come from this file, not from where the training once began.
         config.pop('init_cfg', None)
         try:
@@ -145,9 +146,11 @@ def _from_training(path: str, checkpoint: Any) -> TrainedBackbone:
     if meta.get('backbone_grid'):
         metadata['grid'] = json.dumps(meta['backbone_grid'])
     preprocessor = cfg['model'].get('data_preprocessor') or cfg.get('data_preprocessor')
-    for key in ('mean', 'std'):
-        if (preprocessor or {}).get(key) is not None:
-            metadata[key] = json.dumps(preprocessor[key])
+    mean, std, *to_rgb = map(
+        (preprocessor or {}).get, ('mean', 'std', 'to_rgb', 'bgr_to_rgb')
+    )
+    if mean is not None and std is not None:
+        metadata |= normalization_metadata(mean, std, any(to_rgb))
     return TrainedBackbone(path, tensors, config, metadata)
 
 

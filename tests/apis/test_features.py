@@ -152,6 +152,15 @@ def test_real_pictures_of_a_class_are_alike(imagenette_mini, vit):
     assert nearest.tolist() == list(range(len(paths)))[::-1]
 
 
+@pytest.mark.parametrize('training', [True, False])
+def test_mode_is_kept_after_an_error(vit, tmp_path, training):
+    network = load_backbone(vit)
+    network.train(training)
+    with pytest.raises(ConfigError, match='missing.png cannot be read'):
+        extract_features(network, [tmp_path / 'missing.png'])
+    assert network.training is training
+
+
 def test_clear_errors(backbone, write_backbone, tmp_path):
     with pytest.raises(ConfigError, match='has no pictures; known are .jpg'):
         extract_features(backbone, tmp_path)

@@ -16,8 +16,8 @@ from mmcim.models.tokenizers import DALLETokenizer
 from mmcim.utils.config_keys import check_keys
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
-# Classifiers of benchmarks/ and segmentors have tests of their own beside this one.
-ELSEWHERE = ('_base_', 'benchmarks', 'segmentation')
+# What has tests of its own beside this one.
+ELSEWHERE = ('_base_', 'benchmarks', 'segmentation', 'conmim', 'corrim')
 PATHS = [path.relative_to(CONFIGS) for path in CONFIGS.rglob('*.py')]
 NAMES = sorted(
     str(path) for path in PATHS if not {*path.parts, path.stem}.intersection(ELSEWHERE)

@@ -37,8 +37,13 @@ def folder(tmp_path_factory):
 def arguments(folder, *options, tokenizer='first', config=RESPIX, tool_options=()):
     checkpoint = folder / f'{tokenizer}.safetensors'
     return [
-        'train.py', config, *tool_options, '--cfg-options',
-        f'model.tokenizer.checkpoint={checkpoint}', *SHORT, *options,
+        'train.py',
+        config,
+        *tool_options,
+        '--cfg-options',
+        f'model.tokenizer.checkpoint={checkpoint}',
+        *SHORT,
+        *options,
     ]
 
 
@@ -61,28 +66,44 @@ def runs(folder, toy):
         'no data': ['train.py', VIT_B],
         'no dalle': ['train.py', VIT_B, '--cfg-options', pictures],
         'test': [
-            'test.py', RESPIX, folder / 'whole/iter_4.pth', '--cfg-options',
+            'test.py',
+            RESPIX,
+            folder / 'whole/iter_4.pth',
+            '--cfg-options',
             f'model.tokenizer.checkpoint={folder}/first.safetensors',
         ],
         'test again': [
-            'test.py', RESPIX, folder / 'whole/iter_4.pth', '--cfg-options',
+            'test.py',
+            RESPIX,
+            folder / 'whole/iter_4.pth',
+            '--cfg-options',
             f'model.tokenizer.checkpoint={folder}/first.safetensors',
         ],
         'train tokenizer': [
-            'train.py', REPO / 'configs/quickstart/tokenizer.py',
-            '--work-dir', folder / 'tokenizer', '--cfg-options', *SHORT,
+            'train.py',
+            REPO / 'configs/quickstart/tokenizer.py',
+            '--work-dir',
+            folder / 'tokenizer',
+            '--cfg-options',
+            *SHORT,
         ],
         'test tokenizer': [
-            'test.py', REPO / 'configs/quickstart/tokenizer.py',
+            'test.py',
+            REPO / 'configs/quickstart/tokenizer.py',
             folder / 'tokenizer/iter_4.pth',
         ],
         'vis': [
-            'visualization/vis_cim.py', RESPIX, folder / 'whole/iter_4.pth',
-            '--out', folder / 'grid.png', '--cfg-options',
+            'visualization/vis_cim.py',
+            RESPIX,
+            folder / 'whole/iter_4.pth',
+            '--out',
+            folder / 'grid.png',
+            '--cfg-options',
             f'model.tokenizer.checkpoint={folder}/first.safetensors',
         ],
         'vis of a classifier': [
-            'visualization/vis_cim.py', REPO / 'configs/quickstart/finetune.py',
+            'visualization/vis_cim.py',
+            REPO / 'configs/quickstart/finetune.py',
             folder / 'whole/iter_4.pth',
         ],
     }

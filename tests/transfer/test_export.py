@@ -9,6 +9,7 @@ import json
 import pytest
 import timm
 import torch
+from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from mmpretrain.registry import MODELS
 from PIL import Image
@@ -18,6 +19,7 @@ from torchvision.transforms.functional import pil_to_tensor
 from mmcim.transfer import read_backbone, save_backbone
 from mmcim.transfer.export import TARGETS, export_backbone
 from mmcim.utils import ConfigError
+from mmcim.utils.config_keys import check_keys
 
 SIZE = 64
 SMALL = dict(
@@ -249,6 +251,7 @@ def use_mmseg(usage, images):
 
     config = run_usage(usage)['backbone']
     with DefaultScope.overwrite_default_scope('mmseg'):
+        check_keys(Config(dict(model=dict(type='EncoderDecoder', backbone=config))))
         network = MMSEG_MODELS.build(config)
         network.init_weights()
     network.train(False)
@@ -316,6 +319,18 @@ def test_file_of_timm_says_how_to_open_it(files, tmp_path):
     with safe_open(out, 'pt') as file:
         call = file.metadata()['create_model']
     assert call.replace("'vit.safetensors'", repr(str(out))) in export.usage
+
+
+def test_force_replaces_no_other_kind(files, tmp_path):
+    file, folder = tmp_path / 'out', tmp_path / 'out.safetensors'
+    file.write_text('a file')
+    folder.mkdir()
+    (folder / 'mine').write_text('keep')
+    with pytest.raises(ConfigError, match='for hf, --out is a folder, but .* is a file'):
+        export_backbone(files('vit'), 'hf', file, force=True)
+    with pytest.raises(ConfigError, match='for timm, --out is a file, but .* a folder'):
+        export_backbone(files('vit'), 'timm', folder, force=True)
+    assert file.read_text() == 'a file' and (folder / 'mine').read_text() == 'keep'
 
 
 def test_sizes_that_have_a_name_in_timm(files, tmp_path):

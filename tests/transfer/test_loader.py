@@ -1,11 +1,15 @@
 # Copyright (c) mmcim contributors. All rights reserved.
 """What is found in files of all kinds, and what is said when it is not there."""
 
+import json
 import re
 
 import pytest
 import timm
 import torch
+import torch.nn.functional as F
+from mmengine.config import Config
+from mmengine.registry import DefaultScope
 from safetensors.torch import save_file
 from timm.layers import resample_abs_pos_embed
 from torch import nn
@@ -161,9 +165,13 @@ def test_rectangular_sources(tmp_path, kind):
         torch.save(state, path := tmp_path / 'x.pth')
         grid = (2, 8)
     model = build(vit(img_size=(32, 32)))
-    load_backbone_weights(model, path, grid=grid)
-    expected = resample_abs_pos_embed(source.pos_embed, [4, 4], [2, 8])
-    assert torch.equal(model.pos_embed, expected)
+    report = load_backbone_weights(model, path, grid=grid)
+    # By torch: timm before 1.0.31 leaves as many patches of a square alone.
+    old = source.pos_embed[:, 1:].mT.unflatten(2, (2, 8))
+    expected = F.interpolate(old, (4, 4), mode='bicubic', antialias=True)
+    found = model.pos_embed[:, 1:].mT.unflatten(2, (4, 4))
+    torch.testing.assert_close(found, expected)
+    assert report.resized == dict(pos_embed=(17, 17))  # the same number, resized
 
 
 def test_rectangle_that_nobody_tells(tmp_path):
@@ -506,6 +514,84 @@ def test_classifier_given_a_generator(tmp_path):
     # A file that holds nothing but a generator.
     torch.save(build(vit('FusedBEiTViT')).state_dict(), tmp_path / 'generator.pth')
     assert 'missing: pos_embed' in message(classifier(), tmp_path / 'generator.pth')
+
+
+def told(tmp_path, kind, config):
+    """A file of ours, which says what its network is."""
+    source = build(config)
+    if kind == 'plain':
+        path = tmp_path / 'epoch_1_backbone.safetensors'
+        save_backbone(path, source.state_dict(), dict(backbone=json.dumps(config)))
+        return path, source
+    path, prefix = tmp_path / 'epoch_1.pth', 'enhancer.backbone.'
+    cfg = Config(dict(model=dict(type='CIM', enhancer=dict(backbone=config))))
+    state = {prefix + k: v for k, v in source.state_dict().items()}
+    meta = dict(backbone_prefix=prefix, cfg=cfg.pretty_text)
+    torch.save(dict(state_dict=state, meta=meta), path)
+    return path, source
+
+
+@pytest.mark.parametrize('kind', ['plain', 'checkpoint'])
+@pytest.mark.parametrize(
+    ('config', 'other', 'text'),
+    [
+        (
+            vit(),
+            vit(arch=dict(num_heads=2)),
+            'num_heads 4 instead of 2: layers.0-1.attn. ',
+        ),
+        (
+            vit(norm_cfg=dict(type='LN', eps=1e-6)),
+            vit(norm_cfg=dict(type='LN', eps=1e-3)),
+            'eps 1e-06 instead of 0.001: ',
+        ),
+        (
+            dict(type='ResNet', depth=50, base_channels=4, stem_channels=4),
+            dict(
+                type='ResNet', depth=50, base_channels=4, stem_channels=4, style='caffe'
+            ),
+            'style pytorch instead of caffe: ResNet',
+        ),
+    ],
+    ids=['heads', 'eps', 'style'],
+)
+def test_another_function_of_the_same_shapes(tmp_path, kind, config, other, text):
+    path, _ = told(tmp_path, kind, config)
+    found = message(build(other), path)
+    assert 'in all shapes, but was trained with ' + text in found
+    with DefaultScope.overwrite_default_scope('mmseg'):  # mmseg has a ViT of its own
+        assert text in message(build(other), path)
+
+
+@pytest.mark.parametrize('kind', ['plain', 'checkpoint'])
+@pytest.mark.parametrize('target', ['FusedBEiTPretrainViT', 'FusedBEiTViT', 'BEiTViT'])
+def test_what_may_differ_from_the_training(tmp_path, kind, target):
+    path, source = told(tmp_path, kind, vit('FusedBEiTPretrainViT'))
+    out_type = 'featmap' if target == 'FusedBEiTPretrainViT' else 'avg_featmap'
+    kwargs = dict(out_indices=(0, 1)) if target == 'FusedBEiTViT' else {}
+    model = build(
+        vit(
+            target,
+            out_type=out_type,
+            drop_path_rate=0.1,
+            frozen_stages=1,
+            **kwargs,
+        )
+    )
+    before = torch.get_rng_state()
+    load_backbone_weights(model, path)
+    assert torch.equal(torch.get_rng_state(), before)
+    common = source.state_dict().keys() & model.state_dict().keys()
+    assert len(common) > 25 and arrived(model, source.state_dict()) == common
+
+
+def test_a_file_of_a_class_that_is_not_there(tmp_path):
+    source = build(vit())
+    path = tmp_path / 'epoch_1_backbone.safetensors'
+    save_backbone(path, source.state_dict(), dict(backbone='{"type": "Elsewhere"}'))
+    model = build(vit())
+    load_backbone_weights(model, path)
+    assert arrived(model, source.state_dict()) == set(source.state_dict())
 
 
 def test_foreign_file(tmp_path):

@@ -2,9 +2,11 @@
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from scipy.optimize import brentq
 from timm.layers import resample_abs_pos_embed, resize_rel_pos_bias_table
 
+from mmcim.transfer import resize
 from mmcim.transfer.resize import (
     infer_grid,
     layers_to_shared,
@@ -98,6 +100,25 @@ def test_embedding_equals_timm(grid, new_grid, extra):
     theirs = resample_abs_pos_embed(embed, new_grid, grid, num_prefix_tokens=extra)
     assert torch.equal(ours, theirs)
     assert torch.equal(ours[:, :extra], embed[:, :extra])
+
+
+@pytest.mark.parametrize(
+    ('grid', 'new_grid'), [((2, 8), (4, 4)), ((4, 4), (2, 8)), ((3, 3), (5, 7))]
+)
+def test_embedding_equals_torchs_interpolation(grid, new_grid, monkeypatch):
+    """Also to a square of as many patches, which timm before 1.0.31 leaves alone."""
+
+    def older(embed, new_size, *args, **kwargs):
+        return embed
+
+    monkeypatch.setattr(resize, 'resample_abs_pos_embed', older, raising=False)
+    torch.manual_seed(0)
+    pictures = torch.randn(1, 5, *grid)
+    embed = torch.cat((torch.ones(1, 1, 5), pictures.flatten(2).mT), dim=1)
+    ours = resize_position_embedding(embed, grid, new_grid)
+    expected = F.interpolate(pictures, new_grid, mode='bicubic', antialias=True)
+    torch.testing.assert_close(ours[:, 1:].mT.unflatten(2, new_grid), expected)
+    assert torch.equal(ours[:, 0], torch.ones(1, 5))
 
 
 def test_embedding_of_a_ramp():

@@ -4,20 +4,22 @@
 import json
 import math
 
+import mmseg.models  # noqa: F401
 import pytest
 import torch
 from mmengine.config import Config
 from mmpretrain.registry import MODELS
 
 from mmcim.transfer import save_backbone
-from mmcim.transfer.source import open_backbone, parse_config_text
+from mmcim.transfer.metadata import backbone_metadata
+from mmcim.transfer.source import TrainedBackbone, open_backbone, parse_config_text
 from mmcim.utils import ConfigError
 
 ARCH = dict(embed_dims=16, num_layers=1, num_heads=2, feedforward_channels=32)
 BACKBONE = dict(type='VisionTransformer', arch=ARCH, img_size=(16, 32), patch_size=8)
 CONFIG = dict(
     default_scope='mmpretrain',
-    data_preprocessor=dict(mean=[127.5, 51.0, 0.0], std=[255.0, 25.5, 51.0]),
+    data_preprocessor=dict(mean=[127.5, 51.0, 0.0], std=[255.0, 25.5, 51.0], to_rgb=True),
     model=dict(
         type='ImageClassifier',
         backbone=dict(BACKBONE, init_cfg=dict(type='Pretrained', checkpoint='x.pth')),
@@ -64,6 +66,35 @@ def test_training_checkpoint_and_plain_backbone_give_the_same(
         assert built.state_dict().keys() == network.state_dict().keys()
     assert open_backbone(checkpoint).metadata['epoch'] == '3'
     assert open_backbone(checkpoint).metadata['method'] == 'ImageClassifier'
+
+
+@pytest.mark.parametrize(
+    ('preprocessor', 'expected'),
+    [
+        (dict(mean=[1, 2, 3], std=[4, 5, 6], to_rgb=True), True),
+        (dict(mean=[1, 2, 3], std=[4, 5, 6], bgr_to_rgb=True), True),
+        (dict(mean=[1, 2, 3], std=[4, 5, 6]), False),
+        (dict(mean=[7, 7, 7], std=[4, 5, 6]), False),
+        (dict(mean=[7, 7, 7], std=[5, 5, 5]), True),  # grey
+    ],
+)
+def test_normalization_of_rgb_pictures_alone(network, tmp_path, preprocessor, expected):
+    """Pictures come as BGR; a network that sees them so does not want RGB ones."""
+    state = {f'backbone.{k}': v for k, v in network.state_dict().items()}
+    config = dict(CONFIG, data_preprocessor=preprocessor)
+    path = write_checkpoint(tmp_path / 'a.pth', config, state)
+    values = preprocessor['mean'], preprocessor['std']
+    scaled = tuple([round(v / 255, 8) for v in part] for part in values)
+    assert open_backbone(path).normalization == (scaled if expected else None)
+    # What the training writes beside its checkpoint says the same.
+    of_mmseg = 'bgr_to_rgb' in preprocessor
+    kind = 'mmseg.SegDataPreProcessor' if of_mmseg else 'ClsDataPreprocessor'
+    model = torch.nn.Module()
+    model.backbone = network
+    model.data_preprocessor = MODELS.build(dict(preprocessor, type=kind))
+    metadata = backbone_metadata(model, 'backbone.', Config(config), '')
+    written = TrainedBackbone('', {}, {}, metadata).normalization
+    assert written == (scaled if expected else None)
 
 
 def test_arguments_in_place_of_the_configs(checkpoint):

@@ -6,13 +6,17 @@ from functools import partial
 from pathlib import Path
 
 import mmpretrain
+import mmseg.models  # noqa: F401
 import pytest
+import torch
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 from mmpretrain.datasets import CustomDataset, ImageNet
 from mmpretrain.models import ResNet, TIMMBackbone, VisionTransformer
+from mmseg.registry import MODELS as MMSEG_MODELS
 from PIL import Image
+from safetensors.torch import save_file
 
 from mmcim.engine import SafeCheckpointHook
 from mmcim.utils import ConfigError, check_config
@@ -80,9 +84,7 @@ def test_accepted_arguments_of_real_classes():
     assert {'arch', 'drop_rate', 'init_cfg'} <= accepted_arguments(VisionTransformer)
     assert 'drop_rat' not in accepted_arguments(VisionTransformer)
     assert {'depth', 'norm_cfg'} <= accepted_arguments(ResNet)
-    assert {'split', 'extensions', 'pipeline', 'indices'} <= accepted_arguments(
-        ImageNet
-    )
+    assert {'split', 'extensions', 'pipeline', 'indices'} <= accepted_arguments(ImageNet)
     # Its keyword arguments go to timm.
     assert accepted_arguments(TIMMBackbone) is None
     # It looks at its parent's keyword arguments itself.
@@ -208,9 +210,7 @@ def test_misspelt_key(key, value, message):
     assert message in str(error.value)
 
 
-@pytest.mark.parametrize(
-    'key', ['optim_wraper', 'param_schedulers', 'train_dataloaders']
-)
+@pytest.mark.parametrize('key', ['optim_wraper', 'param_schedulers', 'train_dataloaders'])
 def test_misspelt_key_at_the_top(key):
     with pytest.raises(ConfigError, match=f'^{key} is no key of a config. Do you mean'):
         keys(config(**{key: {}}))
@@ -235,6 +235,60 @@ def test_unknown_type(key, value, message):
         keys(config(**{key: value}))
     assert str(error.value).startswith(f'{key}: ')
     assert message in str(error.value)
+
+
+OF_MMSEG = {
+    'VisionTransformer': dict(img_size=32, patch_size=8, num_layers=1),
+    'BEiT': dict(img_size=32, patch_size=8, num_layers=1, qv_bias=True),
+    'MAE': dict(img_size=32, patch_size=8, num_layers=1),
+    'SwinTransformer': dict(
+        pretrain_img_size=32, window_size=2, depths=[1, 1], num_heads=[1, 2],
+        strides=(4, 2), out_indices=(0, 1), embed_dims=16,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize('key', ['init_cfg', 'pretrained'])
+@pytest.mark.parametrize('kind', OF_MMSEG)
+def test_networks_of_mmseg_that_load_themselves(tmp_path, monkeypatch, kind, key):
+    """What they would leave random is said before; their own names are right."""
+    monkeypatch.chdir(tmp_path)
+    arguments = dict(embed_dims=16, num_heads=2)
+    backbone = dict(arguments | OF_MMSEG[kind], type=kind)
+
+    def check(path):
+        weights = (
+            path if key == 'pretrained' else dict(type='Pretrained', checkpoint=path)
+        )
+        net = dict(backbone, **{key: weights})
+        cfg = Config(dict(model=dict(type='EncoderDecoder', backbone=net)))
+        with DefaultScope.overwrite_default_scope('mmseg'):
+            check_keys(cfg)
+
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        own = MMSEG_MODELS.build(dict(backbone)).state_dict()
+    # A classifier has one norm of an output only.
+    own = {k: v for k, v in own.items() if 'index' not in k and 'norm0' not in k}
+    torch.save(own, 'own.pth')
+    torch.save(dict(state_dict=own), 'own_too.pth')
+    check('own.pth')
+    check('own_too.pth')
+    cim = {f'enhancer.backbone.{k}': v for k, v in own.items()}
+    torch.save(dict(state_dict=cim), 'cim.pth')
+    torch.save({k: v for k, v in own.items() if not k.endswith('bias')}, 'half.pth')
+    torch.save({k: v.repeat_interleave(2, -1) for k, v in own.items()}, 'wide.pth')
+    save_file({k: v.contiguous() for k, v in own.items()}, 'plain.safetensors')
+    for path in ('cim.pth', 'half.pth', 'wide.pth', 'plain.safetensors'):
+        with pytest.raises(ConfigError, match=f'{path} lacks .* own {kind}.*mmpretrain'):
+            check(path)
+    check('https://example.org/own.pth')
+    if key == 'init_cfg' and kind == 'VisionTransformer':
+        net = dict(
+            type='mmpretrain.VisionTransformer',
+            init_cfg=dict(type='Pretrained', checkpoint='cim.pth'),
+        )
+        with DefaultScope.overwrite_default_scope('mmseg'):
+            check_keys(Config(dict(model=dict(type='EncoderDecoder', backbone=net))))
 
 
 def test_missing_pretrained_weights():
@@ -300,9 +354,7 @@ def test_empty_folder(data):
 
 def test_annotation_file(data):
     cfg = config(**{'train_dataloader.dataset.ann_file': 'meta/train.txt'})
-    with pytest.raises(
-        ConfigError, match='ann_file: file data/meta/train.txt does not'
-    ):
+    with pytest.raises(ConfigError, match='ann_file: file data/meta/train.txt does not'):
         check_config(cfg)
     (data / 'meta').mkdir()
     (data / 'meta/train.txt').write_text('a/1.JPG 0\n')
@@ -371,9 +423,7 @@ def test_pictures_and_masks(data):
 def test_only_the_data_in_use_are_checked(data):
     cfg = config()
     loader = dict(cfg.train_dataloader, dataset=dict(PICTURES, data_root='nowhere'))
-    cfg.update(
-        test_dataloader=loader, test_cfg={}, test_evaluator=dict(type='Accuracy')
-    )
+    cfg.update(test_dataloader=loader, test_cfg={}, test_evaluator=dict(type='Accuracy'))
     check_config(cfg)
     with pytest.raises(ConfigError, match='test_dataloader.dataset.data_root'):
         check_config(cfg, mode='test')

@@ -18,7 +18,13 @@ def test_panels_show_the_steps(configs, inputs):  # noqa: F811
     model.corrupt = lambda *args: batch
     panels = cim_panels(model, inputs, detector)
     assert list(panels) == [
-        'original', 'tokenizer', 'mask', 'corrupted', 'restored', 'replaced', 'detected'
+        'original',
+        'tokenizer',
+        'mask',
+        'corrupted',
+        'restored',
+        'replaced',
+        'detected',
     ]
     for name, pictures in panels.items():
         assert pictures.shape == (2, 3, 32, 32), name

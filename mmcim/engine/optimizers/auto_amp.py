@@ -56,9 +56,7 @@ class AutoAmpOptimWrapper(OptimWrapper):
             model (nn.Module): The model, possibly wrapped for distributed training.
         """
         # On a machine with no GPU even a disabled CUDA autocast would warn.
-        autocast = (
-            torch.autocast('cuda', torch.bfloat16) if self.bf16 else nullcontext()
-        )
+        autocast = torch.autocast('cuda', torch.bfloat16) if self.bf16 else nullcontext()
         with super().optim_context(model), autocast:
             yield
 
@@ -88,6 +86,4 @@ class AutoAmpOptimWrapper(OptimWrapper):
         self.message_hub.update_scalar('train/grad_norm', total)
         if len(networks) > 1:
             for name, norm in zip(networks, norms, strict=True):
-                self.message_hub.update_scalar(
-                    f'train/grad_norm_{name or "rest"}', norm
-                )
+                self.message_hub.update_scalar(f'train/grad_norm_{name or "rest"}', norm)

@@ -191,5 +191,9 @@ class FusedBEiTPretrainViT(_FusedLayers, BEiTPretrainViT):
 
     ``forward(images (B, 3, H, W), mask (B, h, w))`` puts a learned mask token in the
     place of each patch embedding where the mask is 1 and gives a tuple of tokens
-    (B, 1 + h * w, C).
+    (B, 1 + h * w, C). Without a mask it sees whole pictures.
     """
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> tuple[Tensor, ...]:
+        """Encode; see the class."""
+        return super().forward(x, mask)

@@ -54,6 +54,4 @@ class RevDetHead(BaseModule):
         Returns:
             Tensor: Scalar.
         """
-        return F.binary_cross_entropy_with_logits(
-            logits.float(), replaced.float()
-        )
+        return F.binary_cross_entropy_with_logits(logits.float(), replaced.float())

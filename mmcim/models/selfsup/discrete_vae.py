@@ -61,9 +61,7 @@ class DiscreteVAETrainer(BaseSelfSupervisor):
         init_cfg: dict | None = None,
     ) -> None:
         preprocessor = {'type': 'CIMDataPreprocessor', **(data_preprocessor or {})}
-        super().__init__(
-            backbone, data_preprocessor=preprocessor, init_cfg=init_cfg
-        )
+        super().__init__(backbone, data_preprocessor=preprocessor, init_cfg=init_cfg)
         if min(temperature) <= 0 or min(kl_weight) < 0 or not 0 < anneal <= 1:
             raise ConfigError(
                 'temperature must be above 0, kl_weight at least 0 and anneal in '

@@ -124,9 +124,7 @@ class _Encoder(nn.Module):
 class _Decoder(nn.Module):
     """Ids -> logits of the pixels, with the original's names of the weights."""
 
-    def __init__(
-        self, n_hid: int, n_blocks: int, vocab_size: int, n_init: int
-    ) -> None:
+    def __init__(self, n_hid: int, n_blocks: int, vocab_size: int, n_init: int) -> None:
         super().__init__()
         widths = (n_init, 8 * n_hid, 4 * n_hid, 2 * n_hid, n_hid)
         self.blocks = nn.ModuleDict({'input': _Conv(vocab_size, n_init, 1)})
@@ -209,8 +207,7 @@ class DALLETokenizer(BaseTokenizer):
         pixels = pixels.contiguous(memory_format=torch.channels_last)
         features = self.encoder(pixels, _compute_dtype(images))
         ids = [
-            self.encoder.logits(part).argmax(1)
-            for part in features.split(_LOGITS_BATCH)
+            self.encoder.logits(part).argmax(1) for part in features.split(_LOGITS_BATCH)
         ]
         return torch.cat(ids)
 
@@ -223,9 +220,7 @@ def _compute_dtype(x: Tensor) -> torch.dtype:
     return torch.float16 if x.is_cuda else torch.float32
 
 
-def build_dalle(
-    tensors: dict[str, Tensor], source: str
-) -> tuple[_Encoder, _Decoder]:
+def build_dalle(tensors: dict[str, Tensor], source: str) -> tuple[_Encoder, _Decoder]:
     """Build both networks of OpenAI's dVAE, of whatever size the tensors have.
 
     Args:

@@ -80,9 +80,7 @@ class DiscreteVAENet(BaseModule):
             encoder += [nn.Conv2d(n_in, n_out, 4, stride=2, padding=1), nn.ReLU()]
         encoder.pop()  # the residual blocks begin with their own
         encoder += [_ResidualBlock(width) for _ in range(depth)]
-        self.encoder = nn.Sequential(
-            *encoder, nn.ReLU(), nn.Conv2d(width, vocab_size, 1)
-        )
+        self.encoder = nn.Sequential(*encoder, nn.ReLU(), nn.Conv2d(width, vocab_size, 1))
         self.codebook = nn.Embedding(vocab_size, code_dims)
 
         decoder = [nn.Conv2d(code_dims, width, 3, padding=1)]

@@ -118,9 +118,7 @@ class VQVAETokenizer(BaseTokenizer):
         sizes = {}
         for key, names in wanted.items():
             if key not in tensors or tensors[key].ndim != len(names):
-                raise ConfigError(
-                    f'{checkpoint} does not fit: missing {key}. {_REMEDY}'
-                )
+                raise ConfigError(f'{checkpoint} does not fit: missing {key}. {_REMEDY}')
             sizes |= dict(zip(names, tensors[key].shape, strict=True))
         sizes.pop(None)
         return sizes

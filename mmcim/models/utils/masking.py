@@ -89,24 +89,36 @@ class UniformMasking(BaseMasking):
 
 @MODELS.register_module()
 class RatioMasking(BaseMasking):
-    """Uniformly random patches, the same share of every picture.
+    """Uniformly random squares of patches, the same share of every picture.
 
     Args:
-        ratio (float): Share of masked patches, in (0, 1). Their number is
-            ``round(ratio * h * w)``. Defaults to 0.5.
+        ratio (float): Share of masked squares, in (0, 1). Their number is
+            ``round(ratio * squares)``. Defaults to 0.5.
+        unit (int): Side of the squares in patches. SimMIM (arXiv 2111.09886) and ConMIM
+            (arXiv 2205.09616) mask squares of 32 px, that is 2 patches of 16 px.
+            Defaults to 1.
     """
 
-    def __init__(self, ratio: float = 0.5) -> None:
+    def __init__(self, ratio: float = 0.5, unit: int = 1) -> None:
         if not 0 < ratio < 1:
             raise ValueError(f'ratio={ratio} must lie strictly between 0 and 1')
+        if unit < 1:
+            raise ValueError(f'unit={unit} must be at least 1 patch')
         self.ratio = ratio
+        self.unit = unit
 
     def __call__(self, batch_size, grid, device):
-        h, w = grid
+        if grid[0] % self.unit or grid[1] % self.unit:
+            raise ValueError(
+                f'a grid of {grid[0]} x {grid[1]} patches cannot be divided into squares '
+                f'of unit={self.unit} patches'
+            )
+        h, w = grid[0] // self.unit, grid[1] // self.unit
         num_masked = round(self.ratio * h * w)
-        _check_count(num_masked, num_masked, grid)
+        _check_count(num_masked, num_masked, (h, w))
         scores = torch.rand(batch_size, h * w, device=device)
-        return _mask_lowest(scores, num_masked).view(batch_size, h, w)
+        mask = _mask_lowest(scores, num_masked).view(batch_size, h, w)
+        return mask.repeat_interleave(self.unit, 1).repeat_interleave(self.unit, 2)
 
 
 @MODELS.register_module()
@@ -174,12 +186,17 @@ class BlockMasking(BaseMasking):
             top = (u_top * (h - block_h + 1)).floor().view(-1, 1, 1)
             left = (u_left * (w - block_w + 1)).floor().view(-1, 1, 1)
             block = (
-                (rows >= top) & (rows < top + block_h.view(-1, 1, 1))
-                & (cols >= left) & (cols < left + block_w.view(-1, 1, 1))
+                (rows >= top)
+                & (rows < top + block_h.view(-1, 1, 1))
+                & (cols >= left)
+                & (cols < left + block_w.view(-1, 1, 1))
             )
             added = (block & ~mask).sum(dim=(1, 2))
             fits = (
-                (block_h < h) & (block_w < w) & (added > 0) & (added <= wanted)
+                (block_h < h)
+                & (block_w < w)
+                & (added > 0)
+                & (added <= wanted)
                 & (misfits < self.max_misfits)
             )
             mask |= block & fits.view(-1, 1, 1)

@@ -49,9 +49,7 @@ class SlidingWindowNorm:
                 ((k, 1), (0, 0, before, after)),
                 ((1, k), (before, after, 0, 0)),
             ):
-                x = F.avg_pool2d(
-                    F.pad(x, padding), kernel, stride=1, divisor_override=1
-                )
+                x = F.avg_pool2d(F.pad(x, padding), kernel, stride=1, divisor_override=1)
             return x
 
         # E[x^2] - E[x]^2 cancels badly far from zero; a picture's own mean removes most

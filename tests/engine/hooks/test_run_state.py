@@ -153,9 +153,7 @@ def test_another_tokenizer_is_an_error(make_runner, tmp_path, line):
     ).train()
 
     def resume(model):
-        make_runner(
-            [RunStateHook()], model=model, train_cfg=EPOCHS, resume=True
-        ).train()
+        make_runner([RunStateHook()], model=model, train_cfg=EPOCHS, resume=True).train()
 
     with pytest.raises(ConfigError) as error:
         resume(with_tokenizer(line(), 'b.safetensors', 'def'))
@@ -170,12 +168,8 @@ def test_another_tokenizer_is_an_error(make_runner, tmp_path, line):
 def test_batch(make_runner):
     make_runner([RunStateHook()], train_cfg=ONE_EPOCH).train()
     with pytest.raises(ConfigError) as error:
-        make_runner(
-            [RunStateHook()], batch_size=2, train_cfg=EPOCHS, resume=True
-        ).train()
-    assert 'effective batch of 4 (1 process(es) x 4 x 1 accumulated)' in str(
-        error.value
-    )
+        make_runner([RunStateHook()], batch_size=2, train_cfg=EPOCHS, resume=True).train()
+    assert 'effective batch of 4 (1 process(es) x 4 x 1 accumulated)' in str(error.value)
     assert 'this run has 2 (1 process(es) x 2 x 1 accumulated)' in str(error.value)
     # The same effective batch from smaller ones is fine.
     make_runner(

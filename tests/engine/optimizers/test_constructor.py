@@ -60,9 +60,7 @@ def groups_of(model, optimizer):
                 group['lr'],
                 group['weight_decay'],
             )
-    return {
-        name: where.pop(id(param), None) for name, param in model.named_parameters()
-    }
+    return {name: where.pop(id(param), None) for name, param in model.named_parameters()}
 
 
 @pytest.mark.parametrize('network', ['generator', 'enhancer'])

@@ -68,9 +68,7 @@ def test_respix_target_is_normalised_by_a_window_of_8_by_default():
     expected = 0.5 * target.abs().mean() + 0.5 * target.square().mean()
     head = ResPixHead()
     torch.testing.assert_close(head.loss(pred, images), expected)
-    torch.testing.assert_close(
-        head.restore(target, images), images, atol=1e-5, rtol=1e-5
-    )
+    torch.testing.assert_close(head.restore(target, images), images, atol=1e-5, rtol=1e-5)
 
 
 def test_revdet_spreads_the_logits_of_a_coarse_map():

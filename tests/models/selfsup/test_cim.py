@@ -73,8 +73,13 @@ def test_losses(configs, inputs):
 def test_revdet_reports_what_it_detects(configs, inputs):
     losses = build(configs, enhancer=revdet())(inputs, mode='loss')
     assert set(losses) == {
-        'loss_gen', 'token_acc', 'replaced',
-        'loss_det', 'det_auc', 'det_acc', 'det_base_rate',
+        'loss_gen',
+        'token_acc',
+        'replaced',
+        'loss_det',
+        'det_auc',
+        'det_acc',
+        'det_base_rate',
     }
 
 

@@ -75,9 +75,7 @@ def test_two_processes_equal_one(configs, tmp_path, objective):
         free.bind(('127.0.0.1', 0))
         port = free.getsockname()[1]
     # Forked, the processes know the test's tokenizer and need not import torch anew.
-    mp.start_processes(
-        worker, (configs, port, tmp_path), nprocs=2, start_method='fork'
-    )
+    mp.start_processes(worker, (configs, port, tmp_path), nprocs=2, start_method='fork')
     whole = build(configs)
     start = {k: v.clone() for k, v in whole.state_dict().items()}
     steps(whole, OPTIM, slice(0, 4))

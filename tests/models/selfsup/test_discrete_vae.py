@@ -138,9 +138,7 @@ def test_schedule_in_closed_form(hub, name):
     for iteration in (0, 10, 40, 79, 80, 99):
         at(hub, iteration, 100)
         losses = model.loss(views())
-        value = (
-            losses['temperature'] if name == 'temperature' else losses['loss_kl'] / kl
-        )
+        value = losses['temperature'] if name == 'temperature' else losses['loss_kl'] / kl
         cosine = math.cos(math.pi * min(iteration / 80, 1))
         assert value.item() == pytest.approx(0.5 + 1.5 * (1 + cosine) / 2, rel=1e-4)
 
@@ -262,8 +260,7 @@ def test_trains_in_a_runner_resumes_and_becomes_a_tokenizer(tmp_path):
     record = Record()
     model = run(tmp_path, max_epochs=2, record=record)
     expected = [
-        0.25 + 1.75 * (1 + math.cos(math.pi * min(i / 8 / 0.5, 1))) / 2
-        for i in range(8)
+        0.25 + 1.75 * (1 + math.cos(math.pi * min(i / 8 / 0.5, 1))) / 2 for i in range(8)
     ]
     assert record.temperatures == pytest.approx(expected)
 

@@ -74,9 +74,7 @@ def assert_equal_to_official(tokenizer, encoder, decoder, images):
     sure = first - second > 1e-3
     assert sure.float().mean() > 0.9
     assert torch.equal(tokenizer.encode(images)[sure], ids[sure])
-    torch.testing.assert_close(
-        tokenizer.decode(ids), restored, rtol=1e-5, atol=1e-5
-    )
+    torch.testing.assert_close(tokenizer.decode(ids), restored, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize(

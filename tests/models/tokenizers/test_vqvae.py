@@ -40,9 +40,7 @@ def random_weights(vocab_size=24, stem=4, width=6, hidden=5, code_dims=8):
         **layer('encoder._blocks.conv_3', width, width, 3, 3),
         **residual('encoder'),
         **layer('pre_vq_conv', code_dims, width, 1, 1),
-        'vq_vae.codebook.weight': torch.randn(
-            vocab_size, code_dims, generator=generator
-        )
+        'vq_vae.codebook.weight': torch.randn(vocab_size, code_dims, generator=generator)
         * 0.2,
         **layer('decoder._blocks.conv_1', width, code_dims, 3, 3),
         **residual('decoder'),

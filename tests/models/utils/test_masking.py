@@ -40,6 +40,19 @@ def test_ratio_masking_count(ratio):
     assert len({tuple(row.tolist()) for row in mask.flatten(1)}) == 16
 
 
+def test_squares_of_32_px():
+    """ConMIM: 37 of 7 x 7 squares, that is 148 of 196 patches."""
+    torch.manual_seed(0)
+    mask = RatioMasking(0.75, unit=2)(4000, (14, 14), CPU)
+    assert (mask.sum(dim=(1, 2)) == 148).all()
+    squares = mask[:, ::2, ::2]
+    for row, column in ((0, 1), (1, 0), (1, 1)):
+        assert mask[:, row::2, column::2].equal(squares)
+    share = squares.float().mean(dim=0)
+    sigma = (37 / 49 * 12 / 49 / 4000) ** 0.5
+    assert (share - 37 / 49).abs().max() < 5 * sigma
+
+
 def test_block_masking_wants_its_number_and_never_more():
     torch.manual_seed(0)
     counts = BlockMasking(75)(512, (14, 14), CPU).sum(dim=(1, 2))
@@ -103,6 +116,8 @@ def test_the_seed_decides():
         (lambda: UniformMasking((100, 196)), 'num_masked'),
         (lambda: RatioMasking(1.0), 'ratio'),
         (lambda: RatioMasking(0.01)(1, (4, 4), CPU), '0 to 0 masked'),
+        (lambda: RatioMasking(0.5, unit=0), 'unit'),
+        (lambda: RatioMasking(0.5, unit=2)(1, (4, 5), CPU), '4 x 5'),
         (lambda: UniformMasking((1, 2))(1, (4, 4), CPU), '0 to 0 masked'),
         (lambda: BlockMasking(10, min_block=16), 'min_block'),
         (lambda: BlockMasking(75)(1, (8, 8), CPU), '8 x 8'),

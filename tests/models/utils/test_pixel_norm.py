@@ -54,8 +54,12 @@ def test_patch_norm_equals_maes_formula():
     for b in range(2):
         for i in range(2):
             for j in range(3):
-                at = (b, slice(None), slice(16 * i, 16 * i + 16),
-                      slice(16 * j, 16 * j + 16))
+                at = (
+                    b,
+                    slice(None),
+                    slice(16 * i, 16 * i + 16),
+                    slice(16 * j, 16 * j + 16),
+                )
                 patch = images[at]
                 expected = (patch - patch.mean()) / (patch.var() + 1e-6) ** 0.5
                 torch.testing.assert_close(result[at], expected)

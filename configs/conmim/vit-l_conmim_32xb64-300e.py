@@ -1,0 +1,15 @@
+"""ConMIM, ViT-L/16, ImageNet-1k, 300 epochs, on 4 nodes of 8 GPUs.
+
+    C=configs/conmim/vit-l_conmim_32xb64-300e.py
+    NNODES=4 NODE_RANK=0 MASTER_ADDR=10.0.0.1 tools/dist_train.sh $C 8
+
+The paper reports 400, 800 and 1600 epochs.
+"""
+
+_base_ = 'vit-l_conmim_32xb64-1600e.py'
+
+train_cfg = dict(max_epochs=300)
+param_scheduler = [
+    _base_.param_scheduler[0],
+    {**_base_.param_scheduler[1], 'end': 300},
+]

@@ -1,0 +1,5 @@
+"""3 exemplars per picture instead of six."""
+
+_base_ = '../vit-b_8xb256-accum2-300e.py'
+
+data_preprocessor = dict(exemplars=dict(num=3))

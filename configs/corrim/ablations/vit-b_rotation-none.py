@@ -1,0 +1,5 @@
+"""Exemplars are not turned."""
+
+_base_ = '../vit-b_8xb256-accum2-300e.py'
+
+data_preprocessor = dict(exemplars=dict(degrees=(0, 0)))

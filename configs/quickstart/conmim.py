@@ -1,0 +1,24 @@
+r"""ConMIM on handwritten digits, at the size of the quickstart.
+
+    python tools/train.py configs/quickstart/conmim.py \
+        --work-dir work_dirs/quickstart/conmim
+    python tools/test.py configs/quickstart/linear_probe.py --cfg-options \
+        model.backbone.type=FusedBEiTViT \
+        model.backbone.init_cfg.checkpoint=\
+    work_dirs/quickstart/conmim/iter_400_backbone.safetensors
+"""
+
+_base_ = [
+    '../_base_/models/quickstart_conmim.py',
+    '../_base_/datasets/digits_conmim.py',
+    '../_base_/schedules/quickstart_cim.py',
+    '../_base_/quickstart_runtime.py',
+]
+
+custom_hooks = [*_base_.custom_hooks, dict(type='MomentumUpdateHook')]
+
+# Masked patches are told apart by their relative positions alone, which begin at zero and
+# have a few hundred steps to grow.
+optim_wrapper = dict(
+    paramwise_cfg=dict(custom_keys=dict(relative_position_bias_table=dict(lr_mult=30.0)))
+)

@@ -1,0 +1,17 @@
+r"""CorrIM on handwritten digits, at the size of the quickstart.
+
+    python tools/train.py configs/quickstart/corrim.py \
+        --work-dir work_dirs/quickstart/corrim
+    python tools/test.py configs/quickstart/linear_probe.py --cfg-options \
+        model.backbone.init_cfg.checkpoint=\
+    work_dirs/quickstart/corrim/iter_400_backbone.safetensors
+"""
+
+_base_ = [
+    '../_base_/models/quickstart_corrim.py',
+    '../_base_/datasets/digits_corrim.py',
+    '../_base_/schedules/quickstart_cim.py',
+    '../_base_/quickstart_runtime.py',
+]
+
+custom_hooks = [*_base_.custom_hooks, dict(type='MomentumUpdateHook')]

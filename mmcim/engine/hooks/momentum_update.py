@@ -1,0 +1,56 @@
+# Copyright (c) mmcim contributors. All rights reserved.
+"""One step of the momentum encoder per step of the optimizer."""
+
+import math
+from typing import Any
+
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+from mmpretrain.registry import HOOKS
+
+from ...utils.errors import ConfigError
+
+
+@HOOKS.register_module()
+class MomentumUpdateHook(Hook):
+    """Let ``model.momentum_encoder`` follow the model after each optimizer step.
+
+    Iterations that only accumulate gradients do not count, so that its momentum does
+    not depend on how the effective batch is split. The momentum is logged
+    as ``momentum``. See :class:`mmcim.models.utils.ema.MomentumEncoder`.
+    """
+
+    def before_train(self, runner: Runner) -> None:
+        """Look whether there is something to update.
+
+        Raises:
+            ConfigError: If the model has no momentum encoder.
+        """
+        model = _unwrapped(runner)
+        if not hasattr(model, 'momentum_encoder'):
+            raise ConfigError(
+                'custom_hooks has a MomentumUpdateHook, but '
+                f'{type(model).__name__} has no momentum_encoder; remove the hook'
+            )
+
+    def after_train_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: Any = None,
+        outputs: dict | None = None,
+    ) -> None:
+        """Update after the last iteration of an effective batch."""
+        optim_wrapper = runner.optim_wrapper
+        if not optim_wrapper.should_update():
+            return
+        # The iterations left over at the end make a step as well.
+        num_steps = math.ceil(runner.max_iters / optim_wrapper._accumulative_counts)
+        model = _unwrapped(runner)
+        momentum = model.momentum_encoder.update(model, num_steps)
+        runner.message_hub.update_scalar('train/momentum', momentum)
+
+
+def _unwrapped(runner: Runner) -> Any:
+    return runner.model.module if is_model_wrapper(runner.model) else runner.model

@@ -1,0 +1,92 @@
+# Copyright (c) mmcim contributors. All rights reserved.
+"""The momentum encoder: a copy of networks that follows them slowly."""
+
+import math
+from collections.abc import Sequence
+from copy import deepcopy
+
+import torch
+from torch import nn
+
+
+class MomentumEncoder(nn.Module):
+    """Copies of a model's networks whose parameters are moving averages of theirs.
+
+    After optimizer step k = 0, 1, ... of K, each parameter becomes
+    ``m * own + (1 - m) * source``, where m rises from ``momentum`` to
+    ``end_momentum`` along half a cosine:
+    ``m = end - (end - start) * (1 + cos(pi * k / K)) / 2``.
+
+    Only parameters follow. Buffers, such as the statistics of a batch norm, are the
+    copy's own. Nothing has a gradient. The number of steps done is a buffer, so that a
+    resumed run goes on with the right m. :class:`MomentumUpdateHook` calls
+    :meth:`update`; a model that holds a ``MomentumEncoder`` names it
+    ``momentum_encoder``.
+
+    Args:
+        model (nn.Module): The model whose networks are copied, as they are now.
+        names (Sequence[str]): Names of the networks in the model; the copies are
+            children of the same names.
+        momentum (float): m at the beginning, in [0, 1]. Defaults to 0.996.
+        end_momentum (float): m at the end, in [0, 1]. Defaults to 1.
+
+    Raises:
+        ValueError: If a momentum is out of its range.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        names: Sequence[str],
+        momentum: float = 0.996,
+        end_momentum: float = 1.0,
+    ) -> None:
+        super().__init__()
+        for name, value in dict(momentum=momentum, end_momentum=end_momentum).items():
+            if not 0 <= value <= 1:
+                raise ValueError(f'{name}={value} must be in [0, 1]')
+        self.momentum = momentum
+        self.end_momentum = end_momentum
+        for name in names:
+            self.add_module(name, deepcopy(getattr(model, name)))
+        self.requires_grad_(False)
+        self.register_buffer('steps', torch.zeros((), dtype=torch.int64))
+
+    @torch.no_grad()
+    def copy_from(self, model: nn.Module) -> None:
+        """Begin anew from the model's networks, which have just been initialised."""
+        for name, copy in self.named_children():
+            copy.load_state_dict(getattr(model, name).state_dict())
+        self.steps.zero_()
+
+    def coefficient(self, step: int, num_steps: int) -> float:
+        """The momentum m of a step.
+
+        Args:
+            step (int): Optimizer steps before this one, k.
+            num_steps (int): Optimizer steps of the whole training, K.
+
+        Returns:
+            float: In [``momentum``, ``end_momentum``].
+        """
+        rest = (1 + math.cos(math.pi * min(step / num_steps, 1.0))) / 2
+        return self.end_momentum - (self.end_momentum - self.momentum) * rest
+
+    @torch.no_grad()
+    def update(self, model: nn.Module, num_steps: int) -> float:
+        """Follow the model's networks after an optimizer step.
+
+        Args:
+            model (nn.Module): The model of the constructor.
+            num_steps (int): Optimizer steps of the whole training.
+
+        Returns:
+            float: The momentum m that this step had.
+        """
+        momentum = self.coefficient(int(self.steps), num_steps)
+        for name, copy in self.named_children():
+            own = list(copy.parameters())
+            source = list(getattr(model, name).parameters())
+            torch._foreach_lerp_(own, source, 1 - momentum)
+        self.steps += 1
+        return momentum

@@ -1,0 +1,199 @@
+# Copyright (c) mmcim contributors. All rights reserved.
+"""Exemplars: turned rectangles of a picture, cropped upright, and where they lie.
+
+All is done on the device for a whole batch: drawing, cropping, and the label maps, which
+follow from the rectangles' coordinates and not from a resampled picture.
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from mmpretrain.registry import MODELS
+from torch import Tensor
+
+
+class Regions(NamedTuple):
+    """E rectangles in each of B pictures.
+
+    Attributes:
+        center (Tensor): (B, E, 2), x and y from the top left corner, in pixels of
+            the picture.
+        sides (Tensor): (B, E, 2), width and height in the same pixels.
+        angle (Tensor): (B, E), in radians: turned counter-clockwise by it, as one looks
+            at the picture, the rectangle stands upright.
+    """
+
+    center: Tensor
+    sides: Tensor
+    angle: Tensor
+
+
+@MODELS.register_module()
+class ExemplarSampling:
+    """The law of CorrIM's exemplars (arXiv 2303.12670, sec. 3.2).
+
+    An upright box of random area and aspect ratio is laid anywhere in the picture. The
+    picture is turned about it, and the upright rectangle that encloses the turned box is
+    the region; it is shrunk about its centre until its corners lie on the picture. The
+    area is uniform, and the aspect ratio log-uniform among those with which a box of that
+    area fits into the picture, so that nothing is drawn twice.
+
+    Args:
+        num (int): Exemplars per picture E. Defaults to 6.
+        size (int): Side of the cropped exemplars in pixels. Defaults to 64.
+        scale (tuple[float, float]): The box's least and greatest share of the picture's
+            area, in (0, 1]. Defaults to (0.05, 0.48).
+        aspect_ratio (tuple[float, float]): The box's least and greatest width over
+            height. 1 has to lie between them. Defaults to (1 / 3, 3).
+        degrees (tuple[int, int]): The least and the greatest angle, both of which can
+            occur; angles are whole degrees. Defaults to (-45, 44), as released.
+
+    Raises:
+        ValueError: If a value is out of its range.
+    """
+
+    def __init__(
+        self,
+        num: int = 6,
+        size: int = 64,
+        scale: tuple[float, float] = (0.05, 0.48),
+        aspect_ratio: tuple[float, float] = (1 / 3, 3.0),
+        degrees: tuple[int, int] = (-45, 44),
+    ) -> None:
+        if num < 1 or size < 1:
+            raise ValueError(f'num={num} and size={size} must be at least 1')
+        if not 0 < scale[0] <= scale[1] <= 1:
+            raise ValueError(f'scale={scale} must satisfy 0 < least <= greatest <= 1')
+        if not 0 < aspect_ratio[0] <= 1 <= aspect_ratio[1]:
+            raise ValueError(f'aspect_ratio={aspect_ratio} must enclose 1')
+        if not -180 <= degrees[0] <= degrees[1] <= 180 or any(
+            d != int(d) for d in degrees
+        ):
+            raise ValueError(
+                f'degrees={degrees} must be whole, -180 <= least <= greatest <= 180'
+            )
+        self.num = num
+        self.size = size
+        self.scale = tuple(scale)
+        self.aspect_ratio = tuple(aspect_ratio)
+        self.degrees = tuple(int(d) for d in degrees)
+
+    def draw(
+        self, batch_size: int, picture_size: tuple[int, int], device: torch.device
+    ) -> Regions:
+        """Draw the regions of a batch.
+
+        Args:
+            batch_size (int): Number of pictures B.
+            picture_size (tuple[int, int]): Their height and width in pixels.
+            device (torch.device): Where to draw.
+
+        Returns:
+            Regions: (B, E), float32.
+        """
+        height, width = picture_size
+
+        def rand(*shape: int) -> Tensor:
+            return torch.rand(batch_size, self.num, *shape, device=device)
+
+        least, greatest = self.scale
+        area = (least + (greatest - least) * rand()) * height * width
+        # A box fits if its width sqrt(area * ratio) and height sqrt(area / ratio) do.
+        low = (area / height**2).clamp(min=self.aspect_ratio[0]).log()
+        high = (width**2 / area).clamp(max=self.aspect_ratio[1]).log()
+        ratio = (low + (high - low) * rand()).exp()
+        box = torch.stack([(area * ratio).sqrt(), (area / ratio).sqrt()], dim=-1)
+        picture = torch.tensor([width, height], dtype=torch.float32, device=device)
+        center = box / 2 + (picture - box).clamp(min=0) * rand(2)
+
+        first, last = self.degrees
+        shape = (batch_size, self.num)
+        angle = torch.randint(first, last + 1, shape, device=device) * (math.pi / 180)
+        region = _enclose(box, angle)
+        room = torch.minimum(center, picture - center)
+        fitting = (room / (_enclose(region, angle) / 2)).amin(dim=-1, keepdim=True)
+        return Regions(center, region * fitting.clamp(max=1), angle)
+
+
+def _enclose(sides: Tensor, angle: Tensor) -> Tensor:
+    """Sides of the upright rectangles around turned ones, (..., 2) -> (..., 2)."""
+    cos, sin = angle.cos().abs()[..., None], angle.sin().abs()[..., None]
+    return cos * sides + sin * sides.flip(-1)
+
+
+def crop_regions(pictures: Tensor, regions: Regions, size: int) -> Tensor:
+    """Crop regions, turned upright and resized, antialiased.
+
+    A region is sampled (bicubic) on a grid that is finer than the crop by a whole factor,
+    the one that brings a region of the picture's size to at least a sample per pixel;
+    then the fine crop is reduced by that factor with the bicubic filter as wide as the
+    reduction, which is Pillow's.
+
+    Args:
+        pictures (Tensor): In [0, 1], float32, (B, 3, H, W).
+        regions (Regions): (B, E).
+        size (int): Side of the crops in pixels.
+
+    Returns:
+        Tensor: In [0, 1], (B, E, 3, size, size).
+    """
+    height, width = pictures.shape[-2:]
+    picture = torch.tensor([width, height], device=pictures.device)
+    num_samples = size * math.ceil(max(height, width) / size)
+    steps = torch.arange(num_samples, device=pictures.device)
+    steps = (steps + 0.5) / num_samples - 0.5
+    crops = []
+    # One exemplar of all pictures at a time: the fine grids are large.
+    for center, sides, angle in zip(*(values.unbind(dim=1) for values in regions)):
+        across = (steps * sides[:, :1])[:, None]
+        down = (steps * sides[:, 1:])[:, :, None]
+        cos, sin = angle.cos().view(-1, 1, 1), angle.sin().view(-1, 1, 1)
+        points = torch.stack(
+            [cos * across - sin * down, sin * across + cos * down], dim=-1
+        )
+        points = points + center[:, None, None]
+        # grid_sample counts from -1 to 1 between the borders of the picture.
+        crop = F.grid_sample(
+            pictures,
+            2 * points / picture - 1,
+            mode='bicubic',
+            padding_mode='border',
+            align_corners=False,
+        )
+        crops.append(F.interpolate(crop, (size, size), mode='bicubic', antialias=True))
+    return torch.stack(crops, dim=1).clamp(0, 1)
+
+
+def region_maps(
+    regions: Regions,
+    picture_size: tuple[int, int],
+    map_size: tuple[int, int],
+    margin: float = 0.0,
+) -> Tensor:
+    """Tell for each pixel of a map over the picture whether its centre is in a region.
+
+    Args:
+        regions (Regions): (B, E).
+        picture_size (tuple[int, int]): Height and width in which they are given.
+        map_size (tuple[int, int]): Height h and width w of the map.
+        margin (float): Pixels of the map that are nearer than this to a region's edge,
+            in pixels of the map, count as outside. Defaults to 0.
+
+    Returns:
+        Tensor: bool, (B, E, h, w); True is inside.
+    """
+    device = regions.angle.device
+    per_pixel = [side / cells for side, cells in zip(picture_size, map_size)]
+    rows, columns = (
+        (torch.arange(cells, device=device) + 0.5) * step
+        for cells, step in zip(map_size, per_pixel)
+    )
+    cos, sin = (f(regions.angle)[..., None, None] for f in (torch.cos, torch.sin))
+    x, y = (regions.center[..., i, None, None] for i in range(2))
+    dx, dy = columns - x, rows[:, None] - y
+    # In the picture that is turned until the region stands upright.
+    half = regions.sides / 2 - margin * max(per_pixel)
+    inside_width = (cos * dx + sin * dy).abs() <= half[..., 0, None, None]
+    return inside_width & ((cos * dy - sin * dx).abs() <= half[..., 1, None, None])

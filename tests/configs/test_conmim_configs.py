@@ -1,0 +1,265 @@
+# Copyright (c) mmcim contributors. All rights reserved.
+"""Every ConMIM config spells its keys right, builds and makes a step; its numbers."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import DefaultScope
+from mmpretrain.registry import MODELS
+from mmpretrain.structures import DataSample
+
+from mmcim.transfer import save_backbone
+from mmcim.utils.config_keys import check_keys
+
+CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
+FOLDER = CONFIGS / 'conmim'
+NAMES = sorted(
+    str(path.relative_to(CONFIGS))
+    for path in [*FOLDER.glob('*.py'), *FOLDER.glob('ablations/*.py')]
+) + ['quickstart/conmim.py']
+BENCHMARKS = sorted(path.stem for path in FOLDER.glob('benchmarks/*.py'))
+WIDTH = 32
+
+
+def load(name):
+    return Config.fromfile(CONFIGS / name)
+
+
+def narrow(backbone):
+    """Shrink a backbone in place, but not its grid or kind of layers."""
+    backbone.arch = dict(
+        embed_dims=WIDTH, num_layers=2, num_heads=2, feedforward_channels=WIDTH
+    )
+
+
+def build(cfg):
+    """The model as the runner builds it, and its optimizer."""
+    torch.manual_seed(0)
+    model = MODELS.build({'data_preprocessor': cfg.data_preprocessor, **cfg.model})
+    model.init_weights()
+    return model.train(), build_optim_wrapper(model, cfg.optim_wrapper)
+
+
+def test_there_are_configs():
+    epochs = {'vit-s': (300, 800), 'vit-b': (300, 800), 'vit-l': (300, 400, 800, 1600)}
+    for arch, numbers in epochs.items():
+        batch = '32xb64' if arch == 'vit-l' else '8xb256'
+        for number in numbers:
+            assert f'conmim/{arch}_conmim_{batch}-{number}e.py' in NAMES
+    kinds = ('temperature', 'mask', 'views', 'momentum')
+    stems = {path.stem for path in FOLDER.glob('ablations/*.py')}
+    for kind in kinds:
+        assert any(stem.startswith(f'vit-b_{kind}') for stem in stems)
+    assert any('ade20k' in name for name in BENCHMARKS)
+    assert any('camvid' in name for name in BENCHMARKS)
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_config_makes_a_step(name):
+    cfg = load(name)
+    narrow(cfg.model.backbone)
+    cfg.model.neck.update(in_channels=WIDTH, hid_channels=WIDTH, out_channels=16)
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        check_keys(cfg)
+        model, optim = build(cfg)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    side = cfg.model.backbone.img_size
+    inputs = torch.randint(256, (2, 3, side, side), dtype=torch.uint8)
+    log = model.train_step(dict(inputs=inputs, data_samples=None), optim)
+    assert torch.isfinite(log['loss'])
+    assert 0 <= log['accuracy'] <= 1
+    model.momentum_encoder.update(model, 10)
+    # Everything learns, and the copy follows unless it is momentum 1.
+    parts = ('momentum_encoder.', 'backbone.', 'neck.')
+    for key, value in model.named_parameters():
+        assert key.startswith(parts)
+        if not key.endswith('mask_token'):
+            assert not value.equal(before[key]) or 'gamma' in key, key
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_the_momentum_encoder_is_updated_by_a_hook(name):
+    cfg = load(name)
+    hooks = [hook.type for hook in cfg.custom_hooks]
+    assert hooks == ['RunStateHook', 'FiniteLossHook', 'MomentumUpdateHook']
+
+
+@pytest.mark.parametrize('arch, width, depth, heads, scale', [
+    ('vit-s_conmim_8xb256', 384, 12, 6, 0.1),
+    ('vit-b_conmim_8xb256', 768, 12, 12, 0.1),
+    ('vit-l_conmim_32xb64', 1024, 24, 16, 1e-5),
+])  # fmt: skip
+def test_the_networks_of_the_paper(arch, width, depth, heads, scale):
+    model = load(f'conmim/{arch}-300e.py').model
+    with torch.device('meta'):
+        net = MODELS.build(model.backbone)
+        neck = MODELS.build(model.neck)
+    assert (net.embed_dims, len(net.layers)) == (width, depth)
+    layer = net.layers[-1]
+    assert layer.attn.num_heads == heads
+    assert layer.ffn.feedforward_channels == 4 * width
+    assert layer.attn.bias == 'qv_bias' and not layer.attn.use_rel_pos_bias
+    assert net.rel_pos_bias is not None and net.pos_embed is None
+    assert model.backbone.layer_scale_init_value == scale
+    assert net.ln1.eps == layer.ln1.eps == 1e-6
+    shapes = [tuple(p.shape) for k, p in neck.named_parameters() if 'fc' in k]
+    assert shapes == [(4096, width), (4096, 4096), (256, 4096)]
+    assert not any('bias' in k for k, _ in neck.named_parameters() if 'fc' in k)
+    assert neck.bn0.affine and neck.bn1.affine and not neck.bn2.affine
+
+
+RECIPES = {
+    # learning rate, epochs, warm-up, clipping, pictures per step
+    'vit-s_conmim_8xb256-300e': (5e-4, 300, 5, None, 8 * 256),
+    'vit-b_conmim_8xb256-300e': (5e-4, 300, 5, None, 8 * 256),
+    'vit-b_conmim_8xb256-800e': (5e-4, 800, 5, None, 8 * 256),
+    'vit-l_conmim_32xb64-800e': (7.5e-4, 800, 10, dict(max_norm=1.0), 32 * 64),
+    'vit-l_conmim_32xb64-1600e': (7.5e-4, 1600, 10, dict(max_norm=1.0), 32 * 64),
+    'vit-s_conmim_1xb128-300e_imagenette-128': (5e-4, 300, 5, None, 128),
+}
+
+
+@pytest.mark.parametrize('name', RECIPES)
+def test_recipe(name):
+    cfg = load(f'conmim/{name}.py')
+    lr, epochs, warm_up, clipping, batch = RECIPES[name]
+    optim = cfg.optim_wrapper
+    assert optim.optimizer == dict(
+        type='AdamW', lr=lr, betas=(0.9, 0.98), weight_decay=0.05
+    )
+    assert optim.clip_grad == clipping
+    assert cfg.train_cfg.max_epochs == epochs
+    first, second = cfg.param_scheduler
+    assert (first.begin, first.end) == (0, warm_up)
+    assert (second.begin, second.end, second.eta_min) == (warm_up, epochs, 1e-5)
+    assert cfg.auto_scale_lr == dict(enable=True, base_batch_size=batch)
+    gpus = batch // cfg.train_dataloader.batch_size
+    assert f'_{gpus}xb{cfg.train_dataloader.batch_size}-{epochs}e' in name
+    assert cfg.sync_bn == 'torch'
+
+
+def test_views_of_the_paper():
+    cfg = load('conmim/vit-b_conmim_8xb256-300e.py')
+    crop = next(s for s in cfg.train_pipeline if s.type == 'RandomResizedCrop')
+    assert (crop.scale, crop.crop_ratio_range) == (224, (0.08, 1.0))
+    assert crop.interpolation == 'bicubic' and crop.aspect_ratio_range == (3 / 4, 4 / 3)
+    assert cfg.data_preprocessor.flip_prob == 0.5
+    assert cfg.data_preprocessor.get('online_augment') is None
+    assert cfg.data_preprocessor.momentum_augment == dict(
+        type='StrongAugment',
+        brightness=0.4,
+        contrast=0.4,
+        saturation=0.2,
+        hue=0.1,
+        jitter_prob=0.8,
+        grey_prob=0.2,
+        blur_prob=0.1,
+        blur_sigma=(0.1, 2.0),
+        solarize_prob=0.2,
+    )
+    assert (cfg.model.momentum, cfg.model.end_momentum) == (0.996, 1.0)
+
+
+ABLATIONS = [name for name in NAMES if '/ablations/' in name]
+
+
+@pytest.mark.parametrize('name', ABLATIONS)
+def test_ablation_is_short_and_changes_one_thing(name):
+    assert 5 <= len((CONFIGS / name).read_text().splitlines()) <= 15
+    base = load('conmim/vit-b_conmim_8xb256-300e.py').to_dict()
+    ablation = load(name).to_dict()
+    changed = [key for key in base if ablation[key] != base[key]]
+    assert changed == ['data_preprocessor' if '_views-' in name else 'model']
+
+
+@pytest.mark.parametrize('name', BENCHMARKS)
+def test_benchmark_takes_the_momentum_encoder(name, tmp_path):
+    """A file as the pre-training writes it fills the backbone, but what is new there."""
+    cfg = load(f'conmim/benchmarks/{name}.py')
+    backbone = cfg.model.backbone
+    folder, file = backbone.init_cfg.checkpoint.split('/')[1:]
+    pretraining = load(f'conmim/{folder}.py')
+    assert file == f'epoch_{pretraining.train_cfg.max_epochs}_backbone.safetensors'
+
+    source = pretraining.model.backbone
+    assert source.patch_size == backbone.patch_size
+    for part in (source, backbone):
+        narrow(part)
+    segments = 'upernet' in name
+    if segments:
+        backbone.out_indices = [0, 1, 1, 1]
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        torch.manual_seed(0)
+        check = cfg.to_dict()
+        check['model']['backbone']['init_cfg'] = None
+        with DefaultScope.overwrite_default_scope('mmseg' if segments else 'mmpretrain'):
+            check_keys(Config(check))
+        written = MODELS.build(source)
+        written.init_weights()
+        torch.nn.init.normal_(written.rel_pos_bias.relative_position_bias_table)
+        path = tmp_path / 'backbone.safetensors'
+        save_backbone(path, written.state_dict(), dict(method='ConMIM'))
+        backbone.init_cfg.checkpoint = str(path)
+        network = MODELS.build(backbone)
+        network.init_weights()
+    wanted = written.state_dict()
+    for key, value in network.state_dict().items():
+        if key in wanted and 'relative' not in key:
+            assert value.equal(wanted[key]), key
+    assert set(dict(network.named_parameters())) - set(wanted) == {
+        f'layers.{i}.attn.relative_position_bias_table' for i in range(2)
+    } | (set() if segments else {'ln2.weight', 'ln2.bias'})
+    if not segments:
+        shared = wanted['rel_pos_bias.relative_position_bias_table']
+        for layer in network.layers:
+            assert layer.attn.relative_position_bias_table.equal(shared)
+    side = network.img_size[0]
+    network.eval()
+    out = network(torch.zeros(1, 3, side, side))
+    assert all(torch.isfinite(x).all() for x in out)
+
+
+@pytest.mark.parametrize('name', [n for n in BENCHMARKS if 'finetune' in n])
+def test_fine_tuning_makes_a_step(name):
+    cfg = load(f'conmim/benchmarks/{name}.py')
+    backbone = cfg.model.backbone
+    width = {'deit-small': 384, 'deit-base': 768, 'large': 1024}[backbone.arch]
+    assert cfg.model.head.in_channels == width
+    narrow(backbone)
+    backbone.update(init_cfg=None, drop_path_rate=0.0)
+    cfg.model.head.in_channels = WIDTH
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        model, optim = build(cfg)
+    before = {key: value.clone() for key, value in model.named_parameters()}
+    side = backbone.img_size
+    inputs = torch.randint(256, (2, 3, side, side), dtype=torch.uint8)
+    samples = [DataSample().set_gt_label(i) for i in range(2)]
+    log = model.train_step(dict(inputs=inputs, data_samples=samples), optim)
+    assert torch.isfinite(log['loss'])
+    for key, value in model.named_parameters():
+        assert not value.equal(before[key]), key
+
+
+@pytest.mark.parametrize('name', [n for n in BENCHMARKS if 'upernet' in n])
+def test_segmentation_makes_a_step(name):
+    pytest.importorskip('mmseg')
+    from .test_segmentation_configs import batch, shrink
+
+    cfg = load(f'conmim/benchmarks/{name}.py')
+    shrink(cfg)
+    torch.manual_seed(0)
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        model = MODELS.build(cfg.model)
+        model.init_weights()
+        optim = build_optim_wrapper(model, cfg.optim_wrapper)
+    model.train()
+    before = {key: value.clone() for key, value in model.named_parameters()}
+    classes = cfg.model.decode_head.num_classes
+    assert classes == (150 if 'ade20k' in name else 11)
+    log = model.train_step(batch((64, 64), classes, size=2), optim)
+    assert torch.isfinite(log['loss'])
+    still = [k for k, v in model.named_parameters() if v.equal(before[k])]
+    assert not still, f'no step for {still}'

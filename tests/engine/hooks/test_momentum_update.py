@@ -1,0 +1,115 @@
+# Copyright (c) mmcim contributors. All rights reserved.
+"""EMA steps of real runs against the closed form."""
+
+import math
+
+import pytest
+import torch
+from mmengine.hooks import Hook
+from mmengine.model import BaseModel
+from torch import nn
+
+from mmcim.engine import MomentumUpdateHook
+from mmcim.models.utils import MomentumEncoder
+from mmcim.utils import ConfigError, use_safe_loading
+
+
+class Followed(BaseModel):
+    """A linear function with a momentum copy."""
+
+    def __init__(self):
+        super().__init__()
+        self.line = nn.Linear(1, 1)
+        self.momentum_encoder = MomentumEncoder(self, ('line',), momentum=0.6)
+
+    def forward(self, inputs, target, mode):
+        return dict(loss=(self.line(inputs) - target).square().mean())
+
+
+class Watch(Hook):
+    """The weights after each iteration, and what is logged."""
+
+    priority = 'LOWEST'
+
+    def __init__(self):
+        self.source, self.copy, self.logged = [], [], []
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        self.source.append(runner.model.line.weight.item())
+        self.copy.append(runner.model.momentum_encoder.line.weight.item())
+        scalars = runner.message_hub.log_scalars
+        if 'train/momentum' in scalars:
+            self.logged.append(scalars['train/momentum'].current())
+
+
+def train(make_runner, counts=1, epochs=4, **kwargs):
+    """Eight numbers in batches of four: two iterations per epoch."""
+    watch = Watch()
+    runner = make_runner(
+        [MomentumUpdateHook(), watch],
+        model=Followed(),
+        train_cfg=dict(by_epoch=True, max_epochs=epochs),
+        optim_wrapper=dict(
+            optimizer=dict(type='SGD', lr=0.01), accumulative_counts=counts
+        ),
+        **kwargs,
+    )
+    start = runner.model.line.weight.item()
+    runner.train()
+    return runner, watch, start
+
+
+def closed_form(start, sources, num_steps, first=0):
+    """The average after each optimizer step, and its momenta."""
+    averages, momenta, average = [], [], start
+    for k, source in enumerate(sources, start=first):
+        m = 1 - 0.4 * (1 + math.cos(math.pi * k / num_steps)) / 2
+        average = m * average + (1 - m) * source
+        averages.append(average)
+        momenta.append(m)
+    return averages, momenta
+
+
+def test_every_optimizer_step_is_one_step(make_runner):
+    runner, watch, start = train(make_runner)
+    averages, momenta = closed_form(start, watch.source, num_steps=8)
+    assert watch.copy == pytest.approx(averages, rel=1e-5)
+    assert watch.logged == pytest.approx(momenta)
+    assert runner.model.momentum_encoder.steps == 8
+
+
+@pytest.mark.parametrize('counts', [2, 3])
+def test_accumulated_gradients_make_one_step(make_runner, counts):
+    """Of 8 iterations in threes, the last two make a step as well."""
+    runner, watch, start = train(make_runner, counts)
+    last = {2: [1, 3, 5, 7], 3: [2, 5, 7]}[counts]
+    averages, _ = closed_form(start, [watch.source[i] for i in last], len(last))
+    assert [watch.copy[i] for i in last] == pytest.approx(averages, rel=1e-5)
+    changes = [i for i in range(1, 8) if watch.copy[i] != watch.copy[i - 1]]
+    assert changes == [i for i in last]
+    assert runner.model.momentum_encoder.steps == len(last)
+
+
+@pytest.mark.parametrize('counts', [1, 2])
+def test_a_resumed_run_goes_on(make_runner, tmp_path, counts):
+    use_safe_loading()
+    whole, watch, _ = train(make_runner, counts, work_dir=tmp_path / 'a')
+    torch.manual_seed(5)
+    resumed, rest, _ = train(
+        make_runner,
+        counts,
+        work_dir=tmp_path / 'b',
+        load_from=str(tmp_path / 'a/epoch_2.pth'),
+        resume=True,
+    )
+    assert len(rest.copy) == 4
+    assert rest.copy == watch.copy[4:]
+    logged = len(rest.logged)
+    assert rest.logged == watch.logged[-logged:]
+    steps = resumed.model.momentum_encoder.steps
+    assert steps == whole.model.momentum_encoder.steps == 8 / counts
+
+
+def test_a_model_without_momentum_encoder(make_runner):
+    with pytest.raises(ConfigError, match='Line has no momentum_encoder'):
+        make_runner([MomentumUpdateHook()]).train()

@@ -1,0 +1,496 @@
+# Copyright (c) mmcim contributors. All rights reserved.
+"""ConMIM against its equation, view by view and step by step."""
+
+import json
+import math
+import pickle
+import socket
+
+import pytest
+import torch
+import torch.multiprocessing as mp
+from mmengine.config import Config
+from mmengine.model import MMDistributedDataParallel
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import DefaultScope
+from mmengine.runner import Runner, set_random_seed
+from mmpretrain.registry import DATASETS, MODELS
+from torch.utils.data import Dataset
+
+from mmcim.models import ConMIM, ConMIMDataPreprocessor, DenoisingContrastHead
+from mmcim.models.utils import BaseMasking
+from mmcim.transfer import backbone_path, load_backbone_weights, read_backbone
+from mmcim.utils import load_checkpoint
+
+from .conftest import vit
+
+MEAN, STD = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]
+
+
+def neck(channels=32, hidden=48, out=16):
+    return dict(
+        type='NonLinearNeck',
+        in_channels=channels,
+        hid_channels=hidden,
+        out_channels=out,
+        num_layers=3,
+        with_bias=False,
+        with_last_bn_affine=False,
+        with_avg_pool=False,
+        norm_cfg=dict(type='BN1d'),
+    )
+
+
+def conmim(**kwargs):
+    """32 px, 4 x 4 patches of 8 px, 2 x 2 squares of which 3 are masked."""
+    config = dict(
+        type='ConMIM',
+        backbone=vit('FusedBEiTPretrainViT'),
+        neck=neck(),
+        data_preprocessor=dict(mean=MEAN, std=STD),
+    )
+    return config | kwargs
+
+
+def build(**kwargs):
+    torch.manual_seed(1)
+    model = MODELS.build(conmim(**kwargs))
+    model.init_weights()
+    return model
+
+
+def pictures(batch=4, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    shape = (batch, 3, 32, 32)
+    return torch.randint(256, shape, generator=generator, dtype=torch.uint8)
+
+
+def views(batch=4, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    names = ('images', 'views')
+    return {k: torch.randn(batch, 3, 32, 32, generator=generator) for k in names}
+
+
+@MODELS.register_module()
+class FixedMasking(BaseMasking):
+    """The first row of every other picture, two rows of the rest."""
+
+    def __call__(self, batch_size, grid, device):
+        rows = torch.arange(grid[0], device=device)
+        masked = rows <= torch.arange(batch_size, device=device)[:, None] % 2
+        return masked[..., None].expand(-1, -1, grid[1])
+
+
+class TestLoss:
+    """``DenoisingContrastHead`` against the equation, written out in loops."""
+
+    @staticmethod
+    def plain(queries, keys, mask, tau):
+        """Loss and accuracy of float64 tensors, patch by patch."""
+        losses, found = [], []
+        for q, k, masked in zip(queries, keys, mask.flatten(1), strict=True):
+            q = [row / row.pow(2).sum().sqrt() for row in q]
+            k = [row / row.pow(2).sum().sqrt() for row in k]
+            for j in range(len(q)):
+                if not masked[j]:
+                    continue
+                scores = [(q[j] * k[i]).sum() / tau for i in range(len(k))]
+                total = sum(torch.exp(score) for score in scores)
+                losses.append(-torch.log(torch.exp(scores[j]) / total))
+                found.append(max(range(len(k)), key=lambda i: scores[i]) == j)
+        return sum(losses) / len(losses), sum(found) / len(found)
+
+    @pytest.mark.parametrize('tau', [0.1, 0.5])
+    def test_values_and_gradients(self, tau):
+        torch.manual_seed(0)
+        queries = 3 * torch.randn(3, 12, 8)
+        keys = queries + 4 * torch.randn(3, 12, 8)
+        mask = torch.rand(3, 3, 4) < torch.tensor([0.3, 0.5, 0.9])[:, None, None]
+        ours, plain = queries.clone().requires_grad_(), queries.double().requires_grad_()
+        keys.requires_grad_()
+        head = DenoisingContrastHead(tau)
+        got = head.loss(ours, keys, mask)
+        loss, accuracy = self.plain(plain, keys.detach().double(), mask, tau)
+        assert got['loss'].item() == pytest.approx(loss.item(), rel=1e-5)
+        assert got['accuracy'].item() == pytest.approx(accuracy)
+        assert 0 < accuracy < 1
+        got['loss'].backward()
+        loss.backward()
+        torch.testing.assert_close(ours.grad.double(), plain.grad, atol=1e-7, rtol=1e-4)
+        assert not ours.grad[~mask.flatten(1)].any()
+        assert keys.grad is None
+
+    def test_autocast_changes_nothing(self):
+        torch.manual_seed(0)
+        queries, keys = torch.randn(2, 2, 9, 8)
+        mask = torch.ones(2, 3, 3, dtype=torch.bool)
+        head = DenoisingContrastHead()
+        expected = head.loss(queries, keys, mask)
+        with torch.autocast('cpu', torch.bfloat16):
+            got = head.loss(queries, keys, mask)
+        assert got['loss'].equal(expected['loss'])
+
+    def test_temperature(self):
+        with pytest.raises(ValueError, match='temperature'):
+            DenoisingContrastHead(0)
+
+
+class TestViews:
+    def run(self, training=True, batch=64, **kwargs):
+        preprocessor = ConMIMDataPreprocessor(mean=MEAN, std=STD, **kwargs)
+        inputs = pictures(batch)
+        return preprocessor, inputs, preprocessor(dict(inputs=inputs), training)['inputs']
+
+    def test_the_weak_view_is_the_normalised_picture(self):
+        _, inputs, out = self.run(flip_prob=0.0)
+        mean, std = (torch.tensor(x).view(3, 1, 1) for x in (MEAN, STD))
+        torch.testing.assert_close(out['images'], (inputs - mean) / std)
+
+    def test_geometry_is_shared_to_the_pixel(self):
+        """Jitter, grey and solarisation change each pixel for itself."""
+        augment = dict(type='StrongAugment', blur_prob=0.0, hue=0.0)
+        torch.manual_seed(0)
+        preprocessor, inputs, out = self.run(
+            flip_prob=0.5, batch=200, momentum_augment=augment | dict(contrast=0.0)
+        )
+        weak, strong = map(preprocessor.denormalize, (out['images'], out['views']))
+        plain = inputs.float() / 255
+        flipped = (weak - plain.flip(-1)).abs().amax((1, 2, 3)) < 1e-5
+        kept = (weak - plain).abs().amax((1, 2, 3)) < 1e-5
+        assert (flipped ^ kept).all() and 60 < flipped.sum() < 140
+        changed = (weak - strong).abs().amax((1, 2, 3)) > 0.01
+        assert changed.float().mean() > 0.7
+        # Equal pixels stay equal: of a picture of two colours, halves in random places,
+        # the strong view is one of two colours in the same places.
+        torch.manual_seed(0)
+        places = torch.rand(200, 1, 32, 32) < 0.3
+        colours = torch.randint(256, (2, 200, 3, 1, 1), dtype=torch.uint8)
+        two = torch.where(places, *colours)
+        data = preprocessor(dict(inputs=two), training=True)['inputs']
+        for a, b in zip(data['images'], data['views'], strict=True):
+            where = (a == a[:, :1, :1]).all(dim=0)
+            assert where.any() and not where.all()
+            for region in (where, ~where):
+                assert (b[:, region] - b[:, region][:, :1]).abs().max() < 1e-4
+
+    def test_both_views_weak_or_both_strong(self):
+        _, _, out = self.run(momentum_augment=None)
+        assert out['images'].equal(out['views'])
+        strong = dict(type='StrongAugment', jitter_prob=1.0)
+        _, inputs, out = self.run(online_augment=strong, flip_prob=0.0)
+        mean, std = (torch.tensor(x).view(3, 1, 1) for x in (MEAN, STD))
+        weak = (inputs - mean) / std
+        for view in out.values():
+            assert ((view - weak).abs().amax((1, 2, 3)) > 0.05).float().mean() > 0.7
+        assert not out['images'].allclose(out['views'], atol=0.05)
+
+    def test_evaluation_draws_nothing(self):
+        state = torch.get_rng_state()
+        _, inputs, out = self.run(training=False, flip_prob=1.0)
+        assert torch.get_rng_state().equal(state)
+        assert out['images'].equal(out['views'])
+        assert out.shape == (64, 3, 32, 32)
+
+    def test_no_smaller_view(self):
+        with pytest.raises(ValueError, match='view_size=None'):
+            ConMIMDataPreprocessor(mean=MEAN, std=STD, view_size=16)
+
+
+class TestModel:
+    def test_what_each_network_sees(self):
+        """Patches, mask, class token and projector, step by step."""
+        model = build()
+        inputs = views()
+        torch.manual_seed(7)
+        out = model.loss(inputs)
+        torch.manual_seed(7)
+        mask = model.masking(4, (4, 4), torch.device('cpu'))
+        assert (mask.sum(dim=(1, 2)) == 12).all()
+
+        def project(network, tokens):
+            """Three linears; BN over all tokens of all pictures, no affine at the end."""
+            x = tokens.reshape(4 * 17, -1)
+            for i in range(3):
+                x = x @ network.get_parameter(f'fc{i}.weight').T
+                x = (x - x.mean(0)) / (x.var(0, unbiased=False) + 1e-5).sqrt()
+                x = x.relu() if i < 2 else x
+            return x.reshape(4, 17, -1)[:, 1:]
+
+        assert [k for k, _ in model.neck.named_parameters()] == [
+            'fc0.weight', 'bn0.weight', 'bn0.bias', 'fc1.weight', 'bn1.weight',
+            'bn1.bias', 'fc2.weight',
+        ]  # fmt: skip
+        queries = project(model.neck, model.backbone(inputs['images'], mask)[-1])
+        keys = project(model.neck, model.backbone(inputs['views'], None)[-1])
+        loss, accuracy = TestLoss.plain(queries.double(), keys.double(), mask, 0.1)
+        assert out['loss'].item() == pytest.approx(loss.item(), rel=1e-4)
+        assert out['accuracy'].item() == pytest.approx(accuracy)
+
+    def test_no_gradient_to_the_momentum_branch(self):
+        model = build()
+        inputs = views()
+        inputs['views'].requires_grad_()
+        model.loss(inputs)['loss'].backward()
+        assert inputs['views'].grad is None
+        assert all(p.grad is None for p in model.momentum_encoder.parameters())
+        missing = [
+            name
+            for name, p in model.named_parameters()
+            if p.requires_grad and (p.grad is None or not p.grad.any())
+        ]
+        assert not missing
+        assert all(
+            not p.requires_grad for p in model.momentum_encoder.parameters()
+        ) and any(p.requires_grad for p in model.backbone.parameters())
+
+    def test_batch_norms_are_of_the_branch(self):
+        model = build()
+        model.loss(views())
+        online, copy = model.neck.bn0, model.momentum_encoder.neck.bn0
+        assert online.num_batches_tracked == copy.num_batches_tracked == 1
+        assert not online.running_mean.allclose(copy.running_mean)
+
+    def test_the_momentum_encoder_begins_as_a_copy(self):
+        model = build()
+        state = model.state_dict()
+        for name, value in state.items():
+            if name.startswith(('backbone.', 'neck.')):
+                assert value.equal(state[f'momentum_encoder.{name}']), name
+
+    def test_optimizer_has_the_online_networks_only(self):
+        model = build()
+        optim = dict(
+            type='AutoAmpOptimWrapper',
+            constructor='NetworkwiseOptimWrapperConstructor',
+            optimizer=dict(type='AdamW', lr=1e-3),
+        )
+        with DefaultScope.overwrite_default_scope('mmpretrain'):
+            optim = build_optim_wrapper(model, optim)
+        ours = {id(p) for g in optim.optimizer.param_groups for p in g['params']}
+        named = dict(model.named_parameters())
+        assert ours == {
+            id(p) for n, p in named.items() if n.startswith(('backbone.', 'neck.'))
+        }
+
+    @pytest.mark.parametrize('export', ['momentum', 'online'])
+    def test_features_are_of_the_kept_backbone(self, export):
+        model = build(export=export).eval()
+        torch.nn.init.normal_(model.momentum_encoder.backbone.ln1.weight)
+        images = views()['images']
+        kept = model.momentum_encoder if export == 'momentum' else model
+        wanted = kept.backbone(images, None)[-1]
+        assert model.extract_feat(images)[-1].equal(wanted)
+        assert model(dict(images=images))[-1].equal(wanted)
+        other = model if export == 'momentum' else model.momentum_encoder
+        assert not other.backbone(images, None)[-1].allclose(wanted)
+
+    def test_unknown_export(self):
+        with pytest.raises(ValueError, match="'teacher'.*'momentum', 'online'"):
+            build(export='teacher')
+
+
+OPTIM = dict(
+    type='AutoAmpOptimWrapper',
+    constructor='NetworkwiseOptimWrapperConstructor',
+    optimizer=dict(type='AdamW', lr=1e-3, weight_decay=0.05),
+)
+
+
+def distributed_config():
+    """Without batch statistics, which gloo cannot share: a linear projector."""
+    linear = dict(
+        type='LinearNeck', in_channels=32, out_channels=16, gap_dim=0, norm_cfg=None
+    )
+    return dict(
+        neck=linear,
+        masking=dict(type='FixedMasking'),
+        data_preprocessor=dict(mean=MEAN, std=STD, flip_prob=0.0, momentum_augment=None),
+    )
+
+
+def train_steps(model, part, num=3):
+    plain = getattr(model, 'module', model)
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        optim = build_optim_wrapper(plain, OPTIM)
+    inputs = torch.cat([pictures(2), pictures(2, seed=1)])[part]
+    for _ in range(num):
+        model.train_step(dict(inputs=inputs), optim)
+        plain.momentum_encoder.update(plain, num)
+
+
+def worker(rank, port, out):
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group(
+        'gloo', init_method=f'tcp://127.0.0.1:{port}', rank=rank, world_size=2
+    )
+    model = MMDistributedDataParallel(build(**distributed_config()))
+    train_steps(model, slice(2 * rank, 2 * rank + 2))
+    with open(f'{out}/{rank}.pkl', 'wb') as file:
+        pickle.dump({k: v.numpy() for k, v in model.module.state_dict().items()}, file)
+    torch.distributed.destroy_process_group()
+
+
+def test_two_processes_equal_one(tmp_path):
+    """All but batch statistics: encoder, masks, loss, gradients, momentum encoder.
+
+    A batch norm over the pictures of both processes (``sync_bn='torch'``) needs GPUs.
+    """
+    with socket.socket() as free:
+        free.bind(('127.0.0.1', 0))
+        port = free.getsockname()[1]
+    mp.start_processes(worker, (port, tmp_path), nprocs=2, start_method='fork')
+    whole = build(**distributed_config())
+    start = {k: v.clone() for k, v in whole.state_dict().items()}
+    train_steps(whole, slice(0, 4))
+    for rank in range(2):
+        with open(tmp_path / f'{rank}.pkl', 'rb') as file:
+            two = pickle.load(file)
+        assert two.keys() == start.keys()
+        moved = set()
+        for key, value in whole.state_dict().items():
+            torch.testing.assert_close(
+                torch.from_numpy(two[key]), value, atol=2e-6, rtol=1e-4, msg=key
+            )
+            if not value.equal(start[key]):
+                moved.add(key)
+        assert {k for k, _ in whole.named_parameters()} <= moved
+
+
+@DATASETS.register_module()
+class FewPictures(Dataset):
+    """Eight pictures of noise."""
+
+    def __len__(self):
+        return 8
+
+    def __getitem__(self, index):
+        return dict(inputs=pictures(8)[index])
+
+
+@pytest.fixture(scope='module')
+def run(tmp_path_factory):
+    """A short run by mmengine's runner; gives its folder and its model."""
+    folder = tmp_path_factory.mktemp('run')
+    config = conmim()
+    cfg = Config(
+        dict(
+            model=config,
+            default_scope='mmpretrain',
+            work_dir=str(folder),
+            train_dataloader=dict(
+                batch_size=4,
+                sampler=dict(type='DefaultSampler', shuffle=False),
+                collate_fn=dict(type='default_collate'),
+                dataset=dict(type='FewPictures'),
+            ),
+            train_cfg=dict(by_epoch=True, max_epochs=2),
+            optim_wrapper=OPTIM,
+            custom_hooks=[dict(type='MomentumUpdateHook')],
+            default_hooks=dict(checkpoint=dict(type='SafeCheckpointHook', interval=2)),
+            randomness=dict(seed=0),
+            log_level='WARNING',
+        )
+    )
+    runner = Runner.from_cfg(cfg)
+    runner.train()
+    return folder, runner.model
+
+
+def test_exported_backbone_is_the_momentum_encoder(run):
+    folder, model = run
+    checkpoint = load_checkpoint(folder / 'epoch_2.pth')
+    assert checkpoint['meta']['backbone_prefix'] == 'momentum_encoder.backbone.'
+    assert checkpoint['state_dict']['momentum_encoder.steps'] == 4
+    tensors, metadata = read_backbone(backbone_path(folder / 'epoch_2.pth'))
+    assert metadata['method'] == 'ConMIM'
+    copy, online = model.momentum_encoder.backbone, model.backbone
+    for name, value in copy.state_dict().items():
+        if name in tensors:
+            assert tensors[name].equal(value)
+    assert set(dict(copy.named_parameters())) <= set(tensors)
+    assert not tensors['layers.0.ffn.layers.1.bias'].equal(
+        online.layers[0].ffn.layers[1].bias
+    )
+    # The file tells how to build its network, though a copy has no config of its own.
+    assert json.loads(metadata['grid']) == [4, 4]
+    again = MODELS.build(json.loads(metadata['backbone']))
+    again.load_state_dict(tensors, strict=False)
+    images = views()['images']
+    assert again(images, None)[-1].equal(copy(images, None)[-1])
+
+
+@pytest.mark.parametrize('kept', ['momentum', 'online'])
+def test_checkpoint_gives_either_backbone(run, kept):
+    folder, model = run
+    network = MODELS.build(
+        vit(
+            'FusedBEiTViT',
+            use_rel_pos_bias=False,
+            use_shared_rel_pos_bias=True,
+            final_norm=True,
+            out_type='raw',
+        )
+    )
+    prefix = ConMIM.EXPORTS[kept]
+    load_backbone_weights(network, str(folder / 'epoch_2.pth'), prefix=prefix)
+    images = views()['images']
+    wanted = model.get_submodule(prefix.rstrip('.'))(images, None)[-1]
+    torch.testing.assert_close(network(images)[-1], wanted)
+
+
+def test_200_steps_on_real_pictures_lower_the_loss(imagenette_mini):
+    """48 px, 6 x 6 patches of 8 px, in squares of which about half are masked."""
+    loader = dict(
+        batch_size=32,
+        num_workers=0,
+        sampler=dict(type='InfiniteSampler', seed=0),
+        collate_fn=dict(type='default_collate'),
+        dataset=dict(
+            type='CustomDataset',
+            data_root=str(imagenette_mini / 'train'),
+            with_label=False,
+            pipeline=[
+                dict(type='LoadImage'),
+                dict(
+                    type='RandomResizedCrop',
+                    scale=48,
+                    crop_ratio_range=(0.3, 1.0),
+                    backend='pillow',
+                    interpolation='bicubic',
+                ),
+                dict(type='PackInputs'),
+            ],
+        ),
+    )
+    arch = dict(embed_dims=48, num_layers=2, num_heads=3, feedforward_channels=192)
+    set_random_seed(0)
+    size = dict(img_size=48, arch=arch, layer_scale_init_value=1.0)
+    backbone = vit('FusedBEiTPretrainViT') | size
+    masking = dict(type='RatioMasking', ratio=0.5, unit=2)
+    config = conmim(backbone=backbone, neck=neck(48, 128, 64), masking=masking)
+    config['data_preprocessor'] = dict(mean=MEAN, std=STD, to_rgb=True)
+    model = MODELS.build(config)
+    model.init_weights()
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        batches = iter(Runner.build_dataloader(loader))
+        optim = OPTIM | dict(
+            optimizer=dict(type='AdamW', lr=3e-3, betas=(0.9, 0.98)),
+            # Relative positions, by which masked patches are told apart, begin at zero.
+            paramwise_cfg=dict(
+                custom_keys=dict(relative_position_bias_table=dict(lr_mult=30.0))
+            ),
+        )
+        optim = build_optim_wrapper(model, optim)
+    logs = []
+    for _ in range(200):
+        log = model.train_step(next(batches), optim)
+        model.momentum_encoder.update(model, 200)
+        logs.append({key: value.item() for key, value in log.items()})
+
+    def mean(key, part):
+        return sum(log[key] for log in logs[part]) / len(logs[part])
+
+    first, last = slice(0, 10), slice(-30, None)
+    # All patches alike is what a network that knows nothing says.
+    assert mean('loss', last) < min(mean('loss', first), math.log(36)) - 0.02
+    assert mean('accuracy', last) > 1.2 / 36

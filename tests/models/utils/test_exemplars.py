@@ -1,0 +1,293 @@
+# Copyright (c) mmcim contributors. All rights reserved.
+import math
+
+import numpy as np
+import pytest
+import torch
+from mmpretrain.registry import MODELS
+from PIL import Image
+from torch.nn import functional as F
+
+from mmcim.models.utils import ExemplarSampling, Regions, crop_regions, region_maps
+
+
+def regions(*rows):
+    """One picture; rows of center x, y, width, height, degrees."""
+    table = torch.tensor(rows, dtype=torch.float32)[None]
+    return Regions(table[..., :2], table[..., 2:4], table[..., 4] * math.pi / 180)
+
+
+def corners(center, sides, angle):
+    """A region's corners in the picture; y counts downwards."""
+    turned = complex(math.cos(angle), math.sin(angle))
+    found = []
+    for across in (-0.5, 0.5):
+        for down in (-0.5, 0.5):
+            offset = complex(across * sides[0], down * sides[1]) * turned
+            found.append((center[0] + offset.real, center[1] + offset.imag))
+    return found
+
+
+def uniformity(values, low, high):
+    """Kolmogorov-Smirnov distance from the uniform law, times sqrt(n)."""
+    values = ((values - low) / (high - low)).flatten().sort().values.double()
+    steps = torch.arange(len(values)) / len(values)
+    return ((values - steps).abs().max() * math.sqrt(len(values))).item()
+
+
+def smooth_picture(height, width):
+    generator = torch.Generator().manual_seed(0)
+    coarse = torch.rand(1, 3, 7, 7, generator=generator)
+    picture = F.interpolate(coarse, (height, width), mode='bicubic').clamp(0, 1)
+    return (picture * 255).round() / 255
+
+
+def to_pil(picture):
+    array = (picture[0].permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
+    return Image.fromarray(array)
+
+
+def test_boxes_follow_the_law():
+    torch.manual_seed(0)
+    found = ExemplarSampling(degrees=(0, 0)).draw(2000, (224, 224), torch.device('cpu'))
+    assert found.angle.shape == (2000, 6) and (found.angle == 0).all()
+    width, height = (found.sides / 224).unbind(-1)
+    area, log_ratio = width * height, (width / height).log()
+    # 1.95 is exceeded once in a thousand seeds.
+    assert uniformity(area, 0.05, 0.48) < 1.95
+    fits = area < 1 / 3  # with every aspect ratio
+    assert uniformity(log_ratio[fits], -math.log(3), math.log(3)) < 1.95
+    large = ~fits
+    bound = -area[large].log()
+    assert uniformity((log_ratio[large] / bound + 1) / 2, 0.0, 1.0) < 1.95
+    x, y = (found.center / 224).unbind(-1)
+    assert uniformity((x - width / 2) / (1 - width), 0.0, 1.0) < 1.95
+    assert uniformity((y - height / 2) / (1 - height), 0.0, 1.0) < 1.95
+
+
+def test_angles_are_whole_degrees_from_least_to_greatest():
+    torch.manual_seed(0)
+    found = ExemplarSampling().draw(3000, (224, 224), torch.device('cpu'))
+    degrees = found.angle.double() * 180 / math.pi
+    whole = degrees.round()
+    assert (degrees - whole).abs().max() < 1e-4
+    values, counts = whole.unique(return_counts=True)
+    assert values.tolist() == list(range(-45, 45))
+    assert counts.min() > 120 and counts.max() < 290  # 200 each, sigma 14
+
+
+@pytest.mark.parametrize(('degrees', 'size'), [(30, (100, 100)), (-45, (90, 150))])
+def test_region_encloses_the_turned_box_and_lies_on_the_picture(degrees, size):
+    device, height, width = torch.device('cpu'), *size
+    torch.manual_seed(4)
+    boxes = ExemplarSampling(degrees=(0, 0)).draw(40, size, device)
+    torch.manual_seed(4)
+    found = ExemplarSampling(degrees=(degrees, degrees)).draw(40, size, device)
+    assert found.center.equal(boxes.center)
+    angle, shrunk = degrees * math.pi / 180, 0
+    for b in range(40):
+        for e in range(6):
+            center = boxes.center[b, e].tolist()
+            # in the frame of the picture that is turned by the angle
+            turned = corners((0, 0), boxes.sides[b, e].tolist(), -angle)
+            full = [max(values) - min(values) for values in zip(*turned)]
+            factor = 1.0
+            for corner in corners((0, 0), full, angle):
+                for middle, side, offset in zip(center, (width, height), corner):
+                    room = min(middle, side - middle)
+                    factor = min(factor, room / max(abs(offset), 1e-9))
+            shrunk += factor < 1
+            expected = torch.tensor(full) * factor
+            torch.testing.assert_close(found.sides[b, e], expected, atol=1e-3, rtol=1e-4)
+            for x, y in corners(center, found.sides[b, e].tolist(), angle):
+                assert -1e-3 <= x <= width + 1e-3 and -1e-3 <= y <= height + 1e-3
+    assert 20 < shrunk < 240
+
+
+SIZES = [((64, 64), (40, 40)), ((48, 80), (30, 40))]
+
+
+@pytest.mark.parametrize(('picture', 'cells'), SIZES)
+def test_maps_agree_with_coordinates_that_are_turned_one_by_one(picture, cells):
+    torch.manual_seed(1)
+    found = ExemplarSampling(num=3).draw(2, picture, torch.device('cpu'))
+    maps = region_maps(found, picture, cells)
+    assert maps.shape == (2, 3, *cells) and maps.dtype == torch.bool
+    inside_count = 0
+    for b in range(2):
+        for e in range(3):
+            center = complex(*found.center[b, e].tolist())
+            half = (found.sides[b, e] / 2).tolist()
+            back = complex(math.cos(found.angle[b, e]), -math.sin(found.angle[b, e]))
+            for i in range(cells[0]):
+                for j in range(cells[1]):
+                    x = (j + 0.5) * picture[1] / cells[1]
+                    y = (i + 0.5) * picture[0] / cells[0]
+                    point = (complex(x, y) - center) * back
+                    room = min(half[0] - abs(point.real), half[1] - abs(point.imag))
+                    if abs(room) > 1e-3:
+                        assert maps[b, e, i, j].item() == (room > 0)
+                        inside_count += room > 0
+    assert inside_count > 500
+
+
+def test_margin_takes_pixels_off_the_edge():
+    one = regions((20, 20, 16, 24, 0))
+    plain = region_maps(one, (40, 40), (20, 20))[0, 0]
+    assert plain.sum() == 8 * 12
+    # Centres of the outermost pixels are half a pixel from the edge.
+    assert region_maps(one, (40, 40), (20, 20), margin=0.4)[0, 0].equal(plain)
+    assert region_maps(one, (40, 40), (20, 20), margin=1.0)[0, 0].sum() == 6 * 10
+
+
+CASES = [(112, 100, 120, 70, 33), (90, 120, 60, 60, -45), (112, 112, 130, 50, 10)]
+
+
+@pytest.mark.parametrize('case', CASES)
+def test_crops_and_maps_agree_with_a_picture_turned_by_pillow(case):
+    """The picture is turned with its canvas, the region's box cropped from it."""
+    x, y, width, height, degrees = case
+    picture = smooth_picture(224, 224)
+    image = to_pil(picture).rotate(degrees, Image.Resampling.BICUBIC, expand=True)
+    # Counter-clockwise, with y downwards.
+    cos, sin = (f(math.radians(degrees)) for f in (math.cos, math.sin))
+    dx, dy = x - 112, y - 112
+    left = image.width / 2 + cos * dx + sin * dy - width / 2
+    top = image.height / 2 - sin * dx + cos * dy - height / 2
+    box = (left, top, left + width, top + height)
+    expected = np.asarray(image.resize((64, 64), Image.Resampling.BICUBIC, box=box))
+    expected = torch.from_numpy(expected.copy()).permute(2, 0, 1) / 255
+    (crop,) = crop_regions(picture, regions(case), 64)[0]
+    assert (crop - expected).abs().max() < 0.02  # Pillow rounds twice
+    assert crop.std() > 0.1
+
+    mark = np.zeros((image.height, image.width), np.uint8)
+    rows, cols = np.mgrid[: image.height, : image.width] + 0.5
+    mark[
+        (abs(cols - left - width / 2) < width / 2)
+        & (abs(rows - top - height / 2) < height / 2)
+    ] = 255
+    back = Image.fromarray(mark).rotate(-degrees, Image.Resampling.NEAREST, expand=True)
+    cut_x, cut_y = (back.width - 224) // 2, (back.height - 224) // 2
+    truth = np.asarray(back.crop((cut_x, cut_y, cut_x + 224, cut_y + 224))) > 127
+    found = region_maps(regions(case), (224, 224), (224, 224))[0, 0].numpy()
+    union = (truth | found).sum()
+    assert (truth & found).sum() > 0.97 * union
+    assert abs(found.sum() - width * height) < 0.01 * width * height
+
+
+def test_a_crop_warped_back_lies_where_its_map_says():
+    picture = smooth_picture(96, 96)
+    found = regions((50, 44, 56, 38, 37), (40, 50, 40, 40, -20))
+    crops = crop_regions(picture, found, 64)[0]
+    maps = region_maps(found, (96, 96), (96, 96))[0]
+    assert crops.shape == (2, 3, 64, 64)
+    for e in range(2):
+        center = complex(*found.center[0, e].tolist())
+        width, height = found.sides[0, e].tolist()
+        back = complex(math.cos(found.angle[0, e]), -math.sin(found.angle[0, e]))
+        differences = []
+        for i, j in maps[e].nonzero().tolist():
+            point = (complex(j + 0.5, i + 0.5) - center) * back
+            column = (point.real / width + 0.5) * 64 - 0.5
+            row = (point.imag / height + 0.5) * 64 - 0.5
+            assert -0.6 < row < 63.6 and -0.6 < column < 63.6
+            value = crops[e][:, round(row), round(column)]
+            differences.append((value - picture[0, :, i, j]).abs().max().item())
+        # Half a pixel of the crop beside the point, on a smooth picture.
+        assert max(differences) < 0.05
+        shifted = (crops[e].mean((1, 2)) - picture[0].mean((1, 2))).abs().max()
+        assert shifted > 0.03  # the crop is no stand-in for the picture
+
+
+def test_reduction_is_antialiased():
+    noise = torch.rand(1, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+    noise = (noise * 255).round() / 255
+    (crop,) = crop_regions(noise, regions((112, 112, 224, 224, 0)), 64)[0]
+    pillow = np.asarray(to_pil(noise).resize((64, 64), Image.Resampling.BICUBIC)) / 255
+    # 0.289 without any filter.
+    assert crop.std().item() == pytest.approx(pillow.std(), rel=0.1)
+    assert np.corrcoef(crop.permute(1, 2, 0).flatten(), pillow.flatten())[0, 1] > 0.97
+
+
+@pytest.mark.parametrize(
+    'wrong',
+    [
+        dict(num=0),
+        dict(scale=(0.0, 0.4)),
+        dict(scale=(0.5, 0.4)),
+        dict(aspect_ratio=(2.0, 3.0)),
+        dict(degrees=(10, -10)),
+        dict(degrees=(-0.5, 0.5)),
+    ],
+)
+def test_wrong_arguments_are_told(wrong):
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        ExemplarSampling(**wrong)
+
+
+# The data preprocessor
+
+
+def preprocess(training=True, **kwargs):
+    generator = torch.Generator().manual_seed(0)
+    inputs = torch.randint(256, (2, 3, 56, 56), generator=generator, dtype=torch.uint8)
+    config = dict(
+        type='CorrIMDataPreprocessor',
+        view_size=40,
+        exemplars=dict(type='ExemplarSampling', size=16),
+        **kwargs,
+    )
+    preprocessor = MODELS.build(config)
+    torch.manual_seed(3)
+    return preprocessor, preprocessor(dict(inputs=inputs), training)['inputs']
+
+
+def test_preprocessor_makes_context_exemplars_and_maps():
+    preprocessor, inputs = preprocess(training=False)
+    pictures = preprocessor.denormalize(inputs['images'])
+    torch.manual_seed(3)
+    found = preprocessor.exemplars.draw(2, (56, 56), torch.device('cpu'))
+    context = F.interpolate(pictures, (40, 40), mode='bicubic', antialias=True)
+    expected = preprocessor.normalize(context.clamp(0, 1))
+    torch.testing.assert_close(inputs['context'], expected, atol=1e-4, rtol=0)
+    crops = preprocessor.normalize(crop_regions(pictures, found, 16))
+    torch.testing.assert_close(inputs['exemplars'], crops, atol=1e-4, rtol=0)
+    assert inputs['regions'].equal(region_maps(found, (56, 56), (40, 40)))
+    assert inputs.shape == (2, 3, 56, 56)
+
+
+def test_an_exemplars_flip_leaves_its_map():
+    fixed = dict(augment=None, flip_prob=0.0)
+    _, plain = preprocess(exemplar_flip_prob=0.0, **fixed)
+    _, flipped = preprocess(exemplar_flip_prob=1.0, **fixed)
+    assert flipped['exemplars'].equal(plain['exemplars'].flip(-1))
+    for name in ('context', 'regions', 'images'):
+        assert flipped[name].equal(plain[name]), name
+    _, some = preprocess(exemplar_flip_prob=0.5, **fixed)
+    same = (some['exemplars'] == plain['exemplars']).flatten(2).all(-1)
+    turned = (some['exemplars'] == flipped['exemplars']).flatten(2).all(-1)
+    assert (same ^ turned).all() and 0 < same.sum() < 12
+
+
+def test_colours_change_in_exemplars_alone():
+    fixed = dict(flip_prob=0.0, exemplar_flip_prob=0.0)
+    _, plain = preprocess(augment=None, **fixed)
+    _, changed = preprocess(**fixed)
+    moved = (changed['exemplars'] - plain['exemplars']).abs().flatten(2).mean(-1)
+    assert (moved > 0.05).sum() >= 8
+    for name in ('context', 'regions'):
+        assert changed[name].equal(plain[name]), name
+
+
+def test_margin_reaches_the_maps():
+    _, plain = preprocess(training=False)
+    _, eroded = preprocess(training=False, label_margin=2.0)
+    assert (plain['regions'] | eroded['regions']).equal(plain['regions'])
+    assert eroded['regions'].sum() < 0.9 * plain['regions'].sum()
+
+
+def test_preprocessor_tells_wrong_arguments():
+    for wrong in (dict(exemplar_flip_prob=2.0), dict(label_margin=-1.0)):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            preprocess(**wrong)

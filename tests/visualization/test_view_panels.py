@@ -1,0 +1,101 @@
+# Copyright (c) mmcim contributors. All rights reserved.
+import runpy
+
+import numpy as np
+import pytest
+import torch
+from mmpretrain.registry import MODELS
+from PIL import Image
+from torch import nn
+
+from mmcim.utils import ConfigError
+from mmcim.visualization import view_panels
+
+from ..conftest import REPO
+from ..models.selfsup.test_corrim import corrim
+
+ARCH = dict(embed_dims=16, num_layers=1, num_heads=2, feedforward_channels=16)
+
+
+def pictures(model, size=32):
+    generator = torch.Generator().manual_seed(0)
+    batch = torch.randint(256, (2, 3, size, size), generator=generator)
+    torch.manual_seed(0)
+    data = model.data_preprocessor(dict(inputs=batch.to(torch.uint8)), training=True)
+    return data['inputs']
+
+
+@pytest.mark.parametrize('predict', [False, True])
+def test_corrims_context_exemplars_and_regions(predict):
+    model = MODELS.build(corrim()).eval()
+    inputs = pictures(model, 48)
+    panels = view_panels(model, inputs, predict)
+    names = ['exemplar', 'region', 'found'][: 3 if predict else 2]
+    expected = [f'{name} {i}' for i in (1, 2, 3) for name in names]
+    assert list(panels) == ['context', *expected]
+    for name, shown in panels.items():
+        assert shown.shape == (2, 3, 32, 32), name
+        assert shown.min() >= 0 and shown.max() <= 1, name
+    denormalize = model.data_preprocessor.denormalize
+    assert panels['context'].equal(denormalize(inputs['context']))
+    # 16 px enlarged to 32.
+    crops = denormalize(inputs['exemplars'][:, 1])
+    assert panels['exemplar 2'][..., ::2, 1::2].equal(crops)
+    red, _, blue = panels['region 2'].unbind(1)
+    assert (red > blue).equal(inputs['regions'][:, 1])
+    if predict:
+        found = model.predict(inputs)[:, 1].softmax(dim=1)[:, 1]
+        red, _, blue = panels['found 2'].unbind(1)
+        # (0.85 - 0.15) p - (0.6 - 0.13) (1 - p), of which 0.65 is shown
+        shown = (red - blue) / 0.65
+        torch.testing.assert_close(shown, 0.7 * found - 0.47 * (1 - found))
+
+
+def test_conmims_views_and_mask():
+    config = dict(
+        type='ConMIM',
+        backbone=dict(type='FusedBEiTPretrainViT', arch=ARCH, img_size=32, patch_size=8),
+        neck=dict(type='NonLinearNeck', in_channels=16, hid_channels=16, out_channels=8),
+        masking=dict(type='RatioMasking', ratio=0.5),
+    )
+    model = MODELS.build(config).eval()
+    inputs = pictures(model)
+    torch.manual_seed(1)
+    mask = model.masking(2, (4, 4), torch.device('cpu'))
+    torch.manual_seed(1)
+    panels = view_panels(model, inputs, False)
+    assert list(panels) == ['online', 'masked', 'momentum']
+    denormalize = model.data_preprocessor.denormalize
+    assert panels['online'].equal(denormalize(inputs['images']))
+    assert panels['momentum'].equal(denormalize(inputs['views']))
+    hidden = mask.repeat_interleave(8, 1).repeat_interleave(8, 2)
+    masked, online = (panels[k].permute(0, 2, 3, 1) for k in ('masked', 'online'))
+    assert (masked[hidden] == 0.5).all() and masked[~hidden].equal(online[~hidden])
+
+
+def test_other_models_are_told():
+    with pytest.raises(TypeError, match='Linear is neither'):
+        view_panels(nn.Linear(1, 1), {}, False)
+
+
+@pytest.fixture
+def tool():
+    return runpy.run_path(str(REPO / 'tools/visualization/vis_views.py'))['main']
+
+
+def test_the_tool_draws_the_digits(tool, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = str(REPO / 'configs/quickstart/corrim.py')
+    tool([config, '--out', 'views.png', '--num', '2'])
+    picture = np.asarray(Image.open('views.png'))
+    # 24 px are shown fourfold: a context, six exemplars and their regions.
+    assert picture.shape == (18 + 2 * 100 + 4, 13 * 100 + 4, 3)
+    region = picture[22 : 22 + 96, 2 * 100 + 4 :][:, :96].astype(int)
+    red = (region[..., 0] > region[..., 2]).mean()
+    assert 0.02 < red < 0.6
+
+
+def test_the_tool_tells_other_methods(tool, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match='vis_cim'):
+        tool([str(REPO / 'configs/quickstart/cim_respix.py')])

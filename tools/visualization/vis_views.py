@@ -1,0 +1,62 @@
+#!/usr/bin/env python
+# Copyright (c) mmcim contributors. All rights reserved.
+"""Draw what ConMIM or CorrIM sees of pictures of its training set, augmented as there.
+
+ConMIM: the view of the online encoder, the same masked, the view of the momentum encoder.
+CorrIM: the context, and of each exemplar its crop and its region in the context; with a
+checkpoint also the region that the model finds, red where it is sure.
+
+Example: ``python tools/visualization/vis_views.py CONFIG --out views.png``
+"""
+
+import argparse
+from collections.abc import Sequence
+
+import torch
+from mmengine.config import DictAction
+from mmengine.registry import init_default_scope
+from mmengine.runner import Runner
+from mmpretrain.registry import MODELS
+
+from mmcim.utils import ConfigError, check_config, load_checkpoint, load_config, run_cli
+from mmcim.visualization import save_grid, view_panels
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Draw."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('config', help='config file of a ConMIM or CorrIM pre-training')
+    parser.add_argument('--checkpoint', help='its checkpoint, to see what it finds')
+    parser.add_argument('--out', default='views.png', help='picture to write')
+    parser.add_argument('--num', type=int, default=4, help='number of pictures')
+    parser.add_argument('--seed', type=int, default=0, help='of all that is drawn')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction)
+    args = parser.parse_args(argv)
+
+    cfg = load_config(args.config, args.cfg_options)
+    init_default_scope(cfg.get('default_scope', 'mmpretrain'))
+    if cfg.model.type not in ('ConMIM', 'CorrIM'):
+        raise ConfigError(
+            f'{args.config} pre-trains with {cfg.model.type}; this tool shows ConMIM and '
+            'CorrIM, tools/visualization/vis_cim.py shows CIM'
+        )
+    check_config(cfg)
+    try:
+        model = MODELS.build({'data_preprocessor': cfg.data_preprocessor, **cfg.model})
+        if args.checkpoint:
+            model.load_state_dict(load_checkpoint(args.checkpoint)['state_dict'])
+    except (ValueError, RuntimeError) as error:
+        raise ConfigError(str(error)) from error
+    torch.manual_seed(args.seed)
+    loader = Runner.build_dataloader({**cfg.train_dataloader, 'num_workers': 0})
+    chosen = range(min(args.num, len(loader.dataset)))
+    batch = loader.collate_fn([loader.dataset[i] for i in chosen])
+    inputs = model.eval().data_preprocessor(batch, training=True)['inputs']
+    save_grid(view_panels(model, inputs, predict=args.checkpoint is not None), args.out)
+    print(f'wrote {args.out}')
+
+
+if __name__ == '__main__':
+    run_cli(main)
