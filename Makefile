@@ -23,6 +23,7 @@ quickstart: install
 
 lint: install
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --quiet --check mmcim tools tests setup.py
 
 # One thread per worker: the tests' models are small, and two workers use two cores.
 test: lint

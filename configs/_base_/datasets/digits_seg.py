@@ -20,7 +20,7 @@ train_pipeline = [
 test_pipeline = [dict(type='PackSegInputs')]
 
 train_dataloader = dict(
-    batch_size=10,
+    batch_size=8,
     num_workers=0,
     persistent_workers=False,
     worker_init_fn=dict(type='mmcim_worker_init_fn'),
@@ -43,7 +43,7 @@ val_dataloader = dict(
         type='mmpretrain.DigitScenes',
         split='val',
         size=24,
-        num_scenes=200,
+        num_scenes=100,
         pipeline=test_pipeline,
     ),
 )

@@ -1,5 +1,5 @@
-# 120 iterations of a small segmentor with layer-wise decay, evaluated at the end.
-train_cfg = dict(type='IterBasedTrainLoop', max_iters=120, val_interval=120)
+# 100 iterations of a small segmentor with layer-wise decay, evaluated at the end.
+train_cfg = dict(type='IterBasedTrainLoop', max_iters=100, val_interval=100)
 optim_wrapper = dict(
     type='mmpretrain.AutoAmpOptimWrapper',
     constructor='mmpretrain.LayerDecayOptimWrapperConstructor',
@@ -9,7 +9,7 @@ optim_wrapper = dict(
 )
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end=10),
-    dict(type='CosineAnnealingLR', eta_min=0, by_epoch=False, begin=10, end=120),
+    dict(type='CosineAnnealingLR', eta_min=0, by_epoch=False, begin=10, end=100),
 ]
 val_cfg = dict()
 test_cfg = dict()
