@@ -17,17 +17,19 @@ $(VENV)/.installed: setup.py constraints.txt
 		-c constraints.txt -e '.[onedl,dev]'
 	@touch $@
 
-# DATA=DIR runs the same steps on a folder of pictures, DIR/<class>/*.
+# DATA=DIR runs the same steps on a folder of pictures, DIR/<class>/*; RESUME=1 goes on
+# with an interrupted quickstart.
 quickstart: install
-	@$(BIN)/python tools/quickstart.py $(if $(DATA),--data-root $(DATA))
+	@$(BIN)/python tools/quickstart.py $(if $(DATA),--data-root $(DATA)) $(if $(RESUME),--resume)
 
 lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --quiet --check mmcim tools tests setup.py
 
 # One thread per worker: the tests' models are small, and two workers use two cores.
+# In the order of the names, so that no long file is left for the end.
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 clean:
 	rm -rf $(VENV) .pytest_cache .ruff_cache

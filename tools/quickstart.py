@@ -163,7 +163,8 @@ class Quickstart:
         self.metrics = METRICS[:2] if data_root else METRICS
         try:
             work_dir.mkdir(parents=True, exist_ok=True)
-            (work_dir / 'console.log').write_text('')
+            with open(work_dir / 'console.log', 'a' if resume else 'w'):
+                pass
         except OSError as error:
             raise ConfigError(f'--work-dir {work_dir} cannot be used: {error}') from error
 

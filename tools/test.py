@@ -114,9 +114,9 @@ def check_loop(cfg: Config, args: argparse.Namespace) -> None:
         return  # check_config says so
     if not args.checkpoint and not issubclass(loop, FrozenFeatureLoop):
         raise ConfigError(
-            'CHECKPOINT is missing: only loops that need nothing but a backbone, such as '
-            f'LinearProbeLoop, take the weights of init_cfg; {args.config} would be '
-            'tested with a random head'
+            f'CHECKPOINT is missing: tools/test.py {args.config} CHECKPOINT. Without it '
+            'there would be a random head; only loops that need nothing but a backbone, '
+            'such as LinearProbeLoop, take the weights of init_cfg'
         )
     predicts = not issubclass(loop, FrozenFeatureLoop | SelfSupTestLoop)
     if args.out and args.out_item == 'pred' and not predicts:

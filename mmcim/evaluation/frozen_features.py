@@ -77,7 +77,8 @@ class FrozenFeatureLoop(TestLoop):
     neither does the ``test_evaluator``.
 
     All features are kept in the memory of the first process, which evaluates. The
-    first 1.28 million vectors of width 768 (ImageNet-1k, ViT-B) take 4 GB.
+    first 1.28 million vectors of width 768 (ImageNet-1k, ViT-B) take 4 GB, and up to
+    three times that on the way.
 
     Args:
         runner (Runner): The runner.

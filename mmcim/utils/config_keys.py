@@ -181,7 +181,9 @@ def _check_node(node: object, key: str, registry: Registry) -> None:
             raise ConfigError(f'{key}.checkpoint is missing: name the file of weights')
         if is_missing(node['checkpoint']):
             raise ConfigError(
-                f'{key}.checkpoint: checkpoint {node["checkpoint"]!r} does not exist'
+                f'{key}.checkpoint: checkpoint {node["checkpoint"]!r} does not exist; '
+                f'--cfg-options {key}.checkpoint=FILE names another one, and '
+                f'{key}=None begins with random weights'
             )
     for name, value in node.items():
         # An initializer's override is a dict of an initializer and a module's name.
