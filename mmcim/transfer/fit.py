@@ -154,7 +154,9 @@ def complete_by_hooks(module: nn.Module, tensors: dict[str, Tensor], fit: Fit) -
             child._load_from_state_dict(
                 adapted, path and f'{path}.', meta, False, [], [], []
             )
-    except Exception:  # whatever a foreign hook raises for tensors that do not fit
+    except Exception as error:  # whatever a foreign hook raises for what does not fit
+        for name, reason in fit.problems.items():
+            fit.problems[name] = f'{reason} (and its own hook says: {error!r})'
         return
     for name, own in wanted_tensors(module).items():
         value = adapted.get(name)

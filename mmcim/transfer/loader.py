@@ -1,6 +1,7 @@
 # Copyright (c) mmcim contributors. All rights reserved.
 """Load pre-trained weights so that all of them arrive, or none and an error."""
 
+import logging
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -221,7 +222,12 @@ def _check_function(backbone: nn.Module, config: dict, checkpoint: str) -> None:
     try:
         with torch.random.fork_rng(devices=[]):
             trained = TrainedBackbone(checkpoint, {}, config, {}).build()
-    except ConfigError:  # e.g. of a class that is not imported here
+    except ConfigError as error:  # e.g. of a class that is not imported here
+        print_log(
+            f'Only names and shapes were compared, not heads and norms: {error}',
+            logger='current',
+            level=logging.WARNING,
+        )
         return
     theirs = dict(trained.named_modules())
     differences: dict[str, list[str]] = {}

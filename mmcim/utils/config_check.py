@@ -14,8 +14,9 @@ from mmengine.dataset import BaseDataset
 from mmengine.registry import DATASETS, DefaultScope
 from mmengine.utils import to_2tuple
 
-from .config_keys import accepted_arguments, check_keys, find_builder, is_missing
+from .config_keys import check_keys, find_builder, is_missing
 from .errors import ConfigError
+from .signatures import accepted_arguments
 
 
 def check_config(cfg: Config, mode: str = 'train') -> None:

@@ -20,7 +20,8 @@ from safetensors.torch import save_file
 
 from mmcim.engine import SafeCheckpointHook
 from mmcim.utils import ConfigError, check_config
-from mmcim.utils.config_keys import accepted_arguments, check_keys
+from mmcim.utils.config_keys import check_keys
+from mmcim.utils.signatures import accepted_arguments
 
 
 class Base:
