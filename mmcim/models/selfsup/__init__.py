@@ -1,4 +1,5 @@
 # Copyright (c) mmcim contributors. All rights reserved.
+from .baselines import BEiTBaseline, MAEBaseline, MoCoV3Baseline, SimMIMBaseline
 from .cim import CIM, Corruption
 from .conmim import ConMIM, ConMIMDataPreprocessor
 from .corrim import CorrIM
@@ -7,6 +8,7 @@ from .enhancers import Enhancer, ResPix, RevDet
 from .generator import CIMGenerator
 
 __all__ = [
+    'BEiTBaseline',
     'CIM',
     'CIMGenerator',
     'ConMIM',
@@ -15,6 +17,9 @@ __all__ = [
     'Corruption',
     'DiscreteVAETrainer',
     'Enhancer',
+    'MAEBaseline',
+    'MoCoV3Baseline',
     'ResPix',
     'RevDet',
+    'SimMIMBaseline',
 ]

@@ -210,18 +210,10 @@ class CIM(BaseSelfSupervisor):
             if self.grid is None:
                 raise ValueError('without a generator, grid=(rows, columns) is needed')
             return
-        if self.generator.vocab_size != self.tokenizer.vocab_size:
-            raise ValueError(
-                f"the generator's head knows {self.generator.vocab_size} tokens but the "
-                f'tokenizer has {self.tokenizer.vocab_size}; set '
-                f'model.generator.head.vocab_size={self.tokenizer.vocab_size}'
-            )
-        view_size = self.data_preprocessor.view_size or self.generator.backbone.img_size
-        fitting = tuple(side * self.tokenizer.stride for side in self.grid)
-        if tuple(view_size) != fitting:
-            raise ValueError(
-                f'masks and generator have a grid of {self.grid} patches, which at the '
-                f"tokenizer's stride of {self.tokenizer.stride} needs views of {fitting} "
-                f'pixels, but they have {tuple(view_size)}; set '
-                f'model.data_preprocessor.view_size={fitting} or another patch size'
-            )
+        self.tokenizer.check_fit(
+            vocab_size=self.generator.vocab_size,
+            head='model.generator.head',
+            grid=self.grid,
+            view_size=self.data_preprocessor.view_size
+            or self.generator.backbone.img_size,
+        )

@@ -6,6 +6,7 @@ from .exemplars import ExemplarSampling, Regions, crop_regions, region_maps
 from .masking import BaseMasking, BlockMasking, RatioMasking, UniformMasking
 from .pixel_norm import PatchNorm, SlidingWindowNorm
 from .strong_augment import AugmentParams, StrongAugment
+from .two_crops_preprocessor import TwoCropsDataPreprocessor
 
 __all__ = [
     'AugmentParams',
@@ -20,6 +21,7 @@ __all__ = [
     'Regions',
     'SlidingWindowNorm',
     'StrongAugment',
+    'TwoCropsDataPreprocessor',
     'UniformMasking',
     'crop_regions',
     'region_maps',

@@ -1,0 +1,14 @@
+"""BEiT, ViT-B/16, ImageNet-1k, 300 epochs.
+
+    tools/dist_train.sh configs/baselines/vit-b_beit_8xb256-300e.py 8
+
+With the crops, optimizer and schedule of CIM, which has the last two from BEiT. Any
+tokenizer will do: --cfg-options model.tokenizer.checkpoint=FILE
+"""
+
+_base_ = [
+    '../_base_/models/beit_vit-b.py',
+    '../_base_/datasets/imagenet_cim_224.py',
+    '../_base_/schedules/adamw_cosine_300e.py',
+    '../_base_/default_runtime.py',
+]

@@ -1,0 +1,16 @@
+"""MAE, ViT-B/16, ImageNet-1k, 300 epochs.
+
+    tools/dist_train.sh configs/baselines/vit-b_mae_8xb256-300e.py 8
+
+With the crops and the schedule of CIM; learning rate, betas and no clipping are MAE's.
+"""
+
+_base_ = [
+    '../_base_/models/mae_vit-b.py',
+    '../_base_/datasets/imagenet_cim_224.py',
+    '../_base_/schedules/adamw_cosine_300e.py',
+    '../_base_/default_runtime.py',
+]
+
+data_preprocessor = dict(view_size=None)  # there is no tokenizer
+optim_wrapper = dict(optimizer=dict(lr=1.2e-3, betas=(0.9, 0.95)), clip_grad=None)

@@ -1,0 +1,21 @@
+"""MoCo v3, ViT-B/16, ImageNet-1k, 300 epochs.
+
+    tools/dist_train.sh configs/baselines/vit-b_mocov3_8xb256-300e.py 8
+
+With the crops and the schedule of CIM; learning rate, weight decay and no clipping are
+mmpretrain's, which are the authors'.
+"""
+
+_base_ = [
+    '../_base_/models/mocov3_vit-b.py',
+    '../_base_/datasets/imagenet_two-crops_224.py',
+    '../_base_/schedules/adamw_cosine_300e.py',
+    '../_base_/default_runtime.py',
+]
+
+custom_hooks = [*_base_.custom_hooks, dict(type='MomentumUpdateHook')]
+sync_bn = 'torch'
+
+optim_wrapper = dict(
+    optimizer=dict(lr=1.2e-3, betas=(0.9, 0.999), weight_decay=0.1), clip_grad=None
+)

@@ -1,0 +1,27 @@
+"""MoCo v3, ViT-S/8, Imagenette at 128 px, 300 epochs, for one small GPU.
+
+    python tools/train.py configs/baselines/vit-s_mocov3_1xb128-300e_imagenette-128.py
+
+Learning rate, batch and sizes are a choice.
+"""
+
+_base_ = [
+    '../_base_/models/mocov3_vit-b.py',
+    '../_base_/datasets/imagenette_two-crops_128.py',
+    '../_base_/schedules/adamw_cosine_300e.py',
+    '../_base_/default_runtime.py',
+]
+
+model = dict(
+    backbone=dict(arch='deit-small', img_size=128, patch_size=8),
+    neck=dict(in_channels=384),
+)
+
+custom_hooks = [*_base_.custom_hooks, dict(type='MomentumUpdateHook')]
+sync_bn = 'torch'
+
+train_dataloader = dict(batch_size=128)
+optim_wrapper = dict(
+    optimizer=dict(lr=4e-4, betas=(0.9, 0.999), weight_decay=0.1), clip_grad=None
+)
+auto_scale_lr = dict(base_batch_size=128)

@@ -1,0 +1,49 @@
+r"""BEiT on handwritten digits, at the size of the quickstart. The tokenizer is that
+of configs/quickstart/tokenizer.py.
+
+    python tools/train.py configs/quickstart/beit.py \
+        --work-dir work_dirs/quickstart/beit
+    python tools/test.py configs/quickstart/linear_probe.py --cfg-options \
+        model.backbone.type=FusedBEiTViT \
+        model.backbone.init_cfg.checkpoint=\
+    work_dirs/quickstart/beit/iter_400_backbone.safetensors
+"""
+
+_base_ = [
+    '../_base_/models/beit_vit-b.py',
+    '../_base_/datasets/digits_cim.py',
+    '../_base_/schedules/quickstart_cim.py',
+    '../_base_/quickstart_runtime.py',
+]
+
+model = dict(
+    tokenizer=dict(
+        _delete_=True,
+        type='DiscreteVAE',
+        checkpoint='work_dirs/quickstart/tokenizer/iter_400.pth',
+        stride=4,
+        vocab_size=32,
+        width=64,
+        depth=1,
+        code_dims=64,
+    ),
+    backbone=dict(
+        arch=dict(
+            embed_dims=96,
+            num_layers=4,
+            num_heads=3,
+            feedforward_channels=384,
+        ),
+        img_size=24,
+        patch_size=4,
+        layer_scale_init_value=1.0,
+    ),
+    head=dict(embed_dims=96, vocab_size=32),
+    # About half of 6 x 6 patches.
+    masking=dict(num_masked=16, min_block=4),
+)
+
+# Masked patches are told apart by their relative positions alone, as in conmim.py.
+optim_wrapper = dict(
+    paramwise_cfg=dict(custom_keys=dict(relative_position_bias_table=dict(lr_mult=30.0)))
+)

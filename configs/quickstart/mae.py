@@ -1,0 +1,38 @@
+r"""MAE on handwritten digits, at the size of the quickstart.
+
+    python tools/train.py configs/quickstart/mae.py \
+        --work-dir work_dirs/quickstart/mae
+    python tools/test.py configs/quickstart/linear_probe.py --cfg-options \
+        model.backbone.init_cfg.checkpoint=\
+    work_dirs/quickstart/mae/iter_400_backbone.safetensors
+"""
+
+_base_ = [
+    '../_base_/models/mae_vit-b.py',
+    '../_base_/datasets/digits_cim.py',
+    '../_base_/schedules/quickstart_cim.py',
+    '../_base_/quickstart_runtime.py',
+]
+
+model = dict(
+    backbone=dict(
+        arch=dict(
+            embed_dims=96,
+            num_layers=4,
+            num_heads=3,
+            feedforward_channels=384,
+        ),
+        img_size=24,
+        patch_size=4,
+    ),
+    neck=dict(
+        num_patches=36,
+        patch_size=4,
+        embed_dim=96,
+        decoder_embed_dim=64,
+        decoder_depth=2,
+        decoder_num_heads=2,
+    ),
+    # Normalised patches of digits, most of them black, would be noise.
+    head=dict(patch_size=4, norm_pix=False),
+)

@@ -1,0 +1,32 @@
+r"""MoCo v3 on handwritten digits, at the size of the quickstart.
+
+    python tools/train.py configs/quickstart/mocov3.py \
+        --work-dir work_dirs/quickstart/mocov3
+    python tools/test.py configs/quickstart/linear_probe.py --cfg-options \
+        model.backbone.init_cfg.checkpoint=\
+    work_dirs/quickstart/mocov3/iter_400_backbone.safetensors
+"""
+
+_base_ = [
+    '../_base_/models/mocov3_vit-b.py',
+    '../_base_/datasets/digits_two-crops.py',
+    '../_base_/schedules/quickstart_cim.py',
+    '../_base_/quickstart_runtime.py',
+]
+
+model = dict(
+    backbone=dict(
+        arch=dict(
+            embed_dims=96,
+            num_layers=4,
+            num_heads=3,
+            feedforward_channels=384,
+        ),
+        img_size=24,
+        patch_size=4,
+    ),
+    neck=dict(in_channels=96, hid_channels=256, out_channels=64),
+    head=dict(predictor=dict(in_channels=64, hid_channels=256, out_channels=64)),
+)
+
+custom_hooks = [*_base_.custom_hooks, dict(type='MomentumUpdateHook')]

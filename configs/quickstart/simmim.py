@@ -1,0 +1,39 @@
+r"""SimMIM on handwritten digits, at the size of the quickstart.
+
+    python tools/train.py configs/quickstart/simmim.py \
+        --work-dir work_dirs/quickstart/simmim
+    python tools/test.py configs/quickstart/linear_probe.py --cfg-options \
+        model.backbone.type=FusedBEiTViT \
+        model.backbone.init_cfg.checkpoint=\
+    work_dirs/quickstart/simmim/iter_400_backbone.safetensors
+"""
+
+_base_ = [
+    '../_base_/models/simmim_vit-b.py',
+    '../_base_/datasets/digits_cim.py',
+    '../_base_/schedules/quickstart_cim.py',
+    '../_base_/quickstart_runtime.py',
+]
+
+model = dict(
+    backbone=dict(
+        arch=dict(
+            embed_dims=96,
+            num_layers=4,
+            num_heads=3,
+            feedforward_channels=384,
+        ),
+        img_size=24,
+        patch_size=4,
+        layer_scale_init_value=1.0,
+    ),
+    neck=dict(in_channels=96, encoder_stride=4),
+    head=dict(patch_size=4),
+    # 5 of 3 x 3 squares.
+    masking=dict(ratio=0.6),
+)
+
+# Masked patches are told apart by their relative positions alone, as in conmim.py.
+optim_wrapper = dict(
+    paramwise_cfg=dict(custom_keys=dict(relative_position_bias_table=dict(lr_mult=30.0)))
+)

@@ -1,0 +1,251 @@
+# Copyright (c) mmcim contributors. All rights reserved.
+"""The methods to compare with: mmpretrain's own, with what is wrong with them mended.
+
+They take the pictures of CIM, draw masks on the device, have a tokenizer that is really
+frozen, and a momentum encoder that counts optimizer steps.
+"""
+
+import torch
+from mmpretrain.models.selfsup import MAE, BEiT, MoCoV3, SimMIM
+from mmpretrain.registry import MODELS
+from torch import Tensor
+
+from mmcim.evaluation import token_accuracy
+
+from ..utils.ema import MomentumEncoder
+
+
+class _Baseline:
+    """What they share: the pictures of :class:`CIMDataPreprocessor`."""
+
+    def extract_feat(self, inputs: Tensor | dict) -> tuple[Tensor]:
+        """Features of full pictures.
+
+        Args:
+            inputs (Tensor | dict): Normalised pictures, (B, 3, H, W), or what the data
+                preprocessor gives.
+
+        Returns:
+            tuple[Tensor]: What the backbone gives.
+        """
+        return super().extract_feat(
+            inputs['images'] if isinstance(inputs, dict) else inputs
+        )
+
+
+@MODELS.register_module()
+class BEiTBaseline(_Baseline, BEiT):
+    """BEiT (arXiv 2106.08254): name the visual tokens of masked patches.
+
+    Any tokenizer of :mod:`mmcim.models.tokenizers` will do. Compared with mmpretrain's
+    class its weights are in no optimizer and no checkpoint, ids are not turned into
+    logits and back, and the masks are drawn on the device.
+
+    Args:
+        backbone (dict): A masked encoder such as :class:`FusedBEiTPretrainViT`.
+        head (dict): :class:`MaskedTokenHead`.
+        tokenizer (dict): A frozen tokenizer.
+        masking (dict): The law of the masks, see :mod:`mmcim.models.utils.masking`.
+            Defaults to BEiT's blocks.
+        data_preprocessor (dict, optional): See :class:`CIMDataPreprocessor`.
+        init_cfg (dict, optional): Defaults to None.
+
+    Raises:
+        ValueError: If tokenizer, head, grid and views do not fit together.
+    """
+
+    def __init__(
+        self,
+        backbone: dict,
+        head: dict,
+        tokenizer: dict,
+        masking: dict = dict(type='BlockMasking'),  # noqa: B006
+        data_preprocessor: dict | None = None,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(
+            backbone=backbone,
+            head=head,
+            data_preprocessor={'type': 'CIMDataPreprocessor', **(data_preprocessor or {})},
+            init_cfg=init_cfg,
+        )
+        self.tokenizer = MODELS.build(tokenizer)
+        self.masking = MODELS.build(masking)
+        self.tokenizer.check_fit(
+            vocab_size=self.head.vocab_size,
+            head='model.head',
+            grid=tuple(self.backbone.patch_resolution),
+            view_size=self.data_preprocessor.view_size or self.backbone.img_size,
+        )
+
+    def loss(self, inputs: dict, data_samples: list | None = None) -> dict[str, Tensor]:
+        """Tokenize, mask, name the tokens.
+
+        Args:
+            inputs (dict): ``images``, normalised, (B, 3, H, W), and ``views`` for the
+                tokenizer, in [0, 1], (B, 3, h * stride, w * stride).
+            data_samples (list, optional): Unused.
+
+        Returns:
+            dict[str, Tensor]: ``loss`` and ``token_acc``, in [0, 1].
+        """
+        images = inputs['images']
+        mask = _draw_mask(self, images)
+        target = self.tokenizer.encode(inputs['views'])[mask]
+        logits = self.head(_patch_tokens(self.backbone, images, mask), mask)
+        return dict(
+            loss=self.head.loss(logits, target, mask),
+            token_acc=token_accuracy(logits, target),
+        )
+
+
+@MODELS.register_module()
+class SimMIMBaseline(_Baseline, SimMIM):
+    """SimMIM (arXiv 2111.09886) on a ViT: regress the pixels of masked patches.
+
+    mmpretrain's class knows Swin alone and draws its masks on the CPU.
+
+    Args:
+        backbone (dict): A masked encoder such as :class:`FusedBEiTPretrainViT`.
+        neck (dict): ``SimMIMLinearDecoder``.
+        head (dict): ``SimMIMHead``.
+        masking (dict): The law of the masks, see :mod:`mmcim.models.utils.masking`.
+            Defaults to 0.6 of the squares of 2 x 2 patches.
+        data_preprocessor (dict, optional): See :class:`CIMDataPreprocessor`.
+        init_cfg (dict, optional): Defaults to None.
+    """
+
+    def __init__(
+        self,
+        backbone: dict,
+        neck: dict,
+        head: dict,
+        masking: dict = dict(type='RatioMasking', ratio=0.6, unit=2),  # noqa: B006
+        data_preprocessor: dict | None = None,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(
+            backbone=backbone,
+            neck=neck,
+            head=head,
+            data_preprocessor={'type': 'CIMDataPreprocessor', **(data_preprocessor or {})},
+            init_cfg=init_cfg,
+        )
+        self.masking = MODELS.build(masking)
+
+    def loss(self, inputs: dict, data_samples: list | None = None) -> dict[str, Tensor]:
+        """Mask, encode, decode.
+
+        Args:
+            inputs (dict): ``images``, normalised, (B, 3, H, W).
+            data_samples (list, optional): Unused.
+
+        Returns:
+            dict[str, Tensor]: ``loss``.
+        """
+        images = inputs['images']
+        mask = _draw_mask(self, images)
+        tokens = _patch_tokens(self.backbone, images, mask)
+        features = tokens.transpose(1, 2).unflatten(2, mask.shape[1:])
+        return dict(loss=self.head.loss(self.neck(features), images, mask))
+
+
+@MODELS.register_module()
+class MAEBaseline(_Baseline, MAE):
+    """MAE (arXiv 2111.06377): see a quarter of the patches, regress the rest.
+
+    mmpretrain's class on the pictures of :class:`CIMDataPreprocessor`.
+    """
+
+    def loss(self, inputs: dict, data_samples: list | None = None) -> dict[str, Tensor]:
+        """Encode what is seen, decode what is not.
+
+        Args:
+            inputs (dict): ``images``, normalised, (B, 3, H, W).
+            data_samples (list, optional): Unused.
+
+        Returns:
+            dict[str, Tensor]: ``loss``.
+        """
+        return super().loss(inputs['images'], data_samples)
+
+
+@MODELS.register_module()
+class MoCoV3Baseline(_Baseline, MoCoV3):
+    """MoCo v3 (arXiv 2104.02057): tell two crops of a picture from those of others.
+
+    mmpretrain's class moves its momentum encoder in each forward pass, even where
+    gradients accumulate; here :class:`MomentumUpdateHook` does so after each optimizer
+    step.
+
+    Args:
+        backbone (dict): A ViT that gives its class token, such as ``MoCoV3ViT``.
+        neck (dict): The projector.
+        head (dict): ``MoCoV3Head``.
+        momentum (float): Of the momentum encoder at the beginning; it rises to 1 along
+            half a cosine. Defaults to 0.99.
+        data_preprocessor (dict, optional): See :class:`TwoCropsDataPreprocessor`.
+        init_cfg (dict, optional): Defaults to None.
+    """
+
+    def __init__(
+        self,
+        backbone: dict,
+        neck: dict,
+        head: dict,
+        momentum: float = 0.99,
+        data_preprocessor: dict | None = None,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(
+            backbone=backbone,
+            neck=neck,
+            head=head,
+            data_preprocessor={
+                'type': 'TwoCropsDataPreprocessor',
+                **(data_preprocessor or {}),
+            },
+            init_cfg=init_cfg,
+        )
+        self.momentum_encoder = MomentumEncoder(self, ('backbone', 'neck'), momentum)
+
+    def init_weights(self) -> None:
+        """Initialise; the momentum encoder begins as a copy."""
+        super().init_weights()
+        self.momentum_encoder.copy_from(self)
+
+    def loss(self, inputs: dict, data_samples: list | None = None) -> dict[str, Tensor]:
+        """Contrast each crop with the momentum encoder's other crops.
+
+        Args:
+            inputs (dict): ``images`` and ``views``, two crops of the same pictures,
+                normalised, (B, 3, H, W).
+            data_samples (list, optional): Unused.
+
+        Returns:
+            dict[str, Tensor]: ``loss``, the sum of both directions.
+        """
+        first, second = inputs['images'], inputs['views']
+        with torch.no_grad():
+            first_key = _embed(self.momentum_encoder, first)
+            second_key = _embed(self.momentum_encoder, second)
+        return dict(
+            loss=self.head.loss(_embed(self, first), second_key)
+            + self.head.loss(_embed(self, second), first_key)
+        )
+
+
+def _draw_mask(model: BEiT | SimMIM, images: Tensor) -> Tensor:
+    """Masks of a batch, bool, (B, h, w); True is masked."""
+    grid = tuple(model.backbone.patch_resolution)
+    return model.masking(len(images), grid, images.device)
+
+
+def _patch_tokens(backbone: torch.nn.Module, images: Tensor, mask: Tensor) -> Tensor:
+    """Encode masked pictures; the tokens without the class token, (B, h * w, C)."""
+    return backbone(images, mask)[-1][:, backbone.num_extra_tokens :]
+
+
+def _embed(networks: torch.nn.Module, images: Tensor) -> Tensor:
+    """Project the features of an owner's ``backbone`` with its ``neck``, (B, D)."""
+    return networks.neck(networks.backbone(images))[0]
