@@ -29,6 +29,7 @@ model = dict(
     ),
     backbone=dict(
         arch=dict(
+            _delete_=True,
             embed_dims=96,
             num_layers=4,
             num_heads=3,

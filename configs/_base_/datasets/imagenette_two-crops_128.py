@@ -5,7 +5,7 @@ _base_ = 'imagenette_cim_128.py'
 data_preprocessor = dict(
     type='TwoCropsDataPreprocessor',
     view_size=None,
-    augments=[
+    view_augments=[
         dict(
             type='StrongAugment', blur_prob=1.0, blur_sigma=(0.1, 1.0), solarize_prob=0.0
         ),

@@ -1,4 +1,4 @@
-"""UperNet, ViT-B/16 of SimMIM, ADE20K at 512 px, 160,000 iterations, as for all.
+"""UperNet, ViT-B/16 of SimMIM, ADE20K at 512 px, 160,000 iterations.
 
     C=configs/baselines/benchmarks/vit-b_simmim_upernet_8xb2-160k_ade20k-512x512.py
     tools/dist_train.sh $C 8

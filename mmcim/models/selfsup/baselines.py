@@ -66,7 +66,10 @@ class BEiTBaseline(_Baseline, BEiT):
         super().__init__(
             backbone=backbone,
             head=head,
-            data_preprocessor={'type': 'CIMDataPreprocessor', **(data_preprocessor or {})},
+            data_preprocessor={
+                'type': 'CIMDataPreprocessor',
+                **(data_preprocessor or {}),
+            },
             init_cfg=init_cfg,
         )
         self.tokenizer = MODELS.build(tokenizer)
@@ -128,7 +131,10 @@ class SimMIMBaseline(_Baseline, SimMIM):
             backbone=backbone,
             neck=neck,
             head=head,
-            data_preprocessor={'type': 'CIMDataPreprocessor', **(data_preprocessor or {})},
+            data_preprocessor={
+                'type': 'CIMDataPreprocessor',
+                **(data_preprocessor or {}),
+            },
             init_cfg=init_cfg,
         )
         self.masking = MODELS.build(masking)

@@ -16,18 +16,18 @@ class TwoCropsDataPreprocessor(CIMDataPreprocessor):
     In evaluation it sends one, both views are it, and nothing is flipped or augmented.
 
     Args:
-        augments (tuple[dict, dict]): Of the first and of the second view, see
+        view_augments (tuple[dict, dict]): Of the first and of the second view, see
             :class:`StrongAugment`. Defaults to those of BYOL and MoCo v3: all first
             views are blurred and none solarised; of the second 0.1 and 0.2.
         **kwargs: See :class:`CIMDataPreprocessor`; ``view_size`` must be None.
 
     Raises:
-        ValueError: If there is a ``view_size``, or not two ``augments``.
+        ValueError: If there is a ``view_size``, or not two ``view_augments``.
     """
 
     def __init__(
         self,
-        augments: tuple[dict, dict] = (
+        view_augments: tuple[dict, dict] = (
             dict(type='StrongAugment', blur_prob=1.0, solarize_prob=0.0),
             dict(type='StrongAugment', blur_prob=0.1, solarize_prob=0.2),
         ),
@@ -39,9 +39,13 @@ class TwoCropsDataPreprocessor(CIMDataPreprocessor):
                 f"both views have the crops' size; set view_size=None instead of "
                 f'{self.view_size}'
             )
-        if len(augments) != 2:
-            raise ValueError(f'augments must be two, not {len(augments)}: {augments}')
-        self.augments = nn.ModuleList(MODELS.build(augment) for augment in augments)
+        if len(view_augments) != 2:
+            raise ValueError(
+                f'view_augments must be two, not {len(view_augments)}: {view_augments}'
+            )
+        self.view_augments = nn.ModuleList(
+            MODELS.build(augment) for augment in view_augments
+        )
 
     @torch.no_grad()
     def forward(self, data: dict, training: bool = False) -> dict:
@@ -64,11 +68,11 @@ class TwoCropsDataPreprocessor(CIMDataPreprocessor):
         if len(crops) != 2 or (training and isinstance(inputs, Tensor)):
             raise TypeError(
                 f'{type(self).__name__} needs two crops of each picture, not '
-                f"{len(crops) if crops is inputs else 'one'}; make them in the pipeline "
+                f'{len(crops) if crops is inputs else "one"}; make them in the pipeline '
                 "with dict(type='MultiView', num_views=2, transforms=[[...]])"
             )
         views = []
-        for crop, augment in zip(crops, self.augments, strict=True):
+        for crop, augment in zip(crops, self.view_augments, strict=True):
             # One crop at a time: what the parent takes a pair of for is another thing.
             view = super().forward({**data, 'inputs': crop}, training)
             pictures = view['inputs']['views']
