@@ -1,0 +1,219 @@
+# Copyright (c) mmcim contributors. All rights reserved.
+"""The baselines' configs: a fair table needs the same data, schedule and transfer."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import DefaultScope
+from mmpretrain.registry import MODELS
+from mmpretrain.structures import DataSample
+
+from mmcim.transfer import save_backbone
+from mmcim.utils.config_keys import check_keys
+
+from .test_configs import narrow_dalle  # noqa: F401
+
+CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
+METHODS = ('beit', 'mae', 'simmim', 'mocov3')
+PRETRAINING = [f'baselines/vit-b_{m}_8xb256-300e.py' for m in METHODS]
+TWINS = [f'baselines/vit-s_{m}_1xb128-300e_imagenette-128.py' for m in METHODS]
+DIGITS = [f'quickstart/{m}.py' for m in METHODS]
+BENCHMARKS = sorted(path.stem for path in CONFIGS.glob('baselines/benchmarks/*.py'))
+SCRATCH = sorted(path.stem for path in CONFIGS.glob('baselines/*_scratch_*.py'))
+WIDTH = 32
+
+
+def load(name):
+    return Config.fromfile(CONFIGS / name)
+
+
+def narrow(backbone):
+    """Shrink a ViT in place, but not its grid or kind of layers."""
+    backbone.arch = dict(
+        embed_dims=WIDTH, num_layers=2, num_heads=2, feedforward_channels=WIDTH
+    )
+
+
+def build(cfg):
+    torch.manual_seed(0)
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        check_keys(cfg)
+        model = MODELS.build({'data_preprocessor': cfg.data_preprocessor, **cfg.model})
+        model.init_weights()
+        return model.train(), build_optim_wrapper(model, cfg.optim_wrapper)
+
+
+def test_there_are_configs():
+    for name in [*PRETRAINING, *TWINS, *DIGITS]:
+        assert (CONFIGS / name).is_file(), name
+    assert len(SCRATCH) == 3
+    for method in METHODS:
+        kinds = [name for name in BENCHMARKS if f'_{method}_' in name]
+        assert len(kinds) == 3, method
+
+
+@pytest.mark.parametrize('name', [*PRETRAINING, *TWINS, *DIGITS])
+def test_config_makes_a_step(name, narrow_dalle, tmp_path):  # noqa: F811
+    cfg = load(name)
+    side = cfg.model.backbone.img_size
+    narrow(cfg.model.backbone)
+    if 'beit' in name:
+        cfg.model.head.embed_dims = WIDTH
+        tokenizer = cfg.model.tokenizer
+        if tokenizer.type == 'DALLETokenizer':
+            tokenizer.checkpoint = narrow_dalle
+        else:
+            tokenizer.update(width=16, code_dims=8)
+            sizes = {
+                k: v for k, v in tokenizer.items() if k not in ('type', 'checkpoint')
+            }
+            net = MODELS.build(dict(type='mmpretrain.DiscreteVAENet', **sizes))
+            tokenizer.checkpoint = str(tmp_path / 'dvae.pth')
+            torch.save(net.state_dict(), tokenizer.checkpoint)
+    elif 'mae' in name:
+        cfg.model.neck.update(
+            embed_dim=WIDTH, decoder_embed_dim=16, decoder_depth=1, decoder_num_heads=2
+        )
+    elif 'simmim' in name:
+        cfg.model.neck.in_channels = WIDTH
+    else:
+        cfg.model.neck.update(in_channels=WIDTH, hid_channels=16, out_channels=8)
+        cfg.model.head.predictor.update(in_channels=8, hid_channels=16, out_channels=8)
+    model, optim = build(cfg)
+    before = {key: value.clone() for key, value in model.named_parameters()}
+    crops = torch.randint(256, (2, 2, 3, side, side), dtype=torch.uint8)
+    inputs = list(crops) if 'mocov3' in name else crops[0]
+    log = model.train_step(dict(inputs=inputs, data_samples=None), optim)
+    assert torch.isfinite(log['loss'])
+    for key, value in model.named_parameters():
+        # A gamma of ConMIM's 0.1 and a mask token are learnt, but little by one step.
+        if value.requires_grad and 'gamma' not in key and 'mask_token' not in key:
+            assert not value.equal(before[key]), key
+
+
+@pytest.mark.parametrize('baselines, of_cim', [
+    (PRETRAINING, 'cim/vit-b_8xb256-300e.py'),
+    (TWINS, 'cim/vit-s_1xb128-300e_imagenette-128.py'),
+    (DIGITS, 'quickstart/cim_respix.py'),
+])  # fmt: skip
+def test_same_data_and_schedule(baselines, of_cim):
+    cim = load(of_cim)
+    for name in baselines:
+        cfg = load(name)
+        assert cfg.train_cfg == cim.train_cfg
+        assert cfg.param_scheduler == cim.param_scheduler
+        assert cfg.get('auto_scale_lr') == cim.get('auto_scale_lr')
+        loader, of = cfg.train_dataloader, cim.train_dataloader
+        assert loader.batch_size == of.batch_size
+        pipelines = loader.dataset.pop('pipeline'), of.dataset.pop('pipeline')
+        assert loader.dataset == of.dataset
+        of.dataset.pipeline = pipelines[1]
+        if 'mocov3' not in name:
+            assert pipelines[0] == pipelines[1]
+            continue
+        (views,) = [step for step in pipelines[0] if step.type == 'MultiView']
+        assert views.num_views == 2
+        # The same crops, but two of them.
+        flat = [
+            inner
+            for step in pipelines[0]
+            for inner in (step.transforms[0] if step is views else [step])
+        ]
+        assert flat == pipelines[1]
+
+
+@pytest.mark.parametrize('name', PRETRAINING)
+def test_the_networks_are_those_of_cim(name):
+    """ViT-B/16; BEiT and SimMIM with relative positions, as their authors have it."""
+    model = load(name).model
+    with torch.device('meta'):
+        net = MODELS.build(model.backbone)
+    assert (net.embed_dims, len(net.layers), net.patch_resolution) == (768, 12, (14, 14))
+    layer = net.layers[-1]
+    assert layer.attn.num_heads == 12
+    assert layer.ffn.feedforward_channels == 3072
+    relative = 'beit' in name or 'simmim' in name
+    assert (net.pos_embed is None) == relative
+
+
+@pytest.mark.parametrize('name', BENCHMARKS)
+def test_benchmark_takes_the_backbone(name, tmp_path):
+    """A file as the pre-training writes it fills the backbone, but what is new there."""
+    cfg = load(f'baselines/benchmarks/{name}.py')
+    backbone = cfg.model.backbone
+    folder, file = backbone.init_cfg.checkpoint.split('/')[1:]
+    pretraining = load(f'baselines/{folder}.py')
+    assert file == f'epoch_{pretraining.train_cfg.max_epochs}_backbone.safetensors'
+    source = pretraining.model.backbone
+    assert source.patch_size == backbone.patch_size
+    for part in (source, backbone):
+        narrow(part)
+    segments = 'upernet' in name
+    if segments:
+        backbone.out_indices = [0, 1, 1, 1]
+    scope = 'mmseg' if segments else 'mmpretrain'
+    check = cfg.to_dict()
+    check['model']['backbone']['init_cfg'] = None
+    with DefaultScope.overwrite_default_scope(scope):
+        check_keys(Config(check))
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        torch.manual_seed(0)
+        written = MODELS.build(source)
+        written.init_weights()
+        path = tmp_path / 'backbone.safetensors'
+        save_backbone(path, written.state_dict(), dict(method='Baseline'))
+        backbone.init_cfg.checkpoint = str(path)
+        network = MODELS.build(backbone)
+        network.init_weights()
+    wanted = written.state_dict()
+    same = 0
+    for key, value in network.state_dict().items():
+        if key in wanted and value.shape == wanted[key].shape:
+            assert value.equal(wanted[key]), key
+            same += 1
+    assert same >= len(wanted) - 6  # but resized positions, mask tokens and last norms
+
+
+@pytest.mark.parametrize('method', METHODS)
+def test_same_transfer(method):
+    """Only the weights, and what the backbone's kind brings with it, are different."""
+    for name in BENCHMARKS:
+        if f'_{method}_' not in name:
+            continue
+        own = load(f'baselines/benchmarks/{name}.py')
+        if 'upernet' in name:
+            cim = load('segmentation/vit-b_upernet_8xb2-160k_ade20k-512x512.py')
+        else:
+            cim = load(f'cim/benchmarks/{name.replace(f"_{method}", "")}.py')
+        for key in ('optim_wrapper', 'param_scheduler', 'train_cfg', 'train_dataloader'):
+            assert own[key] == cim[key], (name, key)
+        own.model.backbone = cim.model.backbone = None
+        assert own.model == cim.model, name
+
+
+@pytest.mark.parametrize('name', SCRATCH)
+def test_from_scratch(name):
+    cfg = load(f'baselines/{name}.py')
+    backbone = cfg.model.backbone
+    assert all(init.type != 'Pretrained' for init in backbone.init_cfg)
+    if 'resnet' in name:
+        backbone.update(depth=18, zero_init_residual=False)
+        cfg.model.head.in_channels = 512
+    else:
+        assert cfg.train_cfg.max_epochs == cfg.param_scheduler[1].end == 300
+        assert cfg.optim_wrapper.paramwise_cfg.layer_decay_rate == 1.0
+        narrow(backbone)
+        backbone.drop_path_rate = 0.0
+        cfg.model.head.in_channels = WIDTH
+    model, optim = build(cfg)
+    before = {key: value.clone() for key, value in model.named_parameters()}
+    side = 128 if 'imagenette' in name else 224
+    samples = [DataSample().set_gt_label(i) for i in range(2)]
+    inputs = torch.randint(256, (2, 3, side, side), dtype=torch.uint8)
+    log = model.train_step(dict(inputs=inputs, data_samples=samples), optim)
+    assert torch.isfinite(log['loss'])
+    for key, value in model.named_parameters():
+        assert not value.equal(before[key]), key

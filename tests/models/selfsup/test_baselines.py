@@ -1,0 +1,256 @@
+# Copyright (c) mmcim contributors. All rights reserved.
+"""The baselines against plain statements of their losses."""
+
+import math
+
+import pytest
+import torch
+from mmengine.registry import DefaultScope
+from mmpretrain.registry import MODELS
+
+from mmcim.models.selfsup import MoCoV3Baseline
+
+from .conftest import vit
+
+BEIT_VIT = vit('FusedBEiTPretrainViT')
+
+
+def beit(**kwargs):
+    return dict(
+        type='BEiTBaseline',
+        backbone=BEIT_VIT,
+        head=dict(type='MaskedTokenHead', embed_dims=32, vocab_size=16),
+        tokenizer=dict(type='GreyTokenizer'),
+        masking=dict(type='BlockMasking', num_masked=6, min_block=2),
+        data_preprocessor=dict(type='CIMDataPreprocessor', view_size=16),
+        **kwargs,
+    )
+
+
+def simmim():
+    return dict(
+        type='SimMIMBaseline',
+        backbone=BEIT_VIT,
+        neck=dict(type='SimMIMLinearDecoder', in_channels=32, encoder_stride=8),
+        head=dict(
+            type='SimMIMHead',
+            patch_size=8,
+            loss=dict(type='PixelReconstructionLoss', criterion='L1', channel=3),
+        ),
+    )
+
+
+def mae():
+    return dict(
+        type='MAEBaseline',
+        backbone=vit('MAEViT', mask_ratio=0.75),
+        neck=dict(
+            type='MAEPretrainDecoder',
+            num_patches=16,
+            patch_size=8,
+            embed_dim=32,
+            decoder_embed_dim=32,
+            decoder_depth=1,
+            decoder_num_heads=2,
+        ),
+        head=dict(
+            type='MAEPretrainHead',
+            norm_pix=True,
+            patch_size=8,
+            loss=dict(type='PixelReconstructionLoss', criterion='L2'),
+        ),
+        data_preprocessor=dict(type='CIMDataPreprocessor'),
+    )
+
+
+def mocov3():
+    projector = dict(
+        type='NonLinearNeck',
+        in_channels=32,
+        hid_channels=16,
+        out_channels=8,
+        num_layers=2,
+        with_bias=False,
+        with_last_bn_affine=False,
+        with_avg_pool=False,
+    )
+    return dict(
+        type='MoCoV3Baseline',
+        backbone=vit('MoCoV3ViT', stop_grad_conv1=True),
+        neck=projector,
+        head=dict(
+            type='MoCoV3Head',
+            predictor={**projector, 'in_channels': 8},
+            loss=dict(type='CrossEntropyLoss', loss_weight=0.4),
+            temperature=0.2,
+        ),
+    )
+
+
+ALL = dict(beit=beit, simmim=simmim, mae=mae, mocov3=mocov3)
+
+
+def build(config):
+    torch.manual_seed(0)
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        model = MODELS.build(config)
+    model.init_weights()
+    return model.train()
+
+
+def patches(pictures, side):
+    """Picture -> list of its patches in rows, each (3, side, side)."""
+    return [
+        [
+            picture[:, y : y + side, x : x + side]
+            for y in range(0, picture.shape[1], side)
+            for x in range(0, picture.shape[2], side)
+        ]
+        for picture in pictures
+    ]
+
+
+def test_beit_loss(inputs):
+    model = build(beit())
+    drawn = []
+    model.masking = _recorded(model.masking, drawn)
+    losses = model(inputs, mode='loss')
+
+    (mask,) = drawn
+    assert 0 < mask.sum() <= 12
+    logits = model.head.fc(model.backbone(inputs['images'], mask)[-1][:, 1:])
+    values, hits = [], []
+    for b in range(2):
+        ids = model.tokenizer.encode(inputs['views'])[b].flatten()
+        terms = []
+        for i in range(16):
+            if mask[b].flatten()[i]:
+                terms.append(-logits[b, i].log_softmax(0)[ids[i]])
+                hits.append(logits[b, i].argmax() == ids[i])
+        values.append(sum(terms) / len(terms))
+    torch.testing.assert_close(losses['loss'], sum(values) / 2)
+    torch.testing.assert_close(losses['token_acc'], torch.stack(hits).float().mean())
+
+
+def _recorded(masking, drawn):
+    def call(*args):
+        drawn.append(masking(*args))
+        return drawn[-1]
+
+    return call
+
+
+def test_beit_tokenizer_is_frozen(inputs):
+    model = build(beit())
+    assert not any('tokenizer' in name for name, _ in model.named_parameters())
+    assert not any('tokenizer' in name for name in model.state_dict())
+    assert not model.tokenizer.training
+
+
+def test_beit_says_what_does_not_fit():
+    config = beit()
+    config['head'] = dict(type='MaskedTokenHead', embed_dims=32, vocab_size=17)
+    with pytest.raises(ValueError, match='set model.head.vocab_size=16'):
+        build(config)
+    config = beit()
+    config['data_preprocessor'] = dict(type='CIMDataPreprocessor', view_size=32)
+    with pytest.raises(ValueError, match=r'view_size=\(16, 16\)'):
+        build(config)
+
+
+def test_simmim_loss(inputs):
+    model = build(simmim())
+    drawn = []
+    model.masking = _recorded(model.masking, drawn)
+    loss = model(inputs, mode='loss')['loss']
+
+    (mask,) = drawn
+    assert mask.sum(dim=(1, 2)).tolist() == [8, 8]  # round(0.6 * 4) squares of 4
+    tokens = model.backbone(inputs['images'], mask)[-1][:, 1:]
+    kernel = model.neck.decoder[0]
+    total, count = 0, 0
+    for b, picture in enumerate(patches(inputs['images'], 8)):
+        for i, patch in enumerate(picture):
+            if mask[b].flatten()[i]:
+                # PixelShuffle: channel c, row y, column x is number (c * 8 + y) * 8 + x.
+                flat = kernel.weight.flatten(1) @ tokens[b, i] + kernel.bias
+                total += (flat.view(3, 8, 8) - patch).abs().sum()
+                count += patch[0].numel()
+    torch.testing.assert_close(loss, total / count / 3)
+
+
+def test_mae_loss(inputs):
+    model = build(mae())
+    torch.manual_seed(1)
+    loss = model(inputs, mode='loss')['loss']
+
+    torch.manual_seed(1)
+    latent, mask, restore = model.backbone(inputs['images'])
+    assert latent.shape[1] == 1 + 4  # a quarter of 16
+    pred = model.neck(latent, restore)
+    values = []
+    for b, picture in enumerate(patches(inputs['images'], 8)):
+        for i, patch in enumerate(picture):
+            if mask[b, i]:
+                target = patch.permute(1, 2, 0).flatten()
+                target = (target - target.mean()) / (target.var() + 1e-6).sqrt()
+                values.append((pred[b, i] - target).square().mean())
+    assert len(values) == 2 * 12
+    torch.testing.assert_close(loss, torch.stack(values).mean())
+
+
+def test_mocov3_loss():
+    model = build(mocov3())
+    images, views = torch.randn(2, 4, 3, 32, 32)
+    start = {k: v.clone() for k, v in model.momentum_encoder.named_parameters()}
+    loss = model(dict(images=images, views=views), mode='loss')['loss']
+    for name, value in model.momentum_encoder.named_parameters():
+        assert value.equal(start[name]), name  # it waits for the optimizer
+
+    # Batch norms in train mode do not look at their running statistics.
+    def unit(x):
+        return x / x.norm(dim=1, keepdim=True)
+
+    expected = 0
+    for query, key in ((images, views), (views, images)):
+        embedded = model.neck(model.backbone(query))
+        p = unit(model.head.predictor(embedded)[0])
+        copy = model.momentum_encoder
+        k = unit(copy.neck(copy.backbone(key))[0])
+        for i in range(4):
+            scores = [math.exp((p[i] @ k[j]).item() / 0.2) for j in range(4)]
+            expected -= 2 * 0.2 * math.log(scores[i] / sum(scores)) / 4
+    assert loss.item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_mocov3_gradients():
+    model = build(mocov3())
+    images, views = torch.randn(2, 4, 3, 32, 32)
+    model(dict(images=images, views=views), mode='loss')['loss'].backward()
+    fixed = ('backbone.pos_embed', 'backbone.patch_embed')
+    for name, param in model.named_parameters():
+        frozen = name.startswith(('momentum_encoder', *fixed))
+        assert (param.grad is None) == frozen, name
+
+
+def test_mocov3_follows_optimizer_steps():
+    model = build(mocov3())
+    assert isinstance(model, MoCoV3Baseline)
+    network = model.backbone.layers[0].attn.qkv.weight
+    copy = model.momentum_encoder.backbone.layers[0].attn.qkv.weight
+    assert copy.equal(network)
+    before = copy.clone()
+    with torch.no_grad():
+        network.add_(1)
+    assert model.momentum_encoder.update(model, num_steps=10) == 0.99
+    torch.testing.assert_close(copy, before + 0.01)
+
+
+@pytest.mark.parametrize('name', ALL)
+def test_features_of_full_pictures(name, inputs):
+    model = build(ALL[name]())
+    model.eval()
+    (from_dict,) = model(inputs, mode='tensor')
+    (from_images,) = model(inputs['images'], mode='tensor')
+    assert from_dict.equal(from_images)
+    assert from_dict.shape == ((2, 32) if name == 'mocov3' else (2, 17, 32))
