@@ -12,6 +12,7 @@ from mmcim.utils import ConfigError
 from mmcim.visualization import view_panels
 
 from ..conftest import REPO
+from ..models.selfsup.test_baselines import beit, mae, mocov3, simmim
 from ..models.selfsup.test_corrim import corrim
 
 ARCH = dict(embed_dims=16, num_layers=1, num_heads=2, feedforward_channels=16)
@@ -73,8 +74,36 @@ def test_conmims_views_and_mask():
     assert (masked[hidden] == 0.5).all() and masked[~hidden].equal(online[~hidden])
 
 
+@pytest.mark.parametrize('config, share', [(beit, 6 / 16), (simmim, 0.5), (mae, 0.75)])
+def test_masked_pictures_of_the_baselines(config, share):
+    model = MODELS.build(config()).eval()
+    size = model.data_preprocessor.view_size
+    data = pictures(model)
+    panels = view_panels(model, data, False)
+    assert list(panels) == ['picture', 'masked', *(['tokens'] if size else [])]
+    picture, masked = panels['picture'], panels['masked']
+    assert picture.equal(model.data_preprocessor.denormalize(data['images']))
+    hidden = (masked != picture).any(dim=1)
+    assert (masked.permute(0, 2, 3, 1)[hidden] == 0.5).all()
+    # BEiT's blocks may leave some of the wanted patches.
+    assert hidden.float().mean() == pytest.approx(share, abs=0.2 if size else 0)
+    if size:
+        tokens = model.tokenizer.encode(data['views'])
+        assert panels['tokens'][:, 0, ::8, ::8].equal(model.tokenizer.levels[tokens])
+
+
+def test_views_of_mocov3():
+    model = MODELS.build(mocov3()).eval()
+    crops = list(torch.randint(256, (2, 2, 3, 32, 32), dtype=torch.uint8))
+    data = model.data_preprocessor(dict(inputs=crops), training=True)['inputs']
+    panels = view_panels(model, data, False)
+    assert list(panels) == ['first', 'second']
+    for name, key in zip(panels, ('images', 'views'), strict=True):
+        assert panels[name].equal(model.data_preprocessor.denormalize(data[key]))
+
+
 def test_other_models_are_told():
-    with pytest.raises(TypeError, match='Linear is neither'):
+    with pytest.raises(TypeError, match='Linear is no method'):
         view_panels(nn.Linear(1, 1), {}, False)
 
 

@@ -1,10 +1,12 @@
 #!/usr/bin/env python
 # Copyright (c) mmcim contributors. All rights reserved.
-"""Draw what ConMIM or CorrIM sees of pictures of its training set, augmented as there.
+"""Draw what a method sees of pictures of its training set, augmented as there.
 
 ConMIM: the view of the online encoder, the same masked, the view of the momentum encoder.
 CorrIM: the context, and of each exemplar its crop and its region in the context; with a
 checkpoint also the region that the model finds, red where it is sure.
+BEiT, SimMIM, MAE: the picture and the same masked; BEiT also the decoded tokens.
+MoCo v3: the two views. (CIM has a tool of its own, vis_cim.py.)
 
 Example: ``python tools/visualization/vis_views.py CONFIG --out views.png``
 """
@@ -21,13 +23,22 @@ from mmpretrain.registry import MODELS
 from mmcim.utils import ConfigError, check_config, load_checkpoint, load_config, run_cli
 from mmcim.visualization import save_grid, view_panels
 
+METHODS = (
+    'ConMIM',
+    'CorrIM',
+    'BEiTBaseline',
+    'MAEBaseline',
+    'SimMIMBaseline',
+    'MoCoV3Baseline',
+)
+
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Draw."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('config', help='config file of a ConMIM or CorrIM pre-training')
+    parser.add_argument('config', help='config file of a pre-training')
     parser.add_argument('--checkpoint', help='its checkpoint, to see what it finds')
     parser.add_argument('--out', default='views.png', help='picture to write')
     parser.add_argument('--num', type=int, default=4, help='number of pictures')
@@ -37,10 +48,10 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     cfg = load_config(args.config, args.cfg_options)
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))
-    if cfg.model.type not in ('ConMIM', 'CorrIM'):
+    if cfg.model.type not in METHODS:
         raise ConfigError(
-            f'{args.config} pre-trains with {cfg.model.type}; this tool shows ConMIM and '
-            'CorrIM, tools/visualization/vis_cim.py shows CIM'
+            f'{args.config} has a {cfg.model.type}; this tool shows '
+            f'{", ".join(METHODS)}, and tools/visualization/vis_cim.py shows CIM'
         )
     check_config(cfg)
     try:
