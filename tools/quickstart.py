@@ -207,6 +207,9 @@ class Quickstart:
         """Run tools/train.py on a config of the quickstart."""
         to = to or name
         args = [*self._arguments(name, to, options or {}), *self.options]
+        if self.resume:
+            stopped = (self.work_dir / to / 'last_checkpoint').is_file()
+            say(f'  {to}: {"goes on from its last checkpoint" if stopped else "begins"}')
         with self.quiet(to.removeprefix('classifiers/')):
             return train_tool.main([*args, *(['--resume'] if self.resume else [])])
 

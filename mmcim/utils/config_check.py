@@ -132,6 +132,8 @@ def _layout(cfg: dict) -> str:
         by_class = cfg.get('with_label', True) and not cfg.get('ann_file')
         parts = [root, prefix, '<class>' if by_class else '', '<picture>']
         folders = os.path.join(*[part for part in parts if part])
+        if not (by_class or cfg.get('ann_file')):
+            folders += ', in subfolders or not'
     if cfg.get('ann_file'):
         folders += f', listed in {os.path.join(root, cfg["ann_file"])}'
     return f'. Expected: {folders}'

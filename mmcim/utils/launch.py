@@ -21,6 +21,7 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 from mmengine.utils.dl_utils import set_multi_processing
 from torch import distributed as torch_dist
+from torch.distributed.elastic.multiprocessing.errors import get_error_handler
 
 from .errors import ConfigError
 
@@ -208,6 +209,9 @@ def run_cli(main: Callable[[], object]) -> None:
             torch_dist.destroy_process_group()
     except ConfigError as error:
         print(f'error: {error}', file=sys.stderr)
+        if 'TORCHELASTIC_ERROR_FILE' in os.environ:
+            # torchrun's own report comes last; let it end with the message.
+            get_error_handler().record_exception(error.with_traceback(None))
         sys.exit(2)
     except KeyboardInterrupt:
         print('interrupted', file=sys.stderr)

@@ -106,7 +106,7 @@ def test_resuming_with_another_number_of_processes(one):
 
 
 def test_bad_input_is_told_once(toy, port):
-    """All processes end, and the first one speaks for all."""
+    """All processes end, the first one speaks for all, and torchrun repeats it."""
     result = run_tool(
         TOOLS / 'dist_train.sh',
         toy.config,
@@ -116,7 +116,9 @@ def test_bad_input_is_told_once(toy, port):
         cwd=toy.folder,
     )
     assert result.code != 0
-    assert result.output.count('model.backbone.drop_rat') == 1
+    assert result.output.count('error: model.backbone.drop_rat') == 1
+    *_, report = result.output.split('Root Cause')
+    assert 'ConfigError: model.backbone.drop_rat' in report
 
 
 def test_dist_test_gives_the_metric_of_one_process(toy, trained, port):

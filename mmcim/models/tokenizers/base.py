@@ -37,7 +37,10 @@ def load_tensors(checkpoint: str) -> dict[str, Tensor]:
     """
     path = Path(checkpoint).expanduser()
     if not path.is_file():
-        raise WeightsNotFoundError(f'checkpoint not found: {path.absolute()}')
+        raise WeightsNotFoundError(
+            f"the tokenizer's file {path.absolute()} does not exist; train the tokenizer "
+            'first or set its checkpoint in the config'
+        )
     if path.suffix == '.safetensors':
         try:
             return load_file(path)
