@@ -6,19 +6,15 @@ scale = (240, 180)
 data_preprocessor = dict(size=crop_size)
 
 train_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='LoadAnnotations'),
-    dict(type='RandomResize', scale=scale, ratio_range=(0.75, 1.5), keep_ratio=True),
-    dict(type='RandomCrop', crop_size=crop_size, cat_max_ratio=0.75),
-    dict(type='RandomFlip', prob=0.5),
-    dict(type='PhotoMetricDistortion'),
-    dict(type='PackSegInputs'),
+    *_base_.train_pipeline[:2],
+    {**_base_.train_pipeline[2], 'scale': scale, 'ratio_range': (0.75, 1.5)},
+    {**_base_.train_pipeline[3], 'crop_size': crop_size},
+    *_base_.train_pipeline[4:],
 ]
 test_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='Resize', scale=scale, keep_ratio=True),
-    dict(type='LoadAnnotations'),
-    dict(type='PackSegInputs'),
+    _base_.test_pipeline[0],
+    {**_base_.test_pipeline[1], 'scale': scale},
+    *_base_.test_pipeline[2:],
 ]
 
 train_dataloader = dict(num_workers=2, dataset=dict(pipeline=train_pipeline))
@@ -26,7 +22,7 @@ val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 test_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 
 tta_pipeline = [
-    dict(type='LoadImageFromFile'),
+    _base_.tta_pipeline[0],
     dict(
         type='TestTimeAug',
         transforms=[
@@ -34,12 +30,7 @@ tta_pipeline = [
                 dict(type='Resize', scale=(side * 4 // 3, side), keep_ratio=True)
                 for side in (90, 135, 180, 225, 270, 315)
             ],
-            [
-                dict(type='RandomFlip', prob=0.0, direction='horizontal'),
-                dict(type='RandomFlip', prob=1.0, direction='horizontal'),
-            ],
-            [dict(type='LoadAnnotations')],
-            [dict(type='PackSegInputs')],
+            *_base_.tta_pipeline[1].transforms[1:],
         ],
     ),
 ]

@@ -1,64 +1,27 @@
 # Imagenette at 128 px for classification: data/imagenette128/{train,val}/<class>/.
 # Few labels: --cfg-options train_dataloader.dataset.num_per_class=5
-data_preprocessor = dict(
-    type='ClsDataPreprocessor',
-    num_classes=10,
-    mean=[123.675, 116.28, 103.53],
-    std=[58.395, 57.12, 57.375],
-    to_rgb=True)
+_base_ = 'imagenet_cls_224.py'
+
+data_preprocessor = dict(num_classes=10)
 
 train_pipeline = [
-    dict(type='LoadImage', ignore_empty=True),
-    dict(
-        type='RandomResizedCrop',
-        scale=128,
-        crop_ratio_range=(0.2, 1.0),
-        interpolation='bicubic',
-        backend='pillow'),
-    dict(type='RandomFlip', prob=0.5, direction='horizontal'),
-    dict(type='PackInputs'),
+    _base_.train_pipeline[0],
+    {**_base_.train_pipeline[1], 'scale': 128, 'crop_ratio_range': (0.2, 1.0)},
+    *_base_.train_pipeline[2:],
 ]
-
 test_pipeline = [
-    dict(type='LoadImage'),
-    dict(
-        type='ResizeEdge',
-        scale=128,
-        edge='short',
-        interpolation='bicubic',
-        backend='pillow'),
+    _base_.test_pipeline[0],
+    {**_base_.test_pipeline[1], 'scale': 128},
     dict(type='CenterCrop', crop_size=128),
-    dict(type='PackInputs'),
+    _base_.test_pipeline[3],
 ]
 
 train_dataloader = dict(
-    batch_size=128,
-    num_workers=8,
-    persistent_workers=False,
-    worker_init_fn=dict(type='mmcim_worker_init_fn'),
-    sampler=dict(type='DefaultSampler', shuffle=True),
-    collate_fn=dict(type='default_collate'),
     dataset=dict(
-        type='FewLabels',  # all of them, unless num_per_class or share is given
-        dataset=dict(
-            type='CustomDataset',
-            data_root='data/imagenette128',
-            data_prefix='train',
-            pipeline=train_pipeline)))
-
+        dataset=dict(data_root='data/imagenette128', pipeline=train_pipeline)
+    )
+)
 val_dataloader = dict(
-    batch_size=128,
-    num_workers=8,
-    persistent_workers=False,
-    worker_init_fn=dict(type='mmcim_worker_init_fn'),
-    sampler=dict(type='DefaultSampler', shuffle=False),
-    collate_fn=dict(type='default_collate'),
-    dataset=dict(
-        type='CustomDataset',
-        data_root='data/imagenette128',
-        data_prefix='val',
-        pipeline=test_pipeline))
-val_evaluator = dict(type='Accuracy', topk=(1, 5))
-
+    dataset=dict(data_root='data/imagenette128', pipeline=test_pipeline)
+)
 test_dataloader = val_dataloader
-test_evaluator = val_evaluator

@@ -1,15 +1,11 @@
-# FCN on ResNet-50 with stride 8: dilation instead of stride in the last two stages.
-norm_cfg = dict(type='BN')
+# FCN on ResNet-50 with stride 8: dilation instead of stride in the last two stages. Its
+# auxiliary head is that of UperNet.
+_base_ = 'upernet_resnet50.py'
+
 model = dict(
-    type='EncoderDecoder',
-    backbone=dict(
-        type='mmpretrain.ResNet',
-        depth=50,
-        out_indices=(2, 3),
-        strides=(1, 2, 1, 1),
-        dilations=(1, 1, 2, 4),
-    ),
+    backbone=dict(out_indices=(2, 3), strides=(1, 2, 1, 1), dilations=(1, 1, 2, 4)),
     decode_head=dict(
+        _delete_=True,
         type='FCNHead',
         in_channels=2048,
         in_index=1,
@@ -18,23 +14,9 @@ model = dict(
         concat_input=True,
         dropout_ratio=0.1,
         num_classes=150,
-        norm_cfg=norm_cfg,
+        norm_cfg=_base_.norm_cfg,
         align_corners=False,
         loss_decode=dict(type='CrossEntropyLoss', loss_weight=1.0),
     ),
-    auxiliary_head=dict(
-        type='FCNHead',
-        in_channels=1024,
-        in_index=0,
-        channels=256,
-        num_convs=1,
-        concat_input=False,
-        dropout_ratio=0.1,
-        num_classes=150,
-        norm_cfg=norm_cfg,
-        align_corners=False,
-        loss_decode=dict(type='CrossEntropyLoss', loss_weight=0.4),
-    ),
-    train_cfg=dict(),
-    test_cfg=dict(mode='whole'),
+    auxiliary_head=dict(in_index=0),
 )
