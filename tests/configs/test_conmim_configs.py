@@ -21,6 +21,7 @@ NAMES = sorted(
     for path in [*FOLDER.glob('*.py'), *FOLDER.glob('ablations/*.py')]
 ) + ['quickstart/conmim.py']
 BENCHMARKS = sorted(path.stem for path in FOLDER.glob('benchmarks/*.py'))
+LARGER = [name for name in BENCHMARKS if name.endswith('384px')]
 WIDTH = 32
 
 
@@ -55,6 +56,9 @@ def test_there_are_configs():
         assert any(stem.startswith(f'vit-b_{kind}') for stem in stems)
     assert any('ade20k' in name for name in BENCHMARKS)
     assert any('camvid' in name for name in BENCHMARKS)
+    assert [name[:5] for name in LARGER] == ['vit-b', 'vit-l', 'vit-s']
+    for arch in epochs:
+        assert f'{arch}_conmim_upernet_8xb2-160k_ade20k-512x512' in BENCHMARKS
 
 
 @pytest.mark.parametrize('name', NAMES)
@@ -175,7 +179,7 @@ def test_ablation_is_short_and_changes_one_thing(name):
     assert changed == ['data_preprocessor' if '_views-' in name else 'model']
 
 
-@pytest.mark.parametrize('name', BENCHMARKS)
+@pytest.mark.parametrize('name', [name for name in BENCHMARKS if name not in LARGER])
 def test_benchmark_takes_the_momentum_encoder(name, tmp_path):
     """A file as the pre-training writes it fills the backbone, but what is new there."""
     cfg = load(f'conmim/benchmarks/{name}.py')
@@ -230,6 +234,7 @@ def test_fine_tuning_makes_a_step(name):
     assert cfg.model.head.in_channels == width
     narrow(backbone)
     backbone.update(init_cfg=None, drop_path_rate=0.0)
+    cfg.model.init_cfg = None
     cfg.model.head.in_channels = WIDTH
     with DefaultScope.overwrite_default_scope('mmpretrain'):
         model, optim = build(cfg)
@@ -237,10 +242,55 @@ def test_fine_tuning_makes_a_step(name):
     side = backbone.img_size
     inputs = torch.randint(256, (2, 3, side, side), dtype=torch.uint8)
     samples = [DataSample().set_gt_label(i) for i in range(2)]
-    log = model.train_step(dict(inputs=inputs, data_samples=samples), optim)
+    for _ in range(cfg.optim_wrapper.get('accumulative_counts', 1)):
+        log = model.train_step(dict(inputs=inputs, data_samples=samples), optim)
     assert torch.isfinite(log['loss'])
     for key, value in model.named_parameters():
         assert not value.equal(before[key]), key
+
+
+@pytest.mark.parametrize('name', LARGER)
+def test_larger_pictures_go_on_with_the_whole_classifier(name, tmp_path):
+    """A tenth of the epochs more; the head is kept, the tables of positions grow."""
+    cfg = load(f'conmim/benchmarks/{name}.py')
+    folder, file = cfg.model.init_cfg.checkpoint.split('/')[1:]
+    before = load(f'conmim/benchmarks/{folder}.py')
+    assert file == f'epoch_{before.train_cfg.max_epochs}.pth'
+    assert cfg.train_cfg.max_epochs == before.train_cfg.max_epochs // 10
+    assert cfg.param_scheduler[-1].end == cfg.train_cfg.max_epochs
+    assert cfg.param_scheduler[0].end == cfg.param_scheduler[1].begin
+    per_step = cfg.train_dataloader.batch_size * 8
+    per_step *= cfg.optim_wrapper.get('accumulative_counts', 1)
+    assert per_step == cfg.auto_scale_lr.base_batch_size == 512
+    wider = ('img_size', 'init_cfg')
+    old, new = (
+        {k: v for k, v in c.model.backbone.items() if k not in wider}
+        for c in (before, cfg)
+    )
+    assert old == new and cfg.model.head == before.model.head
+    crops = [step for step in cfg.train_pipeline if step.type == 'RandomResizedCrop']
+    edge, centre = cfg.test_pipeline[1:3]
+    assert (crops[0].scale, edge.scale, centre.crop_size) == (384, 384, 384)
+    for loader in (cfg.val_dataloader, cfg.test_dataloader):
+        assert loader.dataset.pipeline == cfg.test_pipeline
+
+    for model in (before.model, cfg.model):
+        narrow(model.backbone)
+        model.backbone.init_cfg = None
+        model.head.in_channels = WIDTH
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        small, _ = build(before)
+        path = tmp_path / file
+        torch.save(dict(state_dict=small.state_dict()), path)
+        cfg.model.init_cfg.checkpoint = str(path)
+        check_keys(cfg)
+        large, _ = build(cfg)
+    found = large.state_dict()
+    for key, value in small.state_dict().items():
+        if 'relative' not in key:
+            assert value.equal(found[key]), key
+    table = 'backbone.layers.0.attn.relative_position_bias_table'
+    assert found[table].shape == (47 * 47 + 3, 2)
 
 
 @pytest.mark.parametrize('name', [n for n in BENCHMARKS if 'upernet' in n])
@@ -249,6 +299,10 @@ def test_segmentation_makes_a_step(name):
     from .test_segmentation_configs import batch, shrink
 
     cfg = load(f'conmim/benchmarks/{name}.py')
+    if 'vit-l' in name:
+        backbone = cfg.model.backbone
+        assert (backbone.out_indices, backbone.drop_path_rate) == ([7, 11, 15, 23], 0.2)
+        backbone.update(out_indices=[3, 5, 7, 11], drop_path_rate=0.1)  # as ViT-B
     shrink(cfg)
     torch.manual_seed(0)
     with DefaultScope.overwrite_default_scope('mmseg'):

@@ -140,7 +140,7 @@ def test_attention_is_frozen_only_without_a_gradient(gradient):
 def test_networks_of_full_size():
     """The known sizes of a ViT-B/16 at 224 px and of OpenAI's dVAE at 112 px."""
     with torch.device('meta'):
-        vit = MODELS.build(dict(type='VisionTransformer', arch='deit-base')).eval()
+        vit = MODELS.build(dict(type='VisionTransformer', arch='deit-base'))
         encoder = _Encoder(n_hid=256, n_blocks=2, vocab_size=8192)
         decoder = _Decoder(n_hid=256, n_blocks=2, vocab_size=8192, n_init=128)
         decoder.simplify()

@@ -12,7 +12,7 @@ configs/cim/vit-b_8xb256-300e.py --random-tokenizer``
 import argparse
 import gc
 import platform
-import tempfile
+import sys
 import time
 from collections import defaultdict
 from collections.abc import Sequence
@@ -22,18 +22,18 @@ from typing import Any, NamedTuple
 
 import torch
 from mmengine.config import Config, DictAction
-from mmengine.logging import MMLogger
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import init_default_scope
-from mmpretrain.registry import MODELS
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mmcim.evaluation import binary_auc
-from mmcim.models.tokenizers.dalle import _Decoder, _Encoder
 from mmcim.utils import ConfigError, load_config, run_cli, scale_lr
 from mmcim.utils.config_keys import check_keys
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from tools.analysis_tools.common import build, print_table  # noqa: E402
 
 PARTS = ('views', 'encode', 'generator', 'decode', 'enhancer', 'backward', 'optimizer')
 
@@ -100,45 +100,6 @@ class Stopwatch:
         return start.elapsed_time(end) / 1000
 
 
-def random_tokenizer(cfg: dict, folder: str) -> str:
-    """Write a tokenizer of full size with random weights.
-
-    Args:
-        cfg (dict): ``model.tokenizer`` of a config.
-        folder (str): Where to write.
-
-    Returns:
-        str: The path for ``model.tokenizer.checkpoint``.
-
-    Raises:
-        ConfigError: If it is neither OpenAI's dVAE nor one of this project.
-    """
-    if cfg['type'] == 'DALLETokenizer':
-        # The sizes of OpenAI's networks.
-        net = nn.ModuleDict(
-            dict(
-                encoder=_Encoder(n_hid=256, n_blocks=2, vocab_size=8192),
-                decoder=_Decoder(n_hid=256, n_blocks=2, vocab_size=8192, n_init=128),
-            )
-        )
-        for parameter in net.parameters():
-            if parameter.ndim == 1:
-                nn.init.zeros_(parameter)
-            else:
-                nn.init.normal_(parameter, std=parameter[0].numel() ** -0.5)
-    elif cfg['type'] == 'DiscreteVAE':
-        sizes = {k: v for k, v in cfg.items() if k not in ('type', 'checkpoint')}
-        net = MODELS.build(dict(type='DiscreteVAENet', **sizes))
-    else:
-        raise ConfigError(
-            '--random-tokenizer makes a DALLETokenizer or a DiscreteVAE; for a '
-            f'{cfg["type"]} give the weights by model.tokenizer.checkpoint'
-        )
-    path = Path(folder) / 'tokenizer.safetensors'
-    save_file(net.state_dict(), path)
-    return str(path)
-
-
 def prepare(path: str, args: argparse.Namespace) -> Config:
     """Read a config of CIM and put the command line's wishes into it."""
     cfg = load_config(path, args.cfg_options)
@@ -152,24 +113,6 @@ def prepare(path: str, args: argparse.Namespace) -> Config:
         cfg.train_dataloader.batch_size = args.batch_size
     scale_lr(cfg, world_size=1)
     return cfg
-
-
-def build(cfg: Config, random: bool) -> nn.Module:
-    """Build the model, with a tokenizer of random weights if wanted."""
-    model = {'data_preprocessor': cfg.data_preprocessor, **cfg.model}
-    with tempfile.TemporaryDirectory() as folder:
-        if random and model.get('tokenizer'):
-            checkpoint = random_tokenizer(model['tokenizer'], folder)
-            model['tokenizer'] = {**model['tokenizer'], 'checkpoint': checkpoint}
-        try:
-            model = MODELS.build(model)
-        except (ValueError, FileNotFoundError) as error:
-            raise ConfigError(str(error)) from error
-    logger = MMLogger.get_current_instance()
-    logger.setLevel('WARNING')  # mmengine would log how it initialises each parameter
-    model.init_weights()
-    logger.setLevel('INFO')
-    return model.train()
 
 
 def synthetic_pictures(batch_size: int, size: tuple[int, int], pin: bool) -> Tensor:
@@ -237,15 +180,6 @@ def measure(
         shares=shares,
         losses=torch.stack(losses).detach().float().cpu(),
     )
-
-
-def print_table(rows: Sequence[Sequence[object]]) -> None:
-    """Print rows of cells, the first left- and the others right-aligned."""
-    rows = [[str(cell) for cell in row] for row in rows]
-    first, *others = (max(map(len, column)) for column in zip(*rows, strict=True))
-    for name, *cells in rows:
-        aligned = [cell.rjust(width) for cell, width in zip(cells, others, strict=True)]
-        print('  '.join([name.ljust(first), *aligned]))
 
 
 def report(results: Sequence[Measurement], device: torch.device) -> None:
