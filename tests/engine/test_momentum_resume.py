@@ -1,0 +1,89 @@
+# Copyright (c) mmcim contributors. All rights reserved.
+"""Pre-trainings with a momentum encoder go on as if nothing had interrupted them."""
+
+import uuid
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from mmcim.utils import build_runner, load_checkpoint, load_config, use_safe_loading
+
+ITERATIONS = 4
+
+
+def train(repo, name, counts, work_dir, checkpoint=None):
+    """Four iterations on digits, or those that a checkpoint leaves."""
+    use_safe_loading()
+    options = {
+        'train_cfg.max_iters': ITERATIONS,
+        'train_dataloader.batch_size': 8,
+        'optim_wrapper.accumulative_counts': counts,
+        'default_hooks.checkpoint.interval': 2,
+        'default_hooks.checkpoint.max_keep_ckpts': -1,
+        'log_level': 'WARNING',
+        'experiment_name': str(uuid.uuid4()),
+    }
+    cfg = load_config(repo / f'configs/quickstart/{name}.py', options, str(work_dir))
+    cfg.resume, cfg.load_from = checkpoint is not None, checkpoint
+    # What is left of another run in the same process must not help.
+    torch.manual_seed(7 if checkpoint else 3)
+    build_runner(cfg).train()
+
+
+@pytest.fixture(
+    scope='module',
+    params=[('corrim', 1), ('corrim', 2), ('conmim', 1), ('mocov3', 1)],
+    ids=lambda case: '-'.join(map(str, case)),
+)
+def runs(request, repo, tmp_path_factory):
+    """Checkpoints: in the middle, at the end, and at the end of a resumed run."""
+    name, counts = request.param
+    folder = tmp_path_factory.mktemp('resume')
+    train(repo, name, counts, folder / 'whole')
+    middle = folder / 'whole/iter_2.pth'
+    train(repo, name, counts, folder / 'resumed', str(middle))
+    assert not (folder / 'resumed/iter_2.pth').exists()
+    return SimpleNamespace(
+        counts=counts,
+        middle=load_checkpoint(middle),
+        whole=load_checkpoint(folder / 'whole/iter_4.pth'),
+        resumed=load_checkpoint(folder / 'resumed/iter_4.pth'),
+    )
+
+
+def test_networks_are_bit_identical(runs):
+    whole, resumed = runs.whole['state_dict'], runs.resumed['state_dict']
+    assert whole.keys() == resumed.keys()
+    for key, value in whole.items():
+        assert value.equal(resumed[key]), key
+
+
+def test_optimizer_is_bit_identical(runs):
+    whole, resumed = runs.whole['optimizer'], runs.resumed['optimizer']
+    assert whole['param_groups'] == resumed['param_groups']
+    assert whole['state'].keys() == resumed['state'].keys()
+    for index, state in whole['state'].items():
+        for key, value in state.items():
+            assert value.equal(resumed['state'][index][key]), (index, key)
+
+
+def test_momentum_encoder_goes_on_counting(runs):
+    steps = [
+        int(run['state_dict']['momentum_encoder.steps'])
+        for run in (runs.middle, runs.whole, runs.resumed)
+    ]
+    assert steps == [2 // runs.counts, 4 // runs.counts, 4 // runs.counts]
+
+
+def test_momentum_encoder_moved_after_the_interruption(runs):
+    middle, whole = runs.middle['state_dict'], runs.whole['state_dict']
+    weights = [
+        key
+        for key in whole
+        if key.startswith('momentum_encoder.') and key.endswith('attn.proj.weight')
+    ]
+    assert weights
+    for key in weights:
+        assert not whole[key].equal(middle[key]), key
+        assert not whole[key].equal(whole[key.removeprefix('momentum_encoder.')]), key
