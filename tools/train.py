@@ -155,13 +155,16 @@ def check_momentum(runner: Runner) -> None:
 def begin_from_weights(runner: Runner) -> None:
     """Let ``load_from`` load all of the backbone, or fail.
 
-    mmengine only warns of what it does not find, and trains it from random weights.
+    mmengine only warns of what it does not find, and trains it from random weights. A
+    momentum encoder begins with the first of its steps.
     """
 
     def load(filename: str, **kwargs) -> None:
         model = runner.model
         model = model.module if is_model_wrapper(model) else model
-        load_backbone_weights(model, filename)
+        report = load_backbone_weights(model, filename)
+        if hasattr(model, 'momentum_encoder'):
+            model.momentum_encoder.begin_from(model, report.missing)
 
     runner.load_checkpoint = load
 

@@ -2,8 +2,9 @@
 
     tools/dist_train.sh configs/baselines/vit-b_beit_8xb256-300e.py 8
 
-With the crops, optimizer and schedule of CIM, which has the last two from BEiT. Any
-tokenizer will do: --cfg-options model.tokenizer.checkpoint=FILE
+With the crops and the schedule of CIM, which has it from BEiT; the betas are BEiT's. Its
+colour jitter is left out. Any tokenizer will do: --cfg-options
+model.tokenizer.checkpoint=FILE
 """
 
 _base_ = [
@@ -12,3 +13,5 @@ _base_ = [
     '../_base_/schedules/adamw_cosine_300e.py',
     '../_base_/default_runtime.py',
 ]
+
+optim_wrapper = dict(optimizer=dict(betas=(0.9, 0.999)))

@@ -31,5 +31,5 @@ model = dict(
 )
 
 train_dataloader = dict(batch_size=128)
-optim_wrapper = dict(optimizer=dict(lr=5e-4))
+optim_wrapper = dict(optimizer=dict(lr=5e-4, betas=(0.9, 0.999)))
 auto_scale_lr = dict(base_batch_size=128)

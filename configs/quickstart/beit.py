@@ -38,6 +38,7 @@ model = dict(
         img_size=24,
         patch_size=4,
         layer_scale_init_value=1.0,
+        drop_path_rate=0.0,
     ),
     head=dict(embed_dims=96, vocab_size=32),
     # About half of 6 x 6 patches.

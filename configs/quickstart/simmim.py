@@ -30,7 +30,7 @@ model = dict(
     ),
     neck=dict(in_channels=96, encoder_stride=4),
     head=dict(patch_size=4),
-    # 5 of 3 x 3 squares.
+    # 6 of 3 x 3 squares.
     masking=dict(ratio=0.6),
 )
 

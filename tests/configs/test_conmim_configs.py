@@ -53,7 +53,7 @@ def test_there_are_configs():
     kinds = ('temperature', 'mask', 'views', 'momentum')
     stems = {path.stem for path in FOLDER.glob('ablations/*.py')}
     for kind in kinds:
-        assert any(stem.startswith(f'vit-b_{kind}') for stem in stems)
+        assert any(stem.startswith(f'vit-b_conmim_{kind}') for stem in stems)
     assert any('ade20k' in name for name in BENCHMARKS)
     assert any('camvid' in name for name in BENCHMARKS)
     assert [name[:5] for name in LARGER] == ['vit-b', 'vit-l', 'vit-s']

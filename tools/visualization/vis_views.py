@@ -14,10 +14,9 @@ Example: ``python tools/visualization/vis_views.py CONFIG --out views.png``
 import argparse
 from collections.abc import Sequence
 
-import torch
 from mmengine.config import DictAction
 from mmengine.registry import init_default_scope
-from mmengine.runner import Runner
+from mmengine.runner import Runner, set_random_seed
 from mmpretrain.registry import MODELS
 
 from mmcim.utils import ConfigError, check_config, load_checkpoint, load_config, run_cli
@@ -60,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             model.load_state_dict(load_checkpoint(args.checkpoint)['state_dict'])
     except (ValueError, RuntimeError) as error:
         raise ConfigError(str(error)) from error
-    torch.manual_seed(args.seed)
+    set_random_seed(args.seed)
     loader = Runner.build_dataloader({**cfg.train_dataloader, 'num_workers': 0})
     chosen = range(min(args.num, len(loader.dataset)))
     batch = loader.collate_fn([loader.dataset[i] for i in chosen])

@@ -18,6 +18,7 @@ model = dict(
         with_last_bn_affine=False,
         with_last_bias=False,
         with_avg_pool=False,
+        norm_cfg=dict(type='BN1d'),
     ),
     head=dict(
         type='MoCoV3Head',
@@ -31,6 +32,7 @@ model = dict(
             with_last_bn_affine=False,
             with_last_bias=False,
             with_avg_pool=False,
+            norm_cfg=dict(type='BN1d'),
         ),
         # 2 * temperature, as in the authors' code.
         loss=dict(type='CrossEntropyLoss', loss_weight=0.4),

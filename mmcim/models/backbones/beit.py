@@ -195,5 +195,15 @@ class FusedBEiTPretrainViT(_FusedLayers, BEiTPretrainViT):
     """
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> tuple[Tensor, ...]:
-        """Encode; see the class."""
+        """Encode; see the class.
+
+        Raises:
+            ValueError: If pictures to be masked have not the size ``img_size``.
+        """
+        if mask is not None and tuple(x.shape[-2:]) != tuple(self.img_size):
+            raise ValueError(
+                f'pictures of {tuple(x.shape[-2:])} pixels came to a masked encoder for '
+                f'{tuple(self.img_size)}; set img_size of the backbone, or the size '
+                "of the pipeline's crops"
+            )
         return super().forward(x, mask)

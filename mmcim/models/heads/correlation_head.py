@@ -20,8 +20,12 @@ class CorrelationHead(BaseModule):
     Args:
         in_channels (int): Width of the decoder. Defaults to 512.
         objective (str): One of the two. Defaults to 'cross_entropy'.
-        gamma (float): Exponent of the focal weight. Defaults to 2.
+        gamma (float): Exponent of the focal weight of ``'focal_mse'``, at least 0.
+            Defaults to 2.
         init_cfg (dict, optional): Defaults to None.
+
+    Raises:
+        ValueError: If ``objective`` or ``gamma`` is something else.
     """
 
     def __init__(
@@ -36,6 +40,8 @@ class CorrelationHead(BaseModule):
             raise ValueError(
                 f"objective={objective!r} is neither 'cross_entropy' nor 'focal_mse'"
             )
+        if gamma < 0:
+            raise ValueError(f'gamma={gamma} must not be negative')
         self.objective = objective
         self.gamma = gamma
         self.conv = nn.Conv2d(in_channels, 2, kernel_size=1)

@@ -172,8 +172,19 @@ class MAEBaseline(_Baseline, MAE):
 
         Returns:
             dict[str, Tensor]: ``loss``.
+
+        Raises:
+            ValueError: If pictures and encoder have another number of patches.
         """
-        return super().loss(inputs['images'], data_samples)
+        images = inputs['images']
+        patches = images[0, 0].numel() // self.head.patch_size**2
+        if patches != self.backbone.num_patches:
+            raise ValueError(
+                f'pictures of {tuple(images.shape[-2:])} pixels have {patches} patches, '
+                f'but the encoder is for {self.backbone.num_patches}; set img_size of '
+                "the backbone, or the size of the pipeline's crops"
+            )
+        return super().loss(images, data_samples)
 
 
 @MODELS.register_module()

@@ -56,7 +56,11 @@ class ConMIMDataPreprocessor(CIMDataPreprocessor):
             dict: ``inputs``, a dict of ``images`` for the encoder that learns and
             ``views`` for the momentum encoder, both (B, 3, H, W), float32, normalised;
             and ``data_samples`` as they came, on the device.
+
+        Raises:
+            TypeError: If the pictures are not such tensors.
         """
+        self.one_picture_each(data)
         data = super().forward(data, training)
         images = views = data['inputs']['views']
         if training:

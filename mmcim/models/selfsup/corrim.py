@@ -33,6 +33,9 @@ class CorrIM(BaseSelfSupervisor):
             half a cosine. Defaults to 0.99.
         data_preprocessor (dict, optional): See :class:`CorrIMDataPreprocessor`.
         init_cfg (dict, optional): Defaults to None.
+
+    Raises:
+        ValueError: If context or exemplars cannot be divided into patches.
     """
 
     backbone_prefix = 'backbone.'
@@ -58,10 +61,29 @@ class CorrIM(BaseSelfSupervisor):
             init_cfg=init_cfg,
         )
         self.momentum_encoder = MomentumEncoder(self, ['backbone'], momentum)
+        self._check_patches()
         for name in ('cls_token', 'pos_embed'):
             shared = getattr(self.backbone, name, None)
             if isinstance(shared, nn.Parameter):
                 setattr(self.momentum_encoder.backbone, name, shared)
+
+    def _check_patches(self) -> None:
+        """What is no whole patch would be padded, and the label maps shifted."""
+        patch_embed = getattr(self.backbone, 'patch_embed', None)
+        exemplars = getattr(self.data_preprocessor, 'exemplars', None)
+        if patch_embed is None or exemplars is None:
+            return
+        patch = patch_embed.projection.stride[0]
+        sizes = {
+            'view_size': self.data_preprocessor.view_size or (),
+            'exemplars.size': (exemplars.size,),
+        }
+        for name, sides in sizes.items():
+            if any(side % patch for side in sides):
+                raise ValueError(
+                    f'model.data_preprocessor.{name} is {sides}, which is no multiple of '
+                    f"the backbone's patch_size={patch}; set one of the two"
+                )
 
     def init_weights(self) -> None:
         """Initialise, and begin with two equal encoders."""

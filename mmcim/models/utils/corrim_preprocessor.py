@@ -70,6 +70,7 @@ class CorrIMDataPreprocessor(CIMDataPreprocessor):
         Raises:
             TypeError: If the pictures are not such tensors.
         """
+        self.one_picture_each(data)
         data = super().forward(data, training)
         inputs = data['inputs']
         context = inputs.pop('views')

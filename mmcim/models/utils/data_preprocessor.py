@@ -129,6 +129,18 @@ class CIMDataPreprocessor(BaseDataPreprocessor):
             'data_samples': data.get('data_samples'),
         }
 
+    def one_picture_each(self, data: dict) -> None:
+        """Refuse two pictures of each, for methods that make their views themselves.
+
+        Raises:
+            TypeError: If ``data['inputs']`` is no tensor.
+        """
+        if not isinstance(data['inputs'], Tensor):
+            raise TypeError(
+                f'{type(self).__name__} makes its views from one picture, but the '
+                f'pipeline gives {_describe(data["inputs"])}; take its second crop out'
+            )
+
     def normalize(self, pictures: Tensor) -> Tensor:
         """Normalise RGB pictures in [0, 1], (B, 3, H, W), as ``images`` are."""
         return (pictures * 255 - self.mean) / self.std

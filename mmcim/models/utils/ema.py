@@ -59,6 +59,22 @@ class MomentumEncoder(nn.Module):
             copy.load_state_dict(getattr(model, name).state_dict())
         self.steps.zero_()
 
+    @torch.no_grad()
+    def begin_from(self, model: nn.Module, missing: Sequence[str]) -> None:
+        """Begin a new run from weights that have been loaded into the model.
+
+        A plain backbone is loaded into one of the two encoders; the other becomes equal.
+
+        Args:
+            model (nn.Module): The model of the constructor, whose child is this.
+            missing (Sequence[str]): Names of the model's tensors that were not loaded.
+        """
+        if any(name.startswith('backbone.') for name in missing):
+            model.backbone.load_state_dict(self.backbone.state_dict())
+        if missing:
+            self.copy_from(model)
+        self.steps.zero_()
+
     def coefficient(self, step: int, num_steps: int) -> float:
         """The momentum m of a step.
 

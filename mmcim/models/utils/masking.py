@@ -92,8 +92,8 @@ class RatioMasking(BaseMasking):
     """Uniformly random squares of patches, the same share of every picture.
 
     Args:
-        ratio (float): Share of masked squares, in (0, 1). Their number is
-            ``round(ratio * squares)``. Defaults to 0.5.
+        ratio (float): Share of masked squares, in (0, 1). Their number is rounded up,
+            as by SimMIM and ConMIM. Defaults to 0.5.
         unit (int): Side of the squares in patches. SimMIM (arXiv 2111.09886) and ConMIM
             (arXiv 2205.09616) mask squares of 32 px, that is 2 patches of 16 px.
             Defaults to 1.
@@ -114,7 +114,8 @@ class RatioMasking(BaseMasking):
                 f'of unit={self.unit} patches'
             )
         h, w = grid[0] // self.unit, grid[1] // self.unit
-        num_masked = round(self.ratio * h * w)
+        # 0.6 * 25 is a little more than 15 in floating point.
+        num_masked = math.ceil(self.ratio * h * w - 1e-9)
         _check_count(num_masked, num_masked, (h, w))
         scores = torch.rand(batch_size, h * w, device=device)
         mask = _mask_lowest(scores, num_masked).view(batch_size, h, w)

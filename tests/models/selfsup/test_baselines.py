@@ -73,6 +73,7 @@ def mocov3():
         with_bias=False,
         with_last_bn_affine=False,
         with_avg_pool=False,
+        norm_cfg=dict(type='BN1d'),
     )
     return dict(
         type='MoCoV3Baseline',
@@ -165,7 +166,7 @@ def test_simmim_loss(inputs):
     loss = model(inputs, mode='loss')['loss']
 
     (mask,) = drawn
-    assert mask.sum(dim=(1, 2)).tolist() == [8, 8]  # round(0.6 * 4) squares of 4
+    assert mask.sum(dim=(1, 2)).tolist() == [12, 12]  # 3 of 4 squares of 4
     tokens = model.backbone(inputs['images'], mask)[-1][:, 1:]
     kernel = model.neck.decoder[0]
     total, count = 0, 0
@@ -254,3 +255,11 @@ def test_features_of_full_pictures(name, inputs):
     (from_images,) = model(inputs['images'], mode='tensor')
     assert from_dict.equal(from_images)
     assert from_dict.shape == ((2, 32) if name == 'mocov3' else (2, 17, 32))
+
+
+@pytest.mark.parametrize('name', ['beit', 'simmim', 'mae'])
+def test_says_that_pictures_have_another_size(name, inputs):
+    model = build(ALL[name]())
+    inputs['images'] = inputs['images'][..., :24, :24]
+    with pytest.raises(ValueError, match='set img_size of the backbone'):
+        model(inputs, mode='loss')

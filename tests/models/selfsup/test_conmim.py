@@ -494,3 +494,10 @@ def test_200_steps_on_real_pictures_lower_the_loss(imagenette_mini):
     # All patches alike is what a network that knows nothing says.
     assert mean('loss', last) < min(mean('loss', first), math.log(36)) - 0.02
     assert mean('accuracy', last) > 1.2 / 36
+
+
+def test_two_pictures_are_refused():
+    """Of a pipeline with two crops, of which one would be dropped without a word."""
+    model = build()
+    with pytest.raises(TypeError, match='views from one picture'):
+        model.data_preprocessor(dict(inputs=[pictures(), pictures()]), training=True)

@@ -307,3 +307,22 @@ def test_what_does_not_fit_is_told():
         build(config)(random_inputs(), mode='loss')
     with pytest.raises(ValueError, match='focal_mse'):
         MODELS.build(dict(type='CorrelationHead', objective='dice'))
+
+
+@pytest.mark.parametrize('key, change', [
+    ('view_size', dict(view_size=30)),
+    ('exemplars.size', dict(exemplars=dict(type='ExemplarSampling', size=18))),
+])  # fmt: skip
+def test_sizes_are_whole_patches(key, change):
+    config = corrim()
+    config['data_preprocessor'] = {**config['data_preprocessor'], **change}
+    with pytest.raises(ValueError, match=f'{key} .* multiple of .*patch_size=8'):
+        MODELS.build(config)
+
+
+def test_two_pictures_are_refused():
+    """Exemplars of one crop would get label maps in another."""
+    preprocessor = build(corrim()).data_preprocessor
+    crops = torch.randint(256, (2, 2, 3, 48, 48), dtype=torch.uint8)
+    with pytest.raises(TypeError, match='views from one picture'):
+        preprocessor(dict(inputs=list(crops)), training=True)

@@ -33,11 +33,17 @@ def test_uniform_masking_scales_to_the_grid():
     assert counts.min() == round(100 * 64 / 196) and counts.max() == round(120 * 64 / 196)
 
 
-@pytest.mark.parametrize('ratio', [0.4, 0.5, 0.6])
-def test_ratio_masking_count(ratio):
+@pytest.mark.parametrize('ratio, count', [(0.4, 79), (0.5, 98), (0.6, 118), (0.75, 147)])
+def test_ratio_masking_count(ratio, count):
     mask = RatioMasking(ratio)(16, (14, 14), CPU)
-    assert (mask.sum(dim=(1, 2)) == round(ratio * 196)).all()
+    assert (mask.sum(dim=(1, 2)) == count).all()
     assert len({tuple(row.tolist()) for row in mask.flatten(1)}) == 16
+
+
+def test_squares_are_rounded_up_but_for_floating_point():
+    """SimMIM: 30 of 7 x 7 squares; 0.6 * 25 is 15.000000000000002."""
+    assert RatioMasking(0.6, unit=2)(1, (14, 14), CPU).sum() == 4 * 30
+    assert RatioMasking(0.6)(1, (5, 5), CPU).sum() == 15
 
 
 def test_squares_of_32_px():
@@ -115,7 +121,7 @@ def test_the_seed_decides():
         (lambda: UniformMasking((120, 100)), 'num_masked'),
         (lambda: UniformMasking((100, 196)), 'num_masked'),
         (lambda: RatioMasking(1.0), 'ratio'),
-        (lambda: RatioMasking(0.01)(1, (4, 4), CPU), '0 to 0 masked'),
+        (lambda: RatioMasking(0.99)(1, (4, 4), CPU), '16 to 16 masked'),
         (lambda: RatioMasking(0.5, unit=0), 'unit'),
         (lambda: RatioMasking(0.5, unit=2)(1, (4, 5), CPU), '4 x 5'),
         (lambda: UniformMasking((1, 2))(1, (4, 4), CPU), '0 to 0 masked'),
