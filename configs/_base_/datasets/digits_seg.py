@@ -1,5 +1,5 @@
 # Scenes of four digits at 48 px for segmentation into background and ten digits. The 40
-# for training are labelled; turning and cropping makes more of them.
+# for training are labelled; turning makes more of them.
 data_preprocessor = dict(
     type='SegDataPreProcessor',
     mean=[79.5, 79.5, 79.5],
@@ -10,17 +10,13 @@ data_preprocessor = dict(
 
 train_pipeline = [
     dict(type='RandomRotate', prob=1.0, degree=10, pad_val=0, seg_pad_val=0),
-    dict(
-        type='RandomResize', scale=(48, 48), ratio_range=(0.85, 1.15), keep_ratio=True
-    ),
-    dict(type='RandomCrop', crop_size=(48, 48)),
     dict(type='PackSegInputs'),
 ]
 
 test_pipeline = [dict(type='PackSegInputs')]
 
 train_dataloader = dict(
-    batch_size=8,
+    batch_size=4,
     num_workers=0,
     persistent_workers=False,
     worker_init_fn=dict(type='mmcim_worker_init_fn'),

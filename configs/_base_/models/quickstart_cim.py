@@ -28,7 +28,9 @@ model = dict(
     enhancer=dict(
         type='ResPix',
         backbone=dict(
-            type='VisionTransformer',
+            # Positions of sines and cosines, and Xavier's initialisation: a few hundred
+            # steps are too short to learn where a patch is.
+            type='MoCoV3ViT',
             arch=dict(
                 embed_dims=96,
                 num_layers=4,

@@ -2,7 +2,7 @@
 model = dict(
     type='ImageClassifier',
     backbone=dict(
-        type='VisionTransformer',
+        type='MoCoV3ViT',
         arch=dict(
             embed_dims=96,
             num_layers=4,

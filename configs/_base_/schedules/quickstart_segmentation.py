@@ -1,15 +1,15 @@
-# 100 iterations of a small segmentor with layer-wise decay, evaluated at the end.
-train_cfg = dict(type='IterBasedTrainLoop', max_iters=100, val_interval=100)
+# 120 iterations of a small segmentor with layer-wise decay, evaluated at the end.
+train_cfg = dict(type='IterBasedTrainLoop', max_iters=120, val_interval=120)
 optim_wrapper = dict(
     type='mmpretrain.AutoAmpOptimWrapper',
     constructor='mmpretrain.LayerDecayOptimWrapperConstructor',
-    paramwise_cfg=dict(layer_decay_rate=0.5),
-    optimizer=dict(type='AdamW', lr=6e-3, weight_decay=0.05),
+    paramwise_cfg=dict(layer_decay_rate=0.65),
+    optimizer=dict(type='AdamW', lr=4e-3, weight_decay=0.05),
     clip_grad=dict(max_norm=3.0),
 )
 param_scheduler = [
-    dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end=10),
-    dict(type='CosineAnnealingLR', eta_min=0, by_epoch=False, begin=10, end=100),
+    dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end=12),
+    dict(type='CosineAnnealingLR', eta_min=0, by_epoch=False, begin=12, end=120),
 ]
 val_cfg = dict()
 test_cfg = dict()
