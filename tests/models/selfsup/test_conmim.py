@@ -3,14 +3,10 @@
 
 import json
 import math
-import pickle
-import socket
 
 import pytest
 import torch
-import torch.multiprocessing as mp
 from mmengine.config import Config
-from mmengine.model import MMDistributedDataParallel
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner, set_random_seed
@@ -23,6 +19,7 @@ from mmcim.transfer import backbone_path, load_backbone_weights, read_backbone
 from mmcim.utils import load_checkpoint
 
 from .conftest import vit
+from .two_processes import assert_two_equal_one
 
 MEAN, STD = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]
 
@@ -318,42 +315,17 @@ def train_steps(model, part, num=3):
         plain.momentum_encoder.update(plain, num)
 
 
-def worker(rank, port, out):
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group(
-        'gloo', init_method=f'tcp://127.0.0.1:{port}', rank=rank, world_size=2
-    )
-    model = MMDistributedDataParallel(build(**distributed_config()))
-    train_steps(model, slice(2 * rank, 2 * rank + 2))
-    with open(f'{out}/{rank}.pkl', 'wb') as file:
-        pickle.dump({k: v.numpy() for k, v in model.module.state_dict().items()}, file)
-    torch.distributed.destroy_process_group()
-
-
 def test_two_processes_equal_one(tmp_path):
     """All but batch statistics: encoder, masks, loss, gradients, momentum encoder.
 
     A batch norm over the pictures of both processes (``sync_bn='torch'``) needs GPUs.
     """
-    with socket.socket() as free:
-        free.bind(('127.0.0.1', 0))
-        port = free.getsockname()[1]
-    mp.start_processes(worker, (port, tmp_path), nprocs=2, start_method='fork')
-    whole = build(**distributed_config())
-    start = {k: v.clone() for k, v in whole.state_dict().items()}
-    train_steps(whole, slice(0, 4))
-    for rank in range(2):
-        with open(tmp_path / f'{rank}.pkl', 'rb') as file:
-            two = pickle.load(file)
-        assert two.keys() == start.keys()
-        moved = set()
-        for key, value in whole.state_dict().items():
-            torch.testing.assert_close(
-                torch.from_numpy(two[key]), value, atol=2e-6, rtol=1e-4, msg=key
-            )
-            if not value.equal(start[key]):
-                moved.add(key)
-        assert {k for k, _ in whole.named_parameters()} <= moved
+    start, end = assert_two_equal_one(
+        lambda: build(**distributed_config()), train_steps, tmp_path
+    )
+    moved = {key for key, value in end.items() if not value.equal(start[key])}
+    model = build(**distributed_config())
+    assert {key for key, _ in model.named_parameters()} <= moved
 
 
 @DATASETS.register_module()

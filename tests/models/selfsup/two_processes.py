@@ -1,0 +1,59 @@
+# Copyright (c) mmcim contributors. All rights reserved.
+"""Two gloo processes against one."""
+
+import pickle
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+import torch.multiprocessing as mp
+from mmengine.model import MMDistributedDataParallel
+from torch import nn
+
+
+def assert_two_equal_one(
+    build: Callable[[], nn.Module],
+    steps: Callable[[nn.Module, slice], None],
+    folder: Path,
+) -> tuple[dict, dict]:
+    """Train with half of a batch of four in each of two processes, and with all in one.
+
+    Args:
+        build: Gives the model, always the same.
+        steps: Trains a model, wrapped or not, with a part of the batch.
+        folder: For what the processes have to say.
+
+    Returns:
+        The state dicts of the one process before and after.
+    """
+    with socket.socket() as free:
+        free.bind(('127.0.0.1', 0))
+        port = free.getsockname()[1]
+    # Forked, the processes know the test's classes and need not import torch anew.
+    mp.start_processes(_work, (build, steps, port, folder), nprocs=2, start_method='fork')
+    whole = build()
+    start = {k: v.clone() for k, v in whole.state_dict().items()}
+    steps(whole, slice(0, 4))
+    end = whole.state_dict()
+    for rank in range(2):
+        with open(folder / f'{rank}.pkl', 'rb') as file:
+            two = pickle.load(file)
+        assert two.keys() == start.keys()
+        for key, value in end.items():
+            torch.testing.assert_close(
+                torch.from_numpy(two[key]), value, atol=2e-6, rtol=1e-4, msg=key
+            )
+    return start, end
+
+
+def _work(rank, build, steps, port, folder):
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group(
+        'gloo', init_method=f'tcp://127.0.0.1:{port}', rank=rank, world_size=2
+    )
+    model = MMDistributedDataParallel(build())
+    steps(model, slice(2 * rank, 2 * rank + 2))
+    with open(f'{folder}/{rank}.pkl', 'wb') as file:
+        pickle.dump({k: v.numpy() for k, v in model.module.state_dict().items()}, file)
+    torch.distributed.destroy_process_group()
