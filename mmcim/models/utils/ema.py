@@ -71,7 +71,8 @@ class MomentumEncoder(nn.Module):
         """
         if any(name.startswith('backbone.') for name in missing):
             model.backbone.load_state_dict(self.backbone.state_dict())
-        if missing:
+            self.copy_from(model)
+        elif any(name.startswith('momentum_encoder.backbone.') for name in missing):
             self.copy_from(model)
         self.steps.zero_()
 
