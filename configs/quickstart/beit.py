@@ -1,12 +1,11 @@
 r"""BEiT on handwritten digits, at the size of the quickstart. The tokenizer is that
 of configs/quickstart/tokenizer.py.
 
-    python tools/train.py configs/quickstart/beit.py \
-        --work-dir work_dirs/quickstart/beit
+    W=work_dirs/quickstart
+    python tools/train.py configs/quickstart/beit.py --work-dir $W/beit
     python tools/test.py configs/quickstart/linear_probe.py --cfg-options \
         model.backbone.type=FusedBEiTViT \
-        model.backbone.init_cfg.checkpoint=\
-    work_dirs/quickstart/beit/iter_400_backbone.safetensors
+        model.backbone.init_cfg.checkpoint=$W/beit/iter_400_backbone.safetensors
 """
 
 _base_ = [

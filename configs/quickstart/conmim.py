@@ -1,11 +1,10 @@
 r"""ConMIM on handwritten digits, at the size of the quickstart.
 
-    python tools/train.py configs/quickstart/conmim.py \
-        --work-dir work_dirs/quickstart/conmim
+    W=work_dirs/quickstart
+    python tools/train.py configs/quickstart/conmim.py --work-dir $W/conmim
     python tools/test.py configs/quickstart/linear_probe.py --cfg-options \
         model.backbone.type=FusedBEiTViT \
-        model.backbone.init_cfg.checkpoint=\
-    work_dirs/quickstart/conmim/iter_400_backbone.safetensors
+        model.backbone.init_cfg.checkpoint=$W/conmim/iter_400_backbone.safetensors
 """
 
 _base_ = [

@@ -1,10 +1,9 @@
 r"""CorrIM on handwritten digits, at the size of the quickstart.
 
-    python tools/train.py configs/quickstart/corrim.py \
-        --work-dir work_dirs/quickstart/corrim
+    W=work_dirs/quickstart
+    python tools/train.py configs/quickstart/corrim.py --work-dir $W/corrim
     python tools/test.py configs/quickstart/linear_probe.py --cfg-options \
-        model.backbone.init_cfg.checkpoint=\
-    work_dirs/quickstart/corrim/iter_400_backbone.safetensors
+        model.backbone.init_cfg.checkpoint=$W/corrim/iter_400_backbone.safetensors
 """
 
 _base_ = [

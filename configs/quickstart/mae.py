@@ -1,10 +1,9 @@
 r"""MAE on handwritten digits, at the size of the quickstart.
 
-    python tools/train.py configs/quickstart/mae.py \
-        --work-dir work_dirs/quickstart/mae
+    W=work_dirs/quickstart
+    python tools/train.py configs/quickstart/mae.py --work-dir $W/mae
     python tools/test.py configs/quickstart/linear_probe.py --cfg-options \
-        model.backbone.init_cfg.checkpoint=\
-    work_dirs/quickstart/mae/iter_400_backbone.safetensors
+        model.backbone.init_cfg.checkpoint=$W/mae/iter_400_backbone.safetensors
 """
 
 _base_ = [

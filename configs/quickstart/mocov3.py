@@ -1,10 +1,9 @@
 r"""MoCo v3 on handwritten digits, at the size of the quickstart.
 
-    python tools/train.py configs/quickstart/mocov3.py \
-        --work-dir work_dirs/quickstart/mocov3
+    W=work_dirs/quickstart
+    python tools/train.py configs/quickstart/mocov3.py --work-dir $W/mocov3
     python tools/test.py configs/quickstart/linear_probe.py --cfg-options \
-        model.backbone.init_cfg.checkpoint=\
-    work_dirs/quickstart/mocov3/iter_400_backbone.safetensors
+        model.backbone.init_cfg.checkpoint=$W/mocov3/iter_400_backbone.safetensors
 """
 
 _base_ = [

@@ -1,11 +1,10 @@
 r"""SimMIM on handwritten digits, at the size of the quickstart.
 
-    python tools/train.py configs/quickstart/simmim.py \
-        --work-dir work_dirs/quickstart/simmim
+    W=work_dirs/quickstart
+    python tools/train.py configs/quickstart/simmim.py --work-dir $W/simmim
     python tools/test.py configs/quickstart/linear_probe.py --cfg-options \
         model.backbone.type=FusedBEiTViT \
-        model.backbone.init_cfg.checkpoint=\
-    work_dirs/quickstart/simmim/iter_400_backbone.safetensors
+        model.backbone.init_cfg.checkpoint=$W/simmim/iter_400_backbone.safetensors
 """
 
 _base_ = [

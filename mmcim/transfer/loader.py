@@ -330,7 +330,7 @@ def _explain(
         lines.append('give a checkpoint of this kind of network')
     else:
         lines.append(
-            "let the module's config (arch, depth, patch_size, ...) be the one of the "
+            "let the module's config (type, arch, patch_size, ...) be the one of the "
             'checkpoint, or give another checkpoint'
         )
     return '\n  '.join(lines)

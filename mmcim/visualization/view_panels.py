@@ -86,7 +86,7 @@ def _(model: nn.Module, inputs: dict, predict: bool) -> dict[str, Tensor]:
 @torch.no_grad()
 def _(model: MAEBaseline, inputs: dict, predict: bool) -> dict[str, Tensor]:
     pictures = model.data_preprocessor.denormalize(inputs['images'])
-    _, mask, _ = model.backbone(inputs['images'])
+    _, mask, _ = model.backbone(inputs['images'], mask=True)
     mask = mask.unflatten(1, tuple(model.backbone.patch_resolution)).bool()
     return dict(picture=pictures, masked=_masked(pictures, mask))
 

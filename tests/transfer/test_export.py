@@ -45,7 +45,7 @@ NETWORKS = {
     'vit no bias': dict(VIT, qkv_bias=False),
     'vit two norms': dict(VIT, out_type='avg_featmap'),
     'vit eps': dict(VIT, norm_cfg=dict(type='LN', eps=1e-4)),
-    'vit of MAE': dict(VIT, type='MAEViT'),
+    'vit of MAE': dict(VIT, type='MAEBaselineViT'),
     'vit of MoCo v3': dict(VIT, type='MoCoV3ViT'),
     'beit': BEIT,
     'beit rectangle': dict(BEIT, img_size=(64, 32)),
@@ -193,7 +193,7 @@ def features_of(path, name, images, **overrides):
     network = MODELS.build({**NETWORKS[name], **overrides})
     network.load_state_dict(read_backbone(path)[0], strict=False)
     network.train(False)
-    masked = NETWORKS[name]['type'] in ('FusedBEiTPretrainViT', 'MAEViT')
+    masked = NETWORKS[name]['type'] == 'FusedBEiTPretrainViT'
     with torch.no_grad():
         return (network(images, None) if masked else network(images))[-1]
 

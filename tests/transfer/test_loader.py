@@ -469,7 +469,7 @@ def test_deeper_and_shallower(tmp_path):
     assert "30 of 42 tensors match, at best, with prefix 'enhancer.backbone.'" in deeper
     assert 'missing: layers.2.ln1.weight, layers.2.ln1.bias, ' in deeper
     assert len(re.findall(r' layers\.2\.', deeper)) == 12
-    assert 'config (arch, depth, patch_size, ...)' in deeper
+    assert 'config (type, arch, patch_size, ...)' in deeper
     shallower = message(build(vit(arch=dict(num_layers=1))), path)
     assert (
         'more layers in the file; the last one of the module is layers.0: ' in shallower

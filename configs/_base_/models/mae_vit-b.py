@@ -2,7 +2,11 @@
 model = dict(
     type='MAEBaseline',
     backbone=dict(
-        type='MAEViT', arch='deit-base', img_size=224, patch_size=16, mask_ratio=0.75
+        type='MAEBaselineViT',
+        arch='deit-base',
+        img_size=224,
+        patch_size=16,
+        mask_ratio=0.75,
     ),
     neck=dict(
         type='MAEPretrainDecoder',

@@ -1,5 +1,11 @@
 # Copyright (c) mmcim contributors. All rights reserved.
-from .baselines import BEiTBaseline, MAEBaseline, MoCoV3Baseline, SimMIMBaseline
+from .baselines import (
+    BEiTBaseline,
+    MAEBaseline,
+    MAEBaselineViT,
+    MoCoV3Baseline,
+    SimMIMBaseline,
+)
 from .cim import CIM, Corruption
 from .conmim import ConMIM, ConMIMDataPreprocessor
 from .corrim import CorrIM
@@ -18,6 +24,7 @@ __all__ = [
     'DiscreteVAETrainer',
     'Enhancer',
     'MAEBaseline',
+    'MAEBaselineViT',
     'MoCoV3Baseline',
     'ResPix',
     'RevDet',

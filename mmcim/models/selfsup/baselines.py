@@ -6,7 +6,7 @@ frozen, and a momentum encoder that counts optimizer steps.
 """
 
 import torch
-from mmpretrain.models.selfsup import MAE, BEiT, MoCoV3, SimMIM
+from mmpretrain.models.selfsup import MAE, BEiT, MAEViT, MoCoV3, SimMIM
 from mmpretrain.registry import MODELS
 from torch import Tensor
 
@@ -157,6 +157,29 @@ class SimMIMBaseline(_Baseline, SimMIM):
 
 
 @MODELS.register_module()
+class MAEBaselineViT(MAEViT):
+    """mmpretrain's ``MAEViT``, which sees whole pictures unless it is told to mask.
+
+    mmpretrain's masks wherever nothing is said, also in feature extraction.
+    """
+
+    def forward(self, x: Tensor, mask: bool | None = None) -> tuple[Tensor, ...]:
+        """Encode.
+
+        Args:
+            x (Tensor): Normalised pictures, (B, 3, H, W).
+            mask (bool, optional): Whether to drop ``mask_ratio`` of the patches.
+                Defaults to None, which is False.
+
+        Returns:
+            tuple[Tensor, ...]: What a ``VisionTransformer`` gives; with a mask the tokens
+            that are seen, (B, 1 + K, C), the mask (B, N), where 1 is dropped, and the
+            indices (B, N) that restore the order.
+        """
+        return super().forward(x, mask or None)
+
+
+@MODELS.register_module()
 class MAEBaseline(_Baseline, MAE):
     """MAE (arXiv 2111.06377): see a quarter of the patches, regress the rest.
 
@@ -184,7 +207,8 @@ class MAEBaseline(_Baseline, MAE):
                 f'but the encoder is for {self.backbone.num_patches}; set img_size of '
                 "the backbone, or the size of the pipeline's crops"
             )
-        return super().loss(images, data_samples)
+        latent, mask, restore = self.backbone(images, mask=True)
+        return dict(loss=self.head.loss(self.neck(latent, restore), images, mask))
 
 
 @MODELS.register_module()

@@ -43,7 +43,7 @@ def simmim():
 def mae():
     return dict(
         type='MAEBaseline',
-        backbone=vit('MAEViT', mask_ratio=0.75),
+        backbone=vit('MAEBaselineViT', mask_ratio=0.75),
         neck=dict(
             type='MAEPretrainDecoder',
             num_patches=16,
@@ -186,7 +186,7 @@ def test_mae_loss(inputs):
     loss = model(inputs, mode='loss')['loss']
 
     torch.manual_seed(1)
-    latent, mask, restore = model.backbone(inputs['images'])
+    latent, mask, restore = model.backbone(inputs['images'], mask=True)
     assert latent.shape[1] == 1 + 4  # a quarter of 16
     pred = model.neck(latent, restore)
     values = []
@@ -254,6 +254,7 @@ def test_features_of_full_pictures(name, inputs):
     (from_dict,) = model(inputs, mode='tensor')
     (from_images,) = model(inputs['images'], mode='tensor')
     assert from_dict.equal(from_images)
+    assert model.backbone(inputs['images'])[-1].equal(from_images)
     assert from_dict.shape == ((2, 32) if name == 'mocov3' else (2, 17, 32))
 
 
