@@ -18,6 +18,12 @@ from ..utils.ema import MomentumEncoder
 class _Baseline:
     """What they share: the pictures of :class:`CIMDataPreprocessor`."""
 
+    preprocessor = 'CIMDataPreprocessor'
+
+    def __init__(self, *args, data_preprocessor: dict | None = None, **kwargs) -> None:
+        preprocessor = {'type': self.preprocessor, **(data_preprocessor or {})}
+        super().__init__(*args, data_preprocessor=preprocessor, **kwargs)
+
     def extract_feat(self, inputs: Tensor | dict) -> tuple[Tensor]:
         """Features of full pictures.
 
@@ -66,10 +72,7 @@ class BEiTBaseline(_Baseline, BEiT):
         super().__init__(
             backbone=backbone,
             head=head,
-            data_preprocessor={
-                'type': 'CIMDataPreprocessor',
-                **(data_preprocessor or {}),
-            },
+            data_preprocessor=data_preprocessor,
             init_cfg=init_cfg,
         )
         self.tokenizer = MODELS.build(tokenizer)
@@ -131,10 +134,7 @@ class SimMIMBaseline(_Baseline, SimMIM):
             backbone=backbone,
             neck=neck,
             head=head,
-            data_preprocessor={
-                'type': 'CIMDataPreprocessor',
-                **(data_preprocessor or {}),
-            },
+            data_preprocessor=data_preprocessor,
             init_cfg=init_cfg,
         )
         self.masking = MODELS.build(masking)
@@ -229,6 +229,8 @@ class MoCoV3Baseline(_Baseline, MoCoV3):
         init_cfg (dict, optional): Defaults to None.
     """
 
+    preprocessor = 'TwoCropsDataPreprocessor'
+
     def __init__(
         self,
         backbone: dict,
@@ -242,10 +244,7 @@ class MoCoV3Baseline(_Baseline, MoCoV3):
             backbone=backbone,
             neck=neck,
             head=head,
-            data_preprocessor={
-                'type': 'TwoCropsDataPreprocessor',
-                **(data_preprocessor or {}),
-            },
+            data_preprocessor=data_preprocessor,
             init_cfg=init_cfg,
         )
         self.momentum_encoder = MomentumEncoder(self, ('backbone', 'neck'), momentum)

@@ -60,13 +60,14 @@ class ConMIMDataPreprocessor(CIMDataPreprocessor):
         Raises:
             TypeError: If the pictures are not such tensors.
         """
-        self.one_picture_each(data)
-        data = super().forward(data, training)
-        images = views = data['inputs']['views']
+        data = self.cast_data(data)
+        images = views = self.flipped(data['inputs'], training).float() / 255
         if training:
             images, views = self.online_augment(images), self.momentum_augment(views)
-        data['inputs'] = Views(images=self.normalize(images), views=self.normalize(views))
-        return data
+        return {
+            'inputs': Views(images=self.normalize(images), views=self.normalize(views)),
+            'data_samples': data.get('data_samples'),
+        }
 
 
 def _build(augment: dict | None) -> nn.Module:

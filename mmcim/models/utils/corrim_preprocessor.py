@@ -4,7 +4,7 @@
 import torch
 from mmpretrain.registry import MODELS
 
-from .data_preprocessor import CIMDataPreprocessor
+from .data_preprocessor import CIMDataPreprocessor, Views
 from .exemplars import crop_regions, region_maps
 
 
@@ -70,11 +70,9 @@ class CorrIMDataPreprocessor(CIMDataPreprocessor):
         Raises:
             TypeError: If the pictures are not such tensors.
         """
-        self.one_picture_each(data)
-        data = super().forward(data, training)
-        inputs = data['inputs']
-        context = inputs.pop('views')
-        pictures = self.denormalize(inputs['images'])
+        data = self.cast_data(data)
+        pictures = self.flipped(data['inputs'], training).float() / 255
+        context = self._shrink(pictures)
         size = tuple(pictures.shape[-2:])
         regions = self.exemplars.draw(len(pictures), size, pictures.device)
 
@@ -85,9 +83,10 @@ class CorrIMDataPreprocessor(CIMDataPreprocessor):
             flipped = torch.rand(len(crops), device=crops.device)
             flipped = (flipped < self.exemplar_flip_prob).view(-1, 1, 1, 1)
             crops = torch.where(flipped, crops.flip(-1), crops)
-        inputs.update(
+        inputs = Views(
+            images=self.normalize(pictures),
             context=self.normalize(context),
             exemplars=self.normalize(crops).unflatten(0, regions.angle.shape),
             regions=region_maps(regions, size, context.shape[-2:], self.label_margin),
         )
-        return data
+        return {'inputs': inputs, 'data_samples': data.get('data_samples')}

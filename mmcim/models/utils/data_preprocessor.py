@@ -105,9 +105,7 @@ class CIMDataPreprocessor(BaseDataPreprocessor):
         data = self.cast_data(data)
         inputs = data['inputs']
         if isinstance(inputs, Tensor):
-            pictures = self._to_rgb(inputs)
-            if training and self.flip_prob > 0:
-                pictures = self._random_flip(pictures)
+            pictures = self.flipped(inputs, training)
             views = self._shrink(pictures.float() / 255)
         elif isinstance(inputs, (list, tuple)) and len(inputs) == 2:
             pictures, views = map(self._to_rgb, inputs)
@@ -129,17 +127,23 @@ class CIMDataPreprocessor(BaseDataPreprocessor):
             'data_samples': data.get('data_samples'),
         }
 
-    def one_picture_each(self, data: dict) -> None:
-        """Refuse two pictures of each, for methods that make their views themselves.
+    def flipped(self, pictures: Tensor, training: bool) -> Tensor:
+        """Check the loader's pictures, order their channels, flip them at random.
+
+        Args:
+            pictures (Tensor): uint8, (B, C, H, W) with C = 1 or 3.
+            training (bool): Whether to flip.
+
+        Returns:
+            Tensor: uint8, (B, 3, H, W), in the networks' order.
 
         Raises:
-            TypeError: If ``data['inputs']`` is no tensor.
+            TypeError: If they are something else, such as a list of two crops.
         """
-        if not isinstance(data['inputs'], Tensor):
-            raise TypeError(
-                f'{type(self).__name__} makes its views from one picture, but the '
-                f'pipeline gives {_describe(data["inputs"])}; take its second crop out'
-            )
+        pictures = self._to_rgb(pictures)
+        if training and self.flip_prob > 0:
+            pictures = self._random_flip(pictures)
+        return pictures
 
     def normalize(self, pictures: Tensor) -> Tensor:
         """Normalise RGB pictures in [0, 1], (B, 3, H, W), as ``images`` are."""

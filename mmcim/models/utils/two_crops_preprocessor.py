@@ -63,6 +63,7 @@ class TwoCropsDataPreprocessor(CIMDataPreprocessor):
         Raises:
             TypeError: If the pictures are not such tensors.
         """
+        data = self.cast_data(data)
         inputs = data['inputs']
         crops = inputs if isinstance(inputs, (list, tuple)) else (inputs, inputs)
         if len(crops) != 2 or (training and isinstance(inputs, Tensor)):
@@ -73,8 +74,9 @@ class TwoCropsDataPreprocessor(CIMDataPreprocessor):
             )
         views = []
         for crop, augment in zip(crops, self.view_augments, strict=True):
-            # One crop at a time: what the parent takes a pair of for is another thing.
-            view = super().forward({**data, 'inputs': crop}, training)
-            pictures = view['inputs']['views']
+            pictures = self.flipped(crop, training).float() / 255
             views.append(self.normalize(augment(pictures) if training else pictures))
-        return {**view, 'inputs': Views(images=views[0], views=views[1])}
+        return {
+            'inputs': Views(images=views[0], views=views[1]),
+            'data_samples': data.get('data_samples'),
+        }

@@ -324,5 +324,5 @@ def test_two_pictures_are_refused():
     """Exemplars of one crop would get label maps in another."""
     preprocessor = build(corrim()).data_preprocessor
     crops = torch.randint(256, (2, 2, 3, 48, 48), dtype=torch.uint8)
-    with pytest.raises(TypeError, match='views from one picture'):
+    with pytest.raises(TypeError, match='must be uint8 .* not a list of 2'):
         preprocessor(dict(inputs=list(crops)), training=True)
