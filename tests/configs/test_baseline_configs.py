@@ -1,8 +1,6 @@
 # Copyright (c) mmcim contributors. All rights reserved.
 """The baselines' configs: a fair table needs the same data, schedule and transfer."""
 
-from pathlib import Path
-
 import pytest
 import torch
 from mmengine.config import Config
@@ -15,26 +13,14 @@ from mmcim.transfer import save_backbone
 from mmcim.utils.config_keys import check_keys
 
 from .test_configs import narrow_dalle  # noqa: F401
+from .test_conmim_configs import CONFIGS, WIDTH, load, narrow
 
-CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 METHODS = ('beit', 'mae', 'simmim', 'mocov3')
 PRETRAINING = [f'baselines/vit-b_{m}_8xb256-300e.py' for m in METHODS]
 TWINS = [f'baselines/vit-s_{m}_1xb128-300e_imagenette-128.py' for m in METHODS]
 DIGITS = [f'quickstart/{m}.py' for m in METHODS]
 BENCHMARKS = sorted(path.stem for path in CONFIGS.glob('baselines/benchmarks/*.py'))
 SCRATCH = sorted(path.stem for path in CONFIGS.glob('baselines/*_scratch_*.py'))
-WIDTH = 32
-
-
-def load(name):
-    return Config.fromfile(CONFIGS / name)
-
-
-def narrow(backbone):
-    """Shrink a ViT in place, but not its grid or kind of layers."""
-    backbone.arch = dict(
-        embed_dims=WIDTH, num_layers=2, num_heads=2, feedforward_channels=WIDTH
-    )
 
 
 def build(cfg):
