@@ -175,9 +175,12 @@ NAMES = (
 
 
 @pytest.fixture(scope='module')
-def quickstart():
+def quickstart(tmp_path_factory):
+    """Counted where no quickstart has run: neither tokenizer nor backbone is there."""
     paths = {name: str(QUICKSTART / f'{name}.py') for name in NAMES}
-    costs = main([*paths.values(), '--batch-size', '3'])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp('empty'))
+        costs = main([*paths.values(), '--batch-size', '3'])
     return SimpleNamespace(**{name: costs[path] for name, path in paths.items()})
 
 

@@ -4,8 +4,8 @@
 
 One step runs on the CPU in float32 with pictures of noise, which go through the config's
 own pipeline. Multiply-accumulates are those of matrix products, convolutions and
-attention. A tokenizer whose file is missing gets random weights of full size, which
-changes no figure.
+attention. Backbones begin with random weights, and so does a tokenizer whose file is
+missing, in full size: weights change no figure.
 
 Example: ``python tools/analysis_tools/method_costs.py
 configs/cim/vit-b_8xb256-300e.py configs/baselines/vit-b_mae_8xb256-300e.py``
@@ -277,8 +277,8 @@ def prepare(path: str, options: dict | None) -> Config:
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))
     if cfg.get('default_scope') != 'mmpretrain' or 'train_dataloader' not in cfg:
         raise ConfigError(f'{path} trains neither a pre-training nor a classifier')
+    drop_pretrained(cfg.model)  # first, for the file need not be there
     check_keys(cfg)
-    drop_pretrained(cfg.model)
     return cfg
 
 
