@@ -14,6 +14,7 @@ from mmengine.dist import get_world_size
 from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner, find_latest_checkpoint
+from torch import Tensor, nn
 
 from mmcim.engine import MomentumUpdateHook
 from mmcim.transfer import load_backbone_weights
@@ -112,10 +113,11 @@ def settle_resume(cfg: Config, auto: bool) -> None:
         auto (bool): Take the latest checkpoint in the work directory.
 
     Raises:
-        ConfigError: If the checkpoint is missing, damaged, or brings code along.
+        ConfigError: If the checkpoint is missing, damaged, brings code along, or is of
+            no training.
     """
     if not auto:
-        load_checkpoint(cfg.load_from)
+        check_training(cfg.load_from)
         return
     latest = find_latest_checkpoint(cfg.work_dir)
     if latest is None:
@@ -133,7 +135,24 @@ def settle_resume(cfg: Config, auto: bool) -> None:
             f'{cfg.work_dir}/last_checkpoint names {latest}, which does not exist; '
             'give a checkpoint by --resume CHECKPOINT'
         )
-    load_checkpoint(cfg.load_from)
+    check_training(cfg.load_from)
+
+
+def check_training(filename: str) -> None:
+    """Look whether a checkpoint has what a training needs to go on from it.
+
+    Raises:
+        ConfigError: If it has not, or cannot be loaded safely.
+    """
+    checkpoint = load_checkpoint(filename)
+    needed = ('state_dict', 'optimizer', 'message_hub', 'meta')
+    missing = [key for key in needed if key not in checkpoint]
+    if missing:
+        raise ConfigError(
+            f'no training can go on from checkpoint {filename}, which has no '
+            f'{", ".join(missing)} (best_*.pth have weights alone). Resume from another '
+            'one, or begin a new run from its weights by load_from instead of --resume'
+        )
 
 
 def check_momentum(runner: Runner) -> None:
@@ -169,6 +188,49 @@ def begin_from_weights(runner: Runner) -> None:
     runner.load_checkpoint = load
 
 
+def go_on_with_the_same_model(runner: Runner) -> None:
+    """Let ``resume`` load all of the model, or fail.
+
+    mmengine only warns of tensors that differ, and ends in a traceback later, when the
+    optimizer's state does not fit.
+    """
+    load_loosely = runner.load_checkpoint
+
+    def load(filename: str, **kwargs) -> dict:
+        checkpoint = load_loosely(filename, **kwargs)
+        check_same_model(runner.model, checkpoint['state_dict'], filename)
+        return checkpoint
+
+    runner.load_checkpoint = load
+
+
+def check_same_model(
+    model: nn.Module, state_dict: dict[str, Tensor], filename: str
+) -> None:
+    """Compare a model with a checkpoint by names and shapes.
+
+    Raises:
+        ConfigError: If any tensor differs.
+    """
+    model = model.module if is_model_wrapper(model) else model
+    own = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    stored = {name: tuple(value.shape) for name, value in state_dict.items()}
+    differ = [name for name in {**stored, **own} if stored.get(name) != own.get(name)]
+    if differ:
+        shapes = [
+            f'{name}: {stored.get(name, "nothing")} in the checkpoint, '
+            f'{own.get(name, "nothing")} in the model'
+            for name in differ[:3]
+        ]
+        raise ConfigError(
+            f'checkpoint {filename} is of another model than the {type(model).__name__} '
+            f'of this config: {len(differ)} tensors differ\n  '
+            + '\n  '.join([*shapes, '...'][: len(differ)])
+            + '\nGo on with the config that it was trained with, or begin a new run with '
+            'another --work-dir'
+        )
+
+
 def main(argv: Sequence[str] | None = None) -> Runner:
     """Train.
 
@@ -195,7 +257,9 @@ def main(argv: Sequence[str] | None = None) -> Runner:
     scale_lr(cfg, get_world_size())
     runner = build_runner(cfg)
     check_momentum(runner)
-    if cfg.get('load_from') and not cfg.get('resume'):
+    if cfg.get('resume'):
+        go_on_with_the_same_model(runner)
+    elif cfg.get('load_from'):
         begin_from_weights(runner)
     runner.train()
     return runner

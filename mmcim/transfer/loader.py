@@ -333,6 +333,10 @@ def _explain(
             "let the module's config (type, arch, patch_size, ...) be the one of the "
             'checkpoint, or give another checkpoint'
         )
+        if weights.config:
+            config = sorted(weights.config.items(), key=lambda item: item[0] != 'type')
+            own = ', '.join(f'{key}={value!r}' for key, value in config)
+            lines.append(f"the checkpoint's network is dict({own})")
     return '\n  '.join(lines)
 
 

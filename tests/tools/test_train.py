@@ -199,6 +199,10 @@ def bad(toy, trained):
         resume_batch=case(
             'train_dataloader.batch_size=4', resume=trained / 'epoch_2.pth'
         ),
+        resume_weights=case(resume=folder / 'part.pth'),
+        resume_model=case(
+            'model.backbone.arch.num_layers=2', resume=trained / 'epoch_2.pth'
+        ),
         option=case('train_dataloader.dataset.pipeline.9.scale=16'),
         no_finite_loss=case(
             'auto_scale_lr.enable=False', 'optim_wrapper.optimizer.lr=1e30'
@@ -238,6 +242,12 @@ EXPECTED = dict(
     part=['part.pth', 'does not have all weights', 'layers.0.attn.proj.bias'],
     resume_half=['half.pth', 'damaged'],
     resume_batch=['8 (1 process(es) x 8 x 1', '4 (1 process(es) x 4 x 1', 'load_from'],
+    resume_weights=['part.pth', 'no optimizer, message_hub, meta', 'load_from'],
+    resume_model=[
+        'epoch_2.pth is of another model than the ImageClassifier',
+        'layers.1.ln1.weight: nothing in the checkpoint, (16,) in the model',
+        '--work-dir',
+    ],
     option=['--cfg-options', '9'],
 )
 
