@@ -16,7 +16,7 @@ TOOLS = REPO / 'tools'
 # Starting python and importing torch takes seconds. This process does so once and forks
 # for each case, which then is a process of its own with its own command line.
 FORKING = """
-import json, os, runpy, sys, traceback
+import json, multiprocessing.util, os, runpy, sys, traceback
 import mmcim, mmpretrain.models, mmpretrain.datasets, mmpretrain.engine
 for case in json.load(sys.stdin):
     pid = os.fork()
@@ -33,6 +33,8 @@ for case in json.load(sys.stdin):
         except BaseException:
             traceback.print_exc()
             code = 1
+        # As at the end of any process: without it, temporary folders would stay.
+        multiprocessing.util._exit_function()
         sys.stdout.flush(), sys.stderr.flush()
         os._exit(code)
     status = os.waitpid(pid, 0)[1]
