@@ -24,6 +24,16 @@ def repo() -> Path:
     return REPO
 
 
+def init_weights(model) -> None:
+    """Initialise a model, which may not change what has a gradient.
+
+    DistributedDataParallel asks for it before, and waits for these gradients.
+    """
+    before = {name: param.requires_grad for name, param in model.named_parameters()}
+    model.init_weights()
+    assert before == {name: p.requires_grad for name, p in model.named_parameters()}
+
+
 def unpack(archive: Path, folder: Path) -> None:
     with tarfile.open(archive) as tar:
         tar.extractall(folder, filter='data')

@@ -15,6 +15,8 @@ from safetensors.torch import save_file
 from mmcim.models.tokenizers import DALLETokenizer
 from mmcim.utils.config_keys import check_keys
 
+from ..conftest import init_weights
+
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 # What has tests of its own beside this one.
 ELSEWHERE = ('_base_', 'benchmarks', 'segmentation', 'conmim', 'corrim', 'baselines')
@@ -118,7 +120,7 @@ def test_config_makes_a_step(name, narrow_dalle, tmp_path):
         shrink(cfg, narrow_dalle, tmp_path)
         check_keys(cfg)
         model = MODELS.build({'data_preprocessor': cfg.data_preprocessor, **cfg.model})
-        model.init_weights()
+        init_weights(model)
         model.train()
         optim = build_optim_wrapper(model, cfg.optim_wrapper)
     before = {key: value.clone() for key, value in model.named_parameters()}
@@ -129,7 +131,7 @@ def test_config_makes_a_step(name, narrow_dalle, tmp_path):
         assert torch.isfinite(log['loss'])
     still = [key for key, value in model.named_parameters() if value.equal(before[key])]
     # The positions of the quickstart's ViT are given.
-    given = {'MoCoV3ViT': ['pos_embed']}.get(type(model.backbone).__name__, [])
+    given = {'FixedPositionViT': ['pos_embed']}.get(type(model.backbone).__name__, [])
     wanted = [prefix_of_backbone(model) + name for name in given]
     assert still == wanted, f'no step for {still}'
     assert all(value.equal(frozen[key]) for key, value in tokenizer_tensors(model))

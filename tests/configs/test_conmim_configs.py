@@ -14,6 +14,8 @@ from mmpretrain.structures import DataSample
 from mmcim.transfer import save_backbone
 from mmcim.utils.config_keys import check_keys
 
+from ..conftest import init_weights
+
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 FOLDER = CONFIGS / 'conmim'
 NAMES = sorted(
@@ -40,7 +42,7 @@ def build(cfg):
     """The model as the runner builds it, and its optimizer."""
     torch.manual_seed(0)
     model = MODELS.build({'data_preprocessor': cfg.data_preprocessor, **cfg.model})
-    model.init_weights()
+    init_weights(model)
     return model.train(), build_optim_wrapper(model, cfg.optim_wrapper)
 
 

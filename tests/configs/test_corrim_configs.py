@@ -15,6 +15,8 @@ from mmcim.transfer import save_backbone
 from mmcim.utils import effective_batch_size
 from mmcim.utils.config_keys import check_keys
 
+from ..conftest import init_weights
+
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 FOLDER = CONFIGS / 'corrim'
 PRE_TRAINING = sorted(
@@ -63,7 +65,7 @@ def test_config_makes_a_step(name):
         check_keys(cfg)
         torch.manual_seed(0)
         model = MODELS.build({'data_preprocessor': cfg.data_preprocessor, **cfg.model})
-        model.init_weights()
+        init_weights(model)
         model.train()
         optim = build_optim_wrapper(model, cfg.optim_wrapper)
     before = {key: value.clone() for key, value in model.named_parameters()}

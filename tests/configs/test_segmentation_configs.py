@@ -17,6 +17,8 @@ from mmcim.utils.config_keys import check_keys
 pytest.importorskip('mmseg')
 from mmseg.structures import SegDataSample  # noqa: E402
 
+from ..conftest import init_weights  # noqa: E402
+
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 NAMES = sorted(path.stem for path in (CONFIGS / 'segmentation').glob('*.py'))
 WIDTH = 16
@@ -93,7 +95,7 @@ def test_config_makes_a_step_and_segments(name):
     with DefaultScope.overwrite_default_scope('mmseg'):
         check_keys(cfg)
         model = MODELS.build(cfg.model)
-        model.init_weights()
+        init_weights(model)
         optim = build_optim_wrapper(model, cfg.optim_wrapper)
 
     model.train()

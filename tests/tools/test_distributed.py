@@ -7,10 +7,13 @@ import socket
 
 import pytest
 import torch
+from mmpretrain.registry import MODELS
+from safetensors.torch import save_file
 
+from mmcim.transfer import backbone_path
 from mmcim.utils import load_checkpoint
 
-from .toy_run import TOOLS, run_forked, run_tool
+from .toy_run import REPO, TOOLS, run_forked, run_tool
 
 # No randomness, so that two processes with half the batch do what one does with all.
 FIXED = [
@@ -103,6 +106,29 @@ def test_resuming_with_another_number_of_processes(one):
     assert '4 (1 process(es) x 4 x 1 accumulated)' in results['half_batch'].output
     assert results['same_batch'].code == 0, results['same_batch'].output
     assert 'Resuming a run of 2 process(es) with 1' in results['same_batch'].output
+
+
+def test_a_pre_training_in_two_processes(toy, port):
+    """From the second iteration on, all gradients of the first must have come."""
+    net = MODELS.build(
+        dict(type='DiscreteVAENet', stride=4, vocab_size=32, width=64, depth=1)
+        | dict(code_dims=64)
+    )
+    save_file(net.state_dict(), toy.folder / 'tokenizer.safetensors')
+    result = run_tool(
+        TOOLS / 'dist_train.sh',
+        REPO / 'configs/quickstart/cim_respix.py',
+        2,
+        '--work-dir',
+        toy.folder / 'pre_training',
+        '--cfg-options',
+        f'model.tokenizer.checkpoint={toy.folder}/tokenizer.safetensors',
+        'train_dataloader.batch_size=4',
+        'train_cfg.max_iters=3',
+        cwd=toy.folder,
+    )
+    assert result.code == 0, result.output
+    assert backbone_path(toy.folder / 'pre_training/iter_3.pth').is_file()
 
 
 def test_bad_input_is_told_once(toy, port):

@@ -46,7 +46,7 @@ NETWORKS = {
     'vit two norms': dict(VIT, out_type='avg_featmap'),
     'vit eps': dict(VIT, norm_cfg=dict(type='LN', eps=1e-4)),
     'vit of MAE': dict(VIT, type='MAEBaselineViT'),
-    'vit of MoCo v3': dict(VIT, type='MoCoV3ViT'),
+    'vit of MoCo v3': dict(VIT, type='FixedPositionViT'),
     'beit': BEIT,
     'beit rectangle': dict(BEIT, img_size=(64, 32)),
     'beit featmap': dict(BEIT, out_type='featmap'),

@@ -3,7 +3,7 @@
 model = dict(
     type='CorrIM',
     backbone=dict(
-        type='MoCoV3ViT',
+        type='FixedPositionViT',
         arch='deit-base',
         img_size=224,
         patch_size=16,

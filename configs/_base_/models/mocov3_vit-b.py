@@ -2,7 +2,7 @@
 model = dict(
     type='MoCoV3Baseline',
     backbone=dict(
-        type='MoCoV3ViT',
+        type='FixedPositionViT',
         arch='deit-base',
         img_size=224,
         patch_size=16,

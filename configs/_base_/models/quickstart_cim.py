@@ -30,7 +30,7 @@ model = dict(
         backbone=dict(
             # Positions of sines and cosines, and Xavier's initialisation: a few hundred
             # steps are too short to learn where a patch is.
-            type='MoCoV3ViT',
+            type='FixedPositionViT',
             arch=dict(
                 embed_dims=96,
                 num_layers=4,

@@ -2,7 +2,7 @@
 model = dict(
     type='ImageClassifier',
     backbone=dict(
-        type='MoCoV3ViT',
+        type='FixedPositionViT',
         arch=dict(
             embed_dims=96,
             num_layers=4,

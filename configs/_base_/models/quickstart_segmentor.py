@@ -4,7 +4,7 @@ norm_cfg = dict(type='BN')
 model = dict(
     type='EncoderDecoder',
     backbone=dict(
-        type='mmpretrain.MoCoV3ViT',
+        type='mmpretrain.FixedPositionViT',
         arch=dict(
             embed_dims=96,
             num_layers=4,

@@ -21,7 +21,7 @@ def test_loss_falls_below_that_of_the_base_rate(loader):  # noqa: F811
         dict(
             type='CorrIM',
             backbone=dict(
-                type='MoCoV3ViT',
+                type='FixedPositionViT',
                 arch=arch,
                 img_size=64,
                 patch_size=8,
