@@ -119,14 +119,12 @@ def init_distributed(cfg: Config) -> None:
     on_cpu = not torch.cuda.is_available()
     if on_cpu:
         wrapper = ConfigDict(
-            type='MMDistributedDataParallel',
+            type='CPUDataParallel',
             broadcast_buffers=False,
             find_unused_parameters=cfg.get('find_unused_parameters', False),
         )
         wrapper.update(cfg.get('model_wrapper_cfg') or {})
         cfg.model_wrapper_cfg = ConfigDict({**wrapper, 'device_ids': None})
-        # torch synchronises batch norms on GPUs only.
-        cfg.sync_bn = None
     if is_distributed():
         return
     env = cfg.get('env_cfg') or {}

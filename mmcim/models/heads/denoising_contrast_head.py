@@ -14,8 +14,10 @@ class DenoisingContrastHead(BaseModule):
 
     ``-log(exp(<q_j, k_j> / tau) / sum_i exp(<q_j, k_i> / tau))``, i = 1 ... N,
 
-    with queries q and keys k of length 1, averaged over all masked patches of the batch.
-    The other patches of the same picture are the only negatives. Keys get no gradient.
+    with queries q and keys k of length 1, averaged over the masked patches of a picture
+    and then over pictures, so that it does not depend on how a batch is split over
+    processes. The other patches of the same picture are the only negatives. Keys get no
+    gradient.
 
     Args:
         temperature (float): tau. Defaults to 0.1.
@@ -62,6 +64,9 @@ class DenoisingContrastHead(BaseModule):
         # To leave rows out by the target copies nothing, and the host need not wait for
         # their number.
         target = own.masked_fill(~mask, -100)
-        loss = F.cross_entropy(logits.flatten(0, 1), target.flatten(), ignore_index=-100)
+        losses = F.cross_entropy(
+            logits.flatten(0, 1), target.flatten(), reduction='none'
+        ).view_as(target)
+        loss = (losses.sum(dim=1) / mask.sum(dim=1)).mean()
         found = logits.detach().argmax(dim=2) == target
         return dict(loss=loss, accuracy=found.sum() / mask.sum())

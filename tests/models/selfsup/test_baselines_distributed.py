@@ -13,27 +13,33 @@ OPTIM = dict(
     constructor='NetworkwiseOptimWrapperConstructor',
     optimizer=dict(type='SGD', lr=0.05, momentum=0.9, weight_decay=0.05),
 )
-# Without batch statistics, which gloo cannot share, and with views made already.
-CONFIG = mocov3()
-for projector in (CONFIG['neck'], CONFIG['head']['predictor']):
-    projector.update(norm_cfg=dict(type='LN'), with_last_bn=False)
-CONFIG['data_preprocessor'] = dict(type='BaseDataPreprocessor')
+# With views made already.
+CONFIG = mocov3() | dict(data_preprocessor=dict(type='BaseDataPreprocessor'))
+
+
+def network():
+    """Whose class token is not as tiny as at first: its gradient would be huge."""
+    model = build(CONFIG)
+    torch.nn.init.normal_(model.backbone.cls_token)
+    model.momentum_encoder.copy_from(model)
+    return model
 
 
 def steps(model, part, num=3):
-    network = getattr(model, 'module', model)
+    plain = getattr(model, 'module', model)
     with DefaultScope.overwrite_default_scope('mmpretrain'):
-        optim = build_optim_wrapper(network, OPTIM)
+        optim = build_optim_wrapper(plain, OPTIM)
     images, views = torch.randn(
         2, 4, 3, 32, 32, generator=torch.Generator().manual_seed(1)
     )
     for _ in range(num):
         model.train_step(dict(inputs=dict(images=images[part], views=views[part])), optim)
-        network.momentum_encoder.update(network, num_steps=10)
+        plain.momentum_encoder.update(plain, num_steps=10)
 
 
 def test_two_processes_equal_one(tmp_path):
-    start, end = assert_two_equal_one(lambda: build(CONFIG), steps, tmp_path)
+    # Norms over four pictures enlarge rounding; in float64 the two agree to 1e-14.
+    start, end = assert_two_equal_one(network, steps, tmp_path, atol=5e-5)
     frozen = ('pos_embed', 'projection.weight', 'projection.bias')
     for key, value in end.items():
         assert value.equal(start[key]) == key.endswith(frozen), key

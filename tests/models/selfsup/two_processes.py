@@ -8,14 +8,17 @@ from pathlib import Path
 
 import torch
 import torch.multiprocessing as mp
-from mmengine.model import MMDistributedDataParallel
+from mmengine.model import convert_sync_batchnorm
 from torch import nn
+
+from mmcim.engine import CPUDataParallel
 
 
 def assert_two_equal_one(
     build: Callable[[], nn.Module],
     steps: Callable[[nn.Module, slice], None],
     folder: Path,
+    atol: float = 2e-6,
 ) -> tuple[dict, dict]:
     """Train with half of a batch of four in each of two processes, and with all in one.
 
@@ -23,6 +26,7 @@ def assert_two_equal_one(
         build: Gives the model, always the same.
         steps: Trains a model, wrapped or not, with a part of the batch.
         folder: For what the processes have to say.
+        atol: How far tensors may differ, beside 1e-4 of their size.
 
     Returns:
         The state dicts of the one process before and after.
@@ -42,7 +46,7 @@ def assert_two_equal_one(
         assert two.keys() == start.keys()
         for key, value in end.items():
             torch.testing.assert_close(
-                torch.from_numpy(two[key]), value, atol=2e-6, rtol=1e-4, msg=key
+                torch.from_numpy(two[key]), value, atol=atol, rtol=1e-4, msg=key
             )
     return start, end
 
@@ -52,7 +56,7 @@ def _work(rank, build, steps, port, folder):
     torch.distributed.init_process_group(
         'gloo', init_method=f'tcp://127.0.0.1:{port}', rank=rank, world_size=2
     )
-    model = MMDistributedDataParallel(build())
+    model = CPUDataParallel(convert_sync_batchnorm(build()))  # sync_bn='torch'
     steps(model, slice(2 * rank, 2 * rank + 2))
     with open(f'{folder}/{rank}.pkl', 'wb') as file:
         pickle.dump({k: v.numpy() for k, v in model.module.state_dict().items()}, file)

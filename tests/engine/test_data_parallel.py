@@ -1,0 +1,62 @@
+# Copyright (c) mmcim contributors. All rights reserved.
+"""Batch norm over two processes on CPUs against PyTorch's over the whole batch."""
+
+import pytest
+import torch
+from torch import nn
+
+from mmcim.engine.data_parallel import CPUSyncBatchNorm
+
+from ..models.selfsup.two_processes import assert_two_equal_one
+
+
+def pictures(num):
+    generator = torch.Generator().manual_seed(1)
+    return 3 + 2 * torch.randn(num, 3, 5, 5, generator=generator)
+
+
+class Normed(nn.Module):
+    """Norms of one and of two dimensions, in the midst of layers that learn."""
+
+    def __init__(self, momentum):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+        self.norm = nn.BatchNorm2d(4, momentum=momentum)
+        self.fc = nn.Linear(36, 6)
+        self.last_norm = nn.BatchNorm1d(6, affine=False, momentum=momentum)
+
+    def forward(self, images):
+        x = self.norm(self.conv(images)).relu()
+        return self.last_norm(self.fc(x.flatten(1)))
+
+
+def steps(model, part):
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    target = torch.randn(4, 6, generator=torch.Generator().manual_seed(2))
+    for _ in range(3):
+        loss = (model(pictures(4)[part]) - target[part]).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert torch.isfinite(loss)
+
+
+@pytest.mark.parametrize('momentum', [0.1, None])
+def test_two_processes_equal_one(tmp_path, momentum):
+    def build():
+        torch.manual_seed(0)
+        return Normed(momentum)
+
+    start, end = assert_two_equal_one(build, steps, tmp_path)
+    # The bias of what is normalised afterwards moves by rounding alone.
+    still = {name for name, value in end.items() if value.allclose(start[name])}
+    assert still <= {'conv.bias', 'fc.bias'}
+
+
+def test_without_other_processes_it_is_a_batch_norm():
+    torch.manual_seed(0)
+    plain, synchronised = nn.BatchNorm2d(3), CPUSyncBatchNorm(3)
+    for mode in (True, False):
+        plain.train(mode), synchronised.train(mode)
+        assert synchronised(pictures(4)).equal(plain(pictures(4)))
+    assert synchronised.running_var.equal(plain.running_var)
