@@ -42,7 +42,8 @@ class SelfSupTestLoop(TestLoop):
         model = self.runner.model
         model = model.module if is_model_wrapper(model) else model
         sums, count = defaultdict(float), 0
-        with torch.random.fork_rng():
+        device = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+        with torch.random.fork_rng(devices=device):
             torch.manual_seed(self.seed)
             for batch in self.dataloader:
                 data = model.data_preprocessor(batch, training=False)

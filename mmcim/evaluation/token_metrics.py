@@ -13,7 +13,8 @@ def token_accuracy(logits: Tensor, targets: Tensor) -> Tensor:
     """Compute how often the most probable token is the right one.
 
     Args:
-        logits (Tensor): (..., V), a score for every token of the vocabulary.
+        logits (Tensor): (..., V), a score for every token of the vocabulary. Of those
+            that are equal, in bfloat16 a few, one counts.
         targets (Tensor): (...), int64, the right ids.
 
     Returns:

@@ -21,8 +21,10 @@ class RunStateHook(Hook):
 
     * ``rng``: for each process the state of its random generators. With the last
       checkpoint of an epoch, a resumed run is bit-identical to one that was not
-      interrupted. After a checkpoint within an epoch, the order of the data and the
-      main generators go on, but data-loader workers draw new augmentations.
+      interrupted, on a CPU or with ``randomness.deterministic=True``. After a checkpoint
+      within an epoch, the order of the data and the main generators go on, but
+      data-loader workers draw new augmentations. Gradients that had been accumulated
+      for a step that was not yet made are lost, with a warning.
     * ``sampler_seed``: the seed of the order of the data.
     * ``world_size``, ``batch_size``, ``accumulative_counts``: resuming with another
       product is an error; with the same product of other processes, a warning.
@@ -71,6 +73,14 @@ class RunStateHook(Hook):
         else:
             _check_tokenizers(self._resumed['tokenizers'], now['tokenizers'])
             self._check_batch(runner, self._resumed, now)
+            counts = now['accumulative_counts']
+            lost = runner.iter % counts
+            if lost:
+                runner.logger.warning(
+                    f'The checkpoint is {lost} iteration(s) after an optimizer step: '
+                    'what they accumulated is lost, and the first step has only the '
+                    f'gradients of the other {counts - lost}.'
+                )
 
     def before_train_epoch(self, runner: Runner) -> None:
         """Restore the random states right before the first data are drawn."""

@@ -53,7 +53,9 @@ class NetworkwiseOptimWrapperConstructor(DefaultOptimWrapperConstructor):
             is_dcn_module (int | float, optional): mmengine's mark of deformable
                 convolutions. Defaults to None.
         """
-        super().add_params(params, module, prefix, is_dcn_module)
+        # mmengine would warn of each parameter of a frozen network.
+        if any(param.requires_grad for param in module.parameters()):
+            super().add_params(params, module, prefix, is_dcn_module)
         if prefix == '':
             params[:] = self._merge(params, module)
 

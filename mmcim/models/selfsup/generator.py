@@ -90,7 +90,9 @@ class CIMGenerator(BaseSelfSupervisor):
         if self.sampling == 'uniform':
             return torch.randint(self.vocab_size, logits.shape[:1], device=logits.device)
         probs = (logits.float() / self.temperature).softmax(dim=1)
-        return torch.multinomial(probs, num_samples=1).squeeze(1)
+        # As torch.multinomial does, but for its check of the numbers, which on a GPU
+        # would end a diverged run in an assertion of the device.
+        return (probs / torch.empty_like(probs).exponential_()).argmax(dim=1)
 
     def loss(self, inputs: dict, data_samples: list | None = None) -> dict[str, Tensor]:
         """Masked image modelling of visual tokens.

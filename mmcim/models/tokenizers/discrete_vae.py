@@ -147,6 +147,8 @@ class DiscreteVAENet(BaseModule):
 class DiscreteVAE(BaseTokenizer):
     """A discrete VAE trained by :class:`DiscreteVAETrainer`, frozen, in float32.
 
+    On GPUs its convolutions compute as PyTorch is set to, by default in TF32.
+
     Examples:
         >>> tokenizer = DiscreteVAE('work_dirs/dvae/epoch_10.pth', stride=8)
         >>> ids = tokenizer.encode(torch.rand(2, 3, 64, 64))  # (2, 8, 8)

@@ -78,6 +78,8 @@ class _VQVAE(nn.Module):
 class VQVAETokenizer(BaseTokenizer):
     """A pre-trained VQ-VAE: the nearest code of each 4 x 4 px, in float32.
 
+    On GPUs its convolutions compute as PyTorch is set to, by default in TF32.
+
     Examples:
         >>> tokenizer = VQVAETokenizer('weights/vqvae_f4_512.pt')
         >>> ids = tokenizer.encode(torch.rand(2, 3, 64, 64))  # (2, 16, 16)

@@ -181,6 +181,29 @@ def test_batch(make_runner):
     ).train()
 
 
+@pytest.mark.parametrize(('epoch', 'lost'), [(1, 2), (2, 1), (3, 0)])
+def test_gradients_that_are_lost(make_runner, tmp_path, monkeypatch, epoch, lost):
+    """Two iterations make an epoch, three of them a step."""
+    optim = dict(optimizer=dict(type='SGD', lr=0.01), accumulative_counts=3)
+    run = dict(optim_wrapper=optim, train_cfg=dict(by_epoch=True, max_epochs=4))
+    make_runner([RunStateHook()], **run, work_dir=tmp_path / 'a').train()
+    again = make_runner(
+        [RunStateHook()],
+        **run,
+        work_dir=tmp_path / 'b',
+        load_from=str(tmp_path / f'a/epoch_{epoch}.pth'),
+        resume=True,
+    )
+    told = []
+    monkeypatch.setattr(again.logger, 'warning', lambda text, *args: told.append(text))
+    again.train()
+    found = [text for text in told if 'after an optimizer step' in text]
+    assert len(found) == (lost > 0)
+    if lost:
+        assert f'is {lost} iteration(s) after' in found[0]
+        assert f'gradients of the other {3 - lost}.' in found[0]
+
+
 def test_new_run_from_old_weights_compares_nothing(make_runner, tmp_path):
     make_runner([RunStateHook()], train_cfg=ONE_EPOCH, work_dir=tmp_path / 'a').train()
     make_runner(

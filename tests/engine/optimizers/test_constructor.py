@@ -3,6 +3,7 @@ import pytest
 import torch
 from mmengine.model import BaseModel
 from mmengine.optim import build_optim_wrapper
+from mmengine.optim.optimizer import default_constructor
 from torch import nn
 
 from mmcim.engine import NetworkwiseOptimWrapperConstructor
@@ -47,6 +48,20 @@ def build(model, **paramwise_cfg):
             paramwise_cfg=paramwise_cfg or None,
         ),
     ).optimizer
+
+
+def test_a_frozen_network_is_passed_over_in_silence(monkeypatch):
+    """mmengine would warn of each of its parameters."""
+    told = []
+    monkeypatch.setattr(
+        default_constructor, 'print_log', lambda text, *a, **k: told.append(text)
+    )
+    model = Pair()
+    model.momentum_encoder = Network().requires_grad_(False)
+    build(model)
+    assert not [text for text in told if 'momentum_encoder' in text]
+    # A single frozen parameter among others is still told.
+    assert [text for text in told if 'enhancer.fixed is skipped' in text]
 
 
 def groups_of(model, optimizer):

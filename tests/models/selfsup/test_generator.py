@@ -46,6 +46,12 @@ def test_argmax_sampling():
     assert frequencies(build(sampling='argmax'), LOGITS)[2] == 1
 
 
+def test_diverged_logits_still_give_tokens():
+    """The loss tells of them; an error here would come first and tell nothing."""
+    ids = build().sample(torch.full((3, 5), torch.nan))
+    assert ids.shape == (3,) and ids.min() >= 0 and ids.max() < 5
+
+
 def test_samples_carry_no_gradient():
     logits = LOGITS.clone().requires_grad_()
     for sampling in ('softmax', 'argmax', 'uniform'):
