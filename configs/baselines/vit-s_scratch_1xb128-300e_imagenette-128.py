@@ -21,6 +21,6 @@ optim_wrapper = dict(
     paramwise_cfg=dict(layer_decay_rate=1.0), optimizer=dict(lr=1e-3)
 )
 param_scheduler = [
-    _base_.param_scheduler[0],
-    {**_base_.param_scheduler[1], 'end': 300},
+    {**_base_.param_scheduler[0], 'start_factor': 1e-6 / 1e-3},
+    {**_base_.param_scheduler[1], 'eta_min_ratio': 1e-6 / 1e-3, 'end': 300},
 ]

@@ -191,6 +191,9 @@ def test_from_scratch(name):
     else:
         assert cfg.train_cfg.max_epochs == cfg.param_scheduler[1].end == 300
         assert cfg.optim_wrapper.paramwise_cfg.layer_decay_rate == 1.0
+        warmup, cosine = cfg.param_scheduler
+        for ratio in (warmup.start_factor, cosine.eta_min_ratio):
+            assert ratio * cfg.optim_wrapper.optimizer.lr == pytest.approx(1e-6)
         narrow(backbone)
         backbone.drop_path_rate = 0.0
         cfg.model.head.in_channels = WIDTH

@@ -70,10 +70,13 @@ class CorrelationHead(BaseModule):
         Returns:
             Tensor: Scalar.
         """
+        # The softmax of two classes is the sigmoid of their difference; in this form one
+        # map is kept instead of two, and sums on GPUs come in a fixed order.
+        inside, target = logits[:, :, 1] - logits[:, :, 0], regions.float()
         if self.objective == 'cross_entropy':
-            mean = F.cross_entropy(logits.flatten(0, 1), regions.flatten(0, 1).long())
+            mean = F.binary_cross_entropy_with_logits(inside, target)
         else:
-            error = (regions.float() - logits.softmax(dim=2)[:, :, 1]).abs()
+            error = (target - inside.sigmoid()).abs()
             mean = (error ** (self.gamma + 2)).mean()
         # All exemplars have the same number of pixels.
         return regions.size(1) * mean

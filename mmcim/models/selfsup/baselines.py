@@ -217,10 +217,11 @@ class MoCoV3Baseline(_Baseline, MoCoV3):
 
     mmpretrain's class moves its momentum encoder in each forward pass, even where
     gradients accumulate; here :class:`MomentumUpdateHook` does so after each optimizer
-    step.
+    step. Predictor and contrast are in float32 whatever the precision of the networks.
 
     Args:
-        backbone (dict): A ViT that gives its class token, such as ``MoCoV3ViT``.
+        backbone (dict): A ViT that gives its class token, such as
+            :class:`FixedPositionViT`.
         neck (dict): The projector.
         head (dict): ``MoCoV3Head``.
         momentum (float): Of the momentum encoder at the beginning; it rises to 1 along
@@ -269,10 +270,14 @@ class MoCoV3Baseline(_Baseline, MoCoV3):
         with torch.no_grad():
             first_key = _embed(self.momentum_encoder, first)
             second_key = _embed(self.momentum_encoder, second)
-        return dict(
-            loss=self.head.loss(_embed(self, first), second_key)
-            + self.head.loss(_embed(self, second), first_key)
+        pairs = (
+            (_embed(self, first), second_key),
+            (_embed(self, second), first_key),
         )
+        # Cosines over a small temperature need more digits than bfloat16 has.
+        with torch.autocast(first.device.type, enabled=False):
+            loss = sum(self.head.loss(own.float(), key.float()) for own, key in pairs)
+        return dict(loss=loss)
 
 
 def _draw_mask(model: BEiT | SimMIM, images: Tensor) -> Tensor:

@@ -25,12 +25,12 @@ class CorrIM(BaseSelfSupervisor):
     Args:
         backbone (dict): The online encoder, which is kept. It gives all its tokens
             (``out_type='raw'``) or a feature map, so that a CNN will do. Fixed positions
-            and a frozen patch projection are its own: ``type='MoCoV3ViT',
+            and a frozen patch projection are its own: ``type='FixedPositionViT',
             stop_grad_conv1=True``.
         neck (dict): :class:`CorrelationDecoder`.
         head (dict): :class:`CorrelationHead`. Defaults to its defaults.
-        momentum (float): Of the momentum encoder at the beginning; it rises to 1 along
-            half a cosine. Defaults to 0.99.
+        momentum (float): At the beginning of the training. Defaults to 0.99.
+        end_momentum (float): At its end. Defaults to 1.
         data_preprocessor (dict, optional): See :class:`CorrIMDataPreprocessor`.
         init_cfg (dict, optional): Defaults to None.
 
@@ -47,6 +47,7 @@ class CorrIM(BaseSelfSupervisor):
         neck: dict,
         head: dict = dict(type='CorrelationHead'),  # noqa: B006
         momentum: float = 0.99,
+        end_momentum: float = 1.0,
         data_preprocessor: dict | None = None,
         init_cfg: dict | None = None,
     ) -> None:
@@ -60,7 +61,9 @@ class CorrIM(BaseSelfSupervisor):
             },
             init_cfg=init_cfg,
         )
-        self.momentum_encoder = MomentumEncoder(self, ['backbone'], momentum)
+        self.momentum_encoder = MomentumEncoder(
+            self, ['backbone'], momentum, end_momentum
+        )
         self._check_patches()
         for name in ('cls_token', 'pos_embed'):
             shared = getattr(self.backbone, name, None)

@@ -1,8 +1,6 @@
 # Copyright (c) mmcim contributors. All rights reserved.
 """The baselines against plain statements of their losses."""
 
-import math
-
 import pytest
 import torch
 from mmengine.registry import DefaultScope
@@ -111,6 +109,15 @@ def patches(pictures, side):
     ]
 
 
+def assert_same(model, loss, expected):
+    """Value, and the gradient of each parameter that learns."""
+    torch.testing.assert_close(loss, expected)
+    learnt = {k: p for k, p in model.named_parameters() if p.requires_grad}
+    found, plain = (torch.autograd.grad(x, learnt.values()) for x in (loss, expected))
+    for name, grad, other in zip(learnt, found, plain):
+        torch.testing.assert_close(grad, other, atol=1e-6, rtol=1e-3, msg=name)
+
+
 def test_beit_loss(inputs):
     model = build(beit())
     drawn = []
@@ -129,7 +136,7 @@ def test_beit_loss(inputs):
                 terms.append(-logits[b, i].log_softmax(0)[ids[i]])
                 hits.append(logits[b, i].argmax() == ids[i])
         values.append(sum(terms) / len(terms))
-    torch.testing.assert_close(losses['loss'], sum(values) / 2)
+    assert_same(model, losses['loss'], sum(values) / 2)
     torch.testing.assert_close(losses['token_acc'], torch.stack(hits).float().mean())
 
 
@@ -177,7 +184,7 @@ def test_simmim_loss(inputs):
                 flat = kernel.weight.flatten(1) @ tokens[b, i] + kernel.bias
                 total += (flat.view(3, 8, 8) - patch).abs().sum()
                 count += patch[0].numel()
-    torch.testing.assert_close(loss, total / count / 3)
+    assert_same(model, loss, total / count / 3)
 
 
 def test_mae_loss(inputs):
@@ -197,7 +204,7 @@ def test_mae_loss(inputs):
                 target = (target - target.mean()) / (target.var() + 1e-6).sqrt()
                 values.append((pred[b, i] - target).square().mean())
     assert len(values) == 2 * 12
-    torch.testing.assert_close(loss, torch.stack(values).mean())
+    assert_same(model, loss, sum(values) / len(values))
 
 
 def test_mocov3_loss():
@@ -217,11 +224,27 @@ def test_mocov3_loss():
         embedded = model.neck(model.backbone(query))
         p = unit(model.head.predictor(embedded)[0])
         copy = model.momentum_encoder
-        k = unit(copy.neck(copy.backbone(key))[0])
+        k = unit(copy.neck(copy.backbone(key))[0]).detach()
         for i in range(4):
-            scores = [math.exp((p[i] @ k[j]).item() / 0.2) for j in range(4)]
-            expected -= 2 * 0.2 * math.log(scores[i] / sum(scores)) / 4
-    assert loss.item() == pytest.approx(expected, rel=1e-5)
+            scores = [torch.exp(p[i] @ k[j] / 0.2) for j in range(4)]
+            expected -= 2 * 0.2 * torch.log(scores[i] / sum(scores)) / 4
+    assert_same(model, loss, expected)
+
+
+def test_mocov3_contrast_is_in_float32():
+    model = build(mocov3())
+    arrived = []
+    for part in (model.head.predictor, model.head.loss_module):
+        part.register_forward_pre_hook(lambda _, args: arrived.append(args[0]))
+    images, views = torch.randn(2, 4, 3, 32, 32)
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        assert model.neck(model.backbone(images))[0].dtype == torch.bfloat16
+        loss = model(dict(images=images, views=views), mode='loss')['loss']
+    assert loss.dtype == torch.float32
+    for (embedded,), logits in zip(arrived[::2], arrived[1::2], strict=True):
+        assert embedded.dtype == logits.dtype == torch.float32
+        # Nor has anything between the two been in bfloat16.
+        assert not logits.mul(0.2).equal(logits.mul(0.2).bfloat16().float())
 
 
 def test_mocov3_gradients():

@@ -270,6 +270,14 @@ def test_momentum_encoder_follows(model):
         assert after[f'backbone.{name}'].equal(start[f'backbone.{name}']), name
 
 
+def test_momentum_rises_from_one_to_the_other():
+    encoder = build(corrim(momentum=0.9, end_momentum=0.95)).momentum_encoder
+    found = [encoder.coefficient(step, 10) for step in (0, 5, 10)]
+    assert found == pytest.approx([0.9, 0.925, 0.95])
+    encoder = build(corrim()).momentum_encoder
+    assert (encoder.coefficient(0, 10), encoder.coefficient(10, 10)) == (0.99, 1)
+
+
 def test_both_encoders_begin_equal():
     model = build(corrim())
     for name, param in model.backbone.named_parameters():
