@@ -8,8 +8,14 @@ upstream one (``mmengine``, ...) and the maintained OneDL forks (``onedl-mmengin
 
 from importlib import metadata
 
-from packaging.requirements import Requirement
-from packaging.version import Version
+try:
+    from packaging.requirements import Requirement
+    from packaging.version import Version
+except ModuleNotFoundError as error:
+    raise ImportError(
+        'mmcim cannot be imported: packaging is not installed. Mend it by:\n'
+        "  pip install 'packaging'"
+    ) from error
 
 OPENMMLAB = {
     'mmengine': '0.10.12',
@@ -17,12 +23,16 @@ OPENMMLAB = {
     'mmpretrain': '1.3.6',
 }
 OPENMMLAB_OPTIONAL = {'mmsegmentation': '1.4.2'}
+# Everything of the upstream family that owns an import name of the above.
+UPSTREAM = (*OPENMMLAB, *OPENMMLAB_OPTIONAL, 'mmengine-lite', 'mmcv-lite', 'mmcv-full')
 OTHERS = {
     'torch': '2.6',
     'torchvision': '0.21',
     'timm': '1.0.15',
     'safetensors': '0.4',
     'scikit-learn': '1.4',
+    'numpy': '1.26',
+    'pillow': '10',
 }
 
 
@@ -72,11 +82,7 @@ def check_dependencies() -> None:
             that mends it.
     """
     optional = {n: v for n, v in OPENMMLAB_OPTIONAL.items() if _version(f'onedl-{n}')}
-    upstream = [
-        f'{name} {_version(name)}'
-        for name in (*OPENMMLAB, *OPENMMLAB_OPTIONAL)
-        if _version(name)
-    ]
+    upstream = [f'{name} {_version(name)}' for name in UPSTREAM if _version(name)]
     onedl = [
         f'onedl-{name} {_version(f"onedl-{name}")}'
         for name in (*OPENMMLAB, *OPENMMLAB_OPTIONAL)

@@ -2,9 +2,11 @@
 """What ``import mmcim`` says of an installation that does not fit."""
 
 import os
+import re
 import subprocess
 import sys
 from importlib import metadata
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -18,6 +20,8 @@ GOOD = {
     'timm': '1.0.31',
     'safetensors': '0.8.0',
     'scikit-learn': '1.9.1',
+    'numpy': '2.5.0',
+    'pillow': '12.2.0',
     'onedl-mmengine': '0.10.12',
     'onedl-mmcv': '2.3.6',
     'onedl-mmpretrain': '1.3.6',
@@ -78,6 +82,22 @@ def test_missing(installed):
     assert "pip install 'timm>=1.0.15' 'onedl-mmcv>=2.3.6'" in text
 
 
+def test_numpy_and_pillow(installed):
+    del installed['pillow']
+    installed['numpy'] = '1.25.2'
+    text = message(installed)
+    assert 'numpy>=1.26 is needed, but version 1.25.2 was found' in text
+    assert "pip install 'numpy>=1.26' 'pillow>=10'" in text
+
+
+def test_the_minima_are_those_of_the_installer():
+    setup = (Path(__file__).parents[1] / 'setup.py').read_text()
+    required = dict(re.findall(r"'([a-z-]+)>=([\d.]+)", setup.split('extras_require')[0]))
+    assert required == dependencies.OTHERS
+    onedl = dict(re.findall(r"'onedl-([a-z]+)>=([\d.]+)", setup))
+    assert onedl == {**dependencies.OPENMMLAB, **dependencies.OPENMMLAB_OPTIONAL}
+
+
 def test_too_old(installed):
     installed['onedl-mmengine'] = '0.10.8'
     text = message(installed)
@@ -90,6 +110,14 @@ def test_mixed_families(installed):
     text = message(installed)
     assert 'mmengine 0.10.7' in text and 'onedl-mmengine 0.10.12' in text
     assert 'pip uninstall -y mmengine && pip install --force-reinstall' in text
+
+
+@pytest.mark.parametrize('name', ['mmengine-lite', 'mmcv-lite', 'mmcv-full'])
+def test_other_distributions_of_the_upstream_family(installed, name):
+    installed[name] = '1.7.2'
+    text = message(installed)
+    assert f'{name} 1.7.2 of the upstream family was found beside onedl-mmeng' in text
+    assert f'pip uninstall -y {name} && pip install --force-reinstall' in text
 
 
 def test_upstream_family_alone(installed):
@@ -123,3 +151,12 @@ def test_the_message_comes_first_in_a_real_process(tmp_path):
     )
     assert done.returncode == 1
     assert 'mmengine 0.10.7 of the upstream family was found' in done.stderr
+
+
+def test_without_packaging_there_is_a_message_too():
+    code = "import sys; sys.modules['packaging'] = None; import mmcim"
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-2:]
+    assert last[0].startswith('ImportError: mmcim cannot be imported: packaging is not')
+    assert last[1] == "  pip install 'packaging'"

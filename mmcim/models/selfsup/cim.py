@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
+from mmengine.utils import to_2tuple
 from mmpretrain.models.selfsup import BaseSelfSupervisor
 from mmpretrain.registry import MODELS
 from torch import Tensor
@@ -65,7 +66,8 @@ class CIM(BaseSelfSupervisor):
         init_cfg (dict, optional): Defaults to None.
 
     Raises:
-        ValueError: If tokenizer, generator, enhancer and views do not fit together.
+        ValueError: If tokenizer, generator, enhancer, masks and views do not fit
+            together.
     """
 
     backbone_prefix = 'enhancer.backbone.'
@@ -209,11 +211,40 @@ class CIM(BaseSelfSupervisor):
                 )
             if self.grid is None:
                 raise ValueError('without a generator, grid=(rows, columns) is needed')
-            return
-        self.tokenizer.check_fit(
-            vocab_size=self.generator.vocab_size,
-            head='model.generator.head',
-            grid=self.grid,
-            view_size=self.data_preprocessor.view_size
-            or self.generator.backbone.img_size,
-        )
+        else:
+            self.tokenizer.check_fit(
+                vocab_size=self.generator.vocab_size,
+                head='model.generator.head',
+                grid=self.grid,
+                view_size=self.data_preprocessor.view_size
+                or self.generator.backbone.img_size,
+            )
+        self._rehearse()
+
+    @torch.no_grad()
+    def _rehearse(self) -> None:
+        """Draw a mask and show the enhancer a picture: what does not fit raises.
+
+        The networks and the random state are afterwards as they were. A backbone that
+        takes pictures of any size does not tell theirs; without a generator the first
+        step is then its enhancer's check.
+        """
+        size = getattr((self.generator or self.enhancer).backbone, 'img_size', None)
+        mask = torch.zeros(1, *self.grid, dtype=torch.bool)
+        modes = {module: module.training for module in self.enhancer.modules()}
+        with torch.random.fork_rng(devices=[]):
+            if self.masking is not None:
+                mask = self.masking(1, self.grid, mask.device)
+            if size is None:
+                return
+            image, tokens = torch.zeros(1, 3, *to_2tuple(size)), mask.long()
+            batch = Corruption(image, mask, tokens, tokens, None, image)
+            self.enhancer.eval()  # batch norms must not count the picture
+            try:
+                self.enhancer.loss(batch._asdict())
+            except RuntimeError as error:
+                raise ValueError(
+                    f'the parts of model.enhancer do not fit together: {error}'
+                ) from error
+        for module, training in modes.items():
+            module.training = training

@@ -111,7 +111,7 @@ class DiscreteVAETrainer(BaseSelfSupervisor):
             'loss_recon': self.reconstruction_loss(restored, images),
             'loss_kl': loss_kl,
             **self._watch(images, logits.detach()),
-            'temperature': logits.new_tensor(temperature),
+            'temperature': logits.new_full((), temperature),
         }
 
     def extract_feat(self, inputs: dict) -> Tensor:

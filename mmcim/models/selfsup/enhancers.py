@@ -25,12 +25,12 @@ class Enhancer(BaseSelfSupervisor):
             tuple[Tensor]: Feature maps; the last, (B, C, h, w), is the deepest.
 
         Raises:
-            TypeError: If the backbone gives something else than a feature map.
+            ValueError: If the backbone gives something else than a feature map.
         """
         feats = self.backbone(inputs)
         shape = getattr(feats[-1], 'shape', None)
         if shape is None or len(shape) != 4:
-            raise TypeError(
+            raise ValueError(
                 f'{type(self.backbone).__name__} gave an output of shape {shape}, but '
                 'an enhancer needs a feature map (B, C, h, w); set '
                 "out_type='featmap' for a ViT, features_only=True for a timm model"

@@ -130,7 +130,9 @@ class BlockMasking(BaseMasking):
     number of patches is masked. As in BEiT's code a rectangle counts only if it adds
     at least one patch and no more than are still wanted, ten misfits in a row end the
     picture, and so a few patches of the wanted number may be missing (the CPU transform
-    :class:`BEiTBlockMask` fills them up).
+    :class:`BEiTBlockMask` fills them up). But no picture ends without a rectangle: where
+    the first ten are misfits, too large for a small grid, those that follow get smaller
+    and smaller until one fits.
 
     The reference draws one picture at a time on the CPU. Here all pictures of a batch
     advance together for a fixed number of proposals, without asking the device for a
@@ -167,7 +169,8 @@ class BlockMasking(BaseMasking):
 
     def __call__(self, batch_size, grid, device):
         h, w = grid
-        if self.num_masked >= h * w:
+        # A rectangle is smaller than the grid on both sides.
+        if self.num_masked >= h * w or min(h, w) < 2:
             raise ValueError(
                 f'num_masked={self.num_masked} does not fit a grid of {h} x {w} patches'
             )
@@ -181,9 +184,10 @@ class BlockMasking(BaseMasking):
         for u_area, u_aspect, u_top, u_left in draws:
             wanted = self.num_masked - mask.sum(dim=(1, 2))
             area = self.min_block + u_area * (wanted - self.min_block)
+            area = area * 0.9 ** (misfits + 1 - self.max_misfits).clamp(min=0)
             aspect = torch.exp(log_aspect * (1 - 2 * u_aspect))
-            block_h = torch.sqrt(area * aspect).round()
-            block_w = torch.sqrt(area / aspect).round()
+            block_h = torch.sqrt(area * aspect).round().clamp(min=1)
+            block_w = torch.sqrt(area / aspect).round().clamp(min=1)
             top = (u_top * (h - block_h + 1)).floor().view(-1, 1, 1)
             left = (u_left * (w - block_w + 1)).floor().view(-1, 1, 1)
             block = (
@@ -198,7 +202,7 @@ class BlockMasking(BaseMasking):
                 & (block_w < w)
                 & (added > 0)
                 & (added <= wanted)
-                & (misfits < self.max_misfits)
+                & ((misfits < self.max_misfits) | (wanted == self.num_masked))
             )
             mask |= block & fits.view(-1, 1, 1)
             misfits = torch.where(fits, 0 * misfits, misfits + 1)

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from mmcim.models.selfsup import ResPix
 
-from .conftest import revdet, vit
+from .conftest import respix, revdet, vit
 
 
 def build(configs, **kwargs):
@@ -135,9 +135,11 @@ def test_what_only_shows_in_a_step(configs, inputs):
     sample.set_field(torch.ones(8, 8), 'mask')
     with pytest.raises(ValueError, match=r'masks of \(8, 8\)'):
         model.corrupt(inputs, [sample, sample])
-    configs['enhancer']['neck']['encoder_stride'] = 16
+    # The size of the pictures is known to neither a ResNet nor a grid.
+    enhancer = respix(dict(type='ResNet', depth=18), 512, stride=16)
+    blank = dict(tokenizer=None, generator=None, grid=(4, 4), enhancer=enhancer)
     with pytest.raises(ValueError, match='encoder_stride'):
-        build(configs)(inputs, mode='loss')
+        build(configs, **blank)(inputs, mode='loss')
 
 
 def pictures(inputs):
@@ -188,8 +190,56 @@ def test_masks_of_the_data_pipeline(configs, inputs):
             dict(data_preprocessor=dict(type='CIMDataPreprocessor', view_size=32)),
             r'view_size=\(16, 16\)',
         ),
+        (dict(masking=dict(type='BlockMasking')), '75 does not fit a grid of 4 x 4'),
+        (dict(masking=dict(type='RatioMasking', unit=3)), 'squares of unit=3'),
+        (
+            dict(
+                tokenizer=None,
+                generator=None,
+                grid=(5, 5),
+                masking=dict(type='RatioMasking', unit=2),
+                enhancer=respix(dict(type='ResNet', depth=18), 512, stride=32),
+            ),
+            'squares of unit=2',
+        ),
+        (dict(enhancer=respix(stride=16)), r'\(64, 64\).*encoder_stride'),
+        (dict(enhancer=revdet(upscale=2)), r'\(8, 8\) logits for \(4, 4\) tokens'),
+        (
+            dict(enhancer=revdet(dict(type='ResNet', depth=18), 512, upscale=2)),
+            r'\(2, 2\) logits for \(4, 4\) tokens',
+        ),
+        (dict(enhancer=respix(channels=64)), 'model.enhancer .* 64 channels'),
+        (dict(enhancer=respix(vit())), "out_type='featmap'"),
+        (
+            dict(
+                tokenizer=None,
+                generator=None,
+                grid=(4, 4),
+                enhancer=respix(stride=16),
+            ),
+            'encoder_stride',
+        ),
     ],
 )
 def test_parts_that_do_not_fit_are_refused(configs, change, words):
     with pytest.raises(ValueError, match=words):
         build(configs, **change)
+
+
+def test_whether_parts_fit_is_asked_without_a_trace(configs):
+    """The same network and the same random state as of the parts alone."""
+    backbone = dict(type='ResNet', depth=18, frozen_stages=1, drop_path_rate=0.5)
+    configs['enhancer'] = respix(backbone, 512, stride=32)
+    torch.manual_seed(1)
+    generator, alone = (MODELS.build(configs[k]) for k in ('generator', 'enhancer'))
+    state = torch.get_rng_state()
+
+    torch.manual_seed(1)
+    model = MODELS.build(configs)
+    assert torch.get_rng_state().equal(state)
+    tensors = dict(model.enhancer.state_dict())
+    assert all(value.equal(tensors[k]) for k, value in alone.state_dict().items())
+    assert tensors['backbone.bn1.num_batches_tracked'] == 0
+    modes = [module.training for module in model.enhancer.modules()]
+    assert modes == [module.training for module in alone.modules()]
+    assert any(modes) and not all(modes)

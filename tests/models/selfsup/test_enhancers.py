@@ -95,8 +95,14 @@ def test_detection_figures():
 
 def test_a_backbone_without_a_feature_map_is_refused():
     model = MODELS.build(respix(vit(out_type='cls_token')))
-    with pytest.raises(TypeError, match="out_type='featmap'"):
+    with pytest.raises(ValueError, match="out_type='featmap'"):
         model.predict(torch.randn(1, 3, 32, 32))
+
+
+def test_a_map_that_does_not_fit_the_pictures_is_refused():
+    corrupted, images = torch.randn(2, 1, 3, 32, 32)
+    with pytest.raises(ValueError, match=r'\(64, 64\).*encoder_stride'):
+        MODELS.build(respix(stride=16)).loss(dict(corrupted=corrupted, images=images))
 
 
 def test_a_map_that_does_not_fit_the_tokens_is_refused():

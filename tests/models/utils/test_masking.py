@@ -105,6 +105,57 @@ def test_block_masking_follows_the_law_of_the_sequential_algorithm():
     assert abs(corner[0] - corner[1]) < 0.05
 
 
+@pytest.mark.parametrize(
+    ('num_masked', 'side', 'some_empty'),
+    [(75, 14, False), (20, 6, True), (30, 6, True)],
+)
+def test_blocks_are_those_of_the_sequential_algorithm(num_masked, side, some_empty):
+    """From the same random numbers, but for pictures that BEiT's code leaves empty."""
+    batch = 300
+    torch.manual_seed(0)
+    ours = BlockMasking(num_masked)(batch, (side, side), CPU)
+    torch.manual_seed(0)
+    numbers = torch.rand(64, 4, batch).permute(2, 0, 1).tolist()
+
+    def draw(proposals):
+        mask, misfits = torch.zeros(side, side, dtype=torch.bool), 0
+        for u_area, u_aspect, u_top, u_left in proposals:
+            wanted = num_masked - int(mask.sum())
+            area = 16 + u_area * (wanted - 16)
+            aspect = math.exp((2 * u_aspect - 1) * math.log(1 / 0.3))
+            h, w = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+            misfits += 1
+            if h < side and w < side:
+                top, left = int(u_top * (side - h + 1)), int(u_left * (side - w + 1))
+                block = mask[top : top + h, left : left + w]
+                if 0 < (~block).sum() <= wanted:
+                    block[:] = True
+                    misfits = 0
+            if misfits == 10:
+                break
+        return mask
+
+    reference = torch.stack([draw(proposals) for proposals in numbers])
+    empty = ~reference.flatten(1).any(dim=1)
+    assert empty.any() == some_empty
+    assert ours[~empty].equal(reference[~empty])
+    assert ours.flatten(1).any(dim=1).all()
+    assert ours.sum(dim=(1, 2)).max() <= num_masked
+
+
+@pytest.mark.parametrize('grid', [(2, 2), (2, 9), (4, 4), (6, 6)])
+def test_no_picture_is_without_a_masked_patch(grid):
+    """Not even where rectangles of the least area are larger than the grid."""
+    torch.manual_seed(0)
+    patches = grid[0] * grid[1]
+    for num_masked in {1, 2, patches // 2, patches - 1}:
+        for min_block in {1, num_masked}:
+            for min_aspect in (0.1, 0.3, 1.0):
+                masking = BlockMasking(num_masked, min_block, min_aspect)
+                counts = masking(32, grid, CPU).sum(dim=(1, 2))
+                assert counts.min() >= 1 and counts.max() <= num_masked
+
+
 def test_the_seed_decides():
     for masking in (UniformMasking(), RatioMasking(), BlockMasking()):
         drawn = []
@@ -127,6 +178,7 @@ def test_the_seed_decides():
         (lambda: UniformMasking((1, 2))(1, (4, 4), CPU), '0 to 0 masked'),
         (lambda: BlockMasking(10, min_block=16), 'min_block'),
         (lambda: BlockMasking(75)(1, (8, 8), CPU), '8 x 8'),
+        (lambda: BlockMasking(4, min_block=2)(1, (1, 8), CPU), '1 x 8'),
     ],
 )
 def test_impossible_masks_are_refused(build, word):
