@@ -12,6 +12,7 @@ from mmpretrain.registry import MODELS
 from torch import nn
 
 from mmcim.transfer import load_backbone_weights
+from mmcim.transfer.after_pretraining import config_after_pretraining
 from mmcim.transfer.metadata import backbone_config
 from mmcim.transfer.source import open_backbone
 from mmcim.utils import ConfigError, load_config
@@ -32,7 +33,8 @@ def load_backbone(
             ``out_indices``.
 
     Returns:
-        nn.Module: The network of mmpretrain, in evaluation mode. Its attribute
+        nn.Module: The network in evaluation mode, without what only its pre-training
+        needs, such as masks, and with no parameter fixed by it. Its attribute
         ``normalization`` is the mean and the std of R, G and B that its pictures want,
         on the scale 0..1, or None if the file does not say.
 
@@ -74,8 +76,8 @@ def feature_extractor(
         gives a list with one tuple of features per picture; see mmpretrain.
 
     Raises:
-        ConfigError: If the config has no backbone or no test pipeline, or the weights do
-            not fit.
+        ConfigError: If the config is not for mmpretrain, has no backbone or no test
+            pipeline, or the weights do not fit.
 
     Examples:
         >>> extract = feature_extractor(
@@ -83,6 +85,12 @@ def feature_extractor(
         >>> feature_map = extract('picture.jpg')[0][-1]  # (768, 14, 14)
     """
     cfg = _read_config(config)
+    scope = cfg.get('default_scope') or 'mmpretrain'
+    if scope != 'mmpretrain':
+        raise ConfigError(
+            f'the config of a {cfg.model.type} has models of {scope}, but expected is a '
+            "pre-training or classifier. load_backbone reads a segmentor's checkpoint."
+        )
     network = MODELS.get(cfg.model.type)
     prefix = getattr(network, 'backbone_prefix', 'backbone.')
     backbone = None if prefix is None else backbone_config(cfg, prefix)
@@ -103,7 +111,7 @@ def feature_extractor(
             dict(
                 model=dict(
                     type='ImageClassifier',
-                    backbone=backbone,
+                    backbone=config_after_pretraining(backbone),
                     data_preprocessor=dict(type='ClsDataPreprocessor', **preprocessor),
                 ),
                 test_dataloader=dict(

@@ -1,17 +1,35 @@
 # Copyright (c) mmcim contributors. All rights reserved.
 """model-index.yml, as mmpretrain's ModelHub reads it."""
 
+import functools
+import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 import yaml
-from mmpretrain import get_model, list_models
+from mmengine.config import Config
+from mmengine.registry import DefaultScope
+from mmpretrain import FeatureExtractor, get_model, list_models
 from mmpretrain.apis import ModelHub
-from mmpretrain.models import VisionTransformer
+from mmpretrain.models import ImageClassifier
+from mmpretrain.registry import MODELS as NETWORKS
+from torch.testing import assert_close
+
+from mmcim.apis import feature_extractor
+from mmcim.transfer import save_backbone
+from mmcim.utils import ConfigError
 
 REPO = Path(__file__).resolve().parents[2]
-MODELS = yaml.safe_load((REPO / 'configs/cim/metafile.yml').read_text())['Models']
+FILES = yaml.safe_load((REPO / 'model-index.yml').read_text())['Import']
+MODELS = [
+    model
+    for file in FILES
+    for model in yaml.safe_load((REPO / file).read_text())['Models']
+]
+REPORTED = ('Reported in the Paper', 'Reported by the Authors')
 
 
 @pytest.fixture
@@ -23,37 +41,113 @@ def hub(monkeypatch):
     return ModelHub
 
 
+@functools.cache
+def read(config):
+    return Config.fromfile(REPO / config)
+
+
+@functools.cache
+def count_parameters(backbone):
+    """Count those of the network of a config in JSON, most of them without memory."""
+    config = json.loads(backbone)
+    config.pop('init_cfg', None)
+    # ResNet looks at the value of a tensor.
+    device = 'cpu' if config['type'].endswith('ResNet') else 'meta'
+    with DefaultScope.overwrite_default_scope('mmpretrain'), torch.device(device):
+        return sum(p.numel() for p in NETWORKS.build(config).parameters())
+
+
 @pytest.mark.parametrize('model', MODELS, ids=lambda model: model['Name'])
-def test_entry(hub, model):
-    assert model['Name'] == f'cim_{Path(model["Config"]).stem}'
-    assert (REPO / model['Config']).is_file()
+def test_entry(model):
+    stem = Path(model['Config']).stem
+    # Names say the method where the file does not.
+    method = model['In Collection'].lower()
+    said = method in stem.split('_') or method == 'supervised'
+    assert model['Name'] == (stem if said else f'{method}_{stem}')
     # Numbers that are not our own are in the field that says so.
     assert model['Results'] is None
     assert 'Weights' not in model
-    for name in model.get('Downstream', ()):
-        assert hub.has(name)
-    cfg = hub.get(model['Name']).config
+    cfg = read(model['Config'])
     metadata = model['Metadata']
-    gpus, batch = map(int, re.search(r'(\d+)xb(\d+)', model['Name']).groups())
-    assert cfg.train_dataloader.batch_size == batch
-    assert metadata['Batch Size'] == gpus * batch
-    assert metadata['Epochs'] == cfg.train_cfg.max_epochs
-    revdet = cfg.model.type == 'CIM' and cfg.model.enhancer.type == 'RevDet'
+    for short, data in dict(
+        imagenette='Imagenette', camvid='CamVid', ade20k='ADE20K'
+    ).items():
+        assert (short in stem) == (metadata['Training Data'] == data)
+    network = cfg.model.get('enhancer', cfg.model)
+    backbone = json.dumps(network.backbone.to_dict())
+    assert metadata['Parameters'] == count_parameters(backbone)
+    revdet = cfg.model.type == 'CIM' and network.type == 'RevDet'
     assert ('RevDet' in metadata['Training Techniques']) == revdet
+    if cfg.get('train_dataloader') is None:  # nothing is trained
+        assert metadata.keys().isdisjoint({'Batch Size', 'Epochs', 'Iterations'})
+        return
+    gpus, batch = map(int, re.search(r'(\d+)xb(\d+)', stem).groups())
+    times = int((re.search(r'-accum(\d+)', stem) or [0, 1])[1])
+    assert cfg.train_dataloader.batch_size == batch
+    assert cfg.optim_wrapper.get('accumulative_counts', 1) == times
+    assert metadata['Batch Size'] == gpus * batch * times
+    length = {key: metadata[key] for key in ('Epochs', 'Iterations') if key in metadata}
+    epochs, iterations = (cfg.train_cfg.get(key) for key in ('max_epochs', 'max_iters'))
+    assert length == (dict(Epochs=epochs) if epochs else dict(Iterations=iterations))
 
 
-def test_every_pretraining_is_listed():
-    listed = {model['Config'] for model in MODELS}
-    written = (REPO / 'configs/cim').glob('*.py')
-    assert {str(path.relative_to(REPO)) for path in written} <= listed
+def test_every_config_is_listed_once(hub):
+    written = [
+        path.relative_to(REPO)
+        for file in FILES
+        for pattern in ('*.py', 'benchmarks/*.py')
+        for path in (REPO / file).parent.glob(pattern)
+    ]
+    assert sorted(model['Config'] for model in MODELS) == sorted(map(str, written))
+    names = [model['Name'] for model in MODELS]
+    assert sorted(names) == list_models()
+    found = hub.get('vit-l_conmim_32xb64-300e').config
+    assert found.filename == str(REPO / 'configs/conmim/vit-l_conmim_32xb64-300e.py')
+
+
+def test_no_name_is_one_of_mmpretrains():
+    assert not {model['Name'] for model in MODELS} & set(list_models())
+
+
+def source_of(model):
+    """Find the entry whose weights a model begins with, by its config."""
+    cfg = read(model['Config'])
+    for part in (cfg.model, cfg.model.get('backbone', {})):
+        init = part.get('init_cfg')
+        if isinstance(init, dict) and init['type'] == 'Pretrained':
+            folder = init['checkpoint'].split('/')[1]
+            (source,) = (m for m in MODELS if Path(m['Config']).stem == folder)
+            return source
+    return None
+
+
+def test_what_begins_with_a_model_is_its_downstream():
+    wanted = {}
+    for model in MODELS:
+        source = source_of(model)
+        evaluates = re.search('/(benchmarks|segmentation)/', model['Config'])
+        # The two smallest segmentors begin with random weights.
+        assert (source is not None) == bool(evaluates and '-400i_' not in model['Name'])
+        if source:
+            wanted.setdefault(source['Name'], set()).add(model['Name'])
+    # The encoder of RevDet is evaluated as that of ResPix.
+    for name in list(wanted):
+        twin = re.sub('^(cim_[^_]+)_', r'\1_revdet_', name)
+        if name.startswith('cim_'):
+            wanted[twin] = wanted[name]
+    listed = {m['Name']: m['Downstream'] for m in MODELS if 'Downstream' in m}
+    assert {name: set(names) for name, names in listed.items()} == wanted
+    assert all(len(set(names)) == len(names) for names in listed.values())
 
 
 def test_the_papers_numbers():
-    """Those of arXiv 2202.03382, as the README has them."""
+    """Those of arXiv 2202.03382 and 2205.09616 and of CorrIM's repository."""
     reported = {
-        model['Name']: model['Reported in the Paper']['Top 1 Accuracy']
+        name: next(v for k, v in model[key].items() if k in ('Top 1 Accuracy', 'mIoU'))
         for model in MODELS
-        if 'Reported in the Paper' in model and 'benchmarks' not in model['Config']
+        for key in REPORTED
+        for name in [model['Name']]
+        if key in model
     }
     assert reported == {
         'cim_vit-b_8xb256-300e': 83.3,
@@ -61,15 +155,92 @@ def test_the_papers_numbers():
         'cim_vit-s_8xb256-300e': 81.5,
         'cim_vit-s_revdet_8xb256-300e': 81.6,
         'cim_resnet50_revdet_8xb256-300e': 78.8,
+        'cim_vit-b_finetune_8xb128-100e_in1k': 83.3,
+        'cim_vit-s_finetune_8xb128-200e_in1k': 81.5,
+        'cim_resnet50_rsb-a3_8xb256-100e_in1k': 78.8,
+        'cim_resnet50_rsb-a2_8xb256-300e_in1k': 80.6,
+        'cim_vit-b_linear_8xb2-160k_ade20k-512x512': 43.5,
+        'cim_resnet50_fcn_8xb2-160k_ade20k-512x512': 38.7,
+        'vit-b_conmim_8xb256-300e': 83.5,
+        'vit-b_conmim_8xb256-800e': 83.7,
+        'vit-l_conmim_32xb64-1600e': 85.5,
+        'vit-l_conmim_32xb64-400e': 84.6,
+        'vit-l_conmim_32xb64-800e': 85.2,
+        'vit-s_conmim_8xb256-300e': 82.0,
+        'vit-b_conmim_finetune_8xb128-100e_in1k': 83.7,
+        'vit-l_conmim_finetune_8xb128-50e_in1k': 85.5,
+        'vit-s_conmim_finetune_8xb128-200e_in1k': 82.0,
+        'vit-b_conmim_finetune_8xb64-10e_in1k-384px': 85.3,
+        'vit-l_conmim_finetune_8xb32-accum2-5e_in1k-384px': 86.5,
+        'vit-s_conmim_finetune_8xb64-20e_in1k-384px': 83.9,
+        'corrim_vit-b_8xb256-accum2-300e': 83.1,
+        'vit-b_corrim_finetune_8xb256-100e_in1k': 83.1,
+        'vit-b_beit_8xb256-300e': 82.9,
+        'vit-b_beit_finetune_8xb128-100e_in1k': 82.9,
     }
 
 
-def test_get_model_by_name(hub):
-    assert 'cim_vit-s_8xb256-300e' in list_models('cim_*300e')
-    name = 'cim_vit-s_finetune_1xb128-100e_imagenette-128'
-    model = get_model(name, backbone=dict(init_cfg=None))
-    assert isinstance(model.backbone, VisionTransformer)
+@pytest.mark.parametrize(
+    ('name', 'network', 'size'),
+    [
+        (
+            'cim_vit-s_finetune_1xb128-100e_imagenette-128',
+            'VisionTransformer',
+            (128, 128),
+        ),
+        ('vit-s_conmim_finetune_8xb64-20e_in1k-384px', 'FusedBEiTViT', (384, 384)),
+    ],
+)
+def test_get_model_by_name(hub, name, network, size):
+    assert name in list_models(name.split('_finetune')[0])
+    model = get_model(name)
+    assert type(model.backbone).__name__ == network
+    assert model.backbone.img_size == size
     parameters = sum(p.numel() for p in model.backbone.parameters())
     (entry,) = (model for model in MODELS if model['Name'] == name)
-    # Fine-tuning has one norm, elsewhere.
     assert parameters == entry['Metadata']['Parameters']
+
+
+@pytest.mark.parametrize(
+    'name',
+    [
+        'cim_vit-s_knn_imagenette-128',
+        'cim_resnet50_logreg_in1k',
+        'vit-s_conmim_finetune_1xb128-100e_imagenette-128',
+        'vit-s_mae_1xb128-300e_imagenette-128',
+        'vit-s_simmim_1xb128-300e_imagenette-128',
+        'vit-s_mocov3_1xb128-300e_imagenette-128',
+        'vit-s_scratch_1xb128-300e_imagenette-128',
+    ],
+)
+def test_features_by_name(hub, tmp_path, name):
+    """mmpretrain's FeatureExtractor and ours give the same of the same weights."""
+    torch.manual_seed(0)
+    extract = FeatureExtractor(name, pretrained=False)
+    pixels = np.random.default_rng(0).integers(0, 256, (128, 128, 3)).astype(np.uint8)
+    # Ours are the backbone's; a classifier's own go through its neck.
+    classifier = isinstance(extract.model, ImageClassifier)
+    stage = dict(stage='backbone') if classifier else {}
+    found = extract(pixels, **stage)[0][-1]
+    path = tmp_path / 'backbone.safetensors'
+    save_backbone(path, extract.model.backbone.state_dict(), {})
+    (expected,) = feature_extractor(name, path)(pixels)
+    assert found.isfinite().all()
+    assert_close(found, expected[-1], rtol=1e-4, atol=1e-4)
+
+
+SEGMENTOR = 'vit-tiny_upernet_1xb8-400i_camvid-240x180'
+
+
+def test_a_segmentor_by_name_is_mmsegmentations(hub):
+    mmseg = pytest.importorskip('mmseg.apis')
+    model = mmseg.init_model(hub.get(SEGMENTOR).config, device='cpu')
+    assert model.decode_head.num_classes == 11
+
+
+def test_feature_extractor_of_a_segmentor(hub):
+    for config in (SEGMENTOR, REPO / f'configs/segmentation/{SEGMENTOR}.py'):
+        with pytest.raises(ConfigError) as error:
+            feature_extractor(config, 'none.pth')
+        assert 'EncoderDecoder has models of mmseg' in str(error.value)
+        assert 'expected is a pre-training or classifier' in str(error.value)

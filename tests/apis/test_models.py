@@ -100,6 +100,28 @@ def test_feature_extractor_of_a_pretraining(repo, tmp_path, picture, name):
     assert_close(vectors[0], expected.mean(dim=(1, 2)), rtol=0, atol=1e-4)
 
 
+def test_feature_extractor_of_a_masked_pretraining(repo, tmp_path, picture):
+    """It sees the whole picture, also with mmpretrain's class, which masks by itself."""
+    cfg = small_config(repo, 'baselines/vit-b_mae_8xb256-300e.py')
+    cfg.model.backbone.type = 'MAEViT'
+    torch.manual_seed(0)
+    backbone = MODELS.build(cfg.model.backbone)
+    backbone.init_weights()
+    backbone.train(False)
+    state = {f'backbone.{k}': v for k, v in backbone.state_dict().items()}
+    meta = dict(cfg=cfg.pretty_text, backbone_prefix='backbone.')
+    torch.save(dict(state_dict=state, meta=meta), tmp_path / 'epoch_1.pth')
+
+    extract = feature_extractor(cfg, tmp_path / 'epoch_1.pth')
+    (found,) = extract(str(picture))
+    size = cfg.test_pipeline[-2].crop_size
+    pixels = np.array(Image.open(picture).resize((size, size), Image.Resampling.BICUBIC))
+    images = (torch.from_numpy(pixels) - torch.tensor(MEAN)) / torch.tensor(STD)
+    with torch.no_grad():
+        expected = backbone(images.permute(2, 0, 1)[None], mask=None)[-1][0]
+    assert_close(found[-1], expected, rtol=0, atol=1e-4)
+
+
 def test_mmpretrains_own_functions_on_a_classifier(repo, tmp_path):
     """FeatureExtractor and get_model with the path of a config."""
     config = repo / 'configs/quickstart/finetune.py'

