@@ -19,7 +19,7 @@ from ..utils.files import atomic_write
 from .backbone_file import save_backbone
 from .exporters import huggingface, mmseg, timm, torchvision
 from .exporters.architecture import describe_transformer, is_transformer
-from .layout import is_derived
+from .layout import is_derived, patch_grid
 from .loader import load_backbone_weights
 from .source import TrainedBackbone, forward_unmasked, open_backbone
 
@@ -31,7 +31,8 @@ TARGETS = dict(
     hf='',
     torchvision='.pth',
 )
-_TOLERANCE = 1e-4
+# Of the difference of features, relative to the largest.
+_TOLERANCE = 1e-5
 
 
 class Export(NamedTuple):
@@ -55,7 +56,12 @@ class _Written(NamedTuple):
 
 
 def export_backbone(
-    checkpoint: str | Path, target: str, out: str | Path, force: bool = False
+    checkpoint: str | Path,
+    target: str,
+    out: str | Path,
+    force: bool = False,
+    img_size: tuple[int, int] | None = None,
+    prefix: str | None = None,
 ) -> Export:
     """Write a backbone for another library.
 
@@ -67,6 +73,10 @@ def export_backbone(
         target (str): 'mmpretrain', 'mmseg', 'timm', 'hf' or 'torchvision'.
         out (str | Path): File, or folder for 'hf', to write.
         force (bool): Whether to replace it. Defaults to False.
+        img_size (tuple[int, int], optional): Height and width of pictures that the
+            positions are resized for. Defaults to those of the training.
+        prefix (str, optional): What the names of another backbone in the checkpoint begin
+            with. Defaults to that of the one that is kept after training.
 
     Returns:
         Export: How to open it, and how far the networks agree.
@@ -85,16 +95,20 @@ def export_backbone(
         raise ConfigError(
             f'for {target}, --out is a {kinds[0]}, but {out} is a {kinds[1]}'
         )
-    source = open_backbone(checkpoint)
+    source = open_backbone(checkpoint, prefix)
+    if img_size is not None:
+        source.config['img_size'] = tuple(img_size)
     net = source.build()
-    load_backbone_weights(net, checkpoint)
+    load_backbone_weights(net, checkpoint, prefix)
+    if img_size is not None:
+        source.metadata |= dict(
+            backbone=json.dumps(source.config), grid=json.dumps(patch_grid(net))
+        )
     tensors = {
         name: value.float() if value.is_floating_point() else value
         for name, value in net.state_dict().items()
         if not is_derived(name)
     }
-    if target != 'mmpretrain':
-        tensors.pop('mask_token', None)  # of a pre-training, and in no whole picture
     with _replacing(out) as temporary:
         written = _WRITERS[target](source, net, tensors, temporary)
         difference = _compare(net, written)

@@ -23,6 +23,19 @@ _SHARED_TABLE = f'rel_pos_bias.{_TABLE}'
 _LAYER_TABLE = re.compile(rf'(?:layers|blocks)\.(\d+)\.attn\.{_TABLE}')
 # Both have class-token rows besides those of the grid.
 _POSITIONS = ('pos_embed', 'absolute_pos_embed', _TABLE)
+# What the layers of a transformer work on or with, by the names of mmpretrain and timm.
+# A class token is not among them: a network may deliberately do without.
+_INPUTS = (
+    'dist_token',
+    'norm_pre',
+    'pos_embed',
+    'pre_norm',
+    'reg_token',
+    'register_tokens',
+    'rel_pos_bias',
+)
+# How many tokens besides the patches a network may have: class token and registers.
+_MOST_TOKENS = 9
 
 
 @dataclass
@@ -35,7 +48,8 @@ class Fit:
         converted (str): What was done to relative-position tables; mostly empty.
         new (list[str]): Tensors that only this use of the module has.
         tolerated (list[str]): Missing counters and the like.
-        problems (dict[str, str]): Name -> why the module cannot have this tensor.
+        problems (dict[str, str]): Name -> why the module cannot have this tensor, or
+            cannot do without it.
         unused (list[str]): Names that the module does not have.
     """
 
@@ -102,12 +116,20 @@ def fit_tensors(
         if value.shape != own.shape:
             fit.problems[name] = f'of shape {_shape(value)} instead of {_shape(own)}'
             continue
+        if not holds_numbers_for(value, own):
+            fit.problems[name] = f'of {value.dtype} instead of {own.dtype}'
+            continue
         fit.ready[name] = value
         if value is not given[name]:
             fit.resized[name] = _positions(given[name]), _positions(value)
     fit.unused = [name for name in given if name not in wanted]
-    fit.problems.update(_surplus_layers(module, fit.unused))
+    fit.problems.update(_surplus(module, wanted, {n: given[n] for n in fit.unused}))
     return fit
+
+
+def holds_numbers_for(value: Tensor, own: Tensor) -> bool:
+    """Tell whether a tensor is of floating point where the module's own is."""
+    return value.is_floating_point() or not own.is_floating_point()
 
 
 def names_missing(module: nn.Module, checkpoint: str) -> list[str]:
@@ -155,8 +177,8 @@ def complete_by_hooks(module: nn.Module, tensors: dict[str, Tensor], fit: Fit) -
                 adapted, path and f'{path}.', meta, False, [], [], []
             )
     except Exception as error:  # whatever a foreign hook raises for what does not fit
-        for name, reason in fit.problems.items():
-            fit.problems[name] = f'{reason} (and its own hook says: {error!r})'
+        for name in fit.problems.keys() - set(fit.unused):
+            fit.problems[name] += f' (and its own hook says: {error!r})'
         return
     for name, own in wanted_tensors(module).items():
         value = adapted.get(name)
@@ -168,6 +190,9 @@ def complete_by_hooks(module: nn.Module, tensors: dict[str, Tensor], fit: Fit) -
             del fit.problems[name]
             if name in tensors:
                 fit.resized[name] = _positions(tensors[name]), _positions(value)
+    for name in fit.unused:
+        if name not in adapted:
+            fit.problems.pop(name, None)
     fit.unused = [name for name in fit.unused if name in adapted]
 
 
@@ -238,36 +263,86 @@ def _offsets(grid: Grid) -> int:
 def _grid_of_embedding(count: int, extra: int, new_grid: Grid) -> Grid:
     # Where the module has no class token, the file may still have one, or two.
     tokens = (extra,) if extra else (0, 1, 2)
-    squares = (infer_grid(count - number) for number in tokens)
-    square = next((s for s in squares if s), None)
+    numbers = range(min(count, max(_MOST_TOKENS, extra) + 1))
+    squares = {number: infer_grid(count - number) for number in numbers}
+    square = next((squares[n] for n in tokens if squares.get(n)), None)
     same_count = count - extra == new_grid[0] * new_grid[1]
     if square is None and not same_count:
+        others = next((number for number, grid in squares.items() if grid), None)
+        if others is None:
+            raise ValueError(
+                f'{count} position embeddings are not of a square of patches; say which '
+                'rectangle it was by grid=(rows, columns)'
+            )
         raise ValueError(
-            f'{count} position embeddings are not of a square of patches; say which '
-            'rectangle it was by grid=(rows, columns)'
+            f'{count} position embeddings are {_by(squares[others])} patches and '
+            f'{_tokens(others)}, but the network has {_tokens(extra)}; take one that has '
+            "as many (mmpretrain's DeiT3 has 0, DistilledVisionTransformer 2, a "
+            'TIMMBackbone those of timm), or say which rectangle of patches it was by '
+            'grid=(rows, columns)'
         )
     if same_count and square not in (None, new_grid):
         raise ValueError(
-            f'{count} position embeddings may be of {square[0]} x {square[1]} or of '
-            f'{new_grid[0]} x {new_grid[1]} patches; say which by grid=(rows, columns)'
+            f'{count} position embeddings may be of {_by(square)} or of '
+            f'{_by(new_grid)} patches; say which by grid=(rows, columns)'
         )
     return square or new_grid
 
 
-def _surplus_layers(module: nn.Module, unused: list[str]) -> dict[str, str]:
-    """Find layers beyond the last one of a stack in the module: a deeper network."""
+def _by(grid: Grid) -> str:
+    return f'{grid[0]} x {grid[1]}'
+
+
+def _tokens(number: int) -> str:
+    return f'{number} other token{"" if number == 1 else "s"}'
+
+
+def _surplus(
+    module: nn.Module, wanted: dict[str, Tensor], unused: dict[str, Tensor]
+) -> dict[str, str]:
+    """Find what the file's network computes with and the module does not have.
+
+    That is all within the parts that both have, such as further layers, or scales, norms
+    and biases in a layer, and what goes into the layers. The module may do without whole
+    parts: heads, decoders, norms of the output, a mask token, last stages.
+    """
+    common = {name.partition('.')[0] for name in wanted if '.' in name}
     surplus = {}
-    for name in unused:
-        parts = name.split('.')
-        for i, part in enumerate(parts):
-            path = '.'.join(parts[:i])
-            stack = _submodule(module, path) if part.isdigit() else None
-            if isinstance(stack, nn.ModuleList | nn.Sequential) and (
-                int(part) >= len(stack)
-            ):
-                surplus[name] = f'the last one of the module is {path}.{len(stack) - 1}'
-                break
+    for name, value in unused.items():
+        if _has_no_effect(name, value):
+            continue
+        last = _last_of_stack(module, name)
+        if last is not None:
+            surplus[name] = (
+                f'more layers in the file; the last one of the module is {last}'
+            )
+        elif name.partition('.')[0] in {*common, *_INPUTS}:
+            surplus[name] = 'in the file, but not in the module'
     return surplus
+
+
+def _has_no_effect(name: str, value: Tensor) -> bool:
+    """Tell of a tensor inside a common part that features do not depend on it.
+
+    So it is with counters, with the head that networks of timm keep beside a norm, and
+    with a bias of keys, which adds the same to all scores that a softmax compares.
+    """
+    return (
+        not value.is_floating_point()
+        or 'head' in name.split('.')
+        or name.endswith('attn.k_bias')
+    )
+
+
+def _last_of_stack(module: nn.Module, name: str) -> str | None:
+    """Path of the last layer of the module's stack that ends before this tensor's."""
+    parts = name.split('.')
+    for i, part in enumerate(parts):
+        path = '.'.join(parts[:i])
+        stack = _submodule(module, path) if part.isdigit() else None
+        if isinstance(stack, nn.ModuleList | nn.Sequential) and int(part) >= len(stack):
+            return f'{path}.{len(stack) - 1}'
+    return None
 
 
 def _submodule(module: nn.Module, path: str) -> nn.Module | None:

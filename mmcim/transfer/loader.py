@@ -9,11 +9,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from mmcv.cnn import bricks
 from mmengine.logging import print_log
+from timm import layers
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.dropout import _DropoutNd
 
 from ..utils.errors import ConfigError
-from .fit import Fit, complete_by_hooks, fit_tensors, wanted_tensors
+from .fit import (
+    Fit,
+    complete_by_hooks,
+    fit_tensors,
+    holds_numbers_for,
+    wanted_tensors,
+)
 from .layout import backbone_prefix, is_derived
 from .naming import to_mmpretrain
 from .reading import Weights, read_weights
@@ -24,7 +34,7 @@ from .source import TrainedBackbone
 # Below it mmpretrain's TIMMBackbone holds the network.
 _TIMM_BACKBONE = 'timm_model.'
 # Attributes of modules that change what a network computes, but none of its shapes.
-_FUNCTION = ('num_heads', 'eps', 'style')
+_FUNCTION = ('num_heads', 'eps', 'style', 'approximate')
 
 
 @dataclass
@@ -100,9 +110,10 @@ def load_backbone_weights(
 
     Raises:
         ConfigError: If any of the backbone's tensors is not there in a fitting shape, if
-            the file has more layers, if it says that its network has other heads, norms
-            or the like, which no shape shows, if it fits in several places, or if it
-            cannot be read. The module is unchanged then.
+            the file's network has more layers, or anything in them, that the module does
+            not have, if it says that its network has other heads, activations or the
+            like, which no shape shows, if it fits in several places, if values are
+            infinite or NaN, or if it cannot be read. The module is unchanged then.
     """
     weights = read_weights(checkpoint, map_location)
     if prefix and not prefix.endswith('.'):
@@ -111,6 +122,7 @@ def load_backbone_weights(
     if weights.config and chosen.in_file == weights.prefix:
         _check_function(chosen.backbone, weights.config, str(checkpoint))
     rest = _other_parts(chosen)
+    _check_finite({**chosen.fit.ready, **rest}, str(checkpoint))
     chosen.module.load_state_dict(
         {**rest, **{chosen.inner + k: v for k, v in chosen.fit.ready.items()}},
         strict=False,
@@ -232,17 +244,55 @@ def _check_function(backbone: nn.Module, config: dict, checkpoint: str) -> None:
     theirs = dict(trained.named_modules())
     differences: dict[str, list[str]] = {}
     for name, module in backbone.named_modules():
-        for key in _FUNCTION:
-            own, other = (getattr(m, key, None) for m in (module, theirs.get(name)))
-            if None not in (own, other) and own != other:
-                names = differences.setdefault(f'{key} {other} instead of {own}', [])
-                names.append(name or type(module).__name__)
+        for found in _differences(module, theirs.get(name)):
+            names = differences.setdefault(found, [])
+            names.append(name or type(module).__name__)
     if differences:
         found = [f'{what}: {enumerate_names(v)}' for what, v in differences.items()]
         raise ConfigError(
             f'checkpoint {checkpoint} fits a {type(backbone).__name__} in all shapes, '
             f'but was trained with {"; ".join(found)}. Say the same in the config of '
             'this network'
+        )
+
+
+def _differences(module: nn.Module, trained: nn.Module | None) -> Iterator[str]:
+    """Say in what two modules of one name compute something else."""
+    if trained is None:
+        return
+    for key in _FUNCTION:
+        own, other = (getattr(m, key, None) for m in (module, trained))
+        if None not in (own, other) and own != other:
+            yield f'{key} {other} instead of {own}'
+    # Others are made of these, which are compared themselves.
+    if not [*module.children(), *trained.children()]:
+        own, other = _kind(module), _kind(trained)
+        if not issubclass(own, other) and not issubclass(other, own):
+            yield f'{other.__name__} instead of {own.__name__}'
+
+
+def _kind(module: nn.Module) -> type[nn.Module]:
+    """Class of a module, without what differs in training alone."""
+    if isinstance(module, _DropoutNd | bricks.DropPath | layers.DropPath):
+        return nn.Identity
+    return _BatchNorm if isinstance(module, _BatchNorm) else type(module)
+
+
+def _check_finite(tensors: dict[str, Tensor], checkpoint: str) -> None:
+    """Refuse the weights of a training that has diverged.
+
+    Raises:
+        ConfigError: If any value is infinite or no number.
+    """
+    broken = [
+        name
+        for name, value in tensors.items()
+        if value.is_floating_point() and not value.isfinite().all()
+    ]
+    if broken:
+        raise ConfigError(
+            f'checkpoint {checkpoint} has infinite values or NaN in '
+            f'{enumerate_names(broken)}'
         )
 
 
@@ -257,6 +307,7 @@ def _other_parts(chosen: _Candidate) -> dict[str, Tensor]:
         if not name.startswith(chosen.inner)
         and name in own
         and own[name].shape == value.shape
+        and holds_numbers_for(value, own[name])
     }
 
 
@@ -316,6 +367,8 @@ def _explain(
         lines[0] += f': none of its tensors{under} is named like one of the module'
         lines.append(f'its names begin with: {enumerate_names(begins)}')
     else:
+        if len(best.fit.ready) == best.fit.total:
+            lines = [f'checkpoint {checkpoint} has more than the weights of a {name}']
         lines[0] += (
             f': {len(best.fit.ready)} of {best.fit.total} tensors match, at best, with '
             f'prefix {best.prefix!r}'
@@ -344,8 +397,6 @@ def _problems(fit: Fit) -> Iterator[str]:
     """List what does not fit, tensors with the same reason together."""
     by_reason: dict[str, list[str]] = {}
     for name, reason in fit.problems.items():
-        if name in fit.unused:
-            reason = f'more layers in the file; {reason}'
         by_reason.setdefault(reason, []).append(name)
     for reason, names in by_reason.items():
         yield f'{reason}: {enumerate_names(names)}'

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from ..utils.checkpoint import load_checkpoint
 from ..utils.errors import ConfigError
+from .after_pretraining import config_after_pretraining
 from .backbone_file import read_backbone
 from .metadata import backbone_config, normalization_metadata
 
@@ -33,7 +34,7 @@ class TrainedBackbone:
     Attributes:
         path (str): The file.
         tensors (dict[str, Tensor]): The backbone's own names -> tensors, on the CPU.
-        config (dict): Builds the network.
+        config (dict): Builds the network for use after a pre-training.
         metadata (dict[str, str]): See :func:`mmcim.transfer.save_backbone`.
     """
 
@@ -92,29 +93,42 @@ def forward_unmasked(net: nn.Module, images: Tensor) -> Tensor:
     return features if isinstance(features, Tensor) else features[-1]
 
 
-def open_backbone(path: str | Path) -> TrainedBackbone:
+def open_backbone(path: str | Path, prefix: str | None = None) -> TrainedBackbone:
     """Read a backbone with its config.
+
+    A network that masks its pictures, or fixes some parameters, in its pre-training is
+    opened as the one with the same features that does neither.
 
     Args:
         path (str | Path): A plain backbone (``epoch_1_backbone.safetensors``) or a
             training checkpoint (``epoch_1.pth``) of a classifier, segmentor or
             pre-training.
+        prefix (str, optional): What the names of another backbone in the checkpoint begin
+            with. Defaults to that of the one that is kept after training.
 
     Returns:
         TrainedBackbone: Tensors, config and what else is known.
 
     Raises:
-        ConfigError: If the file is missing, damaged or does not say what it is of.
+        ConfigError: If the file is missing, damaged or does not say what it is of, or
+            has no tensors with the prefix.
     """
     if Path(path).suffix == '.safetensors':
+        if prefix:
+            raise ConfigError(
+                f'{path} has no prefixes; give the checkpoint that it stands beside'
+            )
         tensors, metadata = read_backbone(path)
-        return TrainedBackbone(
-            str(path), tensors, json.loads(metadata['backbone']), metadata
-        )
-    return _from_training(str(path), load_checkpoint(path))
+        config = json.loads(metadata['backbone'])
+        source = TrainedBackbone(str(path), tensors, config, metadata)
+    else:
+        source = _from_training(str(path), load_checkpoint(path), prefix)
+    source.config = config_after_pretraining(source.config)
+    source.metadata['backbone'] = json.dumps(source.config)
+    return source
 
 
-def _from_training(path: str, checkpoint: Any) -> TrainedBackbone:
+def _from_training(path: str, checkpoint: Any, prefix: str | None) -> TrainedBackbone:
     meta = checkpoint.get('meta') if isinstance(checkpoint, Mapping) else None
     if not isinstance(meta, Mapping) or 'cfg' not in meta:
         raise ConfigError(
@@ -123,12 +137,15 @@ def _from_training(path: str, checkpoint: Any) -> TrainedBackbone:
             'of your own by mmcim.transfer.load_backbone_weights'
         )
     cfg = parse_config_text(meta['cfg'], path)
-    prefix = meta.get('backbone_prefix') or _prefix_of_class(cfg['model'])
+    kept = meta.get('backbone_prefix') or _prefix_of_class(cfg['model'])
+    prefix = prefix.rstrip('.') + '.' if prefix else kept
     tensors = {
         name.removeprefix(prefix): value
         for name, value in checkpoint.get('state_dict', {}).items()
         if prefix and name.startswith(prefix)
     }
+    if not tensors and prefix != kept:
+        raise ConfigError(f'{path} has no tensors with the prefix {prefix!r}')
     if not tensors:
         raise ConfigError(
             f'{path} is of a {cfg["model"].get("type")} and has no backbone that is kept '
@@ -140,10 +157,9 @@ def _from_training(path: str, checkpoint: Any) -> TrainedBackbone:
     metadata = dict(
         method=str(cfg['model'].get('type')),
         config_sha256=hashlib.sha256(meta['cfg'].encode()).hexdigest(),
-        backbone=json.dumps(config),
     )
     metadata |= {key: str(meta[key]) for key in ('epoch', 'iter') if key in meta}
-    if meta.get('backbone_grid'):
+    if meta.get('backbone_grid') and prefix == kept:
         metadata['grid'] = json.dumps(meta['backbone_grid'])
     preprocessor = cfg['model'].get('data_preprocessor') or cfg.get('data_preprocessor')
     mean, std, *to_rgb = map(

@@ -9,6 +9,7 @@ and plain containers is known, so that just this can be let through.
 
 import os
 import re
+from argparse import Namespace
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -34,7 +35,10 @@ def _statistics_of_history(owner: type, name: str) -> Any:
 
 
 def safe_globals() -> list:
-    """List what mmengine's checkpoints hold beyond tensors and plain containers.
+    """List what checkpoints hold beyond tensors and plain containers.
+
+    Those of mmengine hold logs and numpy values; those of timm, BEiT, MAE and DeiT the
+    arguments of their programs, whose container, too, runs nothing when it is unpickled.
 
     Returns:
         list: For :func:`torch.serialization.safe_globals`.
@@ -49,6 +53,7 @@ def safe_globals() -> list:
     dtypes = [type(np.dtype(name)) for name in _ARRAY_TYPES]
     return [
         HistoryBuffer,
+        Namespace,
         (_statistics_of_history, 'builtins.getattr'),
         np.ndarray,
         np.dtype,
@@ -83,9 +88,9 @@ def load_checkpoint(filename: str | Path, map_location: Any = 'cpu') -> dict:
             raise ConfigError(
                 f'checkpoint {filename} holds more than tensors and plain values and '
                 'was not loaded, because unpickling it could run any code (it asks for '
-                f'{refused[0]}). If you trust where it comes from, convert it once: '
-                "torch.save(torch.load(FILE, weights_only=False)['state_dict'], "
-                'NEW_FILE)'
+                f'{refused[0]}). If you trust where it comes from, open it once by '
+                'torch.load(FILE, weights_only=False), and write the dict of tensors '
+                'that is in it, alone, by torch.save'
             ) from error
         raise ConfigError(
             f'checkpoint {filename} is damaged or no checkpoint at all: {error}'

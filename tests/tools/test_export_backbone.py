@@ -55,6 +55,18 @@ def test_checkpoint_and_plain_backbone_give_the_same(export, trained, tmp_path):
         torch.testing.assert_close(names['features'], expected, rtol=0, atol=1e-5)
 
 
+def test_another_size_and_another_backbone(export, trained, tmp_path):
+    checkpoint, out = max(trained.glob('epoch_*.pth')), tmp_path / 'a.safetensors'
+    options = ('--to', 'mmpretrain', '--out', out, '--img-size', 16, 32)
+    code, stdout, stderr = export(checkpoint, *options)
+    assert code == 0, stderr
+    assert 'img_size=(16, 32)' in stdout
+    assert tuple(load_backbone(out).img_size) == (16, 32)
+    # A classifier has one backbone; the tool says what it has not.
+    code, _, stderr = export(checkpoint, *options, '--force', '--prefix', 'online.')
+    assert code == 2 and "has no tensors with the prefix 'online.'" in stderr
+
+
 def test_clear_errors_and_nothing_written(export, trained, tmp_path):
     checkpoint = max(trained.glob('epoch_*.pth'))
     foreign = tmp_path / 'foreign.pth'

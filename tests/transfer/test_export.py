@@ -16,6 +16,7 @@ from PIL import Image
 from safetensors import safe_open
 from torchvision.transforms.functional import pil_to_tensor
 
+from mmcim.apis import load_backbone
 from mmcim.transfer import read_backbone, save_backbone
 from mmcim.transfer.export import TARGETS, export_backbone
 from mmcim.utils import ConfigError
@@ -284,10 +285,76 @@ def test_mmpretrain(files, tmp_path, name):
     tensors, metadata = read_backbone(files(name))
     network = MODELS.build(names['backbone'])
     network.init_weights()
+    tensors.pop('mask_token', None)  # of a pre-training, and in no whole picture
     assert network.state_dict().keys() == tensors.keys()
     for key, value in network.state_dict().items():
         assert torch.equal(value, tensors[key])
-    assert read_backbone(out)[1] == metadata
+    written = read_backbone(out)[1]
+    config = json.loads(written.pop('backbone'))
+    assert config == {k: v for k, v in names['backbone'].items() if k != 'init_cfg'}
+    kind = 'FusedBEiTViT' if 'beit' in name else 'VisionTransformer'
+    assert config['type'] == kind
+    del metadata['backbone']
+    assert written == metadata
+
+
+@pytest.mark.parametrize(
+    ('target', 'name', 'size'),
+    [
+        ('mmpretrain', 'beit of a pre-training', (48, 80)),
+        ('mmseg', 'beit of a pre-training', (96, 96)),
+        ('mmseg', 'beit', (48, 48)),
+        ('mmseg', 'vit', (48, 80)),
+        ('timm', 'vit', (48, 80)),
+        ('hf', 'beit shared', (96, 96)),
+    ],
+)
+def test_at_another_size(files, pictures, tmp_path, target, name, size):
+    if target == 'hf':
+        pytest.importorskip('transformers')
+    out = tmp_path / f'out{TARGETS[target]}'
+    export = export_backbone(files(name), target, out, img_size=size)
+    resized = load_backbone(files(name), img_size=size)
+    images = load_pictures(pictures, size)
+    if target == 'mmpretrain':
+        network = load_backbone(out)
+        assert tuple(network.img_size) == size
+        assert read_backbone(out)[1]['grid'] == json.dumps([s // 8 for s in size])
+        found = network(images)[-1]
+    else:
+        use = dict(timm=use_timm, hf=use_transformers, mmseg=use_mmseg)[target]
+        found = use(export.usage, images)
+        averaged = resized.out_type == 'avg_featmap' and target != 'mmseg'
+        pooled = 'avg_featmap' if averaged else 'raw'
+        resized.out_type = 'featmap' if target == 'mmseg' else pooled
+    assert_equal_features(found.detach(), resized(images)[-1].detach())
+
+
+def test_a_resnet_has_no_size(files, tmp_path):
+    with pytest.raises(ConfigError, match='img_size'):
+        out = tmp_path / 'out.safetensors'
+        export_backbone(files('resnet50'), 'timm', out, img_size=(64, 64))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_another_backbone_of_a_checkpoint(tmp_path):
+    """The online encoder beside the momentum encoder that is kept."""
+    config = Config(dict(model=dict(type='ConMIM', backbone=VIT)))
+    networks = {p: MODELS.build(dict(VIT)) for p in ('backbone.', 'momentum_encoder.')}
+    state = {
+        p + k: torch.randn_like(v)
+        for p, network in networks.items()
+        for k, v in network.state_dict().items()
+    }
+    meta = dict(cfg=config.pretty_text, backbone_prefix='momentum_encoder.')
+    torch.save(dict(state_dict=state, meta=meta), tmp_path / 'epoch_1.pth')
+    for prefix, expected in ((None, 'momentum_encoder.'), ('backbone.', 'backbone.')):
+        out = tmp_path / f'{prefix}.safetensors'
+        export_backbone(tmp_path / 'epoch_1.pth', 'mmpretrain', out, prefix=prefix)
+        tensors, _ = read_backbone(out)
+        assert tensors.keys() == networks[expected].state_dict().keys()
+        for name, value in tensors.items():
+            assert torch.equal(value, state[expected + name])
 
 
 @pytest.mark.parametrize('name', ['vit', 'beit'])

@@ -3,6 +3,7 @@
 
 import json
 import re
+from argparse import Namespace
 
 import pytest
 import timm
@@ -186,10 +187,29 @@ def test_rectangle_that_nobody_tells(tmp_path):
     load_backbone_weights(model, tmp_path / 'x.pth', grid=(4, 4))
     source = build(vit(img_size=(24, 40)))  # 15 is no square
     torch.save(source.state_dict(), tmp_path / 'y.pth')
-    with pytest.raises(ConfigError, match='16 position embeddings are not of a square'):
+    with pytest.raises(ConfigError, match='or say which rectangle of patches it was'):
         load_backbone_weights(model, tmp_path / 'y.pth')
     # Of the same rectangle there is nothing to ask.
     load_backbone_weights(build(vit(img_size=(24, 40))), tmp_path / 'y.pth')
+
+
+@pytest.mark.parametrize(
+    ('count', 'text'),
+    [
+        (16, '16 position embeddings are 4 x 4 patches and 0 other tokens, but the '
+         r'network has 1 other token; .* \(mmpretrain\'s DeiT3 has 0'),
+        (18, '18 position embeddings are 4 x 4 patches and 2 other tokens'),
+        (21, '21 position embeddings are 4 x 4 patches and 5 other tokens'),
+        (48, r'48 .* not of a square of patches; .* rectangle it was by grid=\(rows'),
+    ],
+)  # fmt: skip
+def test_positions_of_other_tokens(tmp_path, count, text):
+    """Of a class token without a position, of distillation, of registers."""
+    state = build(vit()).state_dict()
+    state['pos_embed'] = torch.zeros(1, count, 32)
+    torch.save(state, tmp_path / 'x.pth')
+    for img_size in (32, 64):
+        assert re.search(text, message(build(vit(img_size=img_size)), tmp_path / 'x.pth'))
 
 
 def test_class_token_that_the_module_does_without(tmp_path):
@@ -492,6 +512,117 @@ def test_wider(tmp_path):
     )
 
 
+LAYER = r'layers\.0-1\.'
+BEIT_SHARED = vit('FusedBEiTViT', **SHARED)
+
+
+@pytest.mark.parametrize(
+    ('trained', 'other', 'names'),
+    [
+        (BEIT_SHARED, vit('FusedBEiTViT', use_rel_pos_bias=False),
+         rf'rel_pos_bias\.{TABLE}'),
+        (vit('FusedBEiTViT'), vit('FusedBEiTViT', use_rel_pos_bias=False),
+         rf'{LAYER}attn\.{TABLE}'),
+        (BEIT_SHARED, vit('FusedBEiTViT', layer_scale_init_value=0),
+         rf'{LAYER}gamma_1, {LAYER}gamma_2'),
+        (vit(layer_scale_init_value=0.1), vit(),
+         rf'{LAYER}attn\.gamma1\.weight, {LAYER}ffn\.gamma2\.weight'),
+        (vit(), vit(qkv_bias=False), rf'{LAYER}attn\.qkv\.bias'),
+        (vit(pre_norm=True, patch_cfg=dict(bias=True)), vit(),
+         r'pre_norm\.\w+, pre_norm\.\w+'),
+        (vit('FusedBEiTViT', use_abs_pos_emb=True), vit('FusedBEiTViT'), 'pos_embed'),
+    ],
+    ids=[
+        'shared positions', 'positions', 'scales of a BEiT', 'scales', 'bias', 'norm',
+        'absolute positions',
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize('own', [True, False])
+def test_what_the_files_network_computes_with(tmp_path, trained, other, names, own):
+    source, path = build(trained), tmp_path / 'x.pth'
+    if own:
+        path = own_file(tmp_path, source)
+    else:
+        torch.save(source.state_dict(), path)
+    text = message(build(other), path)
+    assert re.search(
+        rf'has more than the weights of a (\w+): (\d+) of \2 .*\n.* {names}', text
+    )
+    assert 'in the file, but not in the module: ' in text
+
+
+def test_norms_of_queries_and_keys(tmp_path):
+    theirs = timm.create_model(
+        'vit_tiny_patch16_224',
+        img_size=32, patch_size=8, embed_dim=32, depth=2, num_heads=4, mlp_ratio=2,
+        qk_norm=True,
+    ).state_dict()  # fmt: skip
+    torch.save(theirs, tmp_path / 'x.pth')
+    text = message(build(vit()), tmp_path / 'x.pth')
+    assert 'in the file, but not in the module: layers.0-1.attn.q_norm.weight' in text
+    assert 'head' not in text.split('\n')[1]
+
+
+def test_what_has_no_effect_may_be_dropped(tmp_path):
+    """A mask token, the norm of another pooling, heads, decoders, zero biases."""
+    state = build(vit('FusedBEiTPretrainViT', **SHARED)).state_dict()
+    more = ('layers.0.attn.k_bias', 'decoder_blocks.0.attn.qkv.weight', 'head.fc.weight')
+    torch.save({**state, **{name: torch.zeros(32) for name in more}}, tmp_path / 'x.pth')
+    model = build(vit('FusedBEiTViT', final_norm=False, **SHARED))
+    report = load_backbone_weights(model, tmp_path / 'x.pth')
+    assert set(report.unused) == {'mask_token', 'ln1.weight', 'ln1.bias', *more}
+
+
+def test_last_stages_may_be_dropped_but_nothing_within(tmp_path):
+    config = resnet(
+        num_stages=3, out_indices=(2,), strides=(1, 2, 2), dilations=(1, 1, 1)
+    )
+    state = build(resnet()).state_dict()
+    state['layer3.0.extra.weight'] = torch.zeros(2)
+    torch.save(state, tmp_path / 'x.pth')
+    text = message(build(config), tmp_path / 'x.pth')
+    assert 'not in the module: layer3.0.extra.weight\n' in text
+
+
+@pytest.mark.parametrize('value', [float('nan'), float('inf')])
+def test_values_that_are_no_numbers(tmp_path, value):
+    state = build(vit()).state_dict()
+    for name in ('layers.0.ln1.weight', 'layers.1.ln1.weight'):
+        state[name][3] = value
+    torch.save(state, tmp_path / 'x.pth')
+    text = message(build(vit()), tmp_path / 'x.pth')
+    assert text.endswith('x.pth has infinite values or NaN in layers.0-1.ln1.weight')
+
+
+def test_integers_are_no_weights(tmp_path):
+    state = build(vit()).state_dict()
+    state['ln1.bias'] = state['ln1.bias'].to(torch.int8)
+    torch.save(state, tmp_path / 'x.pth')
+    text = message(build(vit()), tmp_path / 'x.pth')
+    assert '29 of 30' in text
+    assert 'of torch.int8 instead of torch.float32: ln1.bias\n' in text
+    # Counters may have become of floating point with all others.
+    state = {k: v.half() for k, v in build(resnet()).state_dict().items()}
+    torch.save(state, tmp_path / 'x.pth')
+    model = build(resnet())
+    load_backbone_weights(model, tmp_path / 'x.pth')
+    assert model.bn1.num_batches_tracked.dtype == torch.int64
+
+
+@pytest.mark.parametrize('container', ['model', 'state_dict'])
+def test_checkpoints_of_other_programs(tmp_path, container):
+    """As timm, BEiT and MAE write them, with the arguments of the program."""
+    source = build(vit())
+    optimizer = torch.optim.AdamW(source.parameters())
+    args = Namespace(lr=1.5e-4, model='vit', opt_betas=[0.9, 0.95], resume=None)
+    content = dict(optimizer=optimizer.state_dict(), epoch=3, args=args, version=2)
+    content[container] = source.state_dict()
+    torch.save(content, tmp_path / 'x.pth')
+    model = build(vit())
+    load_backbone_weights(model, tmp_path / 'x.pth')
+    assert arrived(model, source.state_dict()) == set(source.state_dict())
+
+
 def test_other_patch_size(tmp_path):
     path, _ = pretraining(tmp_path)
     config = dict(vit(img_size=64), patch_size=16)
@@ -562,8 +693,18 @@ def test_a_file_that_says_what_it_is_of(tmp_path, kind):
             ),
             'style pytorch instead of caffe: ResNet',
         ),
+        (
+            vit(layer_cfgs=dict(act_cfg=dict(type='ReLU'))),
+            vit(drop_rate=0.1),
+            'ReLU instead of GELU: layers.0-1.ffn.layers.0.1. ',
+        ),
+        (
+            vit(norm_cfg=dict(type='GN', num_groups=1, eps=1e-6), final_norm=False),
+            vit(norm_cfg=dict(type='LN', eps=1e-6), final_norm=False),
+            'GroupNorm instead of LayerNorm: layers.0-1.ln1, layers.0-1.ln2. ',
+        ),
     ],
-    ids=['heads', 'eps', 'style'],
+    ids=['heads', 'eps', 'style', 'activation', 'norm'],
 )
 def test_another_function_of_the_same_shapes(tmp_path, kind, config, other, text):
     path, _ = told(tmp_path, kind, config)
@@ -571,6 +712,17 @@ def test_another_function_of_the_same_shapes(tmp_path, kind, config, other, text
     assert 'in all shapes, but was trained with ' + text in found
     with DefaultScope.overwrite_default_scope('mmseg'):  # mmseg has a ViT of its own
         assert text in message(build(other), path)
+
+
+def test_norms_of_several_processes_and_dropouts_are_no_other_function(tmp_path):
+    path, source = told(tmp_path, 'plain', resnet())
+    model = build(resnet(norm_cfg=dict(type='SyncBN')))
+    load_backbone_weights(model, path)
+    assert arrived(model, source.state_dict()) == set(source.state_dict())
+    path, source = told(tmp_path, 'plain', vit(drop_rate=0.1, drop_path_rate=0.1))
+    model = build(vit())
+    load_backbone_weights(model, path)
+    assert arrived(model, source.state_dict()) == set(source.state_dict())
 
 
 @pytest.mark.parametrize('kind', ['plain', 'checkpoint'])

@@ -117,6 +117,33 @@ def test_the_prefix_that_a_checkpoint_tells(network, tmp_path):
         assert source.metadata.get('grid') == ('[2, 4]' if meta else None)
 
 
+def test_another_backbone_of_the_checkpoint(tmp_path):
+    """ConMIM's online encoder, beside the momentum encoder that is kept."""
+    backbone = dict(type='VisionTransformer', arch=ARCH, img_size=16, patch_size=8)
+    model = dict(type='ConMIM', backbone=backbone)
+    networks = {p: MODELS.build(backbone) for p in ('backbone.', 'momentum_encoder.')}
+    state = {
+        p + k: torch.randn_like(v)
+        for p, network in networks.items()
+        for k, v in network.state_dict().items()
+    }
+    told = dict(backbone_prefix='momentum_encoder.', backbone_grid=(2, 2))
+    config = dict(CONFIG, model=model)
+    path = write_checkpoint(tmp_path / 'a.pth', config, state, **told)
+    for prefix, expected in (
+        (None, 'momentum_encoder.'), ('backbone', 'backbone.'), ('backbone.', 'backbone.')
+    ):  # fmt: skip
+        source = open_backbone(path, prefix)
+        assert torch.equal(source.tensors['cls_token'], state[expected + 'cls_token'])
+        assert source.config == backbone
+        assert ('grid' in source.metadata) == (prefix is None)
+    with pytest.raises(ConfigError, match=r"no tensors with the prefix 'generator\.'"):
+        open_backbone(path, 'generator')
+    save_backbone(tmp_path / 'a.safetensors', state, dict(backbone=json.dumps(backbone)))
+    with pytest.raises(ConfigError, match='a.safetensors has no prefixes'):
+        open_backbone(tmp_path / 'a.safetensors', 'backbone')
+
+
 def test_networks_of_other_scopes_say_so(tmp_path):
     model = dict(type='EncoderDecoder', backbone=dict(type='ResNet', depth=18))
     config = dict(default_scope='mmseg', model=model)

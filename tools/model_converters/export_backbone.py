@@ -12,6 +12,9 @@ both networks are checked before anything is written, if the library is installe
 --to timm         .safetensors for timm.create_model: vit_*, beit_*, resnet*
 --to hf           folder for transformers' ViTModel and BeitModel
 --to torchvision  .pth for torchvision's resnet*
+
+mmsegmentation's BEiT takes pictures of the size alone that it is written for: give the
+crops' by --img-size 512 512.
 """
 
 import argparse
@@ -29,12 +32,26 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--to', choices=list(TARGETS), required=True, help='library')
     parser.add_argument('--out', type=Path, required=True, help='file or folder to write')
     parser.add_argument('--force', action='store_true', help='replace the output')
+    parser.add_argument(
+        '--img-size',
+        type=int,
+        nargs=2,
+        metavar=('H', 'W'),
+        help='resize positions for pictures of this size; default: of the training',
+    )
+    parser.add_argument(
+        '--prefix',
+        help="another backbone of the checkpoint, such as ConMIM's online encoder: "
+        'backbone.',
+    )
     return parser.parse_args()
 
 
 def main() -> None:
     args = parse_args()
-    export = export_backbone(args.checkpoint, args.to, args.out, args.force)
+    export = export_backbone(
+        args.checkpoint, args.to, args.out, args.force, args.img_size, args.prefix
+    )
     print(f'{args.out}:\n\n{export.usage}\n')
     if export.difference is not None:
         print(
