@@ -8,10 +8,10 @@ BIN := $(VENV)/bin
 install: $(VENV)/.installed
 
 # Python is checked before anything is made; the stamp is written last, so that an
-# interrupted installation starts over.
+# interrupted installation starts over (python is there before pip is).
 $(VENV)/.installed: setup.py constraints.txt
 	@$(PYTHON) -c "import sys; v = sys.version_info[:2]; sys.exit(None if (3, 10) <= v <= (3, 12) else 'Python 3.10, 3.11 or 3.12 is needed, but $(PYTHON) is %d.%d; run: make PYTHON=python3.11 ...' % v)"
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	@echo 'Installing the pinned packages into $(VENV) (a few minutes, once) ...'
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check \
 		-c constraints.txt -e '.[onedl,dev]'
@@ -20,7 +20,7 @@ $(VENV)/.installed: setup.py constraints.txt
 # DATA=DIR runs the same steps on a folder of pictures, DIR/<class>/*; RESUME=1 goes on
 # with an interrupted quickstart.
 quickstart: install
-	@$(BIN)/python tools/quickstart.py $(if $(DATA),--data-root $(DATA)) $(if $(RESUME),--resume)
+	@$(BIN)/python tools/quickstart.py $(if $(DATA),--data-root "$(DATA)") $(if $(RESUME),--resume)
 
 lint: install
 	$(BIN)/ruff check .

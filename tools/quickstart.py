@@ -18,7 +18,8 @@ import os
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from functools import partial
 from multiprocessing import connection, get_context
@@ -27,10 +28,14 @@ from statistics import mean
 from typing import Any
 
 import torch
+from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 from mmpretrain.datasets.custom import find_folders
+from mmpretrain.registry import DATASETS
 
+from mmcim.datasets import LoadImage
+from mmcim.datasets.picture_folder import EXTENSIONS
 from mmcim.transfer import backbone_path
 from mmcim.utils import ConfigError, atomic_write, load_config, run_cli
 from mmcim.visualization import cim_panels, save_grid
@@ -59,17 +64,17 @@ DATA_ROOTS = {
 }
 
 
-def in_parallel(jobs: dict[str, Callable[[], Any]]) -> dict[str, Any]:
+def in_parallel(jobs: dict[Hashable, Callable[[], Any]]) -> dict[Hashable, Any]:
     """Run jobs in processes of their own, one per processor core at a time.
 
     The networks are so small that a second core speeds up a second training far more
     than the same one. A GPU is shared by two jobs at most.
 
     Args:
-        jobs (dict[str, Callable]): Name -> what to run.
+        jobs (dict[Hashable, Callable]): Name -> what to run.
 
     Returns:
-        dict[str, Any]: Name -> what the job has returned.
+        dict[Hashable, Any]: Name -> what the job has returned.
 
     Raises:
         Exception: The first one that a job has raised; all other jobs are ended.
@@ -144,6 +149,10 @@ class Quickstart:
         data_root (str, optional): An own folder of pictures, ``<class>/*``.
         resume (bool): Go on from what an interrupted quickstart left.
         options (Sequence[str]): ``KEY=VALUE`` for the config of every training.
+
+    Raises:
+        ConfigError: If the work directory cannot be written, or the own pictures are too
+            few for all steps or cannot be read.
     """
 
     def __init__(
@@ -167,6 +176,10 @@ class Quickstart:
                 pass
         except OSError as error:
             raise ConfigError(f'--work-dir {work_dir} cannot be used: {error}') from error
+        if data_root:
+            with self.quiet('pictures'):  # what mmengine says on the way
+                paths = self._list_pictures()
+            self._check_pictures(paths)
 
     def run(self) -> None:
         """Take the steps."""
@@ -206,12 +219,25 @@ class Quickstart:
     def train(self, name: str, options: dict | None = None, to: str = '') -> Runner:
         """Run tools/train.py on a config of the quickstart."""
         to = to or name
-        args = [*self._arguments(name, to, options or {}), *self.options]
+        args = [self._write_config(name, to, options or {})]
+        if self.options:
+            args += ['--cfg-options', *self.options]
         if self.resume:
+            args += ['--resume']
             stopped = (self.work_dir / to / 'last_checkpoint').is_file()
             say(f'  {to}: {"goes on from its last checkpoint" if stopped else "begins"}')
         with self.quiet(to.removeprefix('classifiers/')):
-            return train_tool.main([*args, *(['--resume'] if self.resume else [])])
+            return train_tool.main(args)
+
+    def train_and_validate(self, name: str, options: dict, to: str) -> dict:
+        """Run tools/train.py and give the metrics of what has been trained.
+
+        Validation comes after training instead of being its end: a run that goes on from
+        the last checkpoint, which is written before, would never get to it.
+        """
+        runner = self.train(name, {**options, 'train_cfg.val_begin': sys.maxsize}, to)
+        with self.quiet(to.removeprefix('classifiers/')):
+            return runner.val()
 
     def evaluate(self, checkpoints: dict[str, str]) -> dict:
         """Use the backbones of all rows with each seed.
@@ -248,22 +274,22 @@ class Quickstart:
         to = f'classifiers/{row}_seed{seed}'
 
         seed_of = {'test_cfg.train_dataloader.dataset.seed': seed}
-        args = self._arguments(
+        config = self._write_config(
             'linear_probe', f'{to}/linear_probe', {**classifier, **seed_of}
         )
         with self.quiet(row):
-            found = {'linear_top1': test_tool.main(args)['linear/top1']}
+            found = {'linear_top1': test_tool.main([config])['linear/top1']}
 
         seed_of = {'train_dataloader.dataset.seed': seed}
-        runner = self.train('finetune', {**classifier, **seed_of}, f'{to}/finetune')
-        top1 = runner.message_hub.get_scalar('val/accuracy/top1').current()
-        found['finetune_top1'] = top1
+        metrics = self.train_and_validate(
+            'finetune', {**classifier, **seed_of}, f'{to}/finetune'
+        )
+        found['finetune_top1'] = metrics['accuracy/top1']
         if 'segmentation_miou' in self.metrics:
-            runner = self.train(
+            metrics = self.train_and_validate(
                 'segmentation', {**options, **seed_of}, f'{to}/segmentation'
             )
-            miou = runner.message_hub.get_scalar('val/mIoU').current()
-            found['segmentation_miou'] = miou
+            found['segmentation_miou'] = float(metrics['mIoU'])  # numpy's
         values = ', '.join(f'{metric} {value:.1f}' for metric, value in found.items())
         say(f'  {row}, seed {seed}: {values}')
         return found
@@ -292,19 +318,84 @@ class Quickstart:
             )
         return len(classes)
 
-    def _arguments(self, name: str, to: str, options: dict) -> list[str]:
-        """Arguments for a tool: config, work directory and overridden keys."""
+    def _list_pictures(self) -> list[str]:
+        """List the own pictures, if they are enough for all steps."""
+        if self.num_classes:
+            cfg = self._load_config('linear_probe')
+            few = cfg.test_cfg.train_dataloader.dataset
+            train = list_pictures(few.dataset)
+            val = list_pictures(cfg.test_dataloader.dataset)
+            self._check_classes(train, val, few.num_per_class)
+        else:
+            cfg = self._load_config('tokenizer')
+            train, val = list_pictures(cfg.train_dataloader.dataset), []
+            if not train:
+                raise ConfigError(
+                    f'--data-root {self.data_root} has no picture to train with; add '
+                    f'some ({", ".join(EXTENSIONS)})'
+                )
+        return [item['img_path'] for item in (*train, *val)]
+
+    def _check_pictures(self, paths: list[str]) -> None:
+        """Read all pictures: one that cannot be read would end the third step."""
+        say(f'Looking through {len(paths)} pictures in {self.data_root}')
+        # In parts, for several cores.
+        parts = in_parallel({i: partial(find_unreadable, paths[i::8]) for i in range(8)})
+        unreadable = sorted(sum(parts.values(), []))
+        if unreadable:
+            found = self.work_dir / 'unreadable.txt'
+            found.write_text('\n'.join([*unreadable, '']))
+            raise ConfigError(
+                f'--data-root {self.data_root}: {len(unreadable)} of {len(paths)} '
+                'pictures cannot be read; they are empty, truncated, damaged or of an '
+                f'unsupported format:{first_lines(unreadable)}\nRepair them or move them '
+                f'elsewhere; {found} lists all of them'
+            )
+
+    def _check_classes(self, train: list[dict], val: list[dict], wanted: int) -> None:
+        """Look whether every class has pictures enough in both subsets."""
+        classes, _ = find_folders(self.data_root)
+        train = Counter(classes[item['gt_label']] for item in train)
+        val = Counter(classes[item['gt_label']] for item in val)
+        short = [
+            f'{name}: {train[name]} for training, {val[name]} for validation'
+            for name in classes
+            if train[name] < wanted or not val[name]
+        ]
+        if short:
+            raise ConfigError(
+                f'--data-root {self.data_root}: {len(short)} of {len(classes)} classes '
+                f'have too few pictures:{first_lines(short)}\nExpected of each: {wanted} '
+                'for training, 1 for validation. A fifth is kept for validation, chosen '
+                f'by their names; {2 * wanted} pictures are enough as a rule.\nAdd '
+                f'pictures ({", ".join(EXTENSIONS)}), or move the folders of these '
+                'classes elsewhere, or put all pictures into one folder without folders '
+                'in it, to pre-train without labels'
+            )
+
+    def _load_config(
+        self, name: str, options: dict | None = None, to: str = ''
+    ) -> Config:
+        """Load a config with overridden keys, the root of an own folder among them."""
+        options = dict(options or {})
         if self.data_root:
             for key in DATA_ROOTS[name]:
                 options[f'{key}.data_root'] = os.path.abspath(self.data_root)
+        path = self.configs / f'{name}.py'
+        return load_config(path, options, str(self.work_dir / (to or name)))
+
+    def _write_config(self, name: str, to: str, options: dict) -> str:
+        """Write the config of one run into its work directory; give the file.
+
+        On a command line a path could not have any character.
+        """
         # Two runs that begin within a second would otherwise share their name.
-        options['experiment_name'] = to.replace('/', '_')
-        return [
-            str(self.configs / f'{name}.py'),
-            f'--work-dir={self.work_dir / to}',
-            '--cfg-options',
-            *(f'{key}={value}' for key, value in options.items()),
-        ]
+        options = {**options, 'experiment_name': to.replace('/', '_')}
+        cfg = self._load_config(name, options, to)
+        path = Path(cfg.work_dir) / f'{name}.py'
+        path.parent.mkdir(parents=True, exist_ok=True)
+        cfg.dump(path)
+        return str(path)
 
     @contextmanager
     def quiet(self, name: str) -> Iterator[None]:
@@ -318,6 +409,36 @@ class Quickstart:
 def last_checkpoint(runner: Runner) -> str:
     """Path of the checkpoint that a finished training has written last."""
     return Path(runner.work_dir, 'last_checkpoint').read_text()
+
+
+def list_pictures(dataset: dict) -> list[dict]:
+    """List the pictures of a dataset's config, without reading them.
+
+    Returns:
+        list[dict]: ``img_path`` of each, and ``gt_label`` if it has one.
+    """
+    dataset = DATASETS.build({**dataset, 'pipeline': [], 'lazy_init': True})
+    try:
+        return dataset.load_data_list()
+    except (ValueError, RuntimeError):  # there are none
+        return []
+
+
+def find_unreadable(paths: list[str]) -> list[str]:
+    """Give those of some pictures that the data pipelines cannot read."""
+    load, found = LoadImage(), []
+    for path in paths:
+        try:
+            load({'img_path': path})
+        except OSError:
+            found.append(path)
+    return found
+
+
+def first_lines(items: list[str], most: int = 5) -> str:
+    """Indent the first items, one per line, for an error message."""
+    shown = items if len(items) <= most else [*items[:most], '...']
+    return ''.join(f'\n  {item}' for item in shown)
 
 
 def say(text: str) -> None:
@@ -344,7 +465,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('--data-root', help='own folder of pictures, DIR/<class>/*')
+    parser.add_argument(
+        '--data-root',
+        type=os.path.expanduser,  # quoted in the Makefile, no shell has done so
+        help='own folder of pictures, DIR/<class>/*',
+    )
     parser.add_argument('--work-dir', type=Path, default='work_dirs/quickstart')
     parser.add_argument(
         '--resume', action='store_true', help='go on with an interrupted quickstart'

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import mmengine
 import numpy as np
-from mmengine.config import Config, ConfigDict, DictAction
+from mmengine.config import Config, ConfigDict
 from mmengine.dist import is_main_process
 from mmengine.evaluator import DumpResults
 from mmengine.registry import LOOPS, DefaultScope
@@ -20,6 +20,7 @@ from mmengine.runner import Runner
 from mmcim.evaluation import FrozenFeatureLoop, SelfSupTestLoop
 from mmcim.utils import (
     ConfigError,
+    ConfigOptions,
     build_runner,
     check_config,
     init_distributed,
@@ -61,9 +62,10 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=DictAction,
+        action=ConfigOptions,
         metavar='KEY=VALUE',
-        help='override settings of the config; lists as key="[a,b]" without a space',
+        help='override settings of the config; lists as key="[a, b]"; quotes of its own '
+        '''keep the commas of a value: key="'a, b'"''',
     )
     parser.add_argument(
         '--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none'

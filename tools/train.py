@@ -9,17 +9,17 @@ import argparse
 import os
 from collections.abc import Sequence
 
-from mmengine.config import Config, ConfigDict, DictAction
+from mmengine.config import Config, ConfigDict
 from mmengine.dist import get_world_size
 from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner, find_latest_checkpoint
 from torch import Tensor, nn
 
-from mmcim.engine import MomentumUpdateHook
 from mmcim.transfer import load_backbone_weights
 from mmcim.utils import (
     ConfigError,
+    ConfigOptions,
     build_runner,
     check_config,
     init_distributed,
@@ -65,10 +65,11 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=DictAction,
+        action=ConfigOptions,
         metavar='KEY=VALUE',
         help='override settings of the config, e.g. optim_wrapper.optimizer.lr=1e-4; '
-        'lists as key="[a,b]" without a space',
+        'lists as key="[a, b]"; quotes of its own keep the commas of a value: '
+        '''key="'a, b'"''',
     )
     parser.add_argument(
         '--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none'
@@ -152,22 +153,6 @@ def check_training(filename: str) -> None:
             f'no training can go on from checkpoint {filename}, which has no '
             f'{", ".join(missing)} (best_*.pth have weights alone). Resume from another '
             'one, or begin a new run from its weights by load_from instead of --resume'
-        )
-
-
-def check_momentum(runner: Runner) -> None:
-    """Look whether something moves the model's momentum encoder, if it has one.
-
-    Raises:
-        ConfigError: If it would stay as it was initialised.
-    """
-    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-    if hasattr(model, 'momentum_encoder') and not any(
-        isinstance(hook, MomentumUpdateHook) for hook in runner.hooks
-    ):
-        raise ConfigError(
-            f'the momentum encoder of {type(model).__name__} would never move; add '
-            "dict(type='MomentumUpdateHook') to custom_hooks"
         )
 
 
@@ -256,7 +241,6 @@ def main(argv: Sequence[str] | None = None) -> Runner:
     check_together(lambda: check_config(cfg))
     scale_lr(cfg, get_world_size())
     runner = build_runner(cfg)
-    check_momentum(runner)
     if cfg.get('resume'):
         go_on_with_the_same_model(runner)
     elif cfg.get('load_from'):

@@ -17,6 +17,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
 from ..utils.errors import ConfigError
+from .after_pretraining import config_after_pretraining
 from .fit import (
     Fit,
     complete_by_hooks,
@@ -387,7 +388,8 @@ def _explain(
             'checkpoint, or give another checkpoint'
         )
         if weights.config:
-            config = sorted(weights.config.items(), key=lambda item: item[0] != 'type')
+            config = config_after_pretraining(weights.config).items()
+            config = sorted(config, key=lambda item: item[0] != 'type')
             own = ', '.join(f'{key}={value!r}' for key, value in config)
             lines.append(f"the checkpoint's network is dict({own})")
     return '\n  '.join(lines)

@@ -5,9 +5,11 @@ from .errors import ConfigError
 from .files import atomic_write, remove_stale_files
 from .launch import build_runner, init_distributed, load_config, run_cli
 from .lr_scaling import effective_batch_size, scale_lr
+from .options import ConfigOptions
 
 __all__ = [
     'ConfigError',
+    'ConfigOptions',
     'atomic_write',
     'build_runner',
     'check_config',

@@ -66,6 +66,11 @@ def _check_data(cfg: dict, key: str) -> None:
     accepted = accepted_arguments(cls) or frozenset()
     if 'download' in accepted and cfg.get('download', True):
         return
+    if isinstance(cfg.get('data_root'), (list, tuple)):
+        raise ConfigError(
+            f'{key}.data_root: {cfg["data_root"]} is no path. On a command line, quotes '
+            '''of its own keep the commas of one: data_root="'a, b'"'''
+        )
     if cfg.get('data_root') and is_missing(cfg['data_root']):
         raise ConfigError(
             f'{key}.data_root: folder {cfg["data_root"]} does not exist '
@@ -76,7 +81,7 @@ def _check_data(cfg: dict, key: str) -> None:
         try:
             dataset = DATASETS.build({**cfg, 'pipeline': [], 'lazy_init': True})
         except (AssertionError, ValueError, FileNotFoundError) as error:
-            raise ConfigError(f'{key}: {error}') from error
+            raise ConfigError(f'{key}: {str(error) or repr(error)}') from error
         _check_paths(dataset, key, _layout(cfg))
 
 
@@ -152,12 +157,14 @@ def _check_masks(cfg: Config) -> None:
             "makes masks; add dict(type='BEiTBlockMask', input_size=(rows, columns), ...)"
         )
     backbone = generator['backbone']
-    side = backbone.get('img_size', 224) // backbone.get('patch_size', 16)
-    if to_2tuple(grids[-1]) != (side, side):
+    img_size = to_2tuple(backbone.get('img_size', 224))
+    patch_size = to_2tuple(backbone.get('patch_size', 16))
+    rows, columns = (i // p for i, p in zip(img_size, patch_size, strict=True))
+    if tuple(to_2tuple(grids[-1])) != (rows, columns):
         raise ConfigError(
             f'train_dataloader.dataset.pipeline makes masks of {grids[-1]}, but '
-            f'model.generator.backbone has {side} x {side} patches; set input_size of '
-            f'the mask transform to ({side}, {side})'
+            f'model.generator.backbone has {rows} x {columns} patches; set input_size '
+            f'of the mask transform to ({rows}, {columns})'
         )
 
 

@@ -191,7 +191,7 @@ def build_runner(cfg: Config) -> Runner:
         if cfg.get('log_level') == 'DEBUG':
             raise
         raise ConfigError(
-            f"{error} (log_level='DEBUG' shows where this was found)"
+            f"{str(error) or repr(error)} (log_level='DEBUG' shows where this was found)"
         ) from error
 
 

@@ -2,14 +2,20 @@
 """The benchmark of training: a table of sane numbers, clear errors."""
 
 import math
+from argparse import Namespace
 
 import pytest
+import torch
+from torch import Tensor
+
+from tools.analysis_tools import benchmark_train
 
 from .toy_run import REPO, run_forked
 
 TOOL = 'analysis_tools/benchmark_train.py'
 RESPIX = REPO / 'configs/quickstart/cim_respix.py'
 REVDET = REPO / 'configs/quickstart/cim_revdet.py'
+OTHERS = [REPO / f'configs/quickstart/{name}.py' for name in ('conmim', 'mocov3')]
 VIT_S = REPO / 'configs/cim/vit-s_8xb256-300e.py'
 SHORT = ['--random-tokenizer', '--steps', '2', '--warmup', '1', '--batch-size', '4']
 SMALL = ['--random-tokenizer', '--steps', '1', '--warmup', '0', '--batch-size', '1']
@@ -19,6 +25,7 @@ SMALL = ['--random-tokenizer', '--steps', '1', '--warmup', '0', '--batch-size', 
 def runs(tmp_path_factory):
     cases = {
         'two configs': [TOOL, RESPIX, REVDET, *SHORT],
+        'other methods': [TOOL, *OTHERS, *SHORT],
         'full-size dalle': [TOOL, VIT_S, *SMALL],
         'overflow': [
             TOOL, RESPIX, *SHORT, '--cfg-options', 'model.enhancer_weight=1e39',
@@ -28,6 +35,7 @@ def runs(tmp_path_factory):
         'masks of the loader': [TOOL, VIT_S, '--cfg-options', 'model.masking=None'],
         'misspelt': [TOOL, RESPIX, '--cfg-options', 'model.generator.temprature=2'],
         'no steps': [TOOL, RESPIX, '--steps', '0'],
+        'no GPU': [TOOL, RESPIX, '--sync-check'],
         'other tokenizer': [
             TOOL, VIT_S, *SMALL, '--cfg-options', 'model.tokenizer.type=VQVAETokenizer',
         ],
@@ -52,6 +60,7 @@ def read(lines):
     ('case', 'names', 'batch'),
     [
         ('two configs', ['cim_respix', 'cim_revdet'], 4),
+        ('other methods', ['conmim', 'mocov3'], 4),
         ('full-size dalle', ['vit-s_8xb256-300e'], 1),
     ],
 )
@@ -72,7 +81,7 @@ def test_tables(runs, case, names, batch):
         assert sum(parts.values()) == pytest.approx(100, abs=0.5)
         assert all(0 <= share < 100 for share in parts.values())
         assert parts['backward'] > 0
-        assert parts['enhancer'] > 0
+        assert parts['loss' if case == 'other methods' else 'enhancer'] > 0
 
 
 def test_first_loss_is_that_of_a_guess(runs):
@@ -93,17 +102,68 @@ def test_bad_losses_are_told(runs):
 
 BAD = {
     'no tokenizer': ['work_dirs/quickstart/tokenizer/iter_400.pth'],
-    'classifier': ['finetune.py', 'no pre-training with CIM'],
+    'classifier': ['finetune.py', 'no pre-training'],
     'masks of the loader': ['masks from the loader'],
     'misspelt': ['model.generator.temprature', 'temperature'],
     'no steps': ['--steps', 'at least 1'],
+    'no GPU': ['--sync-check', 'GPU'],
     'other tokenizer': ['VQVAETokenizer', 'model.tokenizer.checkpoint'],
 }
 
 
 @pytest.mark.parametrize('name', BAD)
 def test_bad_input_is_a_clear_error(runs, name):
+    if name == 'no GPU' and torch.cuda.is_available():
+        pytest.skip('There is one.')
     assert runs[name].code == 2, runs[name].output
     assert 'Traceback' not in runs[name].output
     for words in BAD[name]:
         assert words in runs[name].output
+
+
+@pytest.mark.parametrize(
+    ('name', 'parts'),
+    [
+        ('cim_respix', {'views', 'masks', 'auc'}),
+        ('beit', {'views', 'masks'}),
+        ('conmim', {'views', 'masks'}),
+        ('corrim', {'views'}),
+        ('mocov3', {'views'}),
+    ],
+)
+def test_what_must_not_wait_for_the_gpu(name, parts, monkeypatch):
+    """The CPU stands in for the GPU; that nothing waits only a GPU can tell."""
+    path = str(REPO / f'configs/quickstart/{name}.py')
+    args = Namespace(cfg_options=None, batch_size=2)
+    cfg = benchmark_train.prepare(path, args)
+    model = benchmark_train.build(cfg, random=True)
+    mode, seen = ['default'], set()
+
+    def spy(owner, method, part):
+        call = getattr(owner, method)
+
+        def called(*args, **kwargs):
+            if mode[-1] == 'error':
+                seen.add(part)
+            return call(*args, **kwargs)
+
+        monkeypatch.setattr(owner, method, called)
+
+    monkeypatch.setattr(Tensor, 'cuda', lambda tensor: tensor)
+    monkeypatch.setattr(torch.cuda, 'set_sync_debug_mode', mode.append)
+    spy(model.data_preprocessor, 'forward', 'views')
+    spy(benchmark_train, 'binary_auc', 'auc')
+    if hasattr(model, 'masking'):
+        spy(type(model.masking), '__call__', 'masks')
+    batch = benchmark_train.synthetic_batch(cfg, pin=False)
+    benchmark_train.check_sync(model, batch)
+    assert seen == parts
+    assert mode == ['default', 'error', 'default']
+
+    def wait(*args, **kwargs):
+        raise RuntimeError('called a synchronizing CUDA operation')
+
+    monkeypatch.setattr(model.data_preprocessor, 'forward', wait)
+    with pytest.raises(RuntimeError, match='synchronizing'):
+        benchmark_train.check_sync(model, batch)
+    assert mode[-1] == 'default'

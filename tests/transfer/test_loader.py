@@ -664,7 +664,7 @@ def told(tmp_path, kind, config):
 
 @pytest.mark.parametrize('kind', ['plain', 'checkpoint'])
 def test_a_file_that_says_what_it_is_of(tmp_path, kind):
-    path, _ = told(tmp_path, kind, vit('FusedBEiTViT'))
+    path, _ = told(tmp_path, kind, vit('FusedBEiTPretrainViT'))
     text = message(build(vit()), path)
     assert 'missing: pos_embed' in text
     assert text.splitlines()[-1].startswith(

@@ -14,6 +14,7 @@ from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 from mmpretrain.datasets import CustomDataset, ImageNet
 from mmpretrain.models import ResNet, TIMMBackbone, VisionTransformer
+from mmpretrain.registry import DATASETS
 from mmseg.registry import MODELS as MMSEG_MODELS
 from PIL import Image
 from safetensors.torch import save_file
@@ -397,6 +398,23 @@ def test_data_that_can_be_downloaded_need_not_be_there(data):
         check_config(cfg)
 
 
+def test_root_that_the_command_line_has_split(data):
+    cfg = config(**{'train_dataloader.dataset.data_root': ['my', 'pictures']})
+    with pytest.raises(ConfigError, match=r"data_root: \['my', 'pictures'\] is no path"):
+        check_config(cfg)
+
+
+def test_error_without_a_message_is_named(data):
+    @DATASETS.register_module(name='Speechless', force=True)
+    class Speechless(CustomDataset):
+        def _join_prefix(self):
+            raise AssertionError
+
+    cfg = config(**{'train_dataloader.dataset.type': 'Speechless'})
+    with pytest.raises(ConfigError, match=r'^train_dataloader.dataset: AssertionError'):
+        check_config(cfg)
+
+
 def test_pictures_and_masks(data):
     pytest.importorskip('mmseg')
     cfg = config(default_scope='mmseg')
@@ -462,7 +480,15 @@ def test_masks_of_the_pipeline_fit_the_generator(data):
     cfg.train_dataloader.dataset.pipeline = [step]
     with pytest.raises(ConfigError, match='masks of 8, but .* has 6 x 6 patches'):
         check_config(cfg)
-    cfg.train_dataloader.dataset.pipeline[0].input_size = (6, 6)
+    # A list is what the command line gives.
+    for grid in ((6, 6), [6, 6], 6):
+        cfg.train_dataloader.dataset.pipeline[0].input_size = grid
+        check_config(cfg)
+    # Rows come first.
+    cfg.model.generator.backbone.update(img_size=(96, 64), patch_size=[16, 8])
+    with pytest.raises(ConfigError, match=r'has 6 x 8 patches; .* to \(6, 8\)'):
+        check_config(cfg)
+    cfg.train_dataloader.dataset.pipeline[0].input_size = (6, 8)
     check_config(cfg)
 
 

@@ -1,9 +1,13 @@
 #!/usr/bin/env python
 # Copyright (c) mmcim contributors. All rights reserved.
-"""Measure speed and memory of CIM pre-training, on one GPU or on the CPU.
+"""Measure speed and memory of a pre-training, on one GPU or on the CPU.
 
 The pictures are synthetic and lie in memory: the copy to the device counts, the data
-loader does not. Everything else is a training step as tools/train.py does it.
+loader does not. Everything else is a training step as tools/train.py does it, except
+that hooks do not run, such as the one that moves a momentum encoder.
+
+``views`` is the data preprocessor. The forward pass is divided into ``encode``,
+``generator``, ``decode`` and ``enhancer`` for CIM, and ``loss`` for other methods.
 
 Example: ``python tools/analysis_tools/benchmark_train.py
 configs/cim/vit-b_8xb256-300e.py --random-tokenizer``
@@ -21,21 +25,26 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import init_default_scope
+from mmpretrain.models.selfsup import BaseSelfSupervisor
+from mmpretrain.registry import MODELS
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.utils._pytree import tree_map
 
 from mmcim.evaluation import binary_auc
-from mmcim.utils import ConfigError, load_config, run_cli, scale_lr
+from mmcim.models.selfsup import CIM
+from mmcim.utils import ConfigError, ConfigOptions, load_config, run_cli, scale_lr
 from mmcim.utils.config_keys import check_keys
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from tools.analysis_tools.common import build, print_table  # noqa: E402
+from tools.analysis_tools.method_costs import noise  # noqa: E402
 
-PARTS = ('views', 'encode', 'generator', 'decode', 'enhancer', 'backward', 'optimizer')
+PARTS = ('views', 'encode', 'generator', 'decode', 'enhancer', 'loss')
+PARTS += ('backward', 'optimizer')
 
 
 class Measurement(NamedTuple):
@@ -101,11 +110,12 @@ class Stopwatch:
 
 
 def prepare(path: str, args: argparse.Namespace) -> Config:
-    """Read a config of CIM and put the command line's wishes into it."""
+    """Read a pre-training's config and put the command line's wishes into it."""
     cfg = load_config(path, args.cfg_options)
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))
-    if cfg.get('model', {}).get('type') != 'CIM':
-        raise ConfigError(f'{path} is no pre-training with CIM')
+    model = MODELS.get(cfg.get('model', {}).get('type', ''))
+    if not (isinstance(model, type) and issubclass(model, BaseSelfSupervisor)):
+        raise ConfigError(f'{path} is no pre-training')
     if cfg.model.get('masking', True) is None:
         raise ConfigError(f'{path} takes masks from the loader, which is not measured')
     check_keys(cfg)
@@ -115,21 +125,27 @@ def prepare(path: str, args: argparse.Namespace) -> Config:
     return cfg
 
 
-def synthetic_pictures(batch_size: int, size: tuple[int, int], pin: bool) -> Tensor:
-    """Smooth random colours, uint8 (B, 3, H, W)."""
-    coarse = torch.rand(batch_size, 3, *(side // 8 for side in size))
-    pictures = (F.interpolate(coarse, size, mode='bilinear') * 255).to(torch.uint8)
-    return pictures.pin_memory() if pin else pictures
+def synthetic_batch(cfg: Config, pin: bool) -> dict:
+    """What the data preprocessor gets: one crop of each picture, or two."""
+    inputs = noise(cfg, cfg.train_dataloader.batch_size)['inputs']
+    return dict(inputs=tree_map(Tensor.pin_memory, inputs) if pin else inputs)
 
 
-def check_sync(model: nn.Module, pictures: Tensor) -> None:
-    """Raise an error if flip, masks or AUC make the host wait for the GPU."""
-    pictures = pictures.cuda()
+def check_sync(model: nn.Module, batch: dict) -> None:
+    """Raise an error if views, masks or CIM's AUC make the host wait for the GPU.
+
+    MAE draws its masks within its encoder, where they are not checked.
+    """
+    batch = tree_map(Tensor.cuda, batch)
     torch.cuda.set_sync_debug_mode('error')
     try:
-        images = model.data_preprocessor(dict(inputs=pictures), True)['inputs']['images']
-        mask = model.draw_mask(images, None)
-        binary_auc(torch.rand(mask.shape, device=mask.device), mask)
+        images = model.data_preprocessor(batch, training=True)['inputs']['images']
+        if isinstance(model, CIM):
+            mask = model.draw_mask(images, None)
+            binary_auc(torch.rand(mask.shape, device=mask.device), mask)
+        elif hasattr(model, 'masking'):
+            grid = tuple(model.backbone.patch_resolution)
+            model.masking(len(images), grid, images.device)
     finally:
         torch.cuda.set_sync_debug_mode('default')
 
@@ -142,21 +158,22 @@ def measure(
     torch.backends.cudnn.benchmark = cfg.get('env_cfg', {}).get('cudnn_benchmark', False)
     model = build(cfg, args.random_tokenizer).to(device)
     optim_wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
-    size = (model.generator or model.enhancer).backbone.img_size
-    batch_size = cfg.train_dataloader.batch_size
-    pictures = synthetic_pictures(batch_size, size, pin=device.type == 'cuda')
+    batch = synthetic_batch(cfg, pin=device.type == 'cuda')
     if args.sync_check:
-        check_sync(model, pictures)
+        check_sync(model, batch)
 
     watch = Stopwatch(device)
     watch.watch(model, 'train_step', 'step')
     watch.watch(model.data_preprocessor, 'forward', 'views')
-    if model.generator is not None:
-        watch.watch(model.tokenizer, 'encode', 'encode')
-        watch.watch(model.tokenizer, 'decode', 'decode')
-        for method in ('predict', 'sample', 'loss_from_logits'):
-            watch.watch(model.generator, method, 'generator')
-    watch.watch(model.enhancer, 'loss', 'enhancer')
+    if isinstance(model, CIM):
+        if model.generator is not None:
+            watch.watch(model.tokenizer, 'encode', 'encode')
+            watch.watch(model.tokenizer, 'decode', 'decode')
+            for method in ('predict', 'sample', 'loss_from_logits'):
+                watch.watch(model.generator, method, 'generator')
+        watch.watch(model.enhancer, 'loss', 'enhancer')
+    else:
+        watch.watch(model, 'loss', 'loss')
     watch.watch(optim_wrapper, 'backward', 'backward')
     watch.watch(optim_wrapper, 'step', 'optimizer')
 
@@ -166,7 +183,7 @@ def measure(
             watch.spans.clear()
             if watch.on_gpu:
                 torch.cuda.reset_peak_memory_stats()
-        losses.append(model.train_step(dict(inputs=pictures), optim_wrapper)['loss'])
+        losses.append(model.train_step(batch, optim_wrapper)['loss'])
 
     total = watch.overall('step')
     shares = {part: watch.seconds(part) / total for part in PARTS}
@@ -174,7 +191,7 @@ def measure(
     memory = torch.cuda.max_memory_allocated() / 2**30 if watch.on_gpu else float('nan')
     return Measurement(
         name=Path(path).stem,
-        batch_size=batch_size,
+        batch_size=cfg.train_dataloader.batch_size,
         step=total / args.steps,
         memory=memory,
         shares=shares,
@@ -215,7 +232,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('configs', nargs='+', metavar='CONFIG', help='of a CIM')
+    parser.add_argument('configs', nargs='+', metavar='CONFIG', help='pre-trainings')
     parser.add_argument('--steps', type=int, default=100, help='steps to time')
     parser.add_argument('--warmup', type=int, default=10, help='steps before them')
     parser.add_argument('--batch-size', type=int, help="in place of the config's")
@@ -227,10 +244,10 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--sync-check',
         action='store_true',
-        help='on a GPU: stop if flip, masks or AUC make the host wait for it',
+        help='on a GPU: stop if views, masks or AUC make the host wait for it',
     )
     parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE'
+        '--cfg-options', nargs='+', action=ConfigOptions, metavar='KEY=VALUE'
     )
     return parser.parse_args(argv)
 

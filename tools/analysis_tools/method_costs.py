@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from mmcv.transforms import Compose
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.registry import FUNCTIONS, init_default_scope
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -30,7 +30,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from mmcim.models.tokenizers import BaseTokenizer
-from mmcim.utils import ConfigError, load_config, run_cli
+from mmcim.utils import ConfigError, ConfigOptions, load_config, run_cli
 from mmcim.utils.config_keys import check_keys
 from mmcim.utils.launch import drop_pretrained
 
@@ -294,7 +294,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         '--batch-size', type=int, default=2, help='pictures of the step (default: 2)'
     )
     parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE'
+        '--cfg-options', nargs='+', action=ConfigOptions, metavar='KEY=VALUE'
     )
     return parser.parse_args(argv)
 

@@ -13,13 +13,20 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 from mmpretrain.registry import MODELS
 
 from mmcim.models.selfsup import CIM
-from mmcim.utils import ConfigError, check_config, load_checkpoint, load_config, run_cli
+from mmcim.utils import (
+    ConfigError,
+    ConfigOptions,
+    check_config,
+    load_checkpoint,
+    load_config,
+    run_cli,
+)
 from mmcim.visualization import cim_panels, save_grid
 
 
@@ -51,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument('--out', default='cim.png', help='picture to write')
     parser.add_argument('--num', type=int, default=8, help='number of pictures')
     parser.add_argument('--seed', type=int, default=0, help='of masks and samples')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction)
+    parser.add_argument('--cfg-options', nargs='+', action=ConfigOptions)
     args = parser.parse_args(argv)
 
     cfg = load_config(args.config, args.cfg_options)

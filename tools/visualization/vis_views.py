@@ -14,12 +14,18 @@ Example: ``python tools/visualization/vis_views.py CONFIG --out views.png``
 import argparse
 from collections.abc import Sequence
 
-from mmengine.config import DictAction
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner, set_random_seed
 from mmpretrain.registry import MODELS
 
-from mmcim.utils import ConfigError, check_config, load_checkpoint, load_config, run_cli
+from mmcim.utils import (
+    ConfigError,
+    ConfigOptions,
+    check_config,
+    load_checkpoint,
+    load_config,
+    run_cli,
+)
 from mmcim.visualization import save_grid, view_panels
 
 METHODS = (
@@ -42,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument('--out', default='views.png', help='picture to write')
     parser.add_argument('--num', type=int, default=4, help='number of pictures')
     parser.add_argument('--seed', type=int, default=0, help='of all that is drawn')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction)
+    parser.add_argument('--cfg-options', nargs='+', action=ConfigOptions)
     args = parser.parse_args(argv)
 
     cfg = load_config(args.config, args.cfg_options)

@@ -3,7 +3,7 @@ train_cfg = dict(type='IterBasedTrainLoop', max_iters=100, val_interval=100)
 optim_wrapper = dict(
     type='AutoAmpOptimWrapper',
     constructor='LayerDecayOptimWrapperConstructor',
-    paramwise_cfg=dict(layer_decay_rate=0.8),
+    paramwise_cfg=dict(layer_decay_rate=0.9),
     optimizer=dict(type='AdamW', lr=3e-3, weight_decay=0.05),
     clip_grad=dict(max_norm=3.0),
 )

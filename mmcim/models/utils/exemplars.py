@@ -105,7 +105,8 @@ class ExemplarSampling:
         high = (width**2 / area).clamp(max=self.aspect_ratio[1]).log()
         ratio = (low + (high - low) * rand()).exp()
         box = torch.stack([(area * ratio).sqrt(), (area / ratio).sqrt()], dim=-1)
-        picture = torch.tensor([width, height], dtype=torch.float32, device=device)
+        # Both sides; torch.tensor would make the host wait for their copy.
+        picture = torch.linspace(width, height, 2, dtype=torch.float32, device=device)
         center = box / 2 + (picture - box).clamp(min=0) * rand(2)
 
         first, last = self.degrees
@@ -140,30 +141,33 @@ def crop_regions(pictures: Tensor, regions: Regions, size: int) -> Tensor:
         Tensor: In [0, 1], (B, E, 3, size, size).
     """
     height, width = pictures.shape[-2:]
-    picture = torch.tensor([width, height], device=pictures.device)
     num_samples = size * math.ceil(max(height, width) / size)
     steps = torch.arange(num_samples, device=pictures.device)
     steps = (steps + 0.5) / num_samples - 0.5
     crops = []
     # One exemplar of all pictures at a time: the fine grids are large.
     for center, sides, angle in zip(*(values.unbind(dim=1) for values in regions)):
-        across = (steps * sides[:, :1])[:, None]
-        down = (steps * sides[:, 1:])[:, :, None]
-        cos, sin = angle.cos().view(-1, 1, 1), angle.sin().view(-1, 1, 1)
-        points = torch.stack(
-            [cos * across - sin * down, sin * across + cos * down], dim=-1
-        )
-        points = points + center[:, None, None]
-        # grid_sample counts from -1 to 1 between the borders of the picture.
+        across, down = (steps * side[:, None] for side in sides.unbind(dim=1))
+        cos, sin = angle.cos()[:, None], angle.sin()[:, None]
+        x, y = (middle[:, None] for middle in center.unbind(dim=1))
+        # grid_sample counts from -1 to 1 between the borders of the picture. A column
+        # and a row of the grid come first: only their sums are as large as the grid.
+        grid_x = _outer_sum(-2 * sin * down / width, 2 * (x + cos * across) / width - 1)
+        grid_y = _outer_sum(2 * cos * down / height, 2 * (y + sin * across) / height - 1)
         crop = F.grid_sample(
             pictures,
-            2 * points / picture - 1,
+            torch.stack([grid_x, grid_y], dim=-1),
             mode='bicubic',
             padding_mode='border',
             align_corners=False,
         )
         crops.append(F.interpolate(crop, (size, size), mode='bicubic', antialias=True))
     return torch.stack(crops, dim=1).clamp(0, 1)
+
+
+def _outer_sum(down: Tensor, across: Tensor) -> Tensor:
+    """(B, N), (B, N) -> (B, N, N)."""
+    return down[:, :, None] + across[:, None]
 
 
 def region_maps(

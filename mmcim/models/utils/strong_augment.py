@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 # ITU-R 601, the weights of Pillow's conversion to grey.
 _GREY = (0.299, 0.587, 0.114)
+# The columns of the factors.
+_BRIGHTNESS, _CONTRAST, _SATURATION, _HUE = range(4)
 # Pillow's default: 128 of 255 and everything brighter is inverted.
 _SOLARIZE_FROM = 128 / 255
 
@@ -21,15 +23,15 @@ class AugmentParams(NamedTuple):
         factors (Tensor): (B, 4), float32: brightness, contrast and saturation to
             multiply, hue to add, as a share of the colour circle. (1, 1, 1, 0) does
             nothing.
-        order (Tensor): (B, 4), int64: a permutation of 0 to 3 per picture, which of the
-            four comes first, second, ...
+        order (tuple[int, int, int, int]): A permutation of 0 to 3, which of the four
+            comes first, second, ..., for all pictures.
         grey (Tensor): bool, (B,).
         sigma (Tensor): Standard deviation of the blur in pixels, (B,); 0 is no blur.
         solarize (Tensor): bool, (B,).
     """
 
     factors: Tensor
-    order: Tensor
+    order: tuple[int, int, int, int]
     grey: Tensor
     sigma: Tensor
     solarize: Tensor
@@ -44,8 +46,12 @@ class StrongAugment(nn.Module):
     with ``blur_prob`` a Gaussian blur that repeats the border's pixels; with
     ``solarize_prob`` all values from 128 of 255 on are inverted. What Pillow computes
     on uint8, rounding after each step, is computed in float32 here; a picture that draws
-    nothing is returned bit by bit. All draws come from PyTorch's generator of the
-    device, and nothing waits for it.
+    nothing is returned bit by bit.
+
+    The order of the four is the only thing that a batch shares: then each runs once, and
+    still each order is as likely as any other for a picture. It comes from PyTorch's
+    generator of the CPU and all other draws from the device's; nothing waits for the
+    device.
 
     The defaults are those of ConMIM's view of the momentum encoder (arXiv 2205.09616).
 
@@ -130,26 +136,25 @@ class StrongAugment(nn.Module):
     def draw(self, batch_size: int, device: torch.device) -> AugmentParams:
         """Draw what is done to each of ``batch_size`` pictures."""
 
+        def uniform(low: float, high: float) -> Tensor:
+            return low + (high - low) * torch.rand(batch_size, device=device)
+
         def happens(prob: float) -> Tensor:
             return torch.rand(batch_size, device=device) < prob
 
-        def uniform(low: Tensor, high: Tensor) -> Tensor:
-            draws = torch.rand(batch_size, len(low), device=device)
-            return low + (high - low) * draws
-
-        nothing = torch.tensor([1.0, 1.0, 1.0, 0.0], device=device)
-        low, high = (torch.tensor(x, device=device) for x in (self.low, self.high))
-        factors = uniform(low, high)
-        jittered = happens(self.jitter_prob)[:, None]
-        order = torch.rand(batch_size, 4, device=device).argsort(dim=1)
-        grey = happens(self.grey_prob)
-        low, high = (torch.tensor([x], device=device) for x in self.blur_sigma)
-        sigma = uniform(low, high).squeeze(1) * happens(self.blur_prob)
+        jittered = happens(self.jitter_prob)
+        nothing = (1.0, 1.0, 1.0, 0.0)
+        # Column by column with plain numbers: the host waits until a copy of
+        # torch.tensor is on the device.
+        columns = [
+            torch.where(jittered, uniform(low, high), otherwise)
+            for low, high, otherwise in zip(self.low, self.high, nothing, strict=True)
+        ]
         return AugmentParams(
-            factors=torch.where(jittered, factors, nothing),
-            order=order,
-            grey=grey,
-            sigma=sigma,
+            factors=torch.stack(columns, dim=1),
+            order=tuple(torch.randperm(4).tolist()),
+            grey=happens(self.grey_prob),
+            sigma=uniform(*self.blur_sigma) * happens(self.blur_prob),
             solarize=happens(self.solarize_prob),
         )
 
@@ -171,31 +176,30 @@ def _per_image(values: Tensor) -> Tensor:
 
 def _to_grey(images: Tensor) -> Tensor:
     """(B, 3, H, W) -> (B, 1, H, W)."""
-    red, green, blue = (weight * images[:, i : i + 1] for i, weight in enumerate(_GREY))
-    return red + green + blue
+    red, green, blue = images.split(1, dim=1)
+    grey = _GREY[0] * red
+    return grey.add(green, alpha=_GREY[1]).add(blue, alpha=_GREY[2])
 
 
-def _jitter(images: Tensor, factors: Tensor, order: Tensor) -> Tensor:
-    """Apply the four operations, each picture in its own order.
+def _jitter(images: Tensor, factors: Tensor, order: tuple[int, ...]) -> Tensor:
+    """Apply the four operations in the given order, with the factors of each picture.
 
-    In every place of the order all pictures go through both kinds of operation, with
-    factors that do nothing where it is the other one's turn: cheaper than to ask the
-    device for the pictures that are meant.
+    Brightness mixes with black, contrast with the mean grey, saturation with the grey
+    picture.
     """
-    for place in range(4):
-        which = order[:, place : place + 1]
-        factor = _per_image(factors.gather(1, which).squeeze(1))
-        which = _per_image(which)
-
-        # Brightness mixes with black, contrast with the mean grey, saturation with grey.
-        grey = _to_grey(images)
-        other = torch.where(which == 1, grey.mean(dim=(2, 3), keepdim=True), grey)
-        other = torch.where(which == 0, 0.0, other)
-        mixed = (factor * images + (1 - factor) * other).clamp(0, 1)
-        images = torch.where((which < 3) & (factor != 1), mixed, images)
-
-        turned = _turn_hue(images, factor)
-        images = torch.where((which == 3) & (factor != 0), turned, images)
+    for which in order:
+        factor = _per_image(factors[:, which])
+        if which == _HUE:
+            images = torch.where(factor != 0, _turn_hue(images, factor), images)
+            continue
+        if which == _BRIGHTNESS:
+            other = torch.zeros_like(factor)
+        elif which == _CONTRAST:
+            other = _to_grey(images.mean(dim=(2, 3), keepdim=True))
+        else:
+            other = _to_grey(images)
+        # A factor of 1 leaves every bit.
+        images = torch.lerp(other, images, factor).clamp(0, 1)
     return images
 
 
@@ -213,17 +217,20 @@ def _turn_hue(images: Tensor, shift: Tensor) -> Tensor:
         Tensor: (B, 3, H, W).
     """
     red, green, blue = images.unbind(dim=1)
-    value, spread = images.amax(dim=1), images.amax(dim=1) - images.amin(dim=1)
+    value = images.amax(dim=1)
+    spread = value - images.amin(dim=1)
     sector = torch.where(
-        value == green, 2 * spread + blue - red, 4 * spread + red - green
+        value == green,
+        (blue - red).add(spread, alpha=2),
+        (red - green).add(spread, alpha=4),
     )
     sector = torch.where(value == red, green - blue, sector)
     # Where there is no colour, the numerator is 0 as well.
     hue = sector / spread.clamp(min=1e-12) + 6 * shift.view(-1, 1, 1)
-    n = torch.tensor([5.0, 3.0, 1.0], device=images.device).view(1, 3, 1, 1)
-    k = n + hue[:, None]
-    k = k - 6 * torch.floor(k / 6)
-    return value[:, None] - spread[:, None] * torch.minimum(k, 4 - k).clamp(0, 1)
+    n = torch.arange(5, 0, -2, device=images.device).view(1, 3, 1, 1)
+    k = (n + hue[:, None]) % 6
+    share = torch.minimum(k, 4 - k).clamp(0, 1)
+    return torch.addcmul(value[:, None], spread[:, None], share, value=-1)
 
 
 def _blur(images: Tensor, sigma: Tensor, radius: int) -> Tensor:
@@ -241,8 +248,10 @@ def _blur(images: Tensor, sigma: Tensor, radius: int) -> Tensor:
     # Autocast would round the pictures to bfloat16.
     with torch.autocast(images.device.type, enabled=False):
         rows = _blur_matrix(sigma, height, radius)[:, None]
-        columns = _blur_matrix(sigma, width, radius)[:, None].transpose(-1, -2)
-        return (rows @ images @ columns).clamp(0, 1)
+        columns = _blur_matrix(sigma, width, radius).transpose(-1, -2)
+        # One product per picture; its channels lie one below the other.
+        blurred = (images.flatten(1, 2) @ columns).view_as(images)
+        return (rows @ blurred).clamp(0, 1)
 
 
 def _blur_matrix(sigma: Tensor, size: int, radius: int) -> Tensor:
@@ -256,9 +265,8 @@ def _blur_matrix(sigma: Tensor, size: int, radius: int) -> Tensor:
     target = torch.arange(size, device=sigma.device).view(-1, 1)
     source = torch.arange(-radius, size + radius, device=sigma.device)
     # Without blur, 1 at the pixel itself and exactly 0 elsewhere.
-    scaled = (source - target) / sigma.clamp(min=1e-3).view(-1, 1, 1)
-    weights = torch.exp(-0.5 * scaled.square())
-    weights = weights / weights.sum(dim=-1, keepdim=True)
+    steepness = 0.5 / sigma.clamp(min=1e-3).square().view(-1, 1, 1)
+    weights = torch.softmax(-steepness * (source - target).square(), dim=-1)
     first, inner, last = weights.split([radius + 1, size - 2, radius + 1], dim=-1)
     return torch.cat(
         [first.sum(dim=-1, keepdim=True), inner, last.sum(dim=-1, keepdim=True)], dim=-1

@@ -6,6 +6,9 @@ from mmengine.dataset import default_collate, pseudo_collate
 from mmpretrain.registry import MODELS, TRANSFORMS
 from mmpretrain.structures import DataSample
 from PIL import Image
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from mmcim.models.utils import CIMDataPreprocessor
 
@@ -141,6 +144,49 @@ def test_autocast_changes_nothing():
     with torch.autocast('cpu', torch.bfloat16):
         out = run(preprocessor, pictures())
     torch.testing.assert_close(out, expected)
+
+
+class OnTheDevice(TorchDispatchMode):
+    """Asserts that no operation copies from the host, or rounds to half precision."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        leaves = tree_leaves((args, kwargs, out))
+        tensors = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
+        assert len({tensor.device for tensor in tensors}) < 2, func
+        assert not any(x.dtype in (torch.float16, torch.bfloat16) for x in tensors), func
+        return out
+
+
+@pytest.mark.parametrize(
+    ('kind', 'kwargs', 'crops'),
+    [
+        ('CIM', dict(view_size=16), 1),
+        ('CIM', dict(view_size=32), 2),
+        ('CorrIM', dict(view_size=16), 1),
+        ('ConMIM', dict(online_augment=dict(type='StrongAugment')), 1),
+        ('TwoCrops', dict(), 2),
+    ],
+)
+def test_nothing_waits_for_a_gpu_or_is_rounded_by_its_autocast(
+    kind, kwargs, crops, monkeypatch
+):
+    """Without a GPU: its tensors here have shapes and types, but no values."""
+    # The order of the colours, the one draw that the host makes and reads.
+    monkeypatch.setattr(torch, 'randperm', np.arange)
+    with FakeTensorMode():
+        preprocessor = build(type=f'{kind}DataPreprocessor', to_rgb=True, **kwargs)
+        preprocessor.to(torch.device('cuda'))
+        inputs = torch.empty(2, 3, 32, 32, dtype=torch.uint8, device='cuda')
+        monkeypatch.setattr(preprocessor, 'cast_data', lambda data: data)
+        torch.set_autocast_enabled('cuda', True)
+        torch.set_autocast_dtype('cuda', torch.bfloat16)
+        try:
+            with OnTheDevice():
+                out = run(preprocessor, inputs if crops == 1 else [inputs] * crops, True)
+        finally:
+            torch.set_autocast_enabled('cuda', False)
+    assert {view.device.type for view in out.values()} == {'cuda'}
 
 
 @pytest.mark.parametrize('two', [False, True])

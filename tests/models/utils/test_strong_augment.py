@@ -1,6 +1,7 @@
 # Copyright (c) mmcim contributors. All rights reserved.
 """The pictures of torchvision and Pillow, and the law of the draws."""
 
+from collections import Counter
 from itertools import permutations
 
 import numpy as np
@@ -37,7 +38,7 @@ def params(batch, **changes):
     """Nothing is done but what is given."""
     nothing = dict(
         factors=torch.tensor([[1.0, 1.0, 1.0, 0.0]]).repeat(batch, 1),
-        order=torch.arange(4).repeat(batch, 1),
+        order=(0, 1, 2, 3),
         grey=torch.zeros(batch, dtype=torch.bool),
         sigma=torch.zeros(batch),
         solarize=torch.zeros(batch, dtype=torch.bool),
@@ -54,6 +55,16 @@ def test_nothing_drawn_leaves_every_bit():
     assert apply(images).equal(images)
     none = StrongAugment(jitter_prob=0, grey_prob=0, blur_prob=0, solarize_prob=0)
     assert none(images).equal(images)
+    # Whatever its neighbour draws, in any order.
+    images[:, :, 0] = 0.0
+    images[:, :, 1] = 1.0
+    factors = torch.tensor([[1.0, 1.0, 1.0, 0.0], [0.7, 1.3, 0.8, 0.1]])
+    yes = torch.tensor([False, True])
+    changes = dict(factors=factors, grey=yes, sigma=yes * 1.5, solarize=yes)
+    for order in permutations(range(4)):
+        ours = apply(images, order=order, **changes)
+        assert ours[0].equal(images[0])
+        assert not ours[1].allclose(images[1], atol=0.1)
 
 
 @pytest.mark.parametrize('operation', range(4))
@@ -70,18 +81,20 @@ def test_each_operation_is_torchvision_s(operation, factor):
     assert (apply(images, factors=factors) - images).abs().max() > 0.02
 
 
-def test_each_picture_has_its_own_factors_and_order():
-    """All 24 orders at once, against torchvision's operations one after another."""
-    orders = torch.tensor(list(permutations(range(4))))
-    images = noise(len(orders), seed=1)
-    factors = torch.tensor([1, 1, 1, 0]) + torch.rand(24, 4).sub(0.5) * torch.tensor(
-        [0.8, 0.8, 0.8, 0.4]
-    )
-    ours = apply(images, factors=factors, order=orders)
-    for image, factor, order, own in zip(images, factors, orders, ours, strict=True):
-        for which in order.tolist():
+@pytest.mark.parametrize('order', permutations(range(4)))
+def test_each_order_with_factors_of_each_picture(order):
+    """Against torchvision's operations one after another."""
+    images = noise(3, seed=1)
+    generator = torch.Generator().manual_seed(2)
+    shares = torch.rand(3, 4, generator=generator) - 0.5
+    factors = torch.tensor([1, 1, 1, 0]) + shares * torch.tensor([0.8, 0.8, 0.8, 0.4])
+    ours = apply(images, factors=factors, order=order)
+    for image, factor, own in zip(images, factors, ours, strict=True):
+        for which in order:
             image = OPERATIONS[which](image, factor[which].item())
         assert (own - image).abs().max() < 1e-3
+    backwards = apply(images, factors=factors, order=order[::-1])
+    assert not ours.allclose(backwards, atol=1e-2)
 
 
 def to_pillow(image):
@@ -187,17 +200,23 @@ def test_the_law_of_the_draws():
             abs(column.mean() - (low + high) / 2)
             < 5 * (high - low) / (12 * len(column)) ** 0.5
         )
-    # Every order is as likely as any other.
-    code = (drawn.order * torch.tensor([64, 16, 4, 1])).sum(dim=1)
-    _, counts = code.unique(return_counts=True)
-    assert len(counts) == 24
-    assert all(close(c / count, 1 / 24) for c in counts)
     assert close(drawn.grey.float().mean(), 0.2)
     assert close(drawn.solarize.float().mean(), 0.2)
     blurred = drawn.sigma[drawn.sigma > 0]
     assert close(len(blurred) / count, 0.1)
     assert blurred.min() >= 0.1 and blurred.max() <= 2.0
     assert abs(blurred.mean() - 1.05) < 5 * 1.9 / (12 * len(blurred)) ** 0.5
+
+
+def test_every_order_is_as_likely_as_any_other():
+    augment, count = StrongAugment(), 4800
+    torch.manual_seed(0)
+    device = torch.device('cpu')
+    counts = Counter(augment.draw(1, device).order for _ in range(count))
+    assert set(counts) == set(permutations(range(4)))
+    # Five standard deviations of a binomial.
+    bound = 5 * (count * 1 / 24 * 23 / 24) ** 0.5
+    assert all(abs(n - count / 24) < bound for n in counts.values())
 
 
 def test_factors_do_not_fall_below_zero():
