@@ -297,15 +297,17 @@ class Quickstart:
     def show(self, checkpoints: dict[str, str]) -> None:
         """Draw what the two pre-trained models do to the same pictures."""
         models = {}
-        for row, checkpoint in checkpoints.items():
-            # The config as it was run is beside the checkpoint.
-            cfg = load_config(self.work_dir / row / f'{row}.py')
-            init_default_scope(cfg.default_scope)
-            models[row] = load_cim(cfg, checkpoint)
-        model, detector = models['cim_respix'], models['cim_revdet'].enhancer
-        torch.manual_seed(0)
-        inputs = first_pictures(cfg, model, num=8)['inputs']
-        save_grid(cim_panels(model, inputs, detector), self.work_dir / 'pictures.png')
+        with self.quiet('pictures'):  # what libraries say on the way
+            for row, checkpoint in checkpoints.items():
+                # The config as it was run is beside the checkpoint.
+                cfg = load_config(self.work_dir / row / f'{row}.py')
+                init_default_scope(cfg.default_scope)
+                models[row] = load_cim(cfg, checkpoint)
+            model, detector = models['cim_respix'], models['cim_revdet'].enhancer
+            torch.manual_seed(0)
+            inputs = first_pictures(cfg, model, num=8)['inputs']
+            panels = cim_panels(model, inputs, detector)
+            save_grid(panels, self.work_dir / 'pictures.png')
 
     def _count_classes(self) -> int:
         if not Path(self.data_root).is_dir():
