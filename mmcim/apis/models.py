@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from mmengine.config import Config
+from mmengine.registry import DefaultScope
 from mmpretrain import FeatureExtractor, get_model
 from mmpretrain.apis import ModelHub
 from mmpretrain.registry import MODELS
@@ -106,23 +107,21 @@ def feature_extractor(
     given = cfg.model.get('data_preprocessor') or cfg.get('data_preprocessor') or {}
     keys = ('mean', 'std', 'to_rgb')
     preprocessor = {key: given[key] for key in keys if key in given}
-    model = get_model(
-        Config(
-            dict(
-                model=dict(
-                    type='ImageClassifier',
-                    backbone=config_after_pretraining(backbone),
-                    data_preprocessor=dict(type='ClsDataPreprocessor', **preprocessor),
-                ),
-                test_dataloader=dict(
-                    dataset=dict(type='CustomDataset', pipeline=pipeline)
-                ),
-            )
-        ),
-        device=device,
+    built = Config(
+        dict(
+            model=dict(
+                type='ImageClassifier',
+                backbone=config_after_pretraining(backbone),
+                data_preprocessor=dict(type='ClsDataPreprocessor', **preprocessor),
+            ),
+            test_dataloader=dict(dataset=dict(type='CustomDataset', pipeline=pipeline)),
+        )
     )
-    load_backbone_weights(model.backbone, checkpoint)
-    return FeatureExtractor(model)
+    # Another library may have made its own scope the default one.
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        model = get_model(built, device=device)
+        load_backbone_weights(model.backbone, checkpoint)
+        return FeatureExtractor(model)
 
 
 def _read_config(config: str | Path | Config) -> Config:

@@ -20,7 +20,7 @@ from torch.testing import assert_close
 
 from mmcim.apis import feature_extractor
 from mmcim.transfer import save_backbone
-from mmcim.utils import ConfigError
+from mmcim.utils import ConfigError, load_config
 
 REPO = Path(__file__).resolve().parents[2]
 FILES = yaml.safe_load((REPO / 'model-index.yml').read_text())['Import']
@@ -232,10 +232,34 @@ def test_features_by_name(hub, tmp_path, name):
 SEGMENTOR = 'vit-tiny_upernet_1xb8-400i_camvid-240x180'
 
 
-def test_a_segmentor_by_name_is_mmsegmentations(hub):
+@pytest.fixture
+def own_scope(monkeypatch):
+    """mmsegmentation makes its scope the default one for the rest of the process."""
+    scopes = DefaultScope._instance_dict.copy()
+    monkeypatch.setattr(DefaultScope, '_instance_dict', scopes)
+
+
+def test_a_segmentor_by_name_is_mmsegmentations(hub, own_scope):
     mmseg = pytest.importorskip('mmseg.apis')
     model = mmseg.init_model(hub.get(SEGMENTOR).config, device='cpu')
     assert model.decode_head.num_classes == 11
+
+
+def test_feature_extractor_beside_a_segmentor(hub, own_scope, tmp_path):
+    """Whose scope is the default one then."""
+    mmseg = pytest.importorskip('mmseg.apis')
+    mmseg.init_model(hub.get(SEGMENTOR).config, device='cpu')
+    name = 'cim/vit-s_1xb128-300e_imagenette-128.py'
+    config = load_config(REPO / 'configs' / name)
+    config.model.enhancer.backbone.arch = dict(
+        embed_dims=32, num_layers=1, num_heads=2, feedforward_channels=64
+    )
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        network = NETWORKS.build(config.model.enhancer.backbone)
+    torch.save(network.state_dict(), tmp_path / 'x.pth')
+    extract = feature_extractor(config, tmp_path / 'x.pth')
+    picture = np.zeros((128, 128, 3), np.uint8)
+    assert extract(picture)[0][-1].shape == (32, 16, 16)
 
 
 def test_feature_extractor_of_a_segmentor(hub):
