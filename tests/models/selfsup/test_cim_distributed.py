@@ -1,6 +1,8 @@
 # Copyright (c) mmcim contributors. All rights reserved.
 """Two gloo processes take the step that one process takes with the whole batch."""
 
+from functools import partial
+
 import pytest
 import torch
 from mmengine.optim import build_optim_wrapper
@@ -55,6 +57,6 @@ def test_two_processes_equal_one(configs, tmp_path, objective):
     # Fixed masks and samples: masks from the data, the likeliest tokens, no flips.
     configs.update(masking=None, generator={**configs['generator'], 'sampling': 'argmax'})
     configs['data_preprocessor']['flip_prob'] = 0
-    start, end = assert_two_equal_one(lambda: build(configs), steps, tmp_path)
+    start, end = assert_two_equal_one(partial(build, configs), steps, tmp_path)
     moved = sum(not value.equal(start[key]) for key, value in end.items())
     assert moved == len(list(build(configs).parameters()))

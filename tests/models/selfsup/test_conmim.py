@@ -3,6 +3,7 @@
 
 import json
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -321,7 +322,7 @@ def train_steps(model, part, num=3):
 def test_two_processes_equal_one(tmp_path):
     """Encoder, projector with its batch norms, loss, gradients, momentum encoder."""
     start, end = assert_two_equal_one(
-        lambda: build(**distributed_config()), train_steps, tmp_path
+        partial(build, **distributed_config()), train_steps, tmp_path
     )
     moved = {key for key, value in end.items() if not value.equal(start[key])}
     model = build(**distributed_config())

@@ -1,6 +1,8 @@
 # Copyright (c) mmcim contributors. All rights reserved.
 """Two gloo processes take the steps that one process takes with the whole batch."""
 
+from functools import partial
+
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DefaultScope
 
@@ -28,7 +30,7 @@ def steps(model, part, num=3):
 
 
 def test_two_processes_equal_one(tmp_path):
-    start, end = assert_two_equal_one(lambda: build(CONFIG), steps, tmp_path)
+    start, end = assert_two_equal_one(partial(build, CONFIG), steps, tmp_path)
     frozen = ('pos_embed', 'projection.weight', 'projection.bias')
     for key, value in end.items():
         assert value.equal(start[key]) == key.endswith(frozen), key

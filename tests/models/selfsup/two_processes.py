@@ -9,9 +9,14 @@ from pathlib import Path
 import torch
 import torch.multiprocessing as mp
 from mmengine.model import convert_sync_batchnorm
+from packaging.version import Version
 from torch import nn
 
 from mmcim.engine import CPUDataParallel
+
+# A fork need not import torch anew, but cannot use the autograd of older versions if the
+# process has used it before.
+_START = 'fork' if Version(torch.__version__) >= Version('2.14') else 'spawn'
 
 
 def assert_two_equal_one(
@@ -23,8 +28,8 @@ def assert_two_equal_one(
     """Train with half of a batch of four in each of two processes, and with all in one.
 
     Args:
-        build: Gives the model, always the same.
-        steps: Trains a model, wrapped or not, with a part of the batch.
+        build: Gives the model, always the same. It can be pickled.
+        steps: Trains a model, wrapped or not, with a part of the batch. Likewise.
         folder: For what the processes have to say.
         atol: How far tensors may differ, beside 1e-4 of their size.
 
@@ -34,8 +39,7 @@ def assert_two_equal_one(
     with socket.socket() as free:
         free.bind(('127.0.0.1', 0))
         port = free.getsockname()[1]
-    # Forked, the processes know the test's classes and need not import torch anew.
-    mp.start_processes(_work, (build, steps, port, folder), nprocs=2, start_method='fork')
+    mp.start_processes(_work, (build, steps, port, folder), nprocs=2, start_method=_START)
     whole = build()
     start = {k: v.clone() for k, v in whole.state_dict().items()}
     steps(whole, slice(0, 4))
