@@ -42,14 +42,15 @@ def relative_position_bias(module: nn.Module, grid: tuple[int, int]) -> Tensor:
         grid (tuple[int, int]): Height and width of the tokens in patches, (h, w).
 
     Returns:
-        Tensor: (num_heads, 1 + h * w, 1 + h * w).
+        Tensor: (num_heads, 1 + h * w, 1 + h * w), contiguous: with the heads as the last
+        stride no fused CUDA kernel takes it, and attention falls back to fp32.
     """
     table, index = module.relative_position_bias_table, module.relative_position_index
     grid, own_grid = tuple(grid), tuple(module.window_size)
     if grid != own_grid:
         table = resize_relative_position_table(table, own_grid, grid)
         index = _relative_position_index(grid, table.device)
-    return table[index].permute(2, 0, 1)
+    return table[index].permute(2, 0, 1).contiguous()
 
 
 class FusedBEiTAttention(BEiTAttention):
@@ -115,6 +116,20 @@ class _FusedLayers:
             )
             # The layer itself drops the branch.
             layer.ffn.dropout_layer = nn.Identity()
+        # The parent froze what has been replaced since, and not for training mode.
+        self.train()
+
+    def train(self, mode: bool = True) -> None:
+        """Set the mode, in which stages that are frozen stay frozen."""
+        super().train(mode)
+        if self.frozen_stages > 0:
+            self._freeze_stages()
+
+    def _freeze_stages(self) -> None:
+        """Freeze the first stages, and with them the shared table of positions."""
+        super()._freeze_stages()
+        if self.rel_pos_bias is not None:
+            self.rel_pos_bias.requires_grad_(False)
 
     def init_weights(self) -> None:
         """Initialise as BEiT does.

@@ -8,6 +8,7 @@ from mmpretrain.models.selfsup import BEiTPretrainViT
 from timm.layers import resize_rel_pos_bias_table
 
 from mmcim.models.backbones import FusedBEiTPretrainViT, FusedBEiTViT
+from mmcim.models.backbones.beit import relative_position_bias
 
 ARCH = dict(embed_dims=32, num_layers=2, num_heads=4, feedforward_channels=64)
 SMALL = dict(arch=ARCH, img_size=32, patch_size=8)
@@ -136,6 +137,45 @@ def test_mask_token_stands_in_for_masked_patches():
     assert model(images, mask)[0].equal(model(other, mask)[0])
     other = torch.where(hidden, images, torch.randn_like(images))
     assert not model(images, mask)[0].allclose(model(other, mask)[0])
+
+
+@pytest.mark.parametrize('grid', [(4, 4), (3, 7)])
+@pytest.mark.parametrize('positions', ['shared', 'per_layer'])
+def test_bias_has_the_layout_of_fused_kernels(positions, grid):
+    model = FusedBEiTViT(**SMALL, **POSITIONS[positions])
+    owner = model.rel_pos_bias if positions == 'shared' else model.layers[0].attn
+    bias = relative_position_bias(owner, grid)
+    assert bias.shape == (4, 1 + grid[0] * grid[1], 1 + grid[0] * grid[1])
+    assert bias.stride(-1) == 1
+
+
+@pytest.mark.parametrize('positions', POSITIONS)
+def test_frozen_backbone_does_not_train(positions):
+    kwargs = dict(POSITIONS[positions], out_type='featmap')
+    kwargs.update(layer_cfgs=dict(drop_path_rate=0.5), drop_rate=0.5, attn_drop_rate=0.5)
+    model = FusedBEiTViT(**SMALL, **kwargs, frozen_stages=2)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    head = torch.nn.Conv2d(32, 2, 1)
+    optimizer = torch.optim.SGD([*model.parameters(), *head.parameters()], lr=1.0)
+    images = torch.randn(2, 3, 32, 32)
+    model.train()
+    features = model(images)[0]
+    head(features).sum().backward()
+    optimizer.step()
+    assert [name for name, p in model.named_parameters() if p.requires_grad] == []
+    assert all(p.grad is None for p in model.parameters())
+    for name, value in model.state_dict().items():
+        torch.testing.assert_close(value, before[name], rtol=0, atol=0, msg=name)
+    model.eval()
+    torch.testing.assert_close(features, model(images)[0], rtol=0, atol=0)
+
+
+def test_stages_above_the_frozen_ones_train():
+    model = FusedBEiTViT(**SMALL, frozen_stages=1)
+    model.train()
+    trained = {n for n, p in model.named_parameters() if p.requires_grad}
+    last = {n for n, _ in model.named_parameters() if n.startswith(('layers.1.', 'ln'))}
+    assert trained == last
 
 
 def test_feed_forward_branch_is_dropped_once():
