@@ -96,6 +96,7 @@ def backbone_config(cfg: Config, prefix: str) -> dict | None:
     # The weights are in the file, not where the training once began.
     config.pop('init_cfg', None)
     scope = cfg.get('default_scope') or 'mmpretrain'
-    if '.' not in config['type'] and scope != 'mmpretrain':
-        config['type'] = f'{scope}.{config["type"]}'
+    name = config.get('type')
+    if isinstance(name, str) and '.' not in name and scope != 'mmpretrain':
+        config['type'] = f'{scope}.{name}'
     return config

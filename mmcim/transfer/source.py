@@ -25,6 +25,7 @@ from ..utils.errors import ConfigError
 from .after_pretraining import config_after_pretraining
 from .backbone_file import read_backbone
 from .metadata import backbone_config, normalization_metadata
+from .trusted import registered_class, trusted_backbone_config
 
 
 @dataclass
@@ -36,12 +37,19 @@ class TrainedBackbone:
         tensors (dict[str, Tensor]): The backbone's own names -> tensors, on the CPU.
         config (dict): Builds the network for use after a pre-training.
         metadata (dict[str, str]): See :func:`mmcim.transfer.save_backbone`.
+
+    Raises:
+        ConfigError: If the config is not one that a file of weights may have, see
+            :func:`mmcim.transfer.trusted.trusted_backbone_config`.
     """
 
     path: str
     tensors: dict[str, Tensor]
     config: dict
     metadata: dict[str, str]
+
+    def __post_init__(self) -> None:
+        self.config = trusted_backbone_config(self.config, self.path)
 
     @property
     def normalization(self) -> tuple[list[float], list[float]] | None:
@@ -172,7 +180,7 @@ def _from_training(path: str, checkpoint: Any, prefix: str | None) -> TrainedBac
 
 def _prefix_of_class(config: dict) -> str | None:
     """What a checkpoint of another project, or of a tokenizer, does not say itself."""
-    return getattr(MODELS.get(config.get('type')), 'backbone_prefix', 'backbone.')
+    return getattr(registered_class(config.get('type')), 'backbone_prefix', 'backbone.')
 
 
 def parse_config_text(text: str, source: str) -> dict:

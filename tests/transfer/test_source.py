@@ -93,7 +93,7 @@ def test_normalization_of_rgb_pictures_alone(network, tmp_path, preprocessor, ex
     model.backbone = network
     model.data_preprocessor = MODELS.build(dict(preprocessor, type=kind))
     metadata = backbone_metadata(model, 'backbone.', Config(config), '')
-    written = TrainedBackbone('', {}, {}, metadata).normalization
+    written = TrainedBackbone('', {}, BACKBONE, metadata).normalization
     assert written == (scaled if expected else None)
 
 
