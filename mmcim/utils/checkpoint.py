@@ -9,6 +9,8 @@ and plain containers is known, so that just this can be let through.
 
 import os
 import re
+import zipfile
+import zlib
 from argparse import Namespace
 from pathlib import Path
 from pickle import UnpicklingError
@@ -70,7 +72,8 @@ def load_checkpoint(filename: str | Path, map_location: Any = 'cpu') -> dict:
         map_location (Any): See ``torch.load``. Defaults to 'cpu'.
 
     Returns:
-        dict: What is in the file.
+        dict: What is in the file. A config's text in ``meta['config']``, as mmengine
+        before 0.3 has it, is left out: mmengine would execute it when it resumes.
 
     Raises:
         ConfigError: If the file is missing, damaged, or wants to run code.
@@ -78,9 +81,10 @@ def load_checkpoint(filename: str | Path, map_location: Any = 'cpu') -> dict:
     path = os.path.expanduser(filename)
     if not os.path.isfile(path):
         raise ConfigError(f'checkpoint {filename} does not exist')
+    check_integrity(path)
     try:
         with torch.serialization.safe_globals(safe_globals()):
-            return torch.load(path, map_location=map_location, weights_only=True)
+            content = torch.load(path, map_location=map_location, weights_only=True)
     except Exception as error:  # torch raises a dozen types for a damaged file
         refused = re.search(r'(?:GLOBAL |getattr\().*', str(error))
         if isinstance(error, UnpicklingError) and refused:
@@ -95,6 +99,35 @@ def load_checkpoint(filename: str | Path, map_location: Any = 'cpu') -> dict:
         raise ConfigError(
             f'checkpoint {filename} is damaged or no checkpoint at all: {error}'
         ) from error
+    if isinstance(content, dict) and isinstance(content.get('meta'), dict):
+        content['meta'].pop('config', None)
+    return content
+
+
+def check_integrity(path: str | Path) -> None:
+    """Compare the contents of a checkpoint with the checksums that are in it.
+
+    ``torch.save`` writes a zip file, which has a CRC32 of each part. ``torch.load`` does
+    not look at them, so that a flipped bit becomes another weight.
+
+    Args:
+        path (str | Path): A local file. One that is no zip file has no checksums.
+
+    Raises:
+        ConfigError: If any part has changed since it was written.
+    """
+    if not zipfile.is_zipfile(path):
+        return
+    try:
+        with zipfile.ZipFile(path) as file:
+            damaged = file.testzip()
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+        raise ConfigError(f'checkpoint {path} is damaged: {error}') from error
+    if damaged is not None:
+        raise ConfigError(
+            f'checkpoint {path} is damaged: {damaged} in it does not match its checksum. '
+            'Copy or download it again, or take another checkpoint'
+        )
 
 
 def use_safe_loading() -> None:

@@ -86,6 +86,34 @@ def test_missing_and_damaged(tmp_path):
             load_checkpoint(file)
 
 
+def test_flipped_bits_are_found(tmp_path, monkeypatch):
+    """Anywhere in the weights; torch.load would give other weights."""
+    monkeypatch.chdir(tmp_path)
+    torch.save({'state_dict': {'a': torch.ones(1000), 'b': torch.ones(9)}}, 'x.pth')
+    whole = (tmp_path / 'x.pth').read_bytes()
+    start = whole.index(torch.ones(1000).numpy().tobytes())
+    random = np.random.default_rng(0)
+    for place, bit in zip(random.integers(4000, size=24), random.integers(8, size=24)):
+        flipped = bytearray(whole)
+        flipped[start + place] ^= 1 << bit
+        (tmp_path / 'flipped.pth').write_bytes(flipped)
+        with pytest.raises(ConfigError, match='flipped.pth is damaged: .*checksum'):
+            load_checkpoint('flipped.pth')
+    load_checkpoint('x.pth')
+
+
+def test_old_format_has_no_checksums(tmp_path):
+    content = {'a': torch.ones(3)}
+    torch.save(content, tmp_path / 'x.pth', _use_new_zipfile_serialization=False)
+    assert torch.equal(load_checkpoint(tmp_path / 'x.pth')['a'], torch.ones(3))
+
+
+def test_config_that_mmengine_would_execute_is_left_out(tmp_path):
+    meta = dict(config='open("called", "w")', epoch=3)
+    torch.save(dict(meta=meta, state_dict={}), tmp_path / 'x.pth')
+    assert load_checkpoint(tmp_path / 'x.pth')['meta'] == dict(epoch=3)
+
+
 def test_mmengine_loads_safely(tmp_path, monkeypatch):
     """Which covers resuming, load_from and init_cfg, and has no unsafe second try."""
     monkeypatch.setattr(CheckpointLoader, '_schemes', dict(CheckpointLoader._schemes))
