@@ -306,8 +306,8 @@ class Quickstart:
             model, detector = models['cim_respix'], models['cim_revdet'].enhancer
             torch.manual_seed(0)
             inputs = first_pictures(cfg, model, num=8)['inputs']
-            panels = cim_panels(model, inputs, detector)
-            save_grid(panels, self.work_dir / 'pictures.png')
+            panels, captions = cim_panels(model, inputs, detector)
+            save_grid(panels, self.work_dir / 'pictures.png', captions=captions)
 
     def _count_classes(self) -> int:
         if not Path(self.data_root).is_dir():

@@ -1,7 +1,11 @@
 # Copyright (c) mmcim contributors. All rights reserved.
+import math
+import re
+
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from mmpretrain.registry import MODELS
 from PIL import Image
 
@@ -16,16 +20,19 @@ def test_panels_show_the_steps(configs, inputs):  # noqa: F811
     detector = MODELS.build(revdet()).eval()
     batch = model.corrupt(inputs)
     model.corrupt = lambda *args: batch
-    panels = cim_panels(model, inputs, detector)
+    panels, captions = cim_panels(model, inputs, detector)
     assert list(panels) == [
         'original',
         'tokenizer',
         'mask',
         'corrupted',
+        'target',
+        'predicted',
         'restored',
         'replaced',
         'detected',
     ]
+    assert list(captions) == ['predicted', 'restored']
     for name, pictures in panels.items():
         assert pictures.shape == (2, 3, 32, 32), name
         assert pictures.min() >= 0 and pictures.max() <= 1, name
@@ -43,7 +50,65 @@ def test_panels_show_the_steps(configs, inputs):  # noqa: F811
 
 def test_revdet_shows_its_own_detection(configs, inputs):  # noqa: F811
     model = MODELS.build({**configs, 'enhancer': revdet()}).eval()
-    assert list(cim_panels(model, inputs))[-2:] == ['replaced', 'detected']
+    panels, captions = cim_panels(model, inputs)
+    assert list(panels)[-2:] == ['replaced', 'detected'] and captions == {}
+
+
+def waves(count, size=32):
+    """Smooth images, as photographs are: sums of a few waves, (count, 3, size, size)."""
+    generator = torch.Generator().manual_seed(0)
+    place = torch.arange(size) / size * 2 * torch.pi
+    rows, columns = torch.meshgrid(place, place, indexing='ij')
+    images = torch.zeros(count, 3, size, size)
+    for frequency in range(1, 6):
+        angle, phase = 6.3 * torch.rand(2, count, 3, 1, 1, generator=generator)
+        along = angle.cos() * rows + angle.sin() * columns
+        images += (frequency * along + phase).sin() / frequency
+    return images
+
+
+def decibels(images, originals):
+    """PSNR in a loop, images in [0, 1]."""
+    values = []
+    for image, original in zip(images, originals):
+        error = sum((a - b) ** 2 for a, b in zip(image.flatten(), original.flatten()))
+        values.append(-10 * math.log10(error / image.size))
+    return sum(values) / len(values)
+
+
+def test_zeros_look_worse_than_a_fitted_prediction(configs, inputs):  # noqa: F811
+    """In both panels; with the statistics of the original they would look alike."""
+    model = MODELS.build(configs).eval()
+    images, other = waves(4).chunk(2)
+    hidden = torch.rand(2, 1, 4, 4, generator=torch.Generator().manual_seed(0)) > 0.5
+    corrupted = torch.where(F.interpolate(hidden.float(), (32, 32)) > 0, other, images)
+    batch = model.corrupt(inputs)._replace(images=images, corrupted=corrupted)
+    model.corrupt = lambda *args: batch
+
+    fitted = torch.zeros_like(images, requires_grad=True)
+    optimizer = torch.optim.Adam([fitted], lr=0.1)
+    for _ in range(100):
+        optimizer.zero_grad()
+        model.enhancer.head.loss(fitted, images).backward()
+        optimizer.step()
+
+    found, captioned = {}, {}
+    inputs = dict(inputs, images=images)
+    for name, pred in dict(
+        fitted=fitted.detach(), zeros=torch.zeros(2, 3, 32, 32)
+    ).items():
+        model.enhancer.predict = lambda corrupted, pred=pred: pred
+        panels, captions = cim_panels(model, inputs)
+        for panel, truth in dict(predicted='target', restored='original').items():
+            shown = decibels(panels[panel].numpy(), panels[truth].numpy())
+            own, zeros = re.findall(r'[\d.]+', captions[panel])
+            assert float(own) == pytest.approx(shown, abs=0.2)
+            found[name, panel] = float(own)
+            captioned[panel] = float(zeros)
+    # The second number of a caption is what zeros get when it is their turn.
+    assert captioned == {panel: found['zeros', panel] for panel in captioned}
+    assert found['fitted', 'predicted'] > found['zeros', 'predicted'] + 10
+    assert found['fitted', 'restored'] > found['zeros', 'restored'] + 1
 
 
 def test_grid_has_a_column_per_name(tmp_path):
@@ -54,6 +119,15 @@ def test_grid_has_a_column_per_name(tmp_path):
     assert picture.shape == (18 + 3 * 20 + 4, 2 * 20 + 4, 3)
     assert (picture[22:34, 6:18] == 0).all() and (picture[22:34, 26:38] == 255).all()
     assert [file.name for file in path.parent.iterdir()] == ['grid.png']
+
+
+def test_captions_stand_below_the_names(tmp_path):
+    panels = {'a': torch.zeros(1, 3, 8, 8), 'b': torch.zeros(1, 3, 8, 8)}
+    save_grid(panels, tmp_path / 'x.png', min_side=96, captions={'b': 'first\nsecond'})
+    picture = np.asarray(Image.open(tmp_path / 'x.png'))
+    assert picture.shape == (3 * 18 + 100 + 4, 2 * 100 + 4, 3)
+    caption = picture[18:54] < 128
+    assert not caption[:, :100].any() and caption[:, 100:].any()
 
 
 def test_a_grid_that_cannot_be_written_leaves_nothing(tmp_path):

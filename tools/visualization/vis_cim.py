@@ -68,8 +68,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     check_config(cfg)
     model = load_cim(cfg, args.checkpoint)
     torch.manual_seed(args.seed)
-    panels = cim_panels(model, **first_pictures(cfg, model, args.num))
-    save_grid(panels, args.out)
+    panels, captions = cim_panels(model, **first_pictures(cfg, model, args.num))
+    save_grid(panels, args.out, captions=captions)
     print(f'wrote {args.out}')
 
 

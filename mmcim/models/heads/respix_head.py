@@ -42,17 +42,28 @@ class ResPixHead(BaseModule):
         Returns:
             Tensor: Scalar.
         """
-        target = images if self.target_norm is None else self.target_norm(images)
-        diff = pred.float() - target
+        diff = pred.float() - self.target(images)
         return self.l1_weight * diff.abs().mean() + self.l2_weight * diff.square().mean()
 
-    def restore(self, pred: Tensor, images: Tensor) -> Tensor:
-        """Map a prediction back to dataset-normalised pixels, to look at it.
+    def target(self, images: Tensor) -> Tensor:
+        """Normalise originals as the prediction is, (B, 3, H, W) -> the same shape."""
+        return images if self.target_norm is None else self.target_norm(images)
 
-        Window and patch statistics are those of the original picture, as is usual in
-        showing reconstructions: the network is never asked for them.
+    def restore(self, pred: Tensor, corrupted: Tensor) -> Tensor:
+        """Map a prediction back to dataset-normalised pixels.
+
+        Window and patch statistics are those of the corrupted image, which is all that
+        the enhancer has seen. With those of the original, a prediction of zeros would
+        already be a blurred copy of it, and look almost like a good one.
+
+        Args:
+            pred (Tensor): Prediction in the target's normalisation, (B, 3, H, W).
+            corrupted (Tensor): The enhancer's input, normalised, of the same shape.
+
+        Returns:
+            Tensor: Of the same shape, float32.
         """
         pred = pred.float()
         if self.target_norm is None:
             return pred
-        return self.target_norm.invert(pred, images)
+        return self.target_norm.invert(pred, corrupted)

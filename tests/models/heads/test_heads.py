@@ -68,7 +68,26 @@ def test_respix_target_is_normalised_by_a_window_of_8_by_default():
     expected = 0.5 * target.abs().mean() + 0.5 * target.square().mean()
     head = ResPixHead()
     torch.testing.assert_close(head.loss(pred, images), expected)
-    torch.testing.assert_close(head.restore(target, images), images, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(head.target(images), target)
+
+
+@pytest.mark.parametrize('norm', [None, 'SlidingWindowNorm', 'PatchNorm'])
+def test_respix_restores_by_what_the_enhancer_has_seen(norm):
+    """The statistics of the corrupted image, in which the original has no part."""
+    torch.manual_seed(0)
+    corrupted, pred = torch.randn(2, 3, 32, 32), torch.randn(2, 3, 32, 32)
+    head = ResPixHead(target_norm=norm and dict(type=norm))
+    restored = head.restore(pred, corrupted)
+    if norm is None:
+        assert restored.equal(pred)
+    elif norm == 'SlidingWindowNorm':
+        window = corrupted[1, 2, 6:14, 17:25]  # of pixel (9, 20)
+        expected = pred[1, 2, 9, 20] * window.std() + window.mean()
+        torch.testing.assert_close(restored[1, 2, 9, 20], expected)
+    else:
+        patch = corrupted[1, :, :16, 16:]
+        expected = pred[1, 2, 9, 20] * patch.std() + patch.mean()
+        torch.testing.assert_close(restored[1, 2, 9, 20], expected)
 
 
 def test_revdet_spreads_the_logits_of_a_coarse_map():
