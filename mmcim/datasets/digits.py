@@ -42,6 +42,8 @@ class Digits(BaseDataset):
             raise ValueError(f"split must be 'train' or 'val', not {split!r}")
         self.split = split
         self.size = size
+        # The data are small, and packing them takes longer than all else at the start.
+        kwargs.setdefault('serialize_data', False)
         super().__init__(ann_file='', **kwargs)
 
     def load_data_list(self) -> list[dict]:

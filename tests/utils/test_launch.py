@@ -1,5 +1,8 @@
 # Copyright (c) mmcim contributors. All rights reserved.
+import copy
+
 import pytest
+from mmengine.config import Config
 
 from mmcim.utils import ConfigError, load_config
 
@@ -30,3 +33,13 @@ def test_options_and_work_directory(folder):
     assert load_config(folder / 'base.py', work_dir='here').work_dir == 'here'
     with pytest.raises(ConfigError, match='--cfg-options do not fit'):
         load_config(folder / 'base.py', {'model.arch.width': 3})
+
+
+def test_text_follows_the_config(folder):
+    """Although it is formatted once, in copies too."""
+    cfg = load_config(folder / 'base.py')
+    for depth in (1, 2, 1):
+        cfg.model.depth = depth
+        expected = Config(cfg.to_dict()).pretty_text
+        assert cfg.pretty_text == copy.deepcopy(cfg).pretty_text == expected
+        assert f'depth={depth}' in expected
