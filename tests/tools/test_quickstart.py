@@ -1,14 +1,15 @@
 # Copyright (c) mmcim contributors. All rights reserved.
 """The quickstart as a process, with a few iterations per training."""
 
+import argparse
 import json
 import re
-from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pytest
+from mmengine.config import Config
 from PIL import Image
+from rich.console import Console
 
 from .toy_run import REPO, run_forked
 
@@ -19,11 +20,30 @@ SHORT = [
     'default_hooks.logger.interval=1',
 ]
 ROWS = ('scratch', 'cim_respix', 'cim_revdet')
+TITLES = ('random weights', 'CIM-ResPix', 'CIM-RevDet')
 # A path may have any character.
 OWN, MINE = "John's, own (1)", 'my work, 1'
 
 
-def make_pictures(folder, number):
+BAD = {
+    'nowhere': ['nowhere is not a folder'],
+    'single': ['one folder, one'],
+    'few': [
+        '2 of 3 classes have too few images',
+        '\n  c: 0 for training, 0 for validation\n',
+        'Expected of each: 20 for training, 1 for validation',
+        'Add images (.jpg, ',
+    ],
+    'broken': [
+        '2 of 81 images cannot be read',
+        '\n  broken/a/empty.jpg\n',
+        '\n  broken/b/3.png\n',
+    ],
+    'single/one': ['no image to train with'],
+}
+
+
+def make_images(folder, number):
     folder.mkdir(parents=True)
     random = np.random.default_rng(0)
     for i in range(number):
@@ -35,100 +55,48 @@ def make_pictures(folder, number):
 def runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp('quickstart')
     for name in 'abc':
-        make_pictures(folder / OWN / name, 40)
+        make_images(folder / OWN / name, 40)
     (folder / 'single' / 'one').mkdir(parents=True)
     for name, number in dict(a=40, b=15, c=0).items():
-        make_pictures(folder / 'few' / name, number)
+        make_images(folder / 'few' / name, number)
+    make_images(folder / 'flat', 9)
     for name in 'ab':
-        make_pictures(folder / 'broken' / name, 40)
+        make_images(folder / 'broken' / name, 40)
     (folder / 'broken/a/empty.jpg').touch()
     whole = (folder / 'broken/b/3.png').read_bytes()
     (folder / 'broken/b/3.png').write_bytes(whole[:20])
     cases = {
         'digits': ['quickstart.py', *SHORT],
-        'own': ['quickstart.py', '--data-root', OWN, '--work-dir', MINE, *SHORT],
-        'nothing': ['quickstart.py', '--data-root', 'nowhere'],
-        'single': ['quickstart.py', '--data-root', 'single'],
-        'few': ['quickstart.py', '--data-root', 'few', '--work-dir', 'bad'],
-        'broken': ['quickstart.py', '--data-root', 'broken', '--work-dir', 'bad'],
+        'not found': ['quickstart.py', '--data-root', 'nowhere', '--work-dir', 'bad'],
+        **{name: ['check_images.py', name] for name in BAD},
+        'flat': ['check_images.py', 'flat', '--out', 'classes.json'],
     }
     return folder, run_forked(cases, folder)
 
 
-@pytest.mark.parametrize(
-    ('name', 'work_dir'), [('digits', 'work_dirs/quickstart'), ('own', MINE)]
-)
-def test_four_steps(runs, name, work_dir):
-    folder, results = runs
-    output = results[name].output
-    assert results[name].code == 0, output
-    for step in range(1, 5):
-        assert f'Step {step} of 4' in output
-    assert ('Looking through 120 pictures' in output) == (name == 'own')
-    assert 'eta' in output and 'psnr' in output and 'loss_pix' in output
-    assert all(row in output.split('Step 4 of 4')[1] for row in ROWS)
-
-    summary = json.loads((folder / work_dir / 'summary.json').read_text())
+def check_summary(folder, tasks):
+    summary = json.loads((folder / 'summary.json').read_text())
     assert tuple(summary) == ROWS
     for row in summary.values():
-        expected = {'linear_top1', 'finetune_top1'}
-        # Folders of classes have no labels of pixels.
-        expected |= {'segmentation_miou'} if name == 'digits' else set()
-        assert set(row) == expected
+        assert set(row) == tasks
         for metric in row.values():
             assert len(metric['seeds']) == 3
             assert all(0 <= value <= 100 for value in metric['seeds'])
             assert metric['mean'] == pytest.approx(np.mean(metric['seeds']), abs=0.02)
-    with Image.open(folder / work_dir / 'pictures.png') as picture:
-        assert picture.width > 7 * 96 and picture.height > 8 * 64
 
 
-def test_backbones_arrive(runs):
-    folder, _ = runs
-    log = (folder / 'work_dirs/quickstart/console.log').read_text()
-    reports = re.findall(r'Backbone weights: (\d+) of (\d+) tensors matched(.*)', log)
-    # Probe, fine-tuning and segmentation of two rows with three seeds.
-    assert len(reports) == 18
-    assert all(matched == total for matched, total, _ in reports)
-    # Scenes are twice as large as the pictures of the pre-training.
-    assert sum('pos_embed 37 -> 145' in rest for _, _, rest in reports) == 6
-
-
-BAD = {
-    'nothing': ['nowhere is not a folder'],
-    'single': ['one folder, one'],
-    'few': [
-        '2 of 3 classes have too few pictures',
-        '\n  c: 0 for training, 0 for validation\n',
-        'Expected of each: 20 for training, 1 for validation',
-        'Add pictures (.jpg, ',
-    ],
-    'broken': [
-        '2 of 81 pictures cannot be read',
-        '/broken/a/empty.jpg\n',
-        '/broken/b/3.png\n',
-        'bad/unreadable.txt lists all',
-    ],
-}
-
-
-@pytest.mark.parametrize('name', BAD)
-def test_bad_folders_are_told_before_the_first_step(runs, name):
+def test_whole_quickstart(runs):
     folder, results = runs
-    output = results[name].output
-    assert results[name].code == 2
-    assert 'error: --data-root' in output
-    for part in BAD[name]:
-        assert part in output
-    assert 'Traceback' not in output and 'Step 1' not in output
-    if name == 'few':
-        # 15 in the two subsets; the class that has enough is not named.
-        train, val = re.search(r'b: (\d+) for training, (\d+) for', output).groups()
-        assert int(train) + int(val) == 15
-        assert '\n  a: ' not in output
-    if name == 'broken':
-        listed = (folder / 'bad/unreadable.txt').read_text().splitlines()
-        assert [Path(path).name for path in listed] == ['empty.jpg', '3.png']
+    output = results['digits'].output
+    assert results['digits'].code == 0, output
+    for job in ('tokenizer', 'cim_respix', 'cim_revdet', 'scratch, seed 2', 'images'):
+        assert f'\n{job}: done\n' in output
+    assert 'cim_respix: cim_respix 2/2  ' in output
+    assert all(title in output.split('images: done')[-1] for title in TITLES)
+    folder = folder / 'work_dirs/quickstart'
+    check_summary(folder, {'linear_probe', 'finetune', 'segmentation'})
+    with Image.open(folder / 'images.png') as image:
+        assert image.width > 9 * 96 and image.height > 8 * 64
 
 
 @pytest.fixture
@@ -139,36 +107,112 @@ def quickstart(monkeypatch):
     return quickstart
 
 
-def test_finished_classifiers_are_resumed(runs, quickstart, monkeypatch):
-    """They train no further, and their results are found again."""
+def arguments(quickstart, folder, data_root, work_dir):
+    options = {'train_cfg.max_iters': 2, 'param_scheduler': None}
+    return argparse.Namespace(
+        data_root=str(folder / data_root),
+        work_dir=folder / work_dir,
+        resume=False,
+        cfg_options={**options, 'default_hooks.logger.interval': 1},
+    )
+
+
+def test_image_folder(runs, quickstart):
+    """A job of each kind on images in three classes; a path may have any character."""
     folder, _ = runs
-    monkeypatch.chdir(folder)
-    work_dir = Path('work_dirs/quickstart')
-    files = list(work_dir.glob('classifiers/scratch_seed1/*/*.pth'))
-    before = [file.stat().st_mtime_ns for file in files]
-    resumed = quickstart.Quickstart(work_dir, None, resume=True, options=SHORT[1:])
-    job = partial(resumed.evaluate_once, 'scratch', None, 1)
-    found = quickstart.in_parallel({'again': job})['again']
-    summary = json.loads((work_dir / 'summary.json').read_text())['scratch']
-    assert {name: [round(value, 2)] for name, value in found.items()} == {
-        name: metric['seeds'][1:2] for name, metric in summary.items()
+    jobs = quickstart.Quickstart(arguments(quickstart, folder, OWN, MINE), 3).jobs()
+    assert len(jobs) == 13
+    chosen = {'tokenizer', 'cim_respix', 'cim_revdet', 'cim_revdet, seed 1', 'images'}
+    chosen = [job for job in jobs if job.name in chosen]
+    quickstart.run_jobs(chosen, Console(), limit=2)
+    found = folder / MINE / 'evaluation/cim_revdet_seed1'
+    # Image folders have no segmentation maps.
+    assert {path.parent.name for path in found.rglob('metrics.json')} == {
+        'linear_probe',
+        'finetune',
     }
-    assert len(files) == 2
-    assert before == [file.stat().st_mtime_ns for file in files]
+    log = (found / 'console.log').read_text()
+    assert (
+        re.findall(r'Backbone weights: (\d+ of \d+) tensors matched', log)
+        == ['54 of 54'] * 2
+    )
+    assert (folder / MINE / 'images.png').is_file()
 
 
-def test_pictures_without_classes(tmp_path, quickstart):
-    def numbers_of_classes(root):
-        return quickstart.Quickstart(tmp_path / 'work', str(root), False).num_classes
+def test_images_without_classes_are_not_evaluated(runs, quickstart):
+    folder, results = runs
+    assert results['flat'].code == 0, results['flat'].output
+    assert '9 images in 0 classes, all readable' in results['flat'].output
+    assert json.loads((folder / 'classes.json').read_text()) == []
+    args = arguments(quickstart, folder, 'flat', 'flat_work')
+    names = [job.name for job in quickstart.Quickstart(args, 0).jobs()]
+    assert names == ['tokenizer', 'cim_respix', 'cim_revdet', 'images']
 
-    def look(root):
-        return quickstart.in_parallel({0: partial(numbers_of_classes, root)})[0]
 
-    make_pictures(tmp_path / 'flat', 3)
-    assert look(tmp_path / 'flat') == 0
-    (tmp_path / 'flat/1.png').write_bytes(b'')
-    with pytest.raises(quickstart.ConfigError, match=r'1 of \d pictures cannot'):
-        look(tmp_path / 'flat')
-    make_pictures(tmp_path / 'none', 0)
-    with pytest.raises(quickstart.ConfigError, match='no picture to train with'):
-        look(tmp_path / 'none')
+def test_backbones_arrive(runs):
+    folder, _ = runs
+    logs = (folder / 'work_dirs/quickstart/evaluation').glob('*/console.log')
+    log = ''.join(path.read_text() for path in logs)
+    reports = re.findall(r'Backbone weights: (\d+) of (\d+) tensors matched(.*)', log)
+    # Probe, fine-tuning and segmentation of two rows with three seeds.
+    assert len(reports) == 18
+    assert all(matched == total for matched, total, _ in reports)
+    # Scenes are twice as large as the images of the pre-training.
+    assert sum('pos_embed 37 -> 145' in rest for _, _, rest in reports) == 6
+
+
+def test_seeds_choose_labels_and_initial_weights(runs):
+    folder, _ = runs
+    seeds = []
+    for seed in range(3):
+        to = folder / f'work_dirs/quickstart/evaluation/scratch_seed{seed}'
+        cfgs = {
+            n: Config.fromfile(to / f'{n}/{n}.py') for n in ('linear_probe', 'finetune')
+        }
+        labels = cfgs['linear_probe'].test_cfg.train_dataloader.dataset
+        seeds.append(
+            (labels.seed, *(c.randomness.seed for c in cfgs.values()))
+            + (cfgs['finetune'].train_dataloader.dataset.seed,)
+        )
+    assert seeds == [(0,) * 4, (1,) * 4, (2,) * 4]
+
+
+@pytest.mark.parametrize('name', BAD)
+def test_unusable_folders(runs, name):
+    output, code = runs[1][name].output, runs[1][name].code
+    assert code == 2
+    assert f'error: {name}' in output
+    for part in BAD[name]:
+        assert part in output
+    assert 'Traceback' not in output
+    if name == 'few':
+        # 15 in the two subsets; the class that has enough is not named.
+        train, val = re.search(r'b: (\d+) for training, (\d+) for', output).groups()
+        assert int(train) + int(val) == 15
+        assert '\n  a: ' not in output
+
+
+def test_resume_finishes_what_is_missing(runs):
+    """Finished jobs are left alone; an interrupted one trains no finished part again."""
+    folder, _ = runs
+    work_dir = folder / 'work_dirs/quickstart'
+    job = work_dir / 'evaluation/scratch_seed1'
+    (job / '.finished').unlink()
+    (job / 'segmentation/metrics.json').unlink()
+    before = {p: p.stat().st_mtime_ns for p in work_dir.rglob('*.pth')}
+    logs = {p: p.stat().st_mtime_ns for p in work_dir.rglob('console.log')}
+    summary = json.loads((work_dir / 'summary.json').read_text())
+    again = run_forked({'again': ['quickstart.py', '--resume', *SHORT]}, folder)['again']
+    assert again.code == 0, again.output
+    assert before == {p: p.stat().st_mtime_ns for p in work_dir.rglob('*.pth')}
+    changed = [p.parent for p, time in logs.items() if p.stat().st_mtime_ns != time]
+    assert changed == [job]
+    assert json.loads((work_dir / 'summary.json').read_text()) == summary
+
+
+def test_folder_is_checked_before_the_first_training(runs):
+    result = runs[1]['not found']
+    assert result.code == 1
+    assert 'error: your images: ' in result.output
+    assert 'nowhere is not a folder' in result.output
+    assert 'Traceback' not in result.output and 'tokenizer' not in result.output

@@ -30,6 +30,9 @@ for case in json.load(sys.stdin):
             runpy.run_path(sys.argv[0], run_name='__main__')
         except SystemExit as error:
             code = error.code or 0
+            if isinstance(code, str):
+                print(code)
+                code = 1
         except BaseException:
             traceback.print_exc()
             code = 1

@@ -18,7 +18,7 @@ from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 from mmpretrain.registry import MODELS
 
-from mmcim.models.selfsup import CIM
+from mmcim.models.selfsup import CIM, RevDet
 from mmcim.utils import (
     ConfigError,
     ConfigOptions,
@@ -55,8 +55,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument('config', help='config file of a CIM pre-training')
     parser.add_argument('checkpoint', help='its checkpoint')
-    parser.add_argument('--out', default='cim.png', help='picture to write')
-    parser.add_argument('--num', type=int, default=8, help='number of pictures')
+    parser.add_argument(
+        '--detector',
+        nargs=2,
+        metavar=('CONFIG', 'CHECKPOINT'),
+        help='a RevDet that looks at the same corrupted images',
+    )
+    parser.add_argument('--out', default='cim.png', help='image to write')
+    parser.add_argument('--num', type=int, default=8, help='number of images')
     parser.add_argument('--seed', type=int, default=0, help='of masks and samples')
     parser.add_argument('--cfg-options', nargs='+', action=ConfigOptions)
     args = parser.parse_args(argv)
@@ -68,7 +74,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     check_config(cfg)
     model = load_cim(cfg, args.checkpoint)
     torch.manual_seed(args.seed)
-    panels, captions = cim_panels(model, **first_pictures(cfg, model, args.num))
+    detector = None
+    if args.detector:
+        other, checkpoint = args.detector
+        detector = load_cim(load_config(other), checkpoint).enhancer
+        if not isinstance(detector, RevDet):
+            raise ConfigError(f'--detector: {other} is no CIM-RevDet')
+    inputs = first_pictures(cfg, model, args.num)
+    panels, captions = cim_panels(model, detector=detector, **inputs)
     save_grid(panels, args.out, captions=captions)
     print(f'wrote {args.out}')
 

@@ -1,0 +1,215 @@
+# Copyright (c) mmcim contributors. All rights reserved.
+"""Jobs as real processes: order, progress, failures, and an end that leaves nothing."""
+
+import io
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from rich.console import Console
+
+from .toy_run import REPO
+
+# Tools of a job. The first argument is a file that gets one line.
+NOTE = """
+import sys, time
+print(sys.argv[2], file=open(sys.argv[1], 'a'), flush=True)
+"""
+SLEEP = """
+import os, subprocess, sys, time
+worker = subprocess.Popen(['sleep', '600'])
+print(os.getpid(), worker.pid, file=open(sys.argv[1], 'a'), flush=True)
+time.sleep(600)
+"""
+FAIL = "import sys; print('error: this is wrong'); sys.exit(2)"
+CUDA = """
+import sys, torch
+print(torch.cuda._is_in_bad_fork(), file=open(sys.argv[1], 'a'), flush=True)
+"""
+# The log of a training at step 20 of 200, while it writes the next record.
+SCALARS = """{"step": 10, "loss": 0.1, "time": 0.5}
+{"step": 20, "loss": 0.05, "time": 0.5}
+{"step": 20, "accuracy/top1": 50.0}
+{"step": 30, "lo"""
+# The process that a signal is sent to.
+DRIVER = """
+import signal, sys
+from pathlib import Path
+sys.path.insert(0, {repo!r})
+from rich.console import Console
+from tools.job_queue import Job, run_jobs
+for sign in (signal.SIGINT, signal.SIGTERM):
+    signal.signal(sign, lambda number, _: sys.exit(128 + number))
+here = Path({folder!r})
+command = [str(here / 'sleep.py'), str(here / 'pids')]
+jobs = [Job(name, here / name, [command]) for name in 'ab']
+run_jobs(jobs, Console(), limit=2)
+"""
+
+
+@pytest.fixture
+def queue(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(REPO)
+    from tools import job_queue
+
+    programs = dict(note=NOTE, sleep=SLEEP, fail=FAIL, cuda=CUDA)
+    for name, code in programs.items():
+        (tmp_path / f'{name}.py').write_text(code)
+    return job_queue
+
+
+@pytest.fixture
+def job(queue, tmp_path):
+    def make(name, *commands, after=(), **kwargs):
+        commands = [[str(tmp_path / f'{c[0]}.py'), *map(str, c[1:])] for c in commands]
+        return queue.Job(name, tmp_path / name, commands, after, **kwargs)
+
+    return make
+
+
+def quiet():
+    return Console(file=io.StringIO())
+
+
+def wait_for(condition):
+    """Wait for what another process does; far longer than it takes."""
+    for _ in range(600):
+        if condition():
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def is_alive(pid):
+    try:
+        with open(f'/proc/{pid}/stat') as file:
+            return file.read().rsplit(') ', 1)[1][0] != 'Z'
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def pids(path, jobs=2):
+    """Processes and workers of all jobs, once they have started."""
+    assert wait_for(lambda: path.exists() and path.read_text().count('\n') == jobs)
+    return [int(pid) for pid in path.read_text().split()]
+
+
+def test_jobs_wait_for_those_before_them(queue, job, tmp_path):
+    jobs = [
+        job('c', ['note', tmp_path / 'log', 'c1'], after=('a', 'b')),
+        job('b', ['note', tmp_path / 'log', 'b1'], after=('a',)),
+        job('a', ['note', tmp_path / 'log', 'a1'], ['note', tmp_path / 'log', 'a2']),
+    ]
+    queue.run_jobs(jobs, quiet(), limit=3)
+    assert (tmp_path / 'log').read_text().split() == ['a1', 'a2', 'b1', 'c1']
+    # All of them are finished now, until that is forgotten.
+    queue.run_jobs(jobs, quiet(), limit=3)
+    assert len((tmp_path / 'log').read_text().split()) == 4
+    queue.forget_finished(tmp_path)
+    assert not any(job.mark.exists() for job in jobs)
+
+
+def test_no_more_jobs_run_than_allowed(queue, job, tmp_path):
+    jobs = [job(name, ['sleep', tmp_path / 'pids']) for name in 'abcd']
+    for _ in range(3):
+        queue._advance(jobs, limit=2, threads=1)
+    assert [job.process is not None for job in jobs] == [True, True, False, False]
+    queue._stop([job.process for job in jobs[:2]])
+
+
+def test_a_job_may_use_cuda_after_this_process_has(queue, job, tmp_path):
+    """A forked one could not: CUDA cannot be initialised again."""
+    torch.cuda.is_available()
+    queue.run_jobs([job('a', ['cuda', tmp_path / 'log'])], quiet(), limit=1)
+    assert (tmp_path / 'log').read_text() == 'False\n'
+
+
+def test_cores_are_shared(queue, job, tmp_path, monkeypatch):
+    (tmp_path / 'note.py').write_text("import os; print(os.environ['OMP_NUM_THREADS'])")
+    queue.run_jobs([job('a', ['note'])], quiet(), limit=2, cores=9)
+    assert (tmp_path / 'a/console.log').read_text() == '4\n'
+
+
+def test_a_failure_stops_all_and_is_reported(queue, job, tmp_path):
+    jobs = [
+        job('long', ['sleep', tmp_path / 'pids']),
+        job('bad', ['fail'], ['note', tmp_path / 'log', 'not reached']),
+        job('later', ['note', tmp_path / 'log', 'not reached'], after=('bad',)),
+    ]
+    with pytest.raises(SystemExit, match='error: bad: this is wrong') as error:
+        queue.run_jobs(jobs, quiet(), limit=2)
+    assert str(tmp_path / 'bad/console.log') in str(error.value)
+    assert not (tmp_path / 'log').exists() and not (tmp_path / 'bad/.finished').exists()
+    assert jobs[0].process.poll() is not None
+
+
+def test_progress_of_a_training(queue, tmp_path):
+    cfg = dict(train_dataloader=dict(batch_size=64), train_cfg=dict(max_iters=200))
+    folder = tmp_path / 'pixels'
+    logs = folder / '20260101_000000/vis_data'
+    logs.mkdir(parents=True)
+    training = queue.Job(
+        'a', tmp_path / 'a', trainings={folder: cfg, tmp_path / 'b': cfg}
+    )
+    training.process = subprocess.Popen(['true'])
+    training.process.wait()
+    console = Console(file=io.StringIO(), width=100)
+    console.print(queue._table([training, queue.Job('z', tmp_path / 'z')]))
+    assert 'starting' in console.file.getvalue() and 'waiting' in console.file.getvalue()
+    (logs / 'scalars.json').write_text(SCALARS)
+    shown = {}
+    for _ in range(2):
+        queue._print_news([training], shown, console)
+    line = 'a: pixels 20/200  128 images/s  loss 0.050  ETA 1:30'
+    assert console.file.getvalue().count(line) == 1
+    console.print(queue._table([training]))
+    row = console.file.getvalue().splitlines()[-1]
+    for cell in ('a', 'pixels', '20/200', '━', '128', '0.050', '1:30'):
+        assert cell in row
+
+
+@pytest.mark.parametrize('sign', [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_signals_leave_no_process(queue, tmp_path, sign):
+    code = DRIVER.format(repo=str(REPO), folder=str(tmp_path))
+    driver = subprocess.Popen([sys.executable, '-c', code], stderr=subprocess.PIPE)
+    started = pids(tmp_path / 'pids')
+    assert len(started) == 4 and all(map(is_alive, started))
+    driver.send_signal(sign)
+    error = driver.communicate()[1]
+    expected = -sign if sign == signal.SIGKILL else 128 + sign
+    assert driver.returncode == expected and error == b''
+    assert wait_for(lambda: not any(map(is_alive, started)))
+
+
+@pytest.mark.parametrize('ignored', [False, True])
+def test_death_of_the_parent_ends_all_unless_nohup(queue, tmp_path, ignored):
+    code = DRIVER.format(repo=str(REPO), folder=str(tmp_path))
+    (tmp_path / 'driver.py').write_text(code)
+    trap = 'trap "" HUP; ' if ignored else ''
+    script = f'{trap}"{sys.executable}" driver.py & echo $! > driver; wait'
+    shell = subprocess.Popen(['sh', '-c', script], cwd=tmp_path)
+    started = [*pids(tmp_path / 'pids'), int((tmp_path / 'driver').read_text())]
+    shell.kill()
+    shell.wait()
+    if ignored:
+        time.sleep(2)  # four looks at the parent
+        assert all(map(is_alive, started))
+        os.kill(started[-1], signal.SIGTERM)
+    assert wait_for(lambda: not any(map(is_alive, started)))
+
+
+def test_config_says_what_is_different(queue, tmp_path):
+    from mmengine.config import Config
+
+    base = tmp_path / "John's, base.py"
+    base.write_text('model = dict(a=1, b=dict(c=2))\nx = 3\n')
+    changes = {'model.b.c': None, 'model.b.d': "it's", 'work_dir': 'w, 1'}
+    path = queue.write_config(tmp_path / 'new/x.py', base, changes)
+    assert Config.fromfile(path).to_dict() == dict(
+        model=dict(a=1, b=dict(c=None, d="it's")), x=3, work_dir='w, 1'
+    )
+    assert 'x' not in path.read_text().replace(str(tmp_path), '')
