@@ -20,7 +20,7 @@ from mmengine.runner import Runner
 from mmcim.evaluation import FrozenFeatureLoop, SelfSupTestLoop
 from mmcim.utils import (
     ConfigError,
-    ConfigOptions,
+    add_cfg_options,
     build_runner,
     check_config,
     init_distributed,
@@ -59,14 +59,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help="test-time augmentation by the config's tta_pipeline: several scales, each "
         'also flipped',
     )
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=ConfigOptions,
-        metavar='KEY=VALUE',
-        help='override settings of the config; lists as key="[a, b]"; quotes of its own '
-        '''keep the commas of a value: key="'a, b'"''',
-    )
+    add_cfg_options(parser)
     parser.add_argument(
         '--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none'
     )

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from mmcim.transfer import load_backbone_weights
 from mmcim.utils import (
     ConfigError,
-    ConfigOptions,
+    add_cfg_options,
     build_runner,
     check_config,
     init_distributed,
@@ -62,15 +62,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         action='store_true',
         help='scale the learning rate to the effective batch',
     )
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=ConfigOptions,
-        metavar='KEY=VALUE',
-        help='override settings of the config, e.g. optim_wrapper.optimizer.lr=1e-4; '
-        'lists as key="[a, b]"; quotes of its own keep the commas of a value: '
-        '''key="'a, b'"''',
-    )
+    add_cfg_options(parser)
     parser.add_argument(
         '--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none'
     )

@@ -3,13 +3,18 @@ from .checkpoint import load_checkpoint, use_safe_loading
 from .config_check import check_config
 from .errors import ConfigError
 from .files import atomic_write, remove_stale_files
-from .launch import build_runner, init_distributed, load_config, run_cli
+from .launch import (
+    add_cfg_options,
+    build_runner,
+    init_distributed,
+    load_config,
+    run_cli,
+)
 from .lr_scaling import effective_batch_size, scale_lr
-from .options import ConfigOptions
 
 __all__ = [
     'ConfigError',
-    'ConfigOptions',
+    'add_cfg_options',
     'atomic_write',
     'build_runner',
     'check_config',

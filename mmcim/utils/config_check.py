@@ -68,8 +68,8 @@ def _check_data(cfg: dict, key: str) -> None:
         return
     if isinstance(cfg.get('data_root'), (list, tuple)):
         raise ConfigError(
-            f'{key}.data_root: {cfg["data_root"]} is no path. On a command line, quotes '
-            '''of its own keep the commas of one: data_root="'a, b'"'''
+            f'{key}.data_root: {cfg["data_root"]} is not a path. --cfg-options splits '
+            'values at commas; set such a path in a config file'
         )
     if cfg.get('data_root') and is_missing(cfg['data_root']):
         raise ConfigError(

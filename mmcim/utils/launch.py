@@ -1,17 +1,18 @@
 # Copyright (c) mmcim contributors. All rights reserved.
 """What the command-line tools share: from arguments to a runner."""
 
+import argparse
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import ClassVar
 
 import torch
-from mmengine.config import Config, ConfigDict
+from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.dist import (
     all_gather_object,
     get_rank,
@@ -37,6 +38,44 @@ _PLACE = {
         LOCAL_RANK='OMPI_COMM_WORLD_LOCAL_RANK',
     ),
 }
+
+
+class _CfgOptions(DictAction):
+    """mmengine's ``DictAction``, whose exceptions become argparse's one-line errors."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Sequence[str],
+        option_string: str | None = None,
+    ) -> None:
+        """Add the options to those read before."""
+        keys = [*(getattr(namespace, self.dest) or ())]
+        for text in values:
+            key, equals, _ = text.partition('=')
+            if not (key and equals):
+                parser.error(f'{option_string}: {text!r} is not KEY=VALUE')
+            if key in keys:
+                parser.error(f'{option_string}: {key} is given twice')
+            keys.append(key)
+        try:
+            super().__call__(parser, namespace, values, option_string)
+        except AssertionError as error:  # brackets that do not match
+            parser.error(f'{option_string}: {error}')
+
+
+def add_cfg_options(parser: argparse.ArgumentParser) -> None:
+    """Add ``--cfg-options``, which every tool reads the same way."""
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=_CfgOptions,
+        metavar='KEY=VALUE',
+        help='override settings of the config, e.g. optim_wrapper.optimizer.lr=1e-4 or '
+        'key="[a,(b,c)]". Commas make a list and spaces are removed: set a value that '
+        'contains either of them in a config file',
+    )
 
 
 class _FormattedOnce(Config):

@@ -399,8 +399,8 @@ def test_data_that_can_be_downloaded_need_not_be_there(data):
 
 
 def test_root_that_the_command_line_has_split(data):
-    cfg = config(**{'train_dataloader.dataset.data_root': ['my', 'pictures']})
-    with pytest.raises(ConfigError, match=r"data_root: \['my', 'pictures'\] is no path"):
+    cfg = config(**{'train_dataloader.dataset.data_root': ['my', 'images']})
+    with pytest.raises(ConfigError, match=r"data_root: \['my', 'images'\] is not a path"):
         check_config(cfg)
 
 

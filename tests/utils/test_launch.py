@@ -1,10 +1,11 @@
 # Copyright (c) mmcim contributors. All rights reserved.
+import argparse
 import copy
 
 import pytest
 from mmengine.config import Config
 
-from mmcim.utils import ConfigError, load_config
+from mmcim.utils import ConfigError, add_cfg_options, load_config
 
 
 @pytest.fixture
@@ -43,3 +44,38 @@ def test_text_follows_the_config(folder):
         expected = Config(cfg.to_dict()).pretty_text
         assert cfg.pretty_text == copy.deepcopy(cfg).pretty_text == expected
         assert f'depth={depth}' in expected
+
+
+def read(*arguments):
+    parser = argparse.ArgumentParser()
+    add_cfg_options(parser)
+    return parser.parse_args(arguments).cfg_options
+
+
+def test_cfg_options():
+    assert read() is None
+    assert read('--cfg-options', 'a.b=1e-3', 'c=[x,(1,true)]', 'd=e=f', 'g=') == {
+        'a.b': 1e-3,
+        'c': ['x', (1, True)],
+        'd': 'e=f',
+        'g': '',
+    }
+    assert read('--cfg-options', 'a=1', '--cfg-options', 'b=None') == dict(a=1, b=None)
+
+
+@pytest.mark.parametrize(
+    ('options', 'message'),
+    [
+        (['data_root=/x/my', 'images'], "'images' is not KEY=VALUE"),
+        (['=1'], "'=1' is not KEY=VALUE"),
+        (['a=1', 'a=2'], 'a is given twice'),
+        (['a=1', '--cfg-options', 'b=1', 'a=2'], 'a is given twice'),
+        (['betas=[0.9,0.95'], 'Imbalanced brackets exist in [0.9,0.95'),
+    ],
+)
+def test_bad_cfg_options_are_one_line(capsys, options, message):
+    with pytest.raises(SystemExit) as error:
+        read('--cfg-options', *options)
+    assert error.value.code == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert 'error: --cfg-options: ' in last and message in last

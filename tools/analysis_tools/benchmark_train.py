@@ -46,7 +46,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from mmcim.evaluation import binary_auc
 from mmcim.models.selfsup import CIM
 from mmcim.models.tokenizers.dalle import _Decoder, _Encoder
-from mmcim.utils import ConfigError, ConfigOptions, load_config, run_cli, scale_lr
+from mmcim.utils import ConfigError, add_cfg_options, load_config, run_cli, scale_lr
 from mmcim.utils.config_keys import check_keys
 from mmcim.utils.launch import drop_pretrained
 
@@ -404,9 +404,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         action='store_true',
         help='on a GPU: stop if views, masks or AUC make the host wait for it',
     )
-    parser.add_argument(
-        '--cfg-options', nargs='+', action=ConfigOptions, metavar='KEY=VALUE'
-    )
+    add_cfg_options(parser)
     return parser.parse_args(argv)
 
 

@@ -21,7 +21,7 @@ from mmpretrain.registry import MODELS
 from mmcim.models.selfsup import CIM, RevDet
 from mmcim.utils import (
     ConfigError,
-    ConfigOptions,
+    add_cfg_options,
     check_config,
     load_checkpoint,
     load_config,
@@ -64,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument('--out', default='cim.png', help='image to write')
     parser.add_argument('--num', type=int, default=8, help='number of images')
     parser.add_argument('--seed', type=int, default=0, help='of masks and samples')
-    parser.add_argument('--cfg-options', nargs='+', action=ConfigOptions)
+    add_cfg_options(parser)
     args = parser.parse_args(argv)
 
     cfg = load_config(args.config, args.cfg_options)

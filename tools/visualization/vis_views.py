@@ -20,7 +20,7 @@ from mmpretrain.registry import MODELS
 
 from mmcim.utils import (
     ConfigError,
-    ConfigOptions,
+    add_cfg_options,
     check_config,
     load_checkpoint,
     load_config,
@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument('--out', default='views.png', help='picture to write')
     parser.add_argument('--num', type=int, default=4, help='number of pictures')
     parser.add_argument('--seed', type=int, default=0, help='of all that is drawn')
-    parser.add_argument('--cfg-options', nargs='+', action=ConfigOptions)
+    add_cfg_options(parser)
     args = parser.parse_args(argv)
 
     cfg = load_config(args.config, args.cfg_options)
