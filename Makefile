@@ -14,7 +14,7 @@ $(VENV)/.installed: setup.py constraints.txt
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	@echo 'Installing the pinned packages into $(VENV) (a few minutes, once) ...'
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check \
-		-c constraints.txt -e '.[onedl,dev]'
+		-c constraints.txt -e '.[dev]'
 	@touch $@
 
 # DATA=DIR runs the same steps on a folder of pictures, DIR/<class>/*; RESUME=1 goes on

@@ -24,18 +24,14 @@ setup(
         'scikit-learn>=1.4',
         'numpy>=1.26,<3',
         'pillow>=10',
-        'packaging',
+        # The maintained forks of the OpenMMLab packages, which install and resume with
+        # current releases of torch.
+        'onedl-mmengine>=0.10.12,<0.11',
+        'onedl-mmcv>=2.3.6,<2.4',
+        'onedl-mmpretrain>=1.3.6,<1.4',
+        'onedl-mmsegmentation>=1.4.2,<1.5',
     ],
     extras_require={
-        # The OpenMMLab packages come in two families that own the same import names, so
-        # neither is an unconditional requirement; this one installs and resumes with
-        # current releases of torch.
-        'onedl': [
-            'onedl-mmengine>=0.10.12,<0.11',
-            'onedl-mmcv>=2.3.6,<2.4',
-            'onedl-mmpretrain>=1.3.6,<1.4',
-            'onedl-mmsegmentation>=1.4.2,<1.5',
-        ],
         # To open what tools/model_converters/export_backbone.py --to hf writes.
         'hf': ['transformers>=4.57,<6'],
         'dev': [
