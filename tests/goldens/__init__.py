@@ -4,8 +4,9 @@
 - ``training_steps.json``: the losses of three steps and the first step's gradient norm of
   every parameter, for each method and encoder family at a reduced size.
 - ``features.json``: features of backbones that were exported and loaded again.
+- ``config_recipes.json``: the resolved recipe of every config.
 
-``python -m tests.goldens.update`` regenerates all files, or only those named as
+``python -m tests.goldens.update`` regenerates all three files, or only those named as
 arguments. Regenerate only in a commit whose purpose is to change the numbers: a corrected
 formula, default or recipe, or a config, parameter or argument that is added, renamed or
 removed. The diff then shows exactly what changed, and the commit message says why. In a

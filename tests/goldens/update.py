@@ -3,7 +3,7 @@
 
 import sys
 
-from . import features, steps, store
+from . import features, recipes, steps, store
 
 
 def main(names: list[str]) -> None:
@@ -11,6 +11,7 @@ def main(names: list[str]) -> None:
     measures = {
         store.STEPS: steps.measure_all,
         store.FEATURES: features.measure_all,
+        store.RECIPES: recipes.measure_all,
     }
     for path, measure in measures.items():
         if not names or path.name in names:
