@@ -22,6 +22,7 @@ setup(
         'timm>=1.0.15,<2',
         'safetensors>=0.4',
         'scikit-learn>=1.4',
+        'scipy>=1.10',
         'numpy>=1.26,<3',
         'pillow>=10',
         # The maintained forks of the OpenMMLab packages, which install and resume with

@@ -4,8 +4,10 @@
 import math
 from functools import lru_cache
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from scipy.interpolate import CubicSpline
 from torch import Tensor
 
 Grid = tuple[int, int]
@@ -43,12 +45,13 @@ def resize_position_embedding(embed: Tensor, grid: Grid, new_grid: Grid) -> Tens
 
 
 def resize_relative_position_table(table: Tensor, grid: Grid, new_grid: Grid) -> Tensor:
-    """Interpolate a table of relative-position biases as BEiT does.
+    """Interpolate a relative position bias table as BEiT does.
 
-    The known offsets are put at geometrically growing distances, dense around zero, and
-    interpolated linearly in between, so that near neighbours keep their biases. It is
-    :func:`timm.layers.resize_rel_pos_bias_table`, but for any rectangle, at once for all
-    heads, and differentiable; timm before 1.0.31 takes every source for a square.
+    The known offsets are put at geometrically growing distances, dense around zero, with
+    a bicubic spline through them, so that near neighbours keep their biases. The released
+    code does so by SciPy's former ``interp2d``; here it is for any rectangle, at once for
+    all heads, and differentiable. (:func:`timm.layers.resize_rel_pos_bias_table` has the
+    same nodes, but interpolates linearly.)
 
     Args:
         table (Tensor): ((2h - 1) * (2w - 1) + extra, heads); the rows run over offsets
@@ -73,7 +76,7 @@ def resize_relative_position_table(table: Tensor, grid: Grid, new_grid: Grid) ->
         return table
     offsets, extra = table.split([height * width, len(table) - height * width])
     rows, columns = (
-        _interpolation(2 * old - 1, 2 * new - 1).to(table.device)
+        torch.tensor(_interpolation(2 * old - 1, 2 * new - 1), device=table.device)
         for old, new in zip(grid, new_grid)
     )
     offsets = offsets.float().view(height, width, -1)
@@ -108,17 +111,22 @@ def infer_grid(count: int) -> Grid | None:
     return (side, side) if side * side == count else None
 
 
-# A network that runs at another size asks for the same ones in each layer. They serve a
-# later training as well, for which they must not be of inference mode.
+# A network that runs at another size asks for the same ones in each layer. No tensors are
+# kept: they might be of inference mode, or of a graph that is being exported.
 @lru_cache(maxsize=64)
-@torch.inference_mode(False)
-def _interpolation(old: int, new: int) -> Tensor:
-    """Weights (new, old) with which new offsets are made of the old ones.
+@torch.compiler.assume_constant_result  # torch.compile cannot trace SciPy
+def _interpolation(old: int, new: int) -> tuple[tuple[float, ...], ...]:
+    """Weights with which new offsets are made of the old ones.
 
     Args:
-        old (int): Number of known offsets of one axis, odd.
-        new (int): Number of wanted offsets, odd.
+        old: Number of known offsets of one axis, odd.
+        new: Number of wanted offsets, odd.
+
+    Returns:
+        (new, old); each row sums to 1.
     """
+    if old == 1:
+        return ((1.0,),) * new
     reach, new_reach = old // 2, new // 2
     # The known offsets at 0, 1, 1 + q, 1 + q + q^2, ... up to the new reach; BEiT and
     # timm find q by bisection in [1.01, 1.5].
@@ -129,20 +137,12 @@ def _interpolation(old: int, new: int) -> Tensor:
             right = ratio
         else:
             left = ratio
-    steps = ratio ** torch.arange(reach, dtype=torch.float64)
-    known = torch.cat((-steps.cumsum(0).flip(0), steps.new_zeros(1), steps.cumsum(0)))
-    wanted = torch.arange(-new_reach, new_reach + 1, dtype=torch.float64)
-    # Between its neighbours an offset is interpolated, beyond the last it is that one.
-    wanted = wanted.clamp(known[0], known[-1])
-    after = torch.searchsorted(known, wanted).clamp(1, max(old - 1, 1))
-    weights = torch.zeros(new, old)
-    if old == 1:
-        return weights + 1
-    share = (wanted - known[after - 1]) / (known[after] - known[after - 1])
-    index = torch.arange(new)
-    weights[index, after - 1] = (1 - share).float()
-    weights[index, after] = share.float()
-    return weights
+    steps = np.cumsum(ratio ** np.arange(reach))
+    known = np.concatenate((-steps[::-1], [0], steps))
+    # Beyond the last known offset there is no extrapolation, but the value of that one.
+    wanted = np.arange(-new_reach, new_reach + 1).clip(known[0], known[-1])
+    # A spline is linear in its values: those of unit vectors are the weights.
+    return tuple(map(tuple, CubicSpline(known, np.eye(old))(wanted).tolist()))
 
 
 def _by(grid: Grid) -> str:

@@ -1,9 +1,7 @@
 # Copyright (c) mmcim contributors. All rights reserved.
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from scipy.optimize import brentq
 from timm.layers import resample_abs_pos_embed, resize_rel_pos_bias_table
 
 from mmcim.transfer import resize
@@ -15,6 +13,8 @@ from mmcim.transfer.resize import (
     shared_to_layers,
 )
 
+from .beit_tables import resized_table
+
 
 def offsets(grid):
     return (2 * grid[0] - 1) * (2 * grid[1] - 1)
@@ -25,46 +25,47 @@ def random_table(grid, extra=3, heads=2):
     return torch.randn(offsets(grid) + extra, heads)
 
 
-@pytest.mark.parametrize('grid', [(14, 14), (4, 4), (1, 1)])
-@pytest.mark.parametrize('new_grid', [(32, 32), (7, 7), (4, 6), (20, 3)])
+@pytest.mark.parametrize('grid', [(14, 14), (4, 4), (3, 5), (14, 10), (2, 9)])
+@pytest.mark.parametrize('new_grid', [(32, 32), (24, 24), (7, 7), (4, 6), (20, 3)])
 @pytest.mark.parametrize('extra', [0, 3])
-def test_table_equals_timm_from_squares(grid, new_grid, extra):
+def test_table_equals_beits_bicubic_spline(grid, new_grid, extra):
     table = random_table(grid, extra)
     ours = resize_relative_position_table(table, grid, new_grid)
-    theirs = resize_rel_pos_bias_table(table, new_grid, (offsets(new_grid) + extra, 2))
-    torch.testing.assert_close(ours, theirs, atol=5e-6, rtol=0)
+    expected = resized_table(table, grid, new_grid)
+    assert ours.shape == (offsets(new_grid) + extra, 2)
+    torch.testing.assert_close(ours, expected, atol=5e-5, rtol=0)
+    rows = offsets(new_grid)
+    assert torch.equal(ours[rows:], table[offsets(grid) :])  # the class token's
 
 
-def known_positions(side, new_side):
-    """Where BEiT puts the offsets of ``side`` patches among those of ``new_side``."""
-    reach, new_reach = side - 1, new_side - 1
-
-    def excess(q):
-        return sum(q**i for i in range(reach)) - new_reach
-
-    ends = excess(1.01), excess(1.5)
-    # Where no ratio between 1.01 and 1.5 reaches as far, the nearest end is taken.
-    q = brentq(excess, 1.01, 1.5) if ends[0] < 0 < ends[1] else (1.01, 1.5)[ends[1] < 0]
-    positive = np.cumsum([q**i for i in range(reach)])
-    return np.concatenate([-positive[::-1], [0], positive])
+@pytest.mark.parametrize('new_grid', [(5, 5), (4, 6)])
+def test_table_of_a_single_patch(new_grid):
+    table = random_table((1, 1))
+    ours = resize_relative_position_table(table, (1, 1), new_grid)
+    assert torch.equal(ours[:-3], table[:1].expand(offsets(new_grid), 2))
 
 
-@pytest.mark.parametrize(
-    ('grid', 'new_grid'), [((3, 5), (7, 2)), ((14, 10), (16, 33)), ((2, 9), (9, 4))]
-)
-def test_table_from_rectangles(grid, new_grid):
-    """Axis by axis, against numpy's interpolation between BEiT's positions."""
-    table = random_table(grid, heads=1)
-    values = table[:-3, 0].double().numpy().reshape(2 * grid[0] - 1, 2 * grid[1] - 1)
-    for axis, (side, new_side) in enumerate(zip(grid, new_grid)):
-        wanted = np.arange(1 - new_side, new_side)
-        known = known_positions(side, new_side)
-        values = np.apply_along_axis(
-            lambda v, w=wanted, k=known: np.interp(w, k, v), axis, values
-        )
-    ours = resize_relative_position_table(table, grid, new_grid)
-    np.testing.assert_allclose(ours[:-3, 0], values.flatten(), atol=1e-4)
-    assert torch.equal(ours[-3:], table[-3:])  # the class token's
+def test_table_has_timms_nodes():
+    """Each known offset that falls on a wanted one keeps its bias, as in timm."""
+    table = random_table((4, 4))
+    # From 4 to 4 + 9 patches: 0, 1, 1 + q, 1 + q + q^2 with 1 + q + q^2 = 12 is too far
+    # for q <= 1.5, which leaves 0 and 1 as the offsets that both have.
+    ours = resize_relative_position_table(table, (4, 4), (13, 13))[:-3]
+    theirs = resize_rel_pos_bias_table(table, (13, 13), (25 * 25 + 3, 2))[:-3]
+    near = slice(11, 14)
+    ours, theirs = (t.view(25, 25, 2)[near, near] for t in (ours, theirs))
+    torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=0)
+    torch.testing.assert_close(ours, table[:-3].view(7, 7, 2)[2:5, 2:5])
+
+
+def test_resizing_in_a_graph_leaves_nothing_behind():
+    """What is kept between calls is no tensor of a mode or graph that has ended."""
+    resize._interpolation.cache_clear()
+    table = random_table((3, 3)).requires_grad_()
+    with torch.inference_mode():
+        resize_relative_position_table(table.detach(), (3, 3), (5, 5))
+    resize_relative_position_table(table, (3, 3), (5, 5)).sum().backward()
+    assert table.grad is not None
 
 
 def test_same_rectangle_is_left_alone_and_its_transpose_is_not():
@@ -80,7 +81,7 @@ def test_table_keeps_dtype_and_gives_gradients():
     new = resize_relative_position_table(table, (3, 3), (5, 5))
     assert new.dtype == torch.bfloat16
     new.float().sum().backward()
-    # Each new offset is a weighted mean of old ones, for each of two heads.
+    # The weights of old offsets sum to 1 for each new one, for each of two heads.
     assert table.grad.float().sum().item() == pytest.approx(2 * (81 + 3), rel=0.02)
 
 
