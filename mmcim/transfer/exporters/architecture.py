@@ -3,7 +3,7 @@
 
 from dataclasses import dataclass
 
-from mmpretrain.models.backbones import BEiTViT, ResNet, TIMMBackbone, VisionTransformer
+from mmpretrain.models.backbones import ResNet, TIMMBackbone, VisionTransformer
 from torch import Tensor, nn
 
 from ...utils.errors import ConfigError
@@ -58,7 +58,7 @@ def describe_transformer(net: nn.Module) -> Transformer:
     Raises:
         ConfigError: If parts of it are of kinds that no other library has.
     """
-    beit = isinstance(net, BEiTViT)
+    beit = _is_beit(net)
     patches = net.patch_embed.projection
     layer = net.layers[0]
     kinds = {
@@ -114,7 +114,12 @@ def describe_transformer(net: nn.Module) -> Transformer:
 
 def is_transformer(net: nn.Module) -> bool:
     """Tell whether a network is mmpretrain's ViT or BEiT, or derived from one."""
-    return isinstance(net, VisionTransformer | BEiTViT)
+    return isinstance(net, VisionTransformer) or _is_beit(net)
+
+
+def _is_beit(net: nn.Module) -> bool:
+    # Only mmpretrain's BEiTViT and mmcim's encoder have this attribute.
+    return hasattr(net, 'use_rel_pos_bias')
 
 
 def check_resnet(net: nn.Module) -> None:

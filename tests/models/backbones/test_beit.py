@@ -5,10 +5,11 @@ import pytest
 import torch
 from mmpretrain.models.backbones import BEiTViT
 from mmpretrain.models.selfsup import BEiTPretrainViT
-from timm.layers import resize_rel_pos_bias_table
 
 from mmcim.models.backbones import FusedBEiTPretrainViT, FusedBEiTViT
 from mmcim.models.backbones.beit import relative_position_bias
+
+from ...transfer.beit_tables import resized_table
 
 ARCH = dict(embed_dims=32, num_layers=2, num_heads=4, feedforward_channels=64)
 SMALL = dict(arch=ARCH, img_size=32, patch_size=8)
@@ -54,6 +55,8 @@ def test_encoder_equals_mmpretrain():
     torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
 
 
+# What FusedBEiTViT has by default, and FusedBEiTPretrainViT has not.
+PER_LAYER = dict(use_rel_pos_bias=True, use_shared_rel_pos_bias=False)
 POSITIONS = dict(
     shared=dict(use_rel_pos_bias=False, use_shared_rel_pos_bias=True),
     per_layer=dict(),
@@ -83,23 +86,27 @@ def test_other_size_equals_a_model_made_for_it(positions, size):
     other = FusedBEiTViT(
         **{**SMALL, 'img_size': size}, **POSITIONS[positions], out_type='raw'
     )
+    theirs = BEiTViT(
+        **{**SMALL, 'img_size': size}, **POSITIONS[positions], out_type='raw'
+    )
     state = model.state_dict()
-    for name, own in other.state_dict().items():
+    for name, own in theirs.state_dict().items():
         if name.endswith('relative_position_index'):
             state[name] = own  # mmpretrain's own statement of which row is whose
         elif name.endswith('relative_position_bias_table'):
-            shape = own.shape
-            state[name] = resize_rel_pos_bias_table(state[name], grid, shape)
+            state[name] = resized_table(state[name], (4, 4), grid)
         elif name == 'pos_embed':
             cls, patches = state[name].split([1, 16], dim=1)
             patches = patches.reshape(1, 4, 4, 32).permute(0, 3, 1, 2)
             patches = torch.nn.functional.interpolate(patches, grid, mode='bicubic')
             state[name] = torch.cat((cls, patches.flatten(2).mT), dim=1)
     other.load_state_dict(state)
+    theirs.load_state_dict(state)
     images = torch.randn(2, 3, *size)
-    ours, expected = model(images)[0], other(images)[0]
+    ours = model(images)[0]
     assert ours.shape == (2, 1 + grid[0] * grid[1], 32)
-    torch.testing.assert_close(ours, expected, atol=1e-5, rtol=1e-5)
+    for expected in (other(images)[0], theirs(images)[0]):
+        torch.testing.assert_close(ours, expected, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize('positions', ['shared', 'per_layer'])
@@ -155,6 +162,8 @@ def test_frozen_backbone_does_not_train(positions):
     kwargs.update(layer_cfgs=dict(drop_path_rate=0.5), drop_rate=0.5, attn_drop_rate=0.5)
     model = FusedBEiTViT(**SMALL, **kwargs, frozen_stages=2)
     before = {name: value.clone() for name, value in model.state_dict().items()}
+    # A new network is in training mode, and its frozen stages are not.
+    assert model.training and not any(layer.training for layer in model.layers)
     head = torch.nn.Conv2d(32, 2, 1)
     optimizer = torch.optim.SGD([*model.parameters(), *head.parameters()], lr=1.0)
     images = torch.randn(2, 3, 32, 32)
@@ -210,17 +219,177 @@ def test_dropout_rates_arrive():
     assert attn.eval()(x).equal(attn(x))
 
 
-def test_initialisation_is_beits():
+def truncated_std(sigma=0.02):
+    """Standard deviation of a normal distribution that is truncated at one sigma."""
+    density = math.exp(-0.5) / math.sqrt(2 * math.pi)
+    return sigma * math.sqrt(1 - 2 * density / math.erf(math.sqrt(0.5)))
+
+
+@pytest.mark.parametrize('positions', POSITIONS)
+def test_initialisation_is_beits(positions):
     torch.manual_seed(0)
     arch = dict(embed_dims=256, num_layers=3, num_heads=4, feedforward_channels=512)
-    model = FusedBEiTPretrainViT(arch=arch, img_size=32, patch_size=8)
+    model = FusedBEiTPretrainViT(
+        arch=arch, img_size=32, patch_size=8, **PER_LAYER | POSITIONS[positions]
+    )
     model.init_weights()
+    std = truncated_std()
+    assert std == pytest.approx(0.0108, abs=5e-5)
     for depth, layer in enumerate(model.layers, start=1):
         for weight in (layer.attn.qkv.weight, layer.ffn.layers[0][0].weight):
-            assert weight.std().item() == pytest.approx(0.02, rel=0.03)
+            assert weight.std().item() == pytest.approx(std, rel=0.02)
+            assert 0.0199 < weight.abs().max() <= 0.02
         for weight in (layer.attn.proj.weight, layer.ffn.layers[1].weight):
-            expected = 0.02 / math.sqrt(2 * depth)
-            assert weight.std().item() == pytest.approx(expected, rel=0.03)
+            scale = math.sqrt(2 * depth)
+            assert weight.std().item() == pytest.approx(std / scale, rel=0.02)
+            assert weight.abs().max() * scale <= 0.02 + 1e-6
         assert layer.ffn.layers[1].bias.abs().max() == 0
-    assert model.mask_token.std().item() == pytest.approx(0.02, rel=0.15)
-    assert model.cls_token.std().item() == pytest.approx(0.02, rel=0.15)
+        assert layer.attn.q_bias.abs().max() == 0
+    tokens = [model.patch_embed.projection.weight, model.mask_token, model.cls_token]
+    tokens += [model.pos_embed] if positions == 'absolute' else []
+    for token in tokens:
+        assert token.std().item() == pytest.approx(std, rel=0.15)
+        assert 0.015 < token.abs().max() <= 0.02
+    tables = [p for n, p in model.named_parameters() if n.endswith('bias_table')]
+    assert len(tables) == dict(shared=1, per_layer=3, absolute=0)[positions]
+    assert not any(table.any() for table in tables)
+
+
+@pytest.mark.parametrize('positions', POSITIONS)
+def test_parameters_come_in_the_order_of_mmpretrain(positions):
+    """The state of an optimizer is resumed by the order of parameters."""
+    for ours, theirs in (
+        (FusedBEiTViT, BEiTViT),
+        (FusedBEiTPretrainViT, BEiTPretrainViT),
+    ):
+        kwargs = SMALL | PER_LAYER | POSITIONS[positions]
+        ours, theirs = (cls(**kwargs) for cls in (ours, theirs))
+        names = [name for name, _ in ours.named_parameters()]
+        assert names == [name for name, _ in theirs.named_parameters()]
+        for name, value in theirs.state_dict().items():
+            if name.endswith('relative_position_index'):
+                assert ours.state_dict()[name].equal(value)
+
+
+@pytest.mark.parametrize('cls', [FusedBEiTViT, FusedBEiTPretrainViT])
+@pytest.mark.parametrize('where', ['encoder', 'layer'])
+def test_unknown_arguments_are_errors(cls, where):
+    kwargs = dict(drop_pth_rate=0.1)
+    if where == 'layer':
+        kwargs = dict(layer_cfgs=kwargs)
+    with pytest.raises(TypeError, match='drop_pth_rate'):
+        cls(**SMALL, **kwargs)
+
+
+@pytest.mark.parametrize(
+    ('kwargs', 'text'),
+    [
+        (dict(use_shared_rel_pos_bias=True), 'excludes use_shared_rel_pos_bias'),
+        (dict(out_type='tokens'), "out_type='tokens' is none of"),
+        (dict(arch='huge'), "arch='huge' is none of"),
+        (dict(out_indices=[0, 2]), 'num_layers=2'),
+    ],
+)
+def test_arguments_that_do_not_exist(kwargs, text):
+    with pytest.raises(ValueError, match=text):
+        FusedBEiTViT(**{**SMALL, **kwargs})
+
+
+def test_out_indices_may_count_from_the_end():
+    given = [-2, -1]
+    model = FusedBEiTViT(**SMALL, out_indices=given, out_type='cls_token')
+    assert model.out_indices == [0, 1] and given == [-2, -1]
+    outs = model(torch.randn(2, 3, 32, 32))
+    assert [out.shape for out in outs] == [(2, 32)] * 2
+
+
+def test_exported_encoder_is_the_pretrained_one_without_its_mask_token():
+    kwargs = dict(use_rel_pos_bias=False, use_shared_rel_pos_bias=True)
+    kwargs.update(final_norm=True, out_type='raw')
+    trained, plain = FusedBEiTPretrainViT(**SMALL), FusedBEiTViT(**SMALL, **kwargs)
+    randomise(trained)
+    state = trained.state_dict()
+    del state['mask_token']
+    plain.load_state_dict(state)
+    images = torch.randn(2, 3, 32, 32)
+    assert plain(images)[0].equal(trained(images)[0])
+    assert trained(images, torch.zeros(2, 4, 4).bool())[0].equal(plain(images)[0])
+
+
+def test_masks_at_another_size():
+    model = FusedBEiTPretrainViT(**SMALL)
+    randomise(model)
+    mask = torch.rand(1, 3, 5) > 0.5
+    hidden = mask.repeat_interleave(8, 1).repeat_interleave(8, 2)[:, None]
+    images = torch.randn(1, 3, 24, 40)
+    tokens = model(images, mask)[0]
+    assert tokens.shape == (1, 16, 32)
+    assert tokens.equal(model(images.masked_fill(hidden, 9), mask)[0])
+
+
+def test_masks_that_do_not_fit():
+    images, mask = torch.randn(1, 3, 32, 64), torch.ones(1, 8, 4).bool()
+    with pytest.raises(ValueError, match=r'mask of \(8, 4\) .* images of \(4, 8\) patch'):
+        FusedBEiTPretrainViT(**SMALL)(images, mask)
+    with pytest.raises(ValueError, match='FusedBEiTViT has no mask token'):
+        FusedBEiTViT(**SMALL)(images, mask.mT)
+
+
+def test_frozen_stages_include_the_mask_token():
+    model = FusedBEiTPretrainViT(**SMALL, frozen_stages=1)
+    model(torch.randn(2, 3, 32, 32), torch.rand(2, 4, 4) > 0.5)[0].sum().backward()
+    assert model.mask_token.grad is None and model.rel_pos_bias.training is False
+    assert model.layers[1].attn.qkv.weight.grad is not None
+
+
+@pytest.mark.parametrize('positions', POSITIONS)
+@pytest.mark.parametrize('size', [(32, 32), (48, 40)])
+def test_batch_size_is_not_part_of_a_graph(positions, size):
+    model = FusedBEiTViT(**SMALL, **POSITIONS[positions], out_type='featmap').eval()
+    randomise(model)
+    two, three = (torch.randn(n, 3, *size) for n in (2, 3))
+    expected = model(three)[0]
+    traced = torch.jit.trace(model, two)
+    torch.testing.assert_close(traced(three)[0], expected)
+    batch = torch.export.Dim('batch')
+    exported = torch.export.export(model, (two,), dynamic_shapes=({0: batch},))
+    torch.testing.assert_close(exported.module()(three)[0], expected)
+    # The network itself is as it was.
+    assert model(three)[0].equal(expected)
+
+
+def test_masked_training_is_one_graph():
+    model = FusedBEiTPretrainViT(**SMALL, drop_path_rate=0.5)
+    rates = [layer.drop_path.drop_prob for layer in model.layers]
+    assert rates == [0.0, 0.5] and {type(rate) for rate in rates} == {float}
+    images, mask = torch.randn(2, 3, 32, 32), torch.rand(2, 4, 4) > 0.5
+    compiled = torch.compile(model, backend='eager', fullgraph=True)
+    torch.manual_seed(0)
+    tokens = compiled(images, mask)[0]
+    torch.manual_seed(0)
+    torch.testing.assert_close(tokens, model(images, mask)[0])
+
+
+@pytest.mark.parametrize('positions', ['shared', 'per_layer'])
+def test_checkpointing_changes_memory_alone(positions):
+    kwargs = dict(POSITIONS[positions], out_type='raw', drop_rate=0.2, drop_path_rate=0.3)
+    stored, recomputed = (
+        FusedBEiTViT(**SMALL, **kwargs, checkpoint=flag) for flag in (False, True)
+    )
+    randomise(stored)
+    recomputed.load_state_dict(stored.state_dict())
+    calls = []
+    recomputed.layers[0].attn.register_forward_pre_hook(lambda *args: calls.append(1))
+    images, results = torch.randn(2, 3, 32, 32), []
+    for model in (stored, recomputed):
+        torch.manual_seed(1)
+        tokens = model(images)[0]
+        tokens.square().sum().backward()
+        results.append(
+            [tokens, *(p.grad for p in model.parameters() if p.grad is not None)]
+        )
+    for a, b in zip(*results, strict=True):
+        assert a.equal(b)
+    assert len(calls) == 2  # once more in the backward pass
+    recomputed.eval()(images)[0].sum().backward()
+    assert len(calls) == 3
