@@ -117,6 +117,17 @@ def test_the_networks_of_the_paper(arch, width, depth, heads, scale):
     assert neck.bn0.affine and neck.bn1.affine and not neck.bn2.affine
 
 
+@pytest.mark.parametrize('name', ['conmim/vit-s_conmim_8xb256-300e', 'quickstart/conmim'])
+def test_the_projector_starts_with_truncated_weights(name):
+    torch.manual_seed(0)
+    neck = MODELS.build(load(f'{name}.py').model.neck)
+    neck.init_weights()
+    for fc in (neck.fc0, neck.fc1, neck.fc2):
+        # A normal distribution of std 0.02, truncated at one sigma.
+        assert fc.weight.std().item() == pytest.approx(0.0108, rel=0.02)
+        assert 0.0199 < fc.weight.abs().max() <= 0.02
+
+
 RECIPES = {
     # learning rate, epochs, warm-up, clipping, pictures per step
     'vit-s_conmim_8xb256-300e': (5e-4, 300, 5, None, 8 * 256),

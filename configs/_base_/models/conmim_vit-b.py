@@ -18,6 +18,8 @@ model = dict(
         with_last_bn_affine=False,
         with_avg_pool=False,
         norm_cfg=dict(type='BN1d'),
+        # Truncated at one sigma, as the backbone's weights are.
+        init_cfg=dict(type='TruncNormal', layer='Linear', std=0.02, a=-0.02, b=0.02),
     ),
     head=dict(type='DenoisingContrastHead', temperature=0.1),
     # 37 of 7 x 7 squares of 32 px, that is 148 of 196 patches.

@@ -22,6 +22,8 @@ model = dict(
         with_last_bn_affine=False,
         with_avg_pool=False,
         norm_cfg=dict(type='BN1d'),
+        # Truncated at one sigma, as the backbone's weights are.
+        init_cfg=dict(type='TruncNormal', layer='Linear', std=0.02, a=-0.02, b=0.02),
     ),
     # Of 3 x 3 squares, 5 are masked.
     masking=dict(type='RatioMasking', ratio=0.5, unit=2),

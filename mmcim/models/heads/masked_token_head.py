@@ -16,7 +16,8 @@ class MaskedTokenHead(BaseModule):
     Args:
         embed_dims (int): Width C of the tokens.
         vocab_size (int): Number V of visual tokens. Defaults to 8192.
-        init_cfg (dict, optional): Defaults to BEiT's truncated normal of std 0.02.
+        init_cfg (dict, optional): Defaults to BEiT's normal of std 0.02, truncated at
+            one sigma; the bounds of ``TruncNormal`` are absolute.
     """
 
     def __init__(
@@ -24,7 +25,7 @@ class MaskedTokenHead(BaseModule):
         embed_dims: int,
         vocab_size: int = 8192,
         init_cfg: dict | None = dict(  # noqa: B006
-            type='TruncNormal', layer='Linear', std=0.02, bias=0
+            type='TruncNormal', layer='Linear', std=0.02, a=-0.02, b=0.02, bias=0
         ),
     ) -> None:
         super().__init__(init_cfg=init_cfg)

@@ -50,6 +50,16 @@ def test_masked_token_loss_is_the_mean_of_the_losses_of_two_halves():
     torch.testing.assert_close(loss(slice(0, 4)), halves)
 
 
+def test_masked_token_head_starts_with_truncated_weights():
+    torch.manual_seed(0)
+    head = MaskedTokenHead(embed_dims=64, vocab_size=1000)
+    head.init_weights()
+    # A normal distribution of std 0.02, truncated at one sigma.
+    assert head.fc.weight.std().item() == pytest.approx(0.0108, rel=0.01)
+    assert 0.0199 < head.fc.weight.abs().max() <= 0.02
+    assert not head.fc.bias.any()
+
+
 @pytest.mark.parametrize(('l1', 'l2'), [(0.5, 0.5), (1.0, 0.0), (0.2, 3.0)])
 def test_respix_loss_is_over_all_pixels(l1, l2):
     torch.manual_seed(0)
