@@ -18,7 +18,7 @@ class MomentumUpdateHook(Hook):
 
     Iterations that only accumulate gradients do not count, so that its momentum does
     not depend on how the effective batch is split. The momentum is logged
-    as ``momentum``. See :class:`mmcim.models.utils.ema.MomentumEncoder`.
+    as ``momentum``. See :class:`mmcim.models.layers.momentum.MomentumEncoder`.
     """
 
     def before_train(self, runner: Runner) -> None:

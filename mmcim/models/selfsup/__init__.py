@@ -7,7 +7,7 @@ from .baselines import (
     SimMIMBaseline,
 )
 from .cim import CIM, Corruption
-from .conmim import ConMIM, ConMIMDataPreprocessor
+from .conmim import ConMIM
 from .corrim import CorrIM
 from .discrete_vae import DiscreteVAETrainer
 from .enhancers import Enhancer, ResPix, RevDet
@@ -18,7 +18,6 @@ __all__ = [
     'CIM',
     'CIMGenerator',
     'ConMIM',
-    'ConMIMDataPreprocessor',
     'CorrIM',
     'Corruption',
     'DiscreteVAETrainer',

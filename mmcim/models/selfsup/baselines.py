@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mmcim.evaluation import token_accuracy
 
-from ..utils.ema import MomentumEncoder
+from ..layers.momentum import MomentumEncoder
 
 
 class _Baseline:
@@ -51,7 +51,7 @@ class BEiTBaseline(_Baseline, BEiT):
         backbone (dict): A masked encoder such as :class:`FusedBEiTPretrainViT`.
         head (dict): :class:`MaskedTokenHead`.
         tokenizer (dict): A frozen tokenizer.
-        masking (dict): The law of the masks, see :mod:`mmcim.models.utils.masking`.
+        masking (dict): The law of the masks, see :mod:`mmcim.models.layers.masking`.
             Defaults to BEiT's blocks.
         data_preprocessor (dict, optional): See :class:`CIMDataPreprocessor`.
         init_cfg (dict, optional): Defaults to None.
@@ -115,7 +115,7 @@ class SimMIMBaseline(_Baseline, SimMIM):
         backbone (dict): A masked encoder such as :class:`FusedBEiTPretrainViT`.
         neck (dict): ``SimMIMLinearDecoder``.
         head (dict): ``SimMIMHead``.
-        masking (dict): The law of the masks, see :mod:`mmcim.models.utils.masking`.
+        masking (dict): The law of the masks, see :mod:`mmcim.models.layers.masking`.
             Defaults to 0.6 of the squares of 2 x 2 patches.
         data_preprocessor (dict, optional): See :class:`CIMDataPreprocessor`.
         init_cfg (dict, optional): Defaults to None.

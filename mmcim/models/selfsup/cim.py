@@ -47,7 +47,7 @@ class CIM(BaseSelfSupervisor):
     Args:
         enhancer (dict): :class:`ResPix` or :class:`RevDet`; its backbone is kept.
         masking (dict, optional): The law of the masks, see
-            :mod:`mmcim.models.utils.masking`. None takes the masks that the data
+            :mod:`mmcim.models.layers.masking`. None takes the masks that the data
             pipeline has put into the data samples. Defaults to 100 to 120 of 196
             patches at random.
         tokenizer (dict, optional): A frozen tokenizer, see

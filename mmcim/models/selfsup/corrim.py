@@ -6,7 +6,7 @@ from mmpretrain.models.selfsup import BaseSelfSupervisor
 from mmpretrain.registry import MODELS
 from torch import Tensor, nn
 
-from ..utils.ema import MomentumEncoder
+from ..layers.momentum import MomentumEncoder
 
 
 @MODELS.register_module()

@@ -10,7 +10,7 @@ from mmengine.model import BaseModel
 from torch import nn
 
 from mmcim.engine import MomentumUpdateHook
-from mmcim.models.utils import MomentumEncoder
+from mmcim.models.layers import MomentumEncoder
 from mmcim.utils import ConfigError, use_safe_loading
 
 

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from mmcim.models.heads import MaskedTokenHead, ResPixHead, RevDetHead
-from mmcim.models.utils import SlidingWindowNorm
+from mmcim.models.layers import SlidingWindowNorm
 
 
 def test_masked_token_head_equals_a_loop():

@@ -16,7 +16,7 @@ from mmpretrain.registry import DATASETS, MODELS
 from torch.utils.data import Dataset
 
 from mmcim.models import ConMIM, ConMIMDataPreprocessor, DenoisingContrastHead
-from mmcim.models.utils import BaseMasking
+from mmcim.models.layers import BaseMasking
 from mmcim.transfer import backbone_path, load_backbone_weights, read_backbone
 from mmcim.utils import load_checkpoint
 

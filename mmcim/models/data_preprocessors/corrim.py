@@ -4,7 +4,7 @@
 import torch
 from mmpretrain.registry import MODELS
 
-from .data_preprocessor import CIMDataPreprocessor, Views
+from .base import CIMDataPreprocessor, Views
 from .exemplars import crop_regions, region_maps
 
 

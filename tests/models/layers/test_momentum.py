@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from mmcim.models.utils import MomentumEncoder
+from mmcim.models.layers import MomentumEncoder
 
 
 class Model(nn.Module):

@@ -8,7 +8,12 @@ from mmpretrain.registry import MODELS
 from PIL import Image
 from torch.nn import functional as F
 
-from mmcim.models.utils import ExemplarSampling, Regions, crop_regions, region_maps
+from mmcim.models.data_preprocessors import (
+    ExemplarSampling,
+    Regions,
+    crop_regions,
+    region_maps,
+)
 
 
 def regions(*rows):

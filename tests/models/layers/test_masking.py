@@ -5,7 +5,7 @@ import random
 import pytest
 import torch
 
-from mmcim.models.utils import BlockMasking, RatioMasking, UniformMasking
+from mmcim.models.layers import BlockMasking, RatioMasking, UniformMasking
 
 CPU = torch.device('cpu')
 

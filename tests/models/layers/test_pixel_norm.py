@@ -2,7 +2,7 @@
 import pytest
 import torch
 
-from mmcim.models.utils import PatchNorm, SlidingWindowNorm
+from mmcim.models.layers import PatchNorm, SlidingWindowNorm
 
 
 def brute_force(images, k, eps=1e-6):

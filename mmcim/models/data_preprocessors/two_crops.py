@@ -5,7 +5,7 @@ import torch
 from mmpretrain.registry import MODELS
 from torch import Tensor, nn
 
-from .data_preprocessor import CIMDataPreprocessor, Views
+from .base import CIMDataPreprocessor, Views
 
 
 @MODELS.register_module()

@@ -11,7 +11,7 @@ from mmpretrain.registry import MODELS
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 from torchvision.transforms.v2 import functional as tv
 
-from mmcim.models.utils import AugmentParams, StrongAugment
+from mmcim.models.data_preprocessors import AugmentParams, StrongAugment
 
 OPERATIONS = (
     tv.adjust_brightness,

@@ -1,0 +1,20 @@
+# Copyright (c) mmcim contributors. All rights reserved.
+from .base import CIMDataPreprocessor
+from .conmim import ConMIMDataPreprocessor
+from .corrim import CorrIMDataPreprocessor
+from .exemplars import ExemplarSampling, Regions, crop_regions, region_maps
+from .strong_augment import AugmentParams, StrongAugment
+from .two_crops import TwoCropsDataPreprocessor
+
+__all__ = [
+    'AugmentParams',
+    'CIMDataPreprocessor',
+    'ConMIMDataPreprocessor',
+    'CorrIMDataPreprocessor',
+    'ExemplarSampling',
+    'Regions',
+    'StrongAugment',
+    'TwoCropsDataPreprocessor',
+    'crop_regions',
+    'region_maps',
+]

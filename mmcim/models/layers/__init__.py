@@ -1,0 +1,14 @@
+# Copyright (c) mmcim contributors. All rights reserved.
+from .masking import BaseMasking, BlockMasking, RatioMasking, UniformMasking
+from .momentum import MomentumEncoder
+from .pixel_norm import PatchNorm, SlidingWindowNorm
+
+__all__ = [
+    'BaseMasking',
+    'BlockMasking',
+    'MomentumEncoder',
+    'PatchNorm',
+    'RatioMasking',
+    'SlidingWindowNorm',
+    'UniformMasking',
+]
