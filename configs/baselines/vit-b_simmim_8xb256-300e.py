@@ -8,12 +8,11 @@ mmpretrain's Swin.
 
 _base_ = [
     '../_base_/models/simmim_vit-b.py',
-    '../_base_/datasets/imagenet_cim_224.py',
+    '../_base_/datasets/imagenet_pretrain_224.py',
     '../_base_/schedules/adamw_cosine_300e.py',
     '../_base_/default_runtime.py',
 ]
 
-data_preprocessor = dict(view_size=None)  # there is no tokenizer
 optim_wrapper = dict(
     optimizer=dict(lr=8e-4, betas=(0.9, 0.999)), clip_grad=dict(max_norm=5.0)
 )

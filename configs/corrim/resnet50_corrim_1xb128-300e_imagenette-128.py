@@ -2,7 +2,7 @@
 
     python tools/train.py configs/corrim/resnet50_corrim_1xb128-300e_imagenette-128.py
 
-Contexts keep the picture's 128 px and exemplars have 64 px: its cells are of 32 px.
+Contexts keep the image's 128 px and exemplars have 64 px: its cells are of 32 px.
 """
 
 _base_ = [
@@ -13,7 +13,7 @@ _base_ = [
 ]
 
 model = dict(neck=dict(grid=(4, 4)))
-data_preprocessor = dict(view_size=128, exemplars=dict(size=64))
+data_preprocessor = dict(context_size=128, exemplars=dict(size=64))
 
 custom_hooks = [*_base_.custom_hooks, dict(type='MomentumUpdateHook')]
 

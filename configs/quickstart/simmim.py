@@ -14,6 +14,8 @@ _base_ = [
     '../_base_/quickstart_runtime.py',
 ]
 
+data_preprocessor = dict(type='DevicePreprocessor')  # there is no tokenizer
+
 model = dict(
     backbone=dict(
         arch=dict(

@@ -24,7 +24,7 @@ def cim_panels(
 
     Args:
         model (CIM): In eval mode, with a tokenizer and a generator.
-        inputs (dict): ``images`` and ``views`` as from its data preprocessor.
+        inputs (dict): ``images`` and ``tokenizer_images`` as from its data preprocessor.
         detector (RevDet, optional): Looks at the same corrupted images as the model's
             own enhancer. Defaults to the model's own enhancer, if it is one.
         data_samples (list, optional): With masks, if the data pipeline makes them.

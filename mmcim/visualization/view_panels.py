@@ -32,7 +32,7 @@ def view_panels(model: nn.Module, inputs: dict, predict: bool) -> dict[str, Tens
         size. Of ConMIM ``online``, ``masked``, and ``momentum``. Of CorrIM ``context``,
         and for each exemplar from 1 on ``exemplar``, ``region`` and ``found``, red
         inside and blue outside. Of BEiT, SimMIM and MAE ``picture`` and ``masked``,
-        of BEiT also the ``tokens``, decoded. Of MoCo v3 the views ``first`` and
+        of BEiT also the ``tokens``, decoded. Of MoCo v3 the crops ``first`` and
         ``second``.
 
     Raises:
@@ -45,7 +45,8 @@ def view_panels(model: nn.Module, inputs: dict, predict: bool) -> dict[str, Tens
 @torch.no_grad()
 def _(model: ConMIM, inputs: dict, predict: bool) -> dict[str, Tensor]:
     denormalize = model.data_preprocessor.denormalize
-    online, momentum = denormalize(inputs['images']), denormalize(inputs['views'])
+    online = denormalize(inputs['images'])
+    momentum = denormalize(inputs['momentum_images'])
     return dict(
         online=online, masked=_masked(online, _draw(model, online)), momentum=momentum
     )
@@ -77,7 +78,8 @@ def _(model: nn.Module, inputs: dict, predict: bool) -> dict[str, Tensor]:
     pictures = model.data_preprocessor.denormalize(inputs['images'])
     panels = dict(picture=pictures, masked=_masked(pictures, _draw(model, pictures)))
     if isinstance(model, BEiTBaseline):
-        decoded = model.tokenizer.decode(model.tokenizer.encode(inputs['views']))
+        tokens = model.tokenizer.encode(inputs['tokenizer_images'])
+        decoded = model.tokenizer.decode(tokens)
         panels['tokens'] = F.interpolate(decoded, pictures.shape[-2:])
     return panels
 
@@ -95,7 +97,9 @@ def _(model: MAEBaseline, inputs: dict, predict: bool) -> dict[str, Tensor]:
 @torch.no_grad()
 def _(model: MoCoV3Baseline, inputs: dict, predict: bool) -> dict[str, Tensor]:
     denormalize = model.data_preprocessor.denormalize
-    return dict(first=denormalize(inputs['images']), second=denormalize(inputs['views']))
+    return dict(
+        first=denormalize(inputs['images']), second=denormalize(inputs['second_crops'])
+    )
 
 
 def _draw(model: nn.Module, pictures: Tensor) -> Tensor:

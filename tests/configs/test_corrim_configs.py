@@ -109,21 +109,22 @@ def test_the_paper_in_numbers():
     assert (crop.type, crop.scale) == ('RandomResizedCrop', 224)
     assert crop.crop_ratio_range == (0.5, 1.0) and crop.interpolation == 'bicubic'
 
-    views = cfg.data_preprocessor
-    assert (views.view_size, views.flip_prob) == (160, 0.5)
-    assert views.exemplar_flip_prob == 0.5 and views.get('label_margin', 0) == 0
-    assert dict(views.exemplars) == dict(
+    preprocessor = cfg.data_preprocessor
+    assert (preprocessor.context_size, preprocessor.flip_prob) == (160, 0.5)
+    assert preprocessor.exemplar_flip_prob == 0.5
+    assert preprocessor.get('label_margin', 0) == 0
+    assert dict(preprocessor.exemplars) == dict(
         type='ExemplarSampling', num=6, size=64, scale=(0.05, 0.48),
         aspect_ratio=(1 / 3, 3.0), degrees=(-45, 44),
     )  # fmt: skip
-    assert dict(views.augment) == dict(
+    assert dict(preprocessor.augment) == dict(
         type='StrongAugment', brightness=0.4, contrast=0.4, saturation=0.2, hue=0.1,
         jitter_prob=0.8, grey_prob=0.2, blur_prob=0.5, blur_sigma=(0.1, 2.0),
         solarize_prob=0.2,
     )  # fmt: skip
 
     with torch.device('meta'):
-        model = MODELS.build({'data_preprocessor': views, **cfg.model})
+        model = MODELS.build({'data_preprocessor': preprocessor, **cfg.model})
     net, neck = model.backbone, model.neck
     assert (net.embed_dims, len(net.layers), net.layers[0].attn.num_heads) == (
         768,

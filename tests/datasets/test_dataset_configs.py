@@ -1,5 +1,5 @@
 # Copyright (c) mmcim contributors. All rights reserved.
-"""Every data config gives batches that its preprocessor turns into views."""
+"""Every data config gives batches that its preprocessor turns into inputs."""
 
 import numpy as np
 import pytest
@@ -36,7 +36,7 @@ def load_config(repo, name, data_root=None):
     return config
 
 
-def check_views(config, image_size, view_size):
+def check_inputs(config, image_size, tokenizer_size):
     batch = first_batch(config, 'train_dataloader')
     inputs = batch['inputs']
     parts = inputs if isinstance(inputs, list) else [inputs]
@@ -44,14 +44,14 @@ def check_views(config, image_size, view_size):
     preprocessor = MODELS.build(config.data_preprocessor)
     out = preprocessor(batch, training=True)['inputs']
     assert out['images'].shape == (4, 3, image_size, image_size)
-    assert out['views'].shape == (4, 3, view_size, view_size)
-    assert out['views'].min() >= 0 and out['views'].max() <= 1
+    assert out['tokenizer_images'].shape == (4, 3, tokenizer_size, tokenizer_size)
+    assert out['tokenizer_images'].min() >= 0 and out['tokenizer_images'].max() <= 1
     assert out['images'].abs().max() < 4
     return batch
 
 
 @pytest.mark.parametrize(
-    'name, image_size, view_size',
+    'name, image_size, tokenizer_size',
     [
         ('imagenet_cim_224', 224, 112),
         ('imagenet_cim_two_pictures_224', 224, 112),
@@ -59,9 +59,9 @@ def check_views(config, image_size, view_size):
         ('folder_cim', 128, 64),
     ],
 )
-def test_cim_from_pictures(repo, imagenette_mini, name, image_size, view_size):
+def test_cim_from_pictures(repo, imagenette_mini, name, image_size, tokenizer_size):
     config = load_config(repo, name, imagenette_mini)
-    batch = check_views(config, image_size, view_size)
+    batch = check_inputs(config, image_size, tokenizer_size)
     if 'two_pictures' in name:
         for sample in batch['data_samples']:
             assert sample.mask.shape == (14, 14) and sample.mask.sum() == 75
@@ -69,7 +69,7 @@ def test_cim_from_pictures(repo, imagenette_mini, name, image_size, view_size):
 
 def test_cim_from_digits(repo):
     config = load_config(repo, 'digits_cim')
-    check_views(config, 24, 24)
+    check_inputs(config, 24, 24)
     # The normalisation is the training digits' own.
     dataset = Runner.build_dataloader(config.train_dataloader).dataset
     images = np.stack([dataset.get_data_info(i)['img'] for i in range(len(dataset))])

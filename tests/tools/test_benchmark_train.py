@@ -182,11 +182,11 @@ def test_bad_input_is_a_clear_error(runs, name):
 @pytest.mark.parametrize(
     ('name', 'parts'),
     [
-        ('cim_respix', {'views', 'masks', 'auc'}),
-        ('beit', {'views', 'masks'}),
-        ('conmim', {'views', 'masks'}),
-        ('corrim', {'views'}),
-        ('mocov3', {'views'}),
+        ('cim_respix', {'preprocess', 'masks', 'auc'}),
+        ('beit', {'preprocess', 'masks'}),
+        ('conmim', {'preprocess', 'masks'}),
+        ('corrim', {'preprocess'}),
+        ('mocov3', {'preprocess'}),
     ],
 )
 def test_what_must_not_wait_for_the_gpu(name, parts, monkeypatch):
@@ -209,7 +209,7 @@ def test_what_must_not_wait_for_the_gpu(name, parts, monkeypatch):
 
     monkeypatch.setattr(Tensor, 'cuda', lambda tensor: tensor)
     monkeypatch.setattr(torch.cuda, 'set_sync_debug_mode', mode.append)
-    spy(model.data_preprocessor, 'forward', 'views')
+    spy(model.data_preprocessor, 'forward', 'preprocess')
     spy(benchmark_train, 'binary_auc', 'auc')
     if hasattr(model, 'masking'):
         spy(type(model.masking), '__call__', 'masks')

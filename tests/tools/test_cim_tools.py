@@ -60,7 +60,7 @@ def runs(folder, toy):
         'resumed': arguments(folder, tool_options=resume),
         'other tokenizer': arguments(folder, tokenizer='second', tool_options=other),
         'vocabulary': arguments(folder, 'model.generator.head.vocab_size=64'),
-        'grid': arguments(folder, 'data_preprocessor.view_size=16'),
+        'grid': arguments(folder, 'data_preprocessor.tokenizer_size=16'),
         'masks': arguments(folder, 'model.masking.type=BlockMasking'),
         'stride': arguments(folder, 'model.enhancer.neck.encoder_stride=8'),
         'misspelt': arguments(folder, 'model.generator.temprature=2'),
@@ -114,7 +114,7 @@ def runs(folder, toy):
 
 BAD = {
     'vocabulary': ['knows 64 tokens', 'has 32', 'model.generator.head.vocab_size=32'],
-    'grid': ['(6, 6)', '(16, 16)', 'model.data_preprocessor.view_size=(24, 24)'],
+    'grid': ['(6, 6)', '(16, 16)', 'model.data_preprocessor.tokenizer_size=(24, 24)'],
     'masks': ['num_masked=75', '6 x 6'],
     'stride': ['(48, 48)', '(24, 24)', 'encoder_stride'],
     'misspelt': ['model.generator.temprature', 'temperature'],

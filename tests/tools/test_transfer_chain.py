@@ -25,7 +25,8 @@ TASKS = ('cim', 'finetune', 'segment')
 STEPS, EPOCHS, ITERS, TESTED = 200, 2, 30, 25
 
 # Networks of the project's configs, small enough for some minutes on a CPU. The grid is
-# that of CIM: 8 x 8 tokens of 4 px in a view of 32 px, and patches of 8 px in 64 px.
+# that of CIM: 8 x 8 tokens of 4 px in a tokenizer input of 32 px, and patches of 8 px in
+# 64 px.
 ARCH = dict(embed_dims=96, num_layers=4, num_heads=3, feedforward_channels=384)
 VIT = dict(arch={'_delete_': True, **ARCH}, patch_size=8)
 RESNET = dict(stem_channels=16, base_channels=16)
@@ -39,7 +40,7 @@ model = dict(
         backbone=dict(arch=dict({arch}, num_layers=2), img_size=64),
         head=dict(embed_dims=96)),
     enhancer=dict(backbone={backbone}, neck=dict(in_channels={width})))
-data_preprocessor = dict(view_size=32)
+data_preprocessor = dict(tokenizer_size=32)
 pipeline = _base_.train_pipeline
 pipeline[1].update(scale=64)
 train_dataloader = dict(

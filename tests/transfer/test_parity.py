@@ -106,7 +106,7 @@ def trained(request, imagenette_mini, tmp_path_factory):
         ),
         enhancer=respix(NETWORKS[name], **neck),
         data_preprocessor=dict(
-            type='CIMDataPreprocessor', mean=MEAN, std=STD, to_rgb=True, view_size=56
+            type='CIMDataPreprocessor', mean=MEAN, std=STD, to_rgb=True, tokenizer_size=56
         ),
     )
     loader = dict(

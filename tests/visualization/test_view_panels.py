@@ -68,7 +68,7 @@ def test_conmims_views_and_mask():
     assert list(panels) == ['online', 'masked', 'momentum']
     denormalize = model.data_preprocessor.denormalize
     assert panels['online'].equal(denormalize(inputs['images']))
-    assert panels['momentum'].equal(denormalize(inputs['views']))
+    assert panels['momentum'].equal(denormalize(inputs['momentum_images']))
     hidden = mask.repeat_interleave(8, 1).repeat_interleave(8, 2)
     masked, online = (panels[k].permute(0, 2, 3, 1) for k in ('masked', 'online'))
     assert (masked[hidden] == 0.5).all() and masked[~hidden].equal(online[~hidden])
@@ -77,18 +77,18 @@ def test_conmims_views_and_mask():
 @pytest.mark.parametrize('config, share', [(beit, 6 / 16), (simmim, 0.75), (mae, 0.75)])
 def test_masked_pictures_of_the_baselines(config, share):
     model = MODELS.build(config()).eval()
-    size = model.data_preprocessor.view_size
+    tokenized = config is beit
     data = pictures(model)
     panels = view_panels(model, data, False)
-    assert list(panels) == ['picture', 'masked', *(['tokens'] if size else [])]
+    assert list(panels) == ['picture', 'masked', *(['tokens'] if tokenized else [])]
     picture, masked = panels['picture'], panels['masked']
     assert picture.equal(model.data_preprocessor.denormalize(data['images']))
     hidden = (masked != picture).any(dim=1)
     assert (masked.permute(0, 2, 3, 1)[hidden] == 0.5).all()
     # BEiT's blocks may leave some of the wanted patches.
-    assert hidden.float().mean() == pytest.approx(share, abs=0.2 if size else 0)
-    if size:
-        tokens = model.tokenizer.encode(data['views'])
+    assert hidden.float().mean() == pytest.approx(share, abs=0.2 if tokenized else 0)
+    if tokenized:
+        tokens = model.tokenizer.encode(data['tokenizer_images'])
         assert panels['tokens'][:, 0, ::8, ::8].equal(model.tokenizer.levels[tokens])
 
 
@@ -98,7 +98,7 @@ def test_views_of_mocov3():
     data = model.data_preprocessor(dict(inputs=crops), training=True)['inputs']
     panels = view_panels(model, data, False)
     assert list(panels) == ['first', 'second']
-    for name, key in zip(panels, ('images', 'views'), strict=True):
+    for name, key in zip(panels, ('images', 'second_crops'), strict=True):
         assert panels[name].equal(model.data_preprocessor.denormalize(data[key]))
 
 

@@ -6,7 +6,7 @@ Takes configs of pre-training and of classifiers. The images are synthetic and i
 the copy to the device is measured, the data loader is not. Everything else is a training
 step as tools/train.py runs it, without hooks such as the momentum encoder's update.
 
-``views`` is the data preprocessor. The forward pass is divided into ``encode``,
+``preprocess`` is the data preprocessor. The forward pass is divided into ``encode``,
 ``generator``, ``decode`` and ``enhancer`` for CIM, and ``loss`` for other methods.
 
 Operations are counted by torch.utils.flop_counter in one more step, of two images, and
@@ -50,7 +50,7 @@ from mmcim.utils import ConfigError, add_cfg_options, load_config, run_cli, scal
 from mmcim.utils.config_keys import check_keys
 from mmcim.utils.launch import drop_pretrained
 
-PARTS = ('views', 'encode', 'generator', 'decode', 'enhancer', 'loss')
+PARTS = ('preprocess', 'encode', 'generator', 'decode', 'enhancer', 'loss')
 PARTS += ('backward', 'optimizer')
 COUNTED_IMAGES = 2  # the fewest that batch norm takes
 
@@ -245,7 +245,7 @@ def synthetic_batch(cfg: Config, batch_size: int, pin: bool) -> dict:
 
 
 def check_sync(model: nn.Module, batch: dict) -> None:
-    """Raise an error if views, masks or CIM's AUC make the host wait for the GPU.
+    """Raise an error if preprocessor, masks or CIM's AUC make the host wait for the GPU.
 
     MAE draws its masks within its encoder, where they are not checked.
     """
@@ -266,7 +266,7 @@ def check_sync(model: nn.Module, batch: dict) -> None:
 def watch_parts(watch: Stopwatch, model: nn.Module, optim_wrapper: OptimWrapper) -> None:
     """Measure the training step and each of its parts from now on."""
     watch.watch(model, 'train_step', 'step')
-    watch.watch(model.data_preprocessor, 'forward', 'views')
+    watch.watch(model.data_preprocessor, 'forward', 'preprocess')
     if isinstance(model, CIM):
         if model.generator is not None:
             watch.watch(model.tokenizer, 'encode', 'encode')
@@ -402,7 +402,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--sync-check',
         action='store_true',
-        help='on a GPU: stop if views, masks or AUC make the host wait for it',
+        help='on a GPU: stop if preprocessor, masks or AUC make the host wait for it',
     )
     add_cfg_options(parser)
     return parser.parse_args(argv)

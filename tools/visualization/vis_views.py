@@ -6,7 +6,7 @@ ConMIM: the view of the online encoder, the same masked, the view of the momentu
 CorrIM: the context, and of each exemplar its crop and its region in the context; with a
 checkpoint also the region that the model finds, red where it is sure.
 BEiT, SimMIM, MAE: the picture and the same masked; BEiT also the decoded tokens.
-MoCo v3: the two views. (CIM has a tool of its own, vis_cim.py.)
+MoCo v3: the two crops. (CIM has a tool of its own, vis_cim.py.)
 
 Example: ``python tools/visualization/vis_views.py CONFIG --out views.png``
 """

@@ -4,7 +4,7 @@ data_preprocessor = dict(
     mean=[79.5, 79.5, 79.5],
     std=[91.0, 91.0, 91.0],
     flip_prob=0.0,  # a mirrored digit is no digit
-    view_size=None)
+)
 
 train_pipeline = [
     dict(

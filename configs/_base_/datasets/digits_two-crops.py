@@ -4,7 +4,7 @@ _base_ = 'digits_cim.py'
 
 data_preprocessor = dict(
     type='TwoCropsDataPreprocessor',
-    view_augments=[
+    crop_augments=[
         dict(
             type='StrongAugment',
             grey_prob=0.0,

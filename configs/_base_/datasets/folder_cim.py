@@ -7,7 +7,7 @@ data_preprocessor = dict(
     std=[58.395, 57.12, 57.375],
     to_rgb=True,
     flip_prob=0.5,  # 0 where left and right matter
-    view_size=64)
+    tokenizer_size=64)
 
 train_pipeline = [
     dict(type='LoadImage', ignore_empty=True),

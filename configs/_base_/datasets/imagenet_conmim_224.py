@@ -1,10 +1,9 @@
 # ImageNet-1k for ConMIM: the crops of CIM; two views of the same crop and flip are made
 # on the device, one of them in other colours.
-_base_ = 'imagenet_cim_224.py'
+_base_ = 'imagenet_pretrain_224.py'
 
 data_preprocessor = dict(
     type='ConMIMDataPreprocessor',
-    view_size=None,
     momentum_augment=dict(
         type='StrongAugment',
         brightness=0.4,

@@ -1,10 +1,10 @@
 # ImageNet-1k for CorrIM: the pictures of CIM in larger crops. The 160 px context, six
 # exemplars of 64 px and their label maps are made on the device.
-_base_ = 'imagenet_cim_224.py'
+_base_ = 'imagenet_pretrain_224.py'
 
 data_preprocessor = dict(
     type='CorrIMDataPreprocessor',
-    view_size=160,
+    context_size=160,
     exemplars=dict(
         type='ExemplarSampling',
         num=6,

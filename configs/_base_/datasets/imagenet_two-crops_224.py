@@ -1,8 +1,8 @@
-# ImageNet-1k for contrastive learning: two crops of each picture leave the loader; they
+# ImageNet-1k for contrastive learning: two crops of each image leave the loader; they
 # are flipped and augmented on the device, differently.
-_base_ = 'imagenet_cim_224.py'
+_base_ = 'imagenet_pretrain_224.py'
 
-data_preprocessor = dict(type='TwoCropsDataPreprocessor', view_size=None)
+data_preprocessor = dict(type='TwoCropsDataPreprocessor')
 
 train_pipeline = [
     _base_.train_pipeline[0],

@@ -1,10 +1,10 @@
 # Imagenette at 128 px for CorrIM: contexts of 80 px and six exemplars of 32 px, half of
 # those of ImageNet, are made on the device.
-_base_ = 'imagenette_cim_128.py'
+_base_ = 'imagenette_pretrain_128.py'
 
 data_preprocessor = dict(
     type='CorrIMDataPreprocessor',
-    view_size=80,
+    context_size=80,
     exemplars=dict(type='ExemplarSampling', size=32),
     augment=dict(type='StrongAugment', blur_prob=0.5, blur_sigma=(0.1, 1.0)),
 )

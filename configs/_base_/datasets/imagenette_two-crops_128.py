@@ -1,11 +1,10 @@
 # Imagenette at 128 px for contrastive learning, in two crops of each picture. The blur is
 # about half of that of 224 px.
-_base_ = 'imagenette_cim_128.py'
+_base_ = 'imagenette_pretrain_128.py'
 
 data_preprocessor = dict(
     type='TwoCropsDataPreprocessor',
-    view_size=None,
-    view_augments=[
+    crop_augments=[
         dict(
             type='StrongAugment', blur_prob=1.0, blur_sigma=(0.1, 1.0), solarize_prob=0.0
         ),

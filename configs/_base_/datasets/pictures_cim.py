@@ -6,7 +6,7 @@ data_preprocessor = dict(
     std=[58.395, 57.12, 57.375],
     to_rgb=True,
     flip_prob=0.5,  # 0 where left and right matter
-    view_size=32,
+    tokenizer_size=32,
 )
 
 train_pipeline = [

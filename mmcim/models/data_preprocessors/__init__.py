@@ -1,5 +1,6 @@
 # Copyright (c) mmcim contributors. All rights reserved.
-from .base import CIMDataPreprocessor
+from .base import DevicePreprocessor
+from .cim import CIMDataPreprocessor
 from .conmim import ConMIMDataPreprocessor
 from .corrim import CorrIMDataPreprocessor
 from .exemplars import ExemplarSampling, Regions, crop_regions, region_maps
@@ -11,6 +12,7 @@ __all__ = [
     'CIMDataPreprocessor',
     'ConMIMDataPreprocessor',
     'CorrIMDataPreprocessor',
+    'DevicePreprocessor',
     'ExemplarSampling',
     'Regions',
     'StrongAugment',

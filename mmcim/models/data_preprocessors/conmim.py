@@ -1,29 +1,24 @@
 # Copyright (c) mmcim contributors. All rights reserved.
 """ConMIM's two views of the same crop and flip."""
 
-import torch
 from mmpretrain.registry import MODELS
-from torch import nn
+from torch import Tensor, nn
 
-from .base import CIMDataPreprocessor, Views
+from .base import DevicePreprocessor
 
 
 @MODELS.register_module()
-class ConMIMDataPreprocessor(CIMDataPreprocessor):
-    """Two views of the same crop and flip: one to be masked, one with other colours.
+class ConMIMDataPreprocessor(DevicePreprocessor):
+    """Add the momentum encoder's images: the same crop and flip in other colours.
 
-    Both are of the pictures' size and normalised. In evaluation neither is flipped or
-    augmented, and they are equal.
+    In evaluation nothing is flipped or augmented, and the two are equal.
 
     Args:
-        online_augment (dict, optional): Of the view that is masked, for the encoder
-            that learns; see :class:`StrongAugment`. Defaults to None.
-        momentum_augment (dict, optional): Of the full view, for the momentum encoder.
-            Defaults to ConMIM's.
-        **kwargs: See :class:`CIMDataPreprocessor`; ``view_size`` must be None.
-
-    Raises:
-        ValueError: If there is a ``view_size``.
+        online_augment: Of the images that are masked, for the online encoder; see
+            :class:`StrongAugment`. None for none.
+        momentum_augment: Of the full images, for the momentum encoder. Defaults to
+            ConMIM's.
+        **kwargs: See :class:`DevicePreprocessor`.
     """
 
     def __init__(
@@ -33,39 +28,31 @@ class ConMIMDataPreprocessor(CIMDataPreprocessor):
         **kwargs,
     ) -> None:
         super().__init__(**kwargs)
-        if self.view_size is not None:
-            raise ValueError(
-                f"both views have the pictures' size; set view_size=None instead of "
-                f'{self.view_size}'
-            )
         self.online_augment = _build(online_augment)
         self.momentum_augment = _build(momentum_augment)
 
-    @torch.no_grad()
-    def forward(self, data: dict, training: bool = False) -> dict:
-        """Make the views.
+    def make_inputs(self, images: Tensor, training: bool) -> dict[str, Tensor]:
+        """Flip, augment twice and normalise.
 
         Args:
-            data (dict): ``inputs`` are uint8 pictures, (B, C, H, W) with C = 1 or 3;
-                ``data_samples`` are optional.
-            training (bool): Whether to flip and augment. Defaults to False.
+            images: uint8, (B, C, H, W) with C = 1 or 3.
+            training: Whether to flip and augment.
 
         Returns:
-            dict: ``inputs``, a dict of ``images`` for the encoder that learns and
-            ``views`` for the momentum encoder, both (B, 3, H, W), float32, normalised;
-            and ``data_samples`` as they came, on the device.
+            ``images`` for the online encoder and ``momentum_images`` for the momentum
+            encoder, both float32, normalised, (B, 3, H, W).
 
         Raises:
-            TypeError: If the pictures are not such tensors.
+            TypeError: If the images are something else.
         """
-        data = self.cast_data(data)
-        images = views = self.flipped(data['inputs'], training).float() / 255
+        images = momentum_images = self.flip(images, training).float() / 255
         if training:
-            images, views = self.online_augment(images), self.momentum_augment(views)
-        return {
-            'inputs': Views(images=self.normalize(images), views=self.normalize(views)),
-            'data_samples': data.get('data_samples'),
-        }
+            images = self.online_augment(images)
+            momentum_images = self.momentum_augment(momentum_images)
+        return dict(
+            images=self.normalize(images),
+            momentum_images=self.normalize(momentum_images),
+        )
 
 
 def _build(augment: dict | None) -> nn.Module:

@@ -1,34 +1,40 @@
 # Copyright (c) mmcim contributors. All rights reserved.
-"""From a batch of uint8 pictures to CorrIM's contexts, exemplars and label maps."""
+"""CorrIM's contexts, exemplars and label maps."""
+
+from collections.abc import Sequence
 
 import torch
+from mmengine.utils import to_2tuple
 from mmpretrain.registry import MODELS
+from torch import Tensor
 
-from .base import CIMDataPreprocessor, Views
+from .base import DevicePreprocessor, resize
 from .exemplars import crop_regions, region_maps
 
 
 @MODELS.register_module()
-class CorrIMDataPreprocessor(CIMDataPreprocessor):
-    """Make contexts, exemplars and label maps on the device (arXiv 2303.12670, sec. 3.2).
+class CorrIMDataPreprocessor(DevicePreprocessor):
+    """Add contexts, exemplars and label maps (arXiv 2303.12670, sec. 3.2).
 
-    The context is the whole picture at ``view_size``, with no augmentation but its flip.
-    In training each exemplar is augmented by itself and flipped by chance; its label map
+    The context is the whole image at ``context_size``, with no augmentation but its flip.
+    In training each exemplar is augmented on its own and flipped at random; its label map
     is not, for the same place is to be found.
 
     Args:
-        exemplars (dict): Their law, :class:`ExemplarSampling`. Defaults to its defaults.
-        augment (dict, optional): Of the exemplars' colours in training, on RGB pictures
-            in [0, 1]; None for none. Defaults to :class:`StrongAugment` with a blur of
-            half of them.
-        exemplar_flip_prob (float): Probability of an exemplar's own horizontal flip in
-            training. Defaults to 0.5.
-        label_margin (float): See :func:`region_maps`. 0 labels each pixel by its centre.
-            The released code resizes its label maps bicubically and compares them for
+        exemplars: Their sampling, :class:`ExemplarSampling`. Defaults to its defaults.
+        augment: Colour augmentation of the exemplars in training, on RGB images in
+            [0, 1]; None for none. Defaults to :class:`StrongAugment` with a blur of half
+            of them.
+        exemplar_flip_prob: Probability of an exemplar's own horizontal flip in training.
+        label_margin: See :func:`region_maps`. 0 labels each pixel by its centre. The
+            released code resizes its label maps bicubically and compares them for
             equality, by which pixels within the filter's reach of a region's edge, one
-            or two, count as outside. Defaults to 0.
-        view_size (int | Sequence[int]): Size (h, w) of the contexts. Defaults to 160.
-        **kwargs: See :class:`CIMDataPreprocessor`.
+            or two, count as outside.
+        context_size: Size (h, w) of the contexts.
+        **kwargs: See :class:`DevicePreprocessor`.
+
+    Raises:
+        ValueError: If a value is out of its range.
     """
 
     def __init__(
@@ -37,10 +43,10 @@ class CorrIMDataPreprocessor(CIMDataPreprocessor):
         augment: dict | None = dict(type='StrongAugment', blur_prob=0.5),  # noqa: B006
         exemplar_flip_prob: float = 0.5,
         label_margin: float = 0.0,
-        view_size: int | tuple[int, int] = 160,
+        context_size: int | Sequence[int] = 160,
         **kwargs,
     ) -> None:
-        super().__init__(view_size=view_size, **kwargs)
+        super().__init__(**kwargs)
         if not 0 <= exemplar_flip_prob <= 1:
             raise ValueError(
                 f'exemplar_flip_prob must be in [0, 1], not {exemplar_flip_prob}'
@@ -51,42 +57,39 @@ class CorrIMDataPreprocessor(CIMDataPreprocessor):
         self.augment = None if augment is None else MODELS.build(augment)
         self.exemplar_flip_prob = exemplar_flip_prob
         self.label_margin = label_margin
+        self.context_size = tuple(to_2tuple(context_size))
 
-    @torch.no_grad()
-    def forward(self, data: dict, training: bool = False) -> dict:
-        """Make what CorrIM sees.
+    def make_inputs(self, images: Tensor, training: bool) -> dict[str, Tensor]:
+        """Flip, crop, augment and normalise.
 
         Args:
-            data (dict): ``inputs`` are uint8 pictures (B, C, H, W) with C = 1 or 3;
-                ``data_samples`` are optional.
-            training (bool): Whether to flip and to augment. Defaults to False.
+            images: uint8, (B, C, H, W) with C = 1 or 3.
+            training: Whether to flip and augment.
 
         Returns:
-            dict: ``inputs``, a dict of ``images`` (B, 3, H, W), ``context``
-            (B, 3, h, w) and ``exemplars`` (B, E, 3, s, s), float32, normalised, and
-            ``regions``, bool, (B, E, h, w), True where the exemplar lies; and
-            ``data_samples`` as they came, on the device.
+            ``images`` (B, 3, H, W), ``context`` (B, 3, h, w) and ``exemplars``
+            (B, E, 3, s, s), float32, normalised, and ``regions``, bool, (B, E, h, w),
+            True where the exemplar lies.
 
         Raises:
-            TypeError: If the pictures are not such tensors.
+            TypeError: If the images are something else.
         """
-        data = self.cast_data(data)
-        pictures = self.flipped(data['inputs'], training).float() / 255
-        context = self._shrink(pictures)
-        size = tuple(pictures.shape[-2:])
-        regions = self.exemplars.draw(len(pictures), size, pictures.device)
+        images = self.flip(images, training).float() / 255
+        context = resize(images, self.context_size)
+        size = tuple(images.shape[-2:])
+        regions = self.exemplars.draw(len(images), size, images.device)
 
-        crops = crop_regions(pictures, regions, self.exemplars.size).flatten(0, 1)
+        crops = crop_regions(images, regions, self.exemplars.size)  # (B, E, 3, s, s)
+        crops = crops.flatten(0, 1)  # (B * E, 3, s, s)
         if training:
             if self.augment is not None:
                 crops = self.augment(crops)
             flipped = torch.rand(len(crops), device=crops.device)
             flipped = (flipped < self.exemplar_flip_prob).view(-1, 1, 1, 1)
             crops = torch.where(flipped, crops.flip(-1), crops)
-        inputs = Views(
-            images=self.normalize(pictures),
+        return dict(
+            images=self.normalize(images),
             context=self.normalize(context),
             exemplars=self.normalize(crops).unflatten(0, regions.angle.shape),
-            regions=region_maps(regions, size, context.shape[-2:], self.label_margin),
+            regions=region_maps(regions, size, self.context_size, self.label_margin),
         )
-        return {'inputs': inputs, 'data_samples': data.get('data_samples')}

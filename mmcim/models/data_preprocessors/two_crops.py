@@ -1,82 +1,76 @@
 # Copyright (c) mmcim contributors. All rights reserved.
-"""Two differently cropped views of each picture."""
+"""Two crops of each image, for contrastive learning such as MoCo v3."""
 
-import torch
+from collections.abc import Sequence
+
 from mmpretrain.registry import MODELS
 from torch import Tensor, nn
 
-from .base import CIMDataPreprocessor, Views
+from .base import DevicePreprocessor
 
 
 @MODELS.register_module()
-class TwoCropsDataPreprocessor(CIMDataPreprocessor):
-    """Two crops of the same picture, each flipped and augmented by itself.
+class TwoCropsDataPreprocessor(DevicePreprocessor):
+    """Flip and augment each of two crops of the same image on its own.
 
-    The loader sends two crops of each picture, as mmpretrain's ``MultiView`` makes them.
-    In evaluation it sends one, both views are it, and nothing is flipped or augmented.
+    The loader sends two crops of each image, as mmpretrain's ``MultiView`` makes them.
+    In evaluation it sends one, which counts twice, and nothing is flipped or augmented.
 
     Args:
-        view_augments (tuple[dict, dict]): Of the first and of the second view, see
-            :class:`StrongAugment`. Defaults to those of BYOL and MoCo v3: all first
-            views are blurred and none solarised; of the second 0.1 and 0.2.
-        **kwargs: See :class:`CIMDataPreprocessor`; ``view_size`` must be None.
+        crop_augments: Of the first and of the second crop, see :class:`StrongAugment`.
+            Defaults to those of BYOL and MoCo v3: all first crops are blurred and none
+            solarised; of the second 0.1 and 0.2.
+        **kwargs: See :class:`DevicePreprocessor`.
 
     Raises:
-        ValueError: If there is a ``view_size``, or not two ``view_augments``.
+        ValueError: If there are not two ``crop_augments``.
     """
 
     def __init__(
         self,
-        view_augments: tuple[dict, dict] = (
+        crop_augments: tuple[dict, dict] = (
             dict(type='StrongAugment', blur_prob=1.0, solarize_prob=0.0),
             dict(type='StrongAugment', blur_prob=0.1, solarize_prob=0.2),
         ),
         **kwargs,
     ) -> None:
         super().__init__(**kwargs)
-        if self.view_size is not None:
+        if len(crop_augments) != 2:
             raise ValueError(
-                f"both views have the crops' size; set view_size=None instead of "
-                f'{self.view_size}'
+                f'crop_augments must be two, not {len(crop_augments)}: {crop_augments}'
             )
-        if len(view_augments) != 2:
-            raise ValueError(
-                f'view_augments must be two, not {len(view_augments)}: {view_augments}'
-            )
-        self.view_augments = nn.ModuleList(
-            MODELS.build(augment) for augment in view_augments
+        self.crop_augments = nn.ModuleList(
+            MODELS.build(augment) for augment in crop_augments
         )
 
-    @torch.no_grad()
-    def forward(self, data: dict, training: bool = False) -> dict:
-        """Make the views.
+    def make_inputs(
+        self, images: Tensor | Sequence[Tensor], training: bool
+    ) -> dict[str, Tensor]:
+        """Flip, augment and normalise each crop.
 
         Args:
-            data (dict): ``inputs`` are a list of two uint8 tensors, (B, C, H, W) with
-                C = 1 or 3, or, in evaluation, one; ``data_samples`` are optional.
-            training (bool): Whether to flip and augment. Defaults to False.
+            images: Two uint8 tensors, (B, C, H, W) with C = 1 or 3, or, in evaluation,
+                one.
+            training: Whether to flip and augment.
 
         Returns:
-            dict: ``inputs``, a dict of ``images`` and ``views``, both (B, 3, H, W),
-            float32, normalised; and ``data_samples`` as they came, on the device.
+            ``images``, the first crops, and ``second_crops``, both float32, normalised,
+            (B, 3, H, W).
 
         Raises:
-            TypeError: If the pictures are not such tensors.
+            TypeError: If the images are something else.
         """
-        data = self.cast_data(data)
-        inputs = data['inputs']
-        crops = inputs if isinstance(inputs, (list, tuple)) else (inputs, inputs)
-        if len(crops) != 2 or (training and isinstance(inputs, Tensor)):
+        single = isinstance(images, Tensor)
+        crops = (images, images) if single else images
+        if len(crops) != 2 or (training and single):
             raise TypeError(
-                f'{type(self).__name__} needs two crops of each picture, not '
-                f'{len(crops) if crops is inputs else "one"}; make them in the pipeline '
+                f'{type(self).__name__} needs two crops of each image, not '
+                f'{"one" if single else len(crops)}; make them in the pipeline '
                 "with dict(type='MultiView', num_views=2, transforms=[[...]])"
             )
-        views = []
-        for crop, augment in zip(crops, self.view_augments, strict=True):
-            pictures = self.flipped(crop, training).float() / 255
-            views.append(self.normalize(augment(pictures) if training else pictures))
-        return {
-            'inputs': Views(images=views[0], views=views[1]),
-            'data_samples': data.get('data_samples'),
-        }
+        inputs = {}
+        names = ('images', 'second_crops')
+        for name, crop, augment in zip(names, crops, self.crop_augments, strict=True):
+            crop = self.flip(crop, training).float() / 255
+            inputs[name] = self.normalize(augment(crop) if training else crop)
+        return inputs

@@ -16,9 +16,9 @@ from ..layers.momentum import MomentumEncoder
 
 
 class _Baseline:
-    """What they share: the pictures of :class:`CIMDataPreprocessor`."""
+    """What they share: a data preprocessor on the device, and features of its images."""
 
-    preprocessor = 'CIMDataPreprocessor'
+    preprocessor = 'DevicePreprocessor'
 
     def __init__(self, *args, data_preprocessor: dict | None = None, **kwargs) -> None:
         preprocessor = {'type': self.preprocessor, **(data_preprocessor or {})}
@@ -57,8 +57,10 @@ class BEiTBaseline(_Baseline, BEiT):
         init_cfg (dict, optional): Defaults to None.
 
     Raises:
-        ValueError: If tokenizer, head, grid and views do not fit together.
+        ValueError: If tokenizer, head, grid and tokenizer input do not fit together.
     """
+
+    preprocessor = 'CIMDataPreprocessor'
 
     def __init__(
         self,
@@ -81,15 +83,16 @@ class BEiTBaseline(_Baseline, BEiT):
             vocab_size=self.head.vocab_size,
             head='model.head',
             grid=tuple(self.backbone.patch_resolution),
-            view_size=self.data_preprocessor.view_size or self.backbone.img_size,
+            tokenizer_size=self.data_preprocessor.tokenizer_size
+            or self.backbone.img_size,
         )
 
     def loss(self, inputs: dict, data_samples: list | None = None) -> dict[str, Tensor]:
         """Tokenize, mask, name the tokens.
 
         Args:
-            inputs (dict): ``images``, normalised, (B, 3, H, W), and ``views`` for the
-                tokenizer, in [0, 1], (B, 3, h * stride, w * stride).
+            inputs (dict): ``images``, normalised, (B, 3, H, W), and ``tokenizer_images``,
+                in [0, 1], (B, 3, h * stride, w * stride).
             data_samples (list, optional): Unused.
 
         Returns:
@@ -97,7 +100,7 @@ class BEiTBaseline(_Baseline, BEiT):
         """
         images = inputs['images']
         mask = _draw_mask(self, images)
-        target = self.tokenizer.encode(inputs['views'])[mask]
+        target = self.tokenizer.encode(inputs['tokenizer_images'])[mask]
         logits = self.head(_patch_tokens(self.backbone, images, mask), mask)
         return dict(
             loss=self.head.loss(logits, target, mask),
@@ -117,7 +120,7 @@ class SimMIMBaseline(_Baseline, SimMIM):
         head (dict): ``SimMIMHead``.
         masking (dict): The law of the masks, see :mod:`mmcim.models.layers.masking`.
             Defaults to 0.6 of the squares of 2 x 2 patches.
-        data_preprocessor (dict, optional): See :class:`CIMDataPreprocessor`.
+        data_preprocessor (dict, optional): See :class:`DevicePreprocessor`.
         init_cfg (dict, optional): Defaults to None.
     """
 
@@ -183,7 +186,7 @@ class MAEBaselineViT(MAEViT):
 class MAEBaseline(_Baseline, MAE):
     """MAE (arXiv 2111.06377): see a quarter of the patches, regress the rest.
 
-    mmpretrain's class on the pictures of :class:`CIMDataPreprocessor`.
+    mmpretrain's class on the images of :class:`DevicePreprocessor`.
     """
 
     def loss(self, inputs: dict, data_samples: list | None = None) -> dict[str, Tensor]:
@@ -259,14 +262,14 @@ class MoCoV3Baseline(_Baseline, MoCoV3):
         """Contrast each crop with the momentum encoder's other crops.
 
         Args:
-            inputs (dict): ``images`` and ``views``, two crops of the same pictures,
+            inputs (dict): ``images`` and ``second_crops``, two crops of the same images,
                 normalised, (B, 3, H, W).
             data_samples (list, optional): Unused.
 
         Returns:
             dict[str, Tensor]: ``loss``, the sum of both directions.
         """
-        first, second = inputs['images'], inputs['views']
+        first, second = inputs['images'], inputs['second_crops']
         with torch.no_grad():
             first_key = _embed(self.momentum_encoder, first)
             second_key = _embed(self.momentum_encoder, second)

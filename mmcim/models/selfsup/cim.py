@@ -66,8 +66,8 @@ class CIM(BaseSelfSupervisor):
         init_cfg (dict, optional): Defaults to None.
 
     Raises:
-        ValueError: If tokenizer, generator, enhancer, masks and views do not fit
-            together.
+        ValueError: If tokenizer, generator, enhancer, masks and tokenizer input do not
+            fit together.
     """
 
     backbone_prefix = 'enhancer.backbone.'
@@ -128,8 +128,8 @@ class CIM(BaseSelfSupervisor):
         """Corrupt, enhance, compare.
 
         Args:
-            inputs (dict): ``images``, normalised, (B, 3, H, W), and ``views`` for
-                the tokenizer, in [0, 1], (B, 3, h * stride, w * stride).
+            inputs (dict): ``images``, normalised, (B, 3, H, W), and ``tokenizer_images``,
+                in [0, 1], (B, 3, h * stride, w * stride).
             data_samples (list, optional): With masks, if ``masking`` is None.
 
         Returns:
@@ -164,7 +164,7 @@ class CIM(BaseSelfSupervisor):
             return self._blank(images, mask)
 
         # tokenize
-        golden = self.tokenizer.encode(inputs['views'])
+        golden = self.tokenizer.encode(inputs['tokenizer_images'])
         # generate
         logits = self.generator.predict(images, mask)
         # corrupt
@@ -216,7 +216,7 @@ class CIM(BaseSelfSupervisor):
                 vocab_size=self.generator.vocab_size,
                 head='model.generator.head',
                 grid=self.grid,
-                view_size=self.data_preprocessor.view_size
+                tokenizer_size=self.data_preprocessor.tokenizer_size
                 or self.generator.backbone.img_size,
             )
         self._rehearse()

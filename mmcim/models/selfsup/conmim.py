@@ -97,8 +97,8 @@ class ConMIM(BaseSelfSupervisor):
         """Mask, encode, project, contrast.
 
         Args:
-            inputs (dict): ``images`` for the encoder that learns and ``views`` of the
-                same geometry for the momentum encoder, normalised, (B, 3, H, W).
+            inputs (dict): ``images`` for the encoder that learns and ``momentum_images``
+                of the same geometry for the momentum encoder, normalised, (B, 3, H, W).
             data_samples (list, optional): Unused.
 
         Returns:
@@ -111,7 +111,9 @@ class ConMIM(BaseSelfSupervisor):
 
         # The keys come first: then nothing else needs memory at the same time.
         with torch.no_grad():
-            keys = self._encode(self.momentum_encoder, inputs['views'], mask=None)
+            keys = self._encode(
+                self.momentum_encoder, inputs['momentum_images'], mask=None
+            )
         queries = self._encode(self, images, mask)
         return self.head.loss(queries, keys, mask)
 

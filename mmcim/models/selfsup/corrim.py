@@ -78,7 +78,7 @@ class CorrIM(BaseSelfSupervisor):
             return
         patch = patch_embed.projection.stride[0]
         sizes = {
-            'view_size': self.data_preprocessor.view_size or (),
+            'context_size': self.data_preprocessor.context_size,
             'exemplars.size': (exemplars.size,),
         }
         for name, sides in sizes.items():

@@ -87,7 +87,7 @@ class DiscreteVAETrainer(BaseSelfSupervisor):
         """Encode, sample, decode, compare.
 
         Args:
-            inputs: ``views``, (B, 3, H, W) in [0, 1]; other keys are not used.
+            inputs: ``tokenizer_images``, (B, 3, H, W) in [0, 1]; other keys are not used.
             data_samples: Not used.
 
         Returns:
@@ -96,7 +96,7 @@ class DiscreteVAETrainer(BaseSelfSupervisor):
             ``codes_used``, the number of codes that were most likely somewhere in
             the last ``usage_window`` iterations of this process; ``temperature``.
         """
-        images = inputs['views']
+        images = inputs['tokenizer_images']
         temperature = self._scheduled(self.temperature)
 
         # encode
@@ -115,8 +115,8 @@ class DiscreteVAETrainer(BaseSelfSupervisor):
         }
 
     def extract_feat(self, inputs: dict) -> Tensor:
-        """Logits (B, vocab_size, h, w) of ``inputs['views']``."""
-        return self.backbone(inputs['views'])
+        """Logits (B, vocab_size, h, w) of ``inputs['tokenizer_images']``."""
+        return self.backbone(inputs['tokenizer_images'])
 
     def reconstruction_loss(self, restored: Tensor, images: Tensor) -> Tensor:
         """Weighted sum of the mean absolute and mean squared error of all pixels."""

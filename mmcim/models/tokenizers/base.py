@@ -182,7 +182,7 @@ class BaseTokenizer(BaseModule, metaclass=ABCMeta):
         vocab_size: int,
         head: str,
         grid: tuple[int, int],
-        view_size: tuple[int, int],
+        tokenizer_size: tuple[int, int],
     ) -> None:
         """Check that a network that predicts tokens can learn them.
 
@@ -190,7 +190,7 @@ class BaseTokenizer(BaseModule, metaclass=ABCMeta):
             vocab_size: Number of tokens that the network's head tells apart.
             head: The head's key in the config, for the message.
             grid: Rows and columns of the network's patches.
-            view_size: Height and width in pixels of the images to encode.
+            tokenizer_size: Height and width in pixels of the images to encode.
 
         Raises:
             ValueError: If the numbers of tokens or the grids differ.
@@ -201,12 +201,12 @@ class BaseTokenizer(BaseModule, metaclass=ABCMeta):
                 f'{self.vocab_size}; set {head}.vocab_size={self.vocab_size}'
             )
         fitting = tuple(side * self.stride for side in grid)
-        if tuple(view_size) != fitting:
+        if tuple(tokenizer_size) != fitting:
             raise ValueError(
                 f'masks and network have a grid of {tuple(grid)} patches, which at the '
-                f"tokenizer's stride of {self.stride} needs views of {fitting} "
-                f'pixels, but they have {tuple(view_size)}; set '
-                f'model.data_preprocessor.view_size={fitting} or another patch size'
+                f"tokenizer's stride of {self.stride} needs inputs of {fitting} "
+                f'pixels, but they have {tuple(tokenizer_size)}; set '
+                f'model.data_preprocessor.tokenizer_size={fitting} or another patch size'
             )
 
     @torch.no_grad()

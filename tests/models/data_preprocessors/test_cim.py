@@ -15,7 +15,7 @@ from mmcim.models.data_preprocessors import CIMDataPreprocessor
 MEAN, STD = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]
 
 
-def pictures(batch=4, height=32, width=32, channels=3, seed=0):
+def random_images(batch=4, height=32, width=32, channels=3, seed=0):
     generator = torch.Generator().manual_seed(seed)
     shape = (batch, channels, height, width)
     return torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8)
@@ -32,31 +32,31 @@ def run(preprocessor, inputs, training=False):
 
 @pytest.mark.parametrize('to_rgb', [False, True])
 def test_values(to_rgb):
-    inputs = pictures()
+    inputs = random_images()
     out = run(build(to_rgb=to_rgb), inputs)
     rgb = inputs[:, [2, 1, 0]] if to_rgb else inputs
     mean, std = (torch.tensor(x).view(1, 3, 1, 1) for x in (MEAN, STD))
     torch.testing.assert_close(out['images'], (rgb.float() - mean) / std)
-    torch.testing.assert_close(out['views'], rgb.float() / 255)
-    assert out['images'].dtype == out['views'].dtype == torch.float32
+    torch.testing.assert_close(out['tokenizer_images'], rgb.float() / 255)
+    assert out['images'].dtype == out['tokenizer_images'].dtype == torch.float32
 
 
 def test_evaluation_neither_flips_nor_draws():
-    inputs = pictures()
+    inputs = random_images()
     state = torch.get_rng_state()
     out = run(build(flip_prob=1.0), inputs)
-    torch.testing.assert_close(out['views'] * 255, inputs.float())
+    torch.testing.assert_close(out['tokenizer_images'] * 255, inputs.float())
     assert torch.equal(state, torch.get_rng_state())
 
 
-def test_images_and_views_are_flipped_together():
-    inputs = pictures(batch=2000, height=4, width=4)
+def test_images_and_tokenizer_input_are_flipped_together():
+    inputs = random_images(batch=2000, height=4, width=4)
     torch.manual_seed(0)
     out = run(build(flip_prob=0.3, mean=[0] * 3, std=[255] * 3), inputs, training=True)
-    torch.testing.assert_close(out['images'], out['views'])
+    torch.testing.assert_close(out['images'], out['tokenizer_images'])
     plain = inputs.float() / 255
-    kept = (out['views'] - plain).abs().amax((1, 2, 3)) < 1e-6
-    flipped = (out['views'] - plain.flip(-1)).abs().amax((1, 2, 3)) < 1e-6
+    kept = (out['tokenizer_images'] - plain).abs().amax((1, 2, 3)) < 1e-6
+    flipped = (out['tokenizer_images'] - plain.flip(-1)).abs().amax((1, 2, 3)) < 1e-6
     assert (kept ^ flipped).all()
     # Four standard deviations of a binomial distribution.
     assert abs(flipped.float().mean() - 0.3) < 4 * (0.3 * 0.7 / 2000) ** 0.5
@@ -64,27 +64,28 @@ def test_images_and_views_are_flipped_together():
 
 @pytest.mark.parametrize('prob', [0.0, 1.0])
 def test_certain_flip(prob):
-    inputs = pictures()
+    inputs = random_images()
     out = run(build(flip_prob=prob), inputs, training=True)
     expected = inputs.flip(-1) if prob else inputs
-    torch.testing.assert_close(out['views'], expected.float() / 255)
+    torch.testing.assert_close(out['tokenizer_images'], expected.float() / 255)
 
 
 @pytest.mark.parametrize(
     'mode, kind', [('bicubic', Image.BICUBIC), ('bilinear', Image.BILINEAR)]
 )
 @pytest.mark.parametrize('size', [112, (56, 80)])
-def test_view_is_pillow_s(imagenette_mini, mode, kind, size):
+def test_resizing_equals_pillow(imagenette_mini, mode, kind, size):
     """Equal to Pillow's antialiased filter, but for Pillow's rounding."""
     paths = sorted((imagenette_mini / 'val').rglob('*.JPEG'))[::100]
     images = [Image.open(path).convert('RGB') for path in paths]
     inputs = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
-    views = run(build(view_size=size, view_interpolation=mode), inputs)['views']
+    preprocessor = build(tokenizer_size=size, tokenizer_interpolation=mode)
+    resized = run(preprocessor, inputs)['tokenizer_images']
     height, width = (size, size) if isinstance(size, int) else size
-    assert views.shape == (len(paths), 3, height, width)
-    for image, view in zip(images, views, strict=True):
-        for channel, actual in zip(image.split(), view, strict=True):
-            # Pillow computes floating-point pictures without rounding.
+    assert resized.shape == (len(paths), 3, height, width)
+    for image, found in zip(images, resized, strict=True):
+        for channel, actual in zip(image.split(), found, strict=True):
+            # Pillow computes floating-point images without rounding.
             exact = np.array(channel.convert('F').resize((width, height), kind))
             np.testing.assert_allclose(255 * actual, exact.clip(0, 255), atol=1e-3)
             # uint8 ones are rounded and clipped after each of the two passes.
@@ -93,56 +94,63 @@ def test_view_is_pillow_s(imagenette_mini, mode, kind, size):
             assert difference.mean() < 0.5 and difference.max() < 6
 
 
-def test_view_of_noise_is_antialiased_and_in_range():
-    inputs = torch.where(pictures(2, 64, 64) > 127, 255, 0).to(torch.uint8)
-    views = run(build(view_size=32), inputs)['views']
-    assert views.min() >= 0 and views.max() <= 1
-    small = run(build(view_size=16), inputs)['views']
+def test_resized_noise_is_antialiased_and_in_range():
+    inputs = torch.where(random_images(2, 64, 64) > 127, 255, 0).to(torch.uint8)
+    resized = run(build(tokenizer_size=32), inputs)['tokenizer_images']
+    assert resized.min() >= 0 and resized.max() <= 1
+    small = run(build(tokenizer_size=16), inputs)['tokenizer_images']
     # A filter over some 4x4 independent pixels leaves about a fourth of 0.5.
     assert small.std() < 0.18
 
 
-def test_the_shrunk_view_belongs_to_the_flipped_picture():
-    inputs = pictures()
-    flipped = run(build(flip_prob=1.0, view_size=16), inputs, training=True)
-    plain = run(build(flip_prob=0.0, view_size=16), inputs, training=True)
-    torch.testing.assert_close(flipped['views'], plain['views'].flip(-1))
+def test_tokenizer_input_is_of_the_flipped_image():
+    inputs = random_images()
+    flipped = run(build(flip_prob=1.0, tokenizer_size=16), inputs, training=True)
+    plain = run(build(flip_prob=0.0, tokenizer_size=16), inputs, training=True)
+    torch.testing.assert_close(
+        flipped['tokenizer_images'], plain['tokenizer_images'].flip(-1)
+    )
 
 
-def test_two_pictures():
-    first, second = pictures(height=32, width=32), pictures(height=16, width=16, seed=1)
-    out = run(build(to_rgb=True, view_size=16, flip_prob=1.0), [first, second], True)
-    torch.testing.assert_close(out['views'], second.flip(1).float() / 255)
+def test_two_images_of_the_loader():
+    first, second = (
+        random_images(height=32, width=32),
+        random_images(height=16, width=16, seed=1),
+    )
+    out = run(build(to_rgb=True, tokenizer_size=16, flip_prob=1.0), [first, second], True)
+    torch.testing.assert_close(out['tokenizer_images'], second.flip(1).float() / 255)
     single = run(build(to_rgb=True), first)
     torch.testing.assert_close(out['images'], single['images'])
 
 
-def test_two_pictures_of_another_size_than_the_view():
-    first, second = pictures(height=32, width=32), pictures(height=16, width=16)
-    with pytest.raises(ValueError, match=r'\(16, 16\).*view_size=\(14, 14\)'):
-        run(build(view_size=14), [first, second])
+def test_second_image_must_have_the_tokenizer_size():
+    first, second = random_images(height=32, width=32), random_images(height=16, width=16)
+    with pytest.raises(ValueError, match=r'\(16, 16\).*tokenizer_size=\(14, 14\)'):
+        run(build(tokenizer_size=14), [first, second])
 
 
-def test_grey_pictures_get_three_channels():
-    inputs = pictures(channels=1)
+def test_grey_images_get_three_channels():
+    inputs = random_images(channels=1)
     out = run(build(to_rgb=True), inputs)
-    assert out['images'].shape == out['views'].shape == (4, 3, 32, 32)
-    torch.testing.assert_close(out['views'], inputs.float().expand(-1, 3, -1, -1) / 255)
+    assert out['images'].shape == out['tokenizer_images'].shape == (4, 3, 32, 32)
+    torch.testing.assert_close(
+        out['tokenizer_images'], inputs.float().expand(-1, 3, -1, -1) / 255
+    )
 
 
 def test_no_gradient_and_no_state():
-    preprocessor = build(view_size=16)
-    out = run(preprocessor, pictures(), training=True)
-    assert not out['images'].requires_grad and not out['views'].requires_grad
+    preprocessor = build(tokenizer_size=16)
+    out = run(preprocessor, random_images(), training=True)
+    assert not out['images'].requires_grad and not out['tokenizer_images'].requires_grad
     assert preprocessor.state_dict() == {}
     assert list(preprocessor.parameters()) == []
 
 
 def test_autocast_changes_nothing():
-    preprocessor = build(view_size=16)
-    expected = run(preprocessor, pictures())
+    preprocessor = build(tokenizer_size=16)
+    expected = run(preprocessor, random_images())
     with torch.autocast('cpu', torch.bfloat16):
-        out = run(preprocessor, pictures())
+        out = run(preprocessor, random_images())
     torch.testing.assert_close(out, expected)
 
 
@@ -161,9 +169,9 @@ class OnTheDevice(TorchDispatchMode):
 @pytest.mark.parametrize(
     ('kind', 'kwargs', 'crops'),
     [
-        ('CIM', dict(view_size=16), 1),
-        ('CIM', dict(view_size=32), 2),
-        ('CorrIM', dict(view_size=16), 1),
+        ('CIM', dict(tokenizer_size=16), 1),
+        ('CIM', dict(tokenizer_size=32), 2),
+        ('CorrIM', dict(context_size=16), 1),
         ('ConMIM', dict(online_augment=dict(type='StrongAugment')), 1),
         ('TwoCrops', dict(), 2),
     ],
@@ -186,22 +194,22 @@ def test_nothing_waits_for_a_gpu_or_is_rounded_by_its_autocast(
                 out = run(preprocessor, inputs if crops == 1 else [inputs] * crops, True)
         finally:
             torch.set_autocast_enabled('cuda', False)
-    assert {view.device.type for view in out.values()} == {'cuda'}
+    assert {tensor.device.type for tensor in out.values()} == {'cuda'}
 
 
 @pytest.mark.parametrize('two', [False, True])
 def test_from_the_loader_s_collated_samples(two):
     """What PackInputs and default_collate make of the loader's samples."""
     pack = TRANSFORMS.build(dict(type='PackInputs'))
-    images = pictures().permute(0, 2, 3, 1).numpy()
+    images = random_images().permute(0, 2, 3, 1).numpy()
     mask = np.eye(4, dtype=int)
     samples = [
         pack(dict(img=[img, img[::2, ::2]] if two else img, mask=mask, gt_label=3))
         for img in images
     ]
-    data = build(view_size=16)(default_collate(samples), training=True)
+    data = build(tokenizer_size=16)(default_collate(samples), training=True)
     assert data['inputs']['images'].shape == (4, 3, 32, 32)
-    assert data['inputs']['views'].shape == (4, 3, 16, 16)
+    assert data['inputs']['tokenizer_images'].shape == (4, 3, 16, 16)
     assert len(data['data_samples']) == 4
     for sample in data['data_samples']:
         assert isinstance(sample, DataSample)
@@ -210,20 +218,20 @@ def test_from_the_loader_s_collated_samples(two):
 
 
 def test_data_samples_are_optional():
-    assert build()(dict(inputs=pictures()))['data_samples'] is None
+    assert build()(dict(inputs=random_images()))['data_samples'] is None
 
 
 class TestWrongInput:
-    def test_float_pictures(self):
+    def test_float_images(self):
         with pytest.raises(TypeError, match='uint8.*torch.float32.*PackInputs'):
-            run(build(), pictures().float())
+            run(build(), random_images().float())
 
     def test_channels(self):
         with pytest.raises(TypeError, match=r'\(4, 5, 32, 32\)'):
-            run(build(), pictures(channels=5))
+            run(build(), random_images(channels=5))
 
     def test_not_collated(self):
-        samples = [dict(inputs=picture) for picture in pictures()]
+        samples = [dict(inputs=image) for image in random_images()]
         with pytest.raises(TypeError, match="a list of 4.*'default_collate'"):
             build()(pseudo_collate(samples))
         with pytest.raises(TypeError, match="'default_collate'"):
@@ -233,7 +241,7 @@ class TestWrongInput:
         'kwargs',
         [
             dict(flip_prob=1.5),
-            dict(view_interpolation='lanczos'),
+            dict(tokenizer_interpolation='lanczos'),
             dict(mean=[0.5]),
             dict(std=[1, 1]),
         ],

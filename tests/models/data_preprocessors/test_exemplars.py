@@ -239,7 +239,7 @@ def preprocess(training=True, **kwargs):
     inputs = torch.randint(256, (2, 3, 56, 56), generator=generator, dtype=torch.uint8)
     config = dict(
         type='CorrIMDataPreprocessor',
-        view_size=40,
+        context_size=40,
         exemplars=dict(type='ExemplarSampling', size=16),
         **kwargs,
     )

@@ -31,16 +31,16 @@ def crops():
 
 
 def test_each_crop_has_its_own_augmentation(crops):
-    preprocessor = build(view_augments=[NONE, SOLARIZE])
+    preprocessor = build(crop_augments=[NONE, SOLARIZE])
     inputs = preprocessor(dict(inputs=crops), training=True)['inputs']
     torch.testing.assert_close(inputs['images'], normal(crops[0]))
     inverted = torch.where(crops[1] >= 128, 255 - crops[1], crops[1])
-    torch.testing.assert_close(inputs['views'], normal(inverted))
+    torch.testing.assert_close(inputs['second_crops'], normal(inverted))
     assert inputs.shape == (4, 3, 8, 8)
 
 
 def test_crops_are_flipped_by_themselves(crops):
-    preprocessor = build(view_augments=[NONE, NONE])
+    preprocessor = build(crop_augments=[NONE, NONE])
     preprocessor.flip_prob = 0.5
     torch.manual_seed(0)
     flipped = set()
@@ -48,7 +48,7 @@ def test_crops_are_flipped_by_themselves(crops):
         inputs = preprocessor(dict(inputs=crops), training=True)['inputs']
         for i in range(4):
             pair = []
-            for name, crop in zip(('images', 'views'), crops, strict=True):
+            for name, crop in zip(('images', 'second_crops'), crops, strict=True):
                 own = normal(crop[i])
                 turned = torch.allclose(inputs[name][i], own.flip(-1), atol=1e-5)
                 assert turned or torch.allclose(inputs[name][i], own, atol=1e-5)
@@ -60,11 +60,11 @@ def test_crops_are_flipped_by_themselves(crops):
 def test_evaluation_takes_one_picture_as_it_is(crops):
     inputs = build()(dict(inputs=crops[0]))['inputs']
     torch.testing.assert_close(inputs['images'], normal(crops[0]))
-    assert inputs['views'].equal(inputs['images'])
+    assert inputs['second_crops'].equal(inputs['images'])
 
 
 def test_defaults_are_those_of_moco_v3():
-    first, second = build().view_augments
+    first, second = build().crop_augments
     assert (first.blur_prob, first.solarize_prob) == (1.0, 0.0)
     assert (second.blur_prob, second.solarize_prob) == (0.1, 0.2)
 
@@ -77,7 +77,5 @@ def test_says_that_two_crops_are_needed(crops, number):
 
 
 def test_bad_arguments():
-    with pytest.raises(ValueError, match='view_size=None'):
-        build(view_size=4)
     with pytest.raises(ValueError, match='must be two, not 1'):
-        build(view_augments=[NONE])
+        build(crop_augments=[NONE])

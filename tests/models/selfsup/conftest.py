@@ -71,19 +71,19 @@ def configs():
             type='CIMDataPreprocessor',
             mean=[123.675, 116.28, 103.53],
             std=[58.395, 57.12, 57.375],
-            view_size=16,
+            tokenizer_size=16,
         ),
     )
 
 
 @pytest.fixture
 def inputs():
-    """Two pictures and their views, as the preprocessor gives them."""
+    """Two images and the tokenizer input, as the preprocessor gives them."""
     torch.manual_seed(0)
-    pictures = torch.rand(2, 3, 32, 32)
+    images = torch.rand(2, 3, 32, 32)
     mean = torch.tensor([123.675, 116.28, 103.53]).view(3, 1, 1)
     std = torch.tensor([58.395, 57.12, 57.375]).view(3, 1, 1)
     return dict(
-        images=(255 * pictures - mean) / std,
-        views=F.interpolate(pictures, size=16, mode='area'),
+        images=(255 * images - mean) / std,
+        tokenizer_images=F.interpolate(images, size=16, mode='area'),
     )

@@ -20,7 +20,7 @@ def beit(**kwargs):
         head=dict(type='MaskedTokenHead', embed_dims=32, vocab_size=16),
         tokenizer=dict(type='GreyTokenizer'),
         masking=dict(type='BlockMasking', num_masked=6, min_block=2),
-        data_preprocessor=dict(type='CIMDataPreprocessor', view_size=16),
+        data_preprocessor=dict(type='CIMDataPreprocessor', tokenizer_size=16),
         **kwargs,
     )
 
@@ -57,7 +57,6 @@ def mae():
             patch_size=8,
             loss=dict(type='PixelReconstructionLoss', criterion='L2'),
         ),
-        data_preprocessor=dict(type='CIMDataPreprocessor'),
     )
 
 
@@ -129,7 +128,7 @@ def test_beit_loss(inputs):
     logits = model.head.fc(model.backbone(inputs['images'], mask)[-1][:, 1:])
     values, hits = [], []
     for b in range(2):
-        ids = model.tokenizer.encode(inputs['views'])[b].flatten()
+        ids = model.tokenizer.encode(inputs['tokenizer_images'])[b].flatten()
         terms = []
         for i in range(16):
             if mask[b].flatten()[i]:
@@ -161,8 +160,8 @@ def test_beit_says_what_does_not_fit():
     with pytest.raises(ValueError, match='set model.head.vocab_size=16'):
         build(config)
     config = beit()
-    config['data_preprocessor'] = dict(type='CIMDataPreprocessor', view_size=32)
-    with pytest.raises(ValueError, match=r'view_size=\(16, 16\)'):
+    config['data_preprocessor'] = dict(type='CIMDataPreprocessor', tokenizer_size=32)
+    with pytest.raises(ValueError, match=r'tokenizer_size=\(16, 16\)'):
         build(config)
 
 
@@ -209,9 +208,9 @@ def test_mae_loss(inputs):
 
 def test_mocov3_loss():
     model = build(mocov3())
-    images, views = torch.randn(2, 4, 3, 32, 32)
+    images, second = torch.randn(2, 4, 3, 32, 32)
     start = {k: v.clone() for k, v in model.momentum_encoder.named_parameters()}
-    loss = model(dict(images=images, views=views), mode='loss')['loss']
+    loss = model(dict(images=images, second_crops=second), mode='loss')['loss']
     for name, value in model.momentum_encoder.named_parameters():
         assert value.equal(start[name]), name  # it waits for the optimizer
 
@@ -220,7 +219,7 @@ def test_mocov3_loss():
         return x / x.norm(dim=1, keepdim=True)
 
     expected = 0
-    for query, key in ((images, views), (views, images)):
+    for query, key in ((images, second), (second, images)):
         embedded = model.neck(model.backbone(query))
         p = unit(model.head.predictor(embedded)[0])
         copy = model.momentum_encoder
@@ -236,10 +235,10 @@ def test_mocov3_contrast_is_in_float32():
     arrived = []
     for part in (model.head.predictor, model.head.loss_module):
         part.register_forward_pre_hook(lambda _, args: arrived.append(args[0]))
-    images, views = torch.randn(2, 4, 3, 32, 32)
+    images, second = torch.randn(2, 4, 3, 32, 32)
     with torch.autocast('cpu', dtype=torch.bfloat16):
         assert model.neck(model.backbone(images))[0].dtype == torch.bfloat16
-        loss = model(dict(images=images, views=views), mode='loss')['loss']
+        loss = model(dict(images=images, second_crops=second), mode='loss')['loss']
     assert loss.dtype == torch.float32
     for (embedded,), logits in zip(arrived[::2], arrived[1::2], strict=True):
         assert embedded.dtype == logits.dtype == torch.float32
@@ -249,8 +248,8 @@ def test_mocov3_contrast_is_in_float32():
 
 def test_mocov3_gradients():
     model = build(mocov3())
-    images, views = torch.randn(2, 4, 3, 32, 32)
-    model(dict(images=images, views=views), mode='loss')['loss'].backward()
+    images, second = torch.randn(2, 4, 3, 32, 32)
+    model(dict(images=images, second_crops=second), mode='loss')['loss'].backward()
     fixed = ('backbone.pos_embed', 'backbone.patch_embed')
     for name, param in model.named_parameters():
         frozen = name.startswith(('momentum_encoder', *fixed))

@@ -13,7 +13,7 @@ OPTIM = dict(
     constructor='NetworkwiseOptimWrapperConstructor',
     optimizer=dict(type='SGD', lr=0.05, momentum=0.9, weight_decay=0.05),
 )
-# With views made already.
+# With crops augmented already.
 CONFIG = mocov3() | dict(data_preprocessor=dict(type='BaseDataPreprocessor'))
 
 
@@ -29,11 +29,12 @@ def steps(model, part, num=3):
     plain = getattr(model, 'module', model)
     with DefaultScope.overwrite_default_scope('mmpretrain'):
         optim = build_optim_wrapper(plain, OPTIM)
-    images, views = torch.randn(
+    images, second = torch.randn(
         2, 4, 3, 32, 32, generator=torch.Generator().manual_seed(1)
     )
     for _ in range(num):
-        model.train_step(dict(inputs=dict(images=images[part], views=views[part])), optim)
+        inputs = dict(images=images[part], second_crops=second[part])
+        model.train_step(dict(inputs=inputs), optim)
         plain.momentum_encoder.update(plain, num_steps=10)
 
 

@@ -44,7 +44,7 @@ def crops(imagenette_mini):
     set_random_seed(0)
     with DefaultScope.overwrite_default_scope('mmpretrain'):
         batches = [batch['inputs'] for batch in Runner.build_dataloader(loader)]
-    return [torch.cat(views) for views in zip(*batches, strict=True)]
+    return [torch.cat(crop) for crop in zip(*batches, strict=True)]
 
 
 @pytest.mark.parametrize('config', [beit, simmim, mae, mocov3])
@@ -66,8 +66,8 @@ def test_200_steps_lower_the_loss(crops, config):
     losses = []
     for _ in range(STEPS):
         chosen = torch.randint(len(crops[0]), (BATCH,))
-        views = [view[chosen] for view in crops]
-        inputs = views if config is mocov3 else views[0]
+        batch = [crop[chosen] for crop in crops]
+        inputs = batch if config is mocov3 else batch[0]
         losses.append(model.train_step(dict(inputs=inputs), optim)['loss'].item())
         if config is mocov3:
             model.momentum_encoder.update(model, STEPS)

@@ -26,7 +26,7 @@ def test_the_five_steps(configs, inputs):
     assert isinstance(model, BaseSelfSupervisor)
     assert model.backbone is model.enhancer.backbone
 
-    grey = inputs['views'].mean(dim=1)
+    grey = inputs['tokenizer_images'].mean(dim=1)
     for b, y, x in torch.cartesian_prod(*map(torch.arange, (2, 4, 4))).tolist():
         cell = grey[b, 4 * y : 4 * y + 4, 4 * x : 4 * x + 4].mean()
         assert batch.golden[b, y, x] == round(15 * cell.item())
@@ -187,8 +187,8 @@ def test_masks_of_the_data_pipeline(configs, inputs):
             r'vocab_size=16',
         ),
         (
-            dict(data_preprocessor=dict(type='CIMDataPreprocessor', view_size=32)),
-            r'view_size=\(16, 16\)',
+            dict(data_preprocessor=dict(type='CIMDataPreprocessor', tokenizer_size=32)),
+            r'tokenizer_size=\(16, 16\)',
         ),
         (dict(masking=dict(type='BlockMasking')), '75 does not fit a grid of 4 x 4'),
         (dict(masking=dict(type='RatioMasking', unit=3)), 'squares of unit=3'),

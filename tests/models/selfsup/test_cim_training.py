@@ -47,7 +47,7 @@ def loader(imagenette_mini):
     ('objective', 'loss'), [('respix', 'loss_pix'), ('revdet', 'loss_det')]
 )
 def test_both_losses_fall_and_tokens_are_learnt(loader, vqvae_weights, objective, loss):
-    """Views of 32 px have 8 x 8 tokens; patches of 8 px in pictures of 64."""
+    """A tokenizer input of 32 px has 8 x 8 tokens; patches of 8 px in images of 64."""
     arch = dict(embed_dims=96, num_layers=3, num_heads=3, feedforward_channels=384)
     size = dict(img_size=64, patch_size=8, arch=arch)
     generator = vit('FusedBEiTPretrainViT') | size
@@ -63,7 +63,7 @@ def test_both_losses_fall_and_tokens_are_learnt(loader, vqvae_weights, objective
                 head=dict(type='MaskedTokenHead', embed_dims=96, vocab_size=512),
             ),
             enhancer=dict(respix=respix, revdet=revdet)[objective](backbone, 96),
-            data_preprocessor=dict(to_rgb=True, view_size=32),
+            data_preprocessor=dict(to_rgb=True, tokenizer_size=32),
         )
     )
     model.init_weights()
@@ -85,10 +85,11 @@ def test_both_losses_fall_and_tokens_are_learnt(loader, vqvae_weights, objective
         log = model.train_step(data, optim)
         logs.append({key: value.item() for key, value in log.items()})
         if len(logs) > STEPS - 40:
-            views = model.data_preprocessor(data)['inputs']['views']
-            counts += model.tokenizer.encode(views).flatten().bincount(minlength=512)
+            batch = model.data_preprocessor(data)['inputs']
+            tokens = model.tokenizer.encode(batch['tokenizer_images'])
+            counts += tokens.flatten().bincount(minlength=512)
             if objective == 'respix':  # what a network earns that restores nothing
-                images = model.data_preprocessor(data)['inputs']['images']
+                images = batch['images']
                 none = torch.zeros_like(images)
                 blank.append(model.enhancer.head.loss(none, images).item())
 

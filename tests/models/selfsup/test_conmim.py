@@ -1,5 +1,5 @@
 # Copyright (c) mmcim contributors. All rights reserved.
-"""ConMIM against its equation, view by view and step by step."""
+"""ConMIM against its equation, image by image and step by step."""
 
 import json
 import math
@@ -64,9 +64,9 @@ def pictures(batch=4, seed=0):
     return torch.randint(256, shape, generator=generator, dtype=torch.uint8)
 
 
-def views(batch=4, seed=0):
+def batch_inputs(batch=4, seed=0):
     generator = torch.Generator().manual_seed(seed)
-    names = ('images', 'views')
+    names = ('images', 'momentum_images')
     return {k: torch.randn(batch, 3, 32, 32, generator=generator) for k in names}
 
 
@@ -156,7 +156,9 @@ class TestViews:
         preprocessor, inputs, out = self.run(
             flip_prob=0.5, batch=200, momentum_augment=augment | dict(contrast=0.0)
         )
-        weak, strong = map(preprocessor.denormalize, (out['images'], out['views']))
+        weak, strong = map(
+            preprocessor.denormalize, (out['images'], out['momentum_images'])
+        )
         plain = inputs.float() / 255
         flipped = (weak - plain.flip(-1)).abs().amax((1, 2, 3)) < 1e-5
         kept = (weak - plain).abs().amax((1, 2, 3)) < 1e-5
@@ -170,7 +172,7 @@ class TestViews:
         colours = torch.randint(256, (2, 200, 3, 1, 1), dtype=torch.uint8)
         two = torch.where(places, *colours)
         data = preprocessor(dict(inputs=two), training=True)['inputs']
-        for a, b in zip(data['images'], data['views'], strict=True):
+        for a, b in zip(data['images'], data['momentum_images'], strict=True):
             where = (a == a[:, :1, :1]).all(dim=0)
             assert where.any() and not where.all()
             for region in (where, ~where):
@@ -178,32 +180,28 @@ class TestViews:
 
     def test_both_views_weak_or_both_strong(self):
         _, _, out = self.run(momentum_augment=None)
-        assert out['images'].equal(out['views'])
+        assert out['images'].equal(out['momentum_images'])
         strong = dict(type='StrongAugment', jitter_prob=1.0)
         _, inputs, out = self.run(online_augment=strong, flip_prob=0.0)
         mean, std = (torch.tensor(x).view(3, 1, 1) for x in (MEAN, STD))
         weak = (inputs - mean) / std
         for view in out.values():
             assert ((view - weak).abs().amax((1, 2, 3)) > 0.05).float().mean() > 0.7
-        assert not out['images'].allclose(out['views'], atol=0.05)
+        assert not out['images'].allclose(out['momentum_images'], atol=0.05)
 
     def test_evaluation_draws_nothing(self):
         state = torch.get_rng_state()
         _, inputs, out = self.run(training=False, flip_prob=1.0)
         assert torch.get_rng_state().equal(state)
-        assert out['images'].equal(out['views'])
+        assert out['images'].equal(out['momentum_images'])
         assert out.shape == (64, 3, 32, 32)
-
-    def test_no_smaller_view(self):
-        with pytest.raises(ValueError, match='view_size=None'):
-            ConMIMDataPreprocessor(mean=MEAN, std=STD, view_size=16)
 
 
 class TestModel:
     def test_what_each_network_sees(self):
         """Patches, mask, class token and projector, step by step."""
         model = build()
-        inputs = views()
+        inputs = batch_inputs()
         torch.manual_seed(7)
         out = model.loss(inputs)
         torch.manual_seed(7)
@@ -224,17 +222,17 @@ class TestModel:
             'bn1.bias', 'fc2.weight',
         ]  # fmt: skip
         queries = project(model.neck, model.backbone(inputs['images'], mask)[-1])
-        keys = project(model.neck, model.backbone(inputs['views'], None)[-1])
+        keys = project(model.neck, model.backbone(inputs['momentum_images'], None)[-1])
         loss, accuracy = TestLoss.plain(queries.double(), keys.double(), mask, 0.1)
         assert out['loss'].item() == pytest.approx(loss.item(), rel=1e-4)
         assert out['accuracy'].item() == pytest.approx(accuracy)
 
     def test_no_gradient_to_the_momentum_branch(self):
         model = build()
-        inputs = views()
-        inputs['views'].requires_grad_()
+        inputs = batch_inputs()
+        inputs['momentum_images'].requires_grad_()
         model.loss(inputs)['loss'].backward()
-        assert inputs['views'].grad is None
+        assert inputs['momentum_images'].grad is None
         assert all(p.grad is None for p in model.momentum_encoder.parameters())
         missing = [
             name
@@ -248,7 +246,7 @@ class TestModel:
 
     def test_batch_norms_are_of_the_branch(self):
         model = build()
-        model.loss(views())
+        model.loss(batch_inputs())
         online, copy = model.neck.bn0, model.momentum_encoder.neck.bn0
         assert online.num_batches_tracked == copy.num_batches_tracked == 1
         assert not online.running_mean.allclose(copy.running_mean)
@@ -279,7 +277,7 @@ class TestModel:
     def test_features_are_of_the_kept_backbone(self, export):
         model = build(export=export).eval()
         torch.nn.init.normal_(model.momentum_encoder.backbone.ln1.weight)
-        images = views()['images']
+        images = batch_inputs()['images']
         kept = model.momentum_encoder if export == 'momentum' else model
         wanted = kept.backbone(images, None)[-1]
         assert model.extract_feat(images)[-1].equal(wanted)
@@ -388,7 +386,7 @@ def test_exported_backbone_is_the_momentum_encoder(run):
     assert json.loads(metadata['grid']) == [4, 4]
     again = MODELS.build(json.loads(metadata['backbone']))
     again.load_state_dict(tensors, strict=False)
-    images = views()['images']
+    images = batch_inputs()['images']
     assert again(images, None)[-1].equal(copy(images, None)[-1])
 
 
@@ -406,7 +404,7 @@ def test_checkpoint_gives_either_backbone(run, kept):
     )
     prefix = ConMIM.EXPORTS[kept]
     load_backbone_weights(network, str(folder / 'epoch_2.pth'), prefix=prefix)
-    images = views()['images']
+    images = batch_inputs()['images']
     wanted = model.get_submodule(prefix.rstrip('.'))(images, None)[-1]
     torch.testing.assert_close(network(images)[-1], wanted)
 

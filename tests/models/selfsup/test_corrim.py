@@ -35,7 +35,7 @@ def corrim(backbone=None, channels=WIDTH, grid=(ROWS, ROWS), **kwargs):
         neck=neck,
         head=dict(type='CorrelationHead', in_channels=DIMS),
         data_preprocessor=dict(
-            view_size=32, exemplars=dict(type='ExemplarSampling', num=3, size=16)
+            context_size=32, exemplars=dict(type='ExemplarSampling', num=3, size=16)
         ),
     )
     config.update(kwargs)
@@ -318,7 +318,7 @@ def test_what_does_not_fit_is_told():
 
 
 @pytest.mark.parametrize('key, change', [
-    ('view_size', dict(view_size=30)),
+    ('context_size', dict(context_size=30)),
     ('exemplars.size', dict(exemplars=dict(type='ExemplarSampling', size=18))),
 ])  # fmt: skip
 def test_sizes_are_whole_patches(key, change):

@@ -38,7 +38,7 @@ def test_loss_falls_below_that_of_the_base_rate(loader):  # noqa: F811
             head=dict(type='CorrelationHead', in_channels=96),
             data_preprocessor=dict(
                 to_rgb=True,
-                view_size=40,
+                context_size=40,
                 exemplars=dict(type='ExemplarSampling', num=2, size=16),
                 augment=dict(type='StrongAugment', blur_prob=0.5, blur_sigma=(0.1, 0.6)),
             ),

@@ -49,8 +49,8 @@ def digits():
     return F.interpolate(pictures, size=32, mode='bilinear').expand(-1, 3, -1, -1)
 
 
-def views():
-    return {'views': digits()[:8]}
+def inputs():
+    return {'tokenizer_images': digits()[:8]}
 
 
 def test_gumbel_softmax_follows_its_definition():
@@ -97,9 +97,9 @@ def test_losses_against_their_definition(hub, weights):
     l1_weight, l2_weight = weights
     model = build(kl_weight=(0.3, 0.1), l1_weight=l1_weight, l2_weight=l2_weight)
     at(hub, 0, 100)
-    images = views()['views']
+    images = inputs()['tokenizer_images']
     torch.manual_seed(1)
-    losses = model.loss(views())
+    losses = model.loss(inputs())
 
     network = model.backbone
     with torch.no_grad():
@@ -123,7 +123,7 @@ def test_losses_against_their_definition(hub, weights):
 
 def test_only_the_losses_are_summed():
     model = build(kl_weight=(0.3, 0.3))
-    losses = model.loss(views())
+    losses = model.loss(inputs())
     total, log_vars = model.parse_losses(losses)
     torch.testing.assert_close(total, losses['loss_recon'] + losses['loss_kl'])
     assert set(log_vars) == {
@@ -134,10 +134,10 @@ def test_only_the_losses_are_summed():
 @pytest.mark.parametrize('name', ['temperature', 'kl_weight'])
 def test_schedule_in_closed_form(hub, name):
     model = build(**{name: (2.0, 0.5)}, anneal=0.8)
-    kl = kl_to_uniform(model.backbone(views()['views']))
+    kl = kl_to_uniform(model.backbone(inputs()['tokenizer_images']))
     for iteration in (0, 10, 40, 79, 80, 99):
         at(hub, iteration, 100)
-        losses = model.loss(views())
+        losses = model.loss(inputs())
         value = losses['temperature'] if name == 'temperature' else losses['loss_kl'] / kl
         cosine = math.cos(math.pi * min(iteration / 80, 1))
         assert value.item() == pytest.approx(0.5 + 1.5 * (1 + cosine) / 2, rel=1e-4)
@@ -146,11 +146,11 @@ def test_schedule_in_closed_form(hub, name):
 def test_weight_of_the_divergence_can_rise(hub):
     model = build(kl_weight=(0.0, 1.0), anneal=0.5)
     at(hub, 0, 100)
-    assert model.loss(views())['loss_kl'] == 0
+    assert model.loss(inputs())['loss_kl'] == 0
     at(hub, 25, 100)
-    half = model.loss(views())['loss_kl']
+    half = model.loss(inputs())['loss_kl']
     at(hub, 50, 100)
-    whole = model.loss(views())['loss_kl']
+    whole = model.loss(inputs())['loss_kl']
     assert whole.item() == pytest.approx(2 * half.item())
 
 
@@ -162,7 +162,7 @@ def test_codes_used_counts_over_a_window(hub):
     for iteration, code in [(0, 0), (1, 1), (2, 1), (10, 2), (11, 2), (30, 3)]:
         at(hub, iteration, 100)
         last.bias.data.copy_(5 * F.one_hot(torch.tensor(code), 4))
-        used.append(model.loss(views())['codes_used'].item())
+        used.append(model.loss(inputs())['codes_used'].item())
     # Code 0 was last seen at 0, so it is out at 10; code 1 (at 2) still in at 11.
     assert used == [1, 2, 2, 2, 2, 1]
 
@@ -173,7 +173,7 @@ def test_codes_in_use_are_no_part_of_the_checkpoint():
 
 def test_gradients_reach_every_parameter():
     model = build(kl_weight=(0.1, 0.1))
-    total, _ = model.parse_losses(model.loss(views()))
+    total, _ = model.parse_losses(model.loss(inputs()))
     total.backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, name
@@ -182,15 +182,15 @@ def test_gradients_reach_every_parameter():
 
 
 def test_watching_builds_no_graph():
-    losses = build().loss(views())
+    losses = build().loss(inputs())
     for name in ('psnr', 'codes_used', 'temperature'):
         assert not losses[name].requires_grad
 
 
 def test_extract_feat_gives_logits():
     model = build()
-    logits = model(views(), mode='tensor')
-    torch.testing.assert_close(logits, model.backbone(views()['views']))
+    logits = model(inputs(), mode='tensor')
+    torch.testing.assert_close(logits, model.backbone(inputs()['tokenizer_images']))
 
 
 def test_sixty_steps_on_digits(hub):
@@ -202,7 +202,7 @@ def test_sixty_steps_on_digits(hub):
     for iteration in range(60):
         at(hub, iteration, 60)
         batch = pictures[torch.randint(1797, (32,), generator=generator)]
-        losses = model.loss({'views': batch})
+        losses = model.loss({'tokenizer_images': batch})
         total, _ = model.parse_losses(losses)
         optimizer.zero_grad()
         total.backward()

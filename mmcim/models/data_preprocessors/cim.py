@@ -1,0 +1,84 @@
+# Copyright (c) mmcim contributors. All rights reserved.
+"""The images of a method with a tokenizer, such as CIM and BEiT."""
+
+from collections.abc import Sequence
+
+from mmengine.utils import to_2tuple
+from mmpretrain.registry import MODELS
+from torch import Tensor
+
+from .base import DevicePreprocessor, resize
+
+
+@MODELS.register_module()
+class CIMDataPreprocessor(DevicePreprocessor):
+    """Add the tokenizer input (CIM, section 3; BEiT, section 2.1).
+
+    The loader sends either
+
+    - one tensor: the tokenizer input is the same image, flipped likewise and resized
+      here;
+    - a list of two tensors, from :class:`RandomResizedCropTwoPictures`: the second is
+      the tokenizer input. Nothing is flipped or resized, the loader has done it.
+
+    Args:
+        tokenizer_size: Size (h, w) of the tokenizer input. None leaves the images' size.
+        tokenizer_interpolation: ``'bicubic'`` or ``'bilinear'``, both antialiased: the
+            filter gets wider with the reduction, as Pillow's.
+        **kwargs: See :class:`DevicePreprocessor`.
+
+    Raises:
+        ValueError: If a value is out of its range.
+    """
+
+    def __init__(
+        self,
+        tokenizer_size: int | Sequence[int] | None = None,
+        tokenizer_interpolation: str = 'bicubic',
+        **kwargs,
+    ) -> None:
+        super().__init__(**kwargs)
+        if tokenizer_interpolation not in ('bicubic', 'bilinear'):
+            raise ValueError(
+                "tokenizer_interpolation must be 'bicubic' or 'bilinear', "
+                f'not {tokenizer_interpolation!r}'
+            )
+        self.tokenizer_size = tokenizer_size and tuple(to_2tuple(tokenizer_size))
+        self.tokenizer_interpolation = tokenizer_interpolation
+
+    def make_inputs(
+        self, images: Tensor | Sequence[Tensor], training: bool
+    ) -> dict[str, Tensor]:
+        """Flip and normalise, and resize for the tokenizer.
+
+        Args:
+            images: uint8, (B, C, H, W) with C = 1 or 3, or a list of two such tensors.
+            training: Whether to flip.
+
+        Returns:
+            ``images``, float32, normalised, (B, 3, H, W), and ``tokenizer_images``,
+            float32 in [0, 1], (B, 3, h, w).
+
+        Raises:
+            TypeError: If the images are something else.
+            ValueError: If the second images are not of ``tokenizer_size``.
+        """
+        if isinstance(images, (list, tuple)) and len(images) == 2:
+            images, tokenizer_images = map(self.order_channels, images)
+            size = tokenizer_images.shape[-2:]
+            if self.tokenizer_size not in (None, size):
+                raise ValueError(
+                    f'The second image has the size {tuple(size)}, but tokenizer_size='
+                    f'{self.tokenizer_size}: give the same size as second_scale of the '
+                    'pipeline and as tokenizer_size of the data_preprocessor.'
+                )
+        else:
+            images = tokenizer_images = self.flip(images, training)
+        tokenizer_images = resize(
+            tokenizer_images.float() / 255,
+            self.tokenizer_size,
+            self.tokenizer_interpolation,
+        )
+        return dict(
+            images=self.normalize_uint8(images), tokenizer_images=tokenizer_images
+        )
