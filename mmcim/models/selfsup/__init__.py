@@ -7,11 +7,11 @@ from .baselines import (
     SimMIMBaseline,
 )
 from .cim import CIM, Corruption
-from .conmim import ConMIM
-from .corrim import CorrIM
+from .cim_enhancers import Enhancer, ResPix, ResPixHead, RevDet, RevDetHead
+from .cim_generator import CIMGenerator, MaskedTokenHead
+from .conmim import ConMIM, DenoisingContrastHead
+from .corrim import CorrelationDecoder, CorrelationHead, CorrIM
 from .discrete_vae import DiscreteVAETrainer
-from .enhancers import Enhancer, ResPix, RevDet
-from .generator import CIMGenerator
 
 __all__ = [
     'BEiTBaseline',
@@ -19,13 +19,19 @@ __all__ = [
     'CIMGenerator',
     'ConMIM',
     'CorrIM',
+    'CorrelationDecoder',
+    'CorrelationHead',
     'Corruption',
+    'DenoisingContrastHead',
     'DiscreteVAETrainer',
     'Enhancer',
     'MAEBaseline',
     'MAEBaselineViT',
+    'MaskedTokenHead',
     'MoCoV3Baseline',
     'ResPix',
+    'ResPixHead',
     'RevDet',
+    'RevDetHead',
     'SimMIMBaseline',
 ]

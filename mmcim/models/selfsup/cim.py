@@ -10,7 +10,7 @@ from mmpretrain.models.selfsup import BaseSelfSupervisor
 from mmpretrain.registry import MODELS
 from torch import Tensor
 
-from .enhancers import RevDet
+from .cim_enhancers import RevDet
 
 
 class Corruption(NamedTuple):

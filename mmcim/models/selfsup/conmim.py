@@ -2,6 +2,8 @@
 """ConMIM: masked image modeling with denoising contrast (arXiv 2205.09616)."""
 
 import torch
+import torch.nn.functional as F
+from mmengine.model import BaseModule
 from mmpretrain.models.selfsup import BaseSelfSupervisor
 from mmpretrain.registry import MODELS
 from torch import Tensor, nn
@@ -13,29 +15,28 @@ from ..layers.momentum import MomentumEncoder
 class ConMIM(BaseSelfSupervisor):
     """Masked image modeling whose targets are the patches of a momentum encoder.
 
-    An encoder sees a picture with most patches masked. A momentum encoder, its slowly
-    following copy, sees the full picture in other colours. Each masked patch has to find
-    its counterpart among all patches of the full picture, after a projector, which the
+    An encoder sees an image with most patches masked. A momentum encoder, its slowly
+    following copy, sees the full image in other colours. Each masked patch has to find
+    its counterpart among all patches of the full image, after a projector, which the
     momentum encoder has a copy of as well.
 
     A run needs :class:`MomentumUpdateHook`, without which the momentum encoder stays as
     it was initialised.
 
     Args:
-        backbone (dict): A masked encoder that gives all tokens, such as
+        backbone: A masked encoder that outputs all tokens, such as
             :class:`FusedBEiTPretrainViT`.
-        neck (dict): The projector of (M, C) tokens, such as mmpretrain's
-            ``NonLinearNeck``. Its batch norms see all tokens of all pictures.
-        head (dict): Defaults to :class:`DenoisingContrastHead`.
-        masking (dict): The law of the masks, see :mod:`mmcim.models.layers.masking`.
-            Defaults to 37 of 49 squares of 2 x 2 patches.
-        momentum (float): At the beginning of the training. Defaults to 0.996.
-        end_momentum (float): At its end. Defaults to 1.
-        export (str): Which backbone is kept after pre-training and gives the features:
-            ``'momentum'``, which the authors fine-tune, or ``'online'``. Defaults to
-            'momentum'.
-        data_preprocessor (dict, optional): See :class:`ConMIMDataPreprocessor`.
-        init_cfg (dict, optional): Defaults to None.
+        neck: The projector of (M, C) tokens, such as mmpretrain's ``NonLinearNeck``. Its
+            batch norms see all tokens of all images.
+        head: Defaults to :class:`DenoisingContrastHead`.
+        masking: The masking strategy, see :mod:`mmcim.models.layers.masking`. Defaults
+            to 37 of 49 squares of 2 x 2 patches.
+        momentum: At the start of training.
+        end_momentum: At its end.
+        export: Which backbone is exported after pre-training and computes the features:
+            ``'momentum'``, which the authors fine-tune, or ``'online'``.
+        data_preprocessor: See :class:`ConMIMDataPreprocessor`.
+        init_cfg: See :class:`mmengine.model.BaseModule`.
 
     Raises:
         ValueError: If ``export`` is something else.
@@ -44,7 +45,7 @@ class ConMIM(BaseSelfSupervisor):
     EXPORTS = dict(momentum='momentum_encoder.backbone.', online='backbone.')
 
     backbone_prefix = EXPORTS['momentum']
-    """What the names of the tensors begin with that are kept after pre-training."""
+    """Prefix of the exported backbone's tensors."""
 
     def __init__(
         self,
@@ -75,19 +76,19 @@ class ConMIM(BaseSelfSupervisor):
         self.backbone_prefix = self.EXPORTS[export]
 
     def init_weights(self) -> None:
-        """Initialise; the momentum encoder begins as a copy."""
+        """Initialise; the momentum encoder starts as a copy."""
         super().init_weights()
         self.momentum_encoder.copy_from(self)
 
     def extract_feat(self, inputs: Tensor | dict) -> tuple[Tensor]:
-        """Features of full pictures from the backbone that is kept.
+        """Features of full images from the exported backbone.
 
         Args:
-            inputs (Tensor | dict): Normalised pictures, (B, 3, H, W), or what the data
-                preprocessor gives.
+            inputs: Normalised images, (B, 3, H, W), or what the data preprocessor
+                returns.
 
         Returns:
-            tuple[Tensor]: All tokens, (B, 1 + h * w, C).
+            All tokens, (B, 1 + h * w, C).
         """
         images = inputs['images'] if isinstance(inputs, dict) else inputs
         backbone = self.get_submodule(self.backbone_prefix.rstrip('.'))
@@ -97,39 +98,103 @@ class ConMIM(BaseSelfSupervisor):
         """Mask, encode, project, contrast.
 
         Args:
-            inputs (dict): ``images`` for the encoder that learns and ``momentum_images``
-                of the same geometry for the momentum encoder, normalised, (B, 3, H, W).
-            data_samples (list, optional): Unused.
+            inputs: ``images`` for the online encoder and ``momentum_images`` of the same
+                geometry for the momentum encoder, normalised, (B, 3, H, W).
+            data_samples: Unused.
 
         Returns:
-            dict[str, Tensor]: ``loss`` and ``accuracy``, see
-            :class:`DenoisingContrastHead`.
+            ``loss`` and ``accuracy``, see :class:`DenoisingContrastHead`.
         """
+        # mask
         images = inputs['images']
         grid = tuple(self.backbone.patch_resolution)
-        mask = self.masking(len(images), grid, images.device)
-
-        # The keys come first: then nothing else needs memory at the same time.
+        mask = self.masking(len(images), grid, images.device)  # (B, h, w)
+        # encode and project; the keys first: then nothing else needs memory
         with torch.no_grad():
-            keys = self._encode(
-                self.momentum_encoder, inputs['momentum_images'], mask=None
-            )
-        queries = self._encode(self, images, mask)
+            keys = self._encode(self.momentum_encoder, inputs['momentum_images'], None)
+        queries = self._encode(self, images, mask)  # (B, h * w, D), as the keys
+        # contrast
         return self.head.loss(queries, keys, mask)
 
     @staticmethod
-    def _encode(networks: nn.Module, images: Tensor, mask: Tensor | None) -> Tensor:
+    def _encode(modules: nn.Module, images: Tensor, mask: Tensor | None) -> Tensor:
         """Project all tokens, so that batch norms see the class token, too.
 
         Args:
-            networks (nn.Module): Owner of ``backbone`` and ``neck``.
-            images (Tensor): (B, 3, H, W).
-            mask (Tensor, optional): bool, (B, h, w).
+            modules: Owner of ``backbone`` and ``neck``.
+            images: Normalised, (B, 3, H, W).
+            mask: bool, (B, h, w); True is masked.
 
         Returns:
-            Tensor: Projected patches, (B, h * w, D).
+            Projected patches, (B, h * w, D).
         """
-        tokens = networks.backbone(images, mask)[-1]
-        (projected,) = networks.neck((tokens.flatten(0, 1),))
-        projected = projected.unflatten(0, tokens.shape[:2])
-        return projected[:, networks.backbone.num_extra_tokens :]
+        tokens = modules.backbone(images, mask)[-1]  # (B, 1 + h * w, C)
+        (projected,) = modules.neck((tokens.flatten(0, 1),))  # (B * (1 + h * w), D)
+        projected = projected.unflatten(0, tokens.shape[:2])  # (B, 1 + h * w, D)
+        return projected[:, modules.backbone.num_extra_tokens :]
+
+
+@MODELS.register_module()
+class DenoisingContrastHead(BaseModule):
+    """Find each masked patch among all patches of its image.
+
+    For the masked patches j of an image of N patches the loss is
+
+    ``-log(exp(<q_j, k_j> / tau) / sum_i exp(<q_j, k_i> / tau))``, i = 1 ... N,
+
+    with queries q and keys k of length 1, averaged over the masked patches of an image
+    and then over images, so that it does not depend on how a batch is split over
+    processes. The other patches of the same image are the only negatives. Keys get no
+    gradient.
+
+    Args:
+        temperature: tau.
+
+    Raises:
+        ValueError: If the temperature is not positive.
+    """
+
+    def __init__(self, temperature: float = 0.1) -> None:
+        super().__init__()
+        if temperature <= 0:
+            raise ValueError(f'temperature={temperature} must be positive')
+        self.temperature = temperature
+
+    def forward(self, queries: Tensor, keys: Tensor) -> Tensor:
+        """Compare, in float32 whatever the precision of the encoders.
+
+        Args:
+            queries: (B, N, D), of any length.
+            keys: Likewise; without gradient from here on.
+
+        Returns:
+            Cosines over the temperature, float32, (B, N, N): a row per query.
+        """
+        with torch.autocast(queries.device.type, enabled=False):
+            queries = F.normalize(queries.float(), dim=-1) / self.temperature
+            keys = F.normalize(keys.detach().float(), dim=-1)
+            return queries @ keys.transpose(1, 2)
+
+    def loss(self, queries: Tensor, keys: Tensor, mask: Tensor) -> dict[str, Tensor]:
+        """Contrast.
+
+        Args:
+            queries: Patches of the masked images, (B, N, D).
+            keys: Patches of the full images, (B, N, D).
+            mask: bool, (B, h, w), h * w = N; True is masked.
+
+        Returns:
+            ``loss``, and to watch ``accuracy``, the fraction of masked patches whose own
+            key is the nearest.
+        """
+        logits, mask = self(queries, keys), mask.flatten(1)  # (B, N, N), (B, N)
+        own = torch.arange(logits.size(1), device=logits.device).expand_as(mask)
+        # To leave rows out by the target copies nothing, and the host need not wait for
+        # their number.
+        target = own.masked_fill(~mask, -100)  # (B, N)
+        losses = F.cross_entropy(
+            logits.flatten(0, 1), target.flatten(), reduction='none'
+        ).view_as(target)  # (B, N), 0 where nothing is masked
+        loss = (losses.sum(dim=1) / mask.sum(dim=1)).mean()
+        found = logits.detach().argmax(dim=2) == target  # (B, N)
+        return dict(loss=loss, accuracy=found.sum() / mask.sum())

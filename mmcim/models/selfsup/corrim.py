@@ -2,44 +2,49 @@
 """Correlational Image Modeling (arXiv 2303.12670)."""
 
 import torch
+import torch.nn.functional as F
+from mmengine.model import BaseModule
 from mmpretrain.models.selfsup import BaseSelfSupervisor
+from mmpretrain.models.utils import build_2d_sincos_position_embedding
 from mmpretrain.registry import MODELS
 from torch import Tensor, nn
+
+from mmcim.utils import ConfigError
 
 from ..layers.momentum import MomentumEncoder
 
 
 @MODELS.register_module()
 class CorrIM(BaseSelfSupervisor):
-    """Correlational Image Modeling: find where in a picture its crops come from.
+    """Correlational Image Modeling: find where in an image its crops come from.
 
     An online encoder sees the exemplars, which are crops of random size, shape, rotation
-    and colours; a momentum encoder, the bootstrap target, sees the whole picture, the
+    and colours; a momentum encoder, the bootstrap target, sees the whole image, the
     context. One block of cross-attention correlates the two, and for each exemplar every
-    pixel of the context is told in or out.
+    pixel of the context is classified as inside or outside.
 
     Both encoders share the class token and the position embedding, as released.
     :class:`MomentumUpdateHook` moves the momentum encoder once per optimizer step; the
     released code does so after each accumulated batch as well.
 
     Args:
-        backbone (dict): The online encoder, which is kept. It gives all its tokens
-            (``out_type='raw'``) or a feature map, so that a CNN will do. Fixed positions
-            and a frozen patch projection are its own: ``type='FixedPositionViT',
-            stop_grad_conv1=True``.
-        neck (dict): :class:`CorrelationDecoder`.
-        head (dict): :class:`CorrelationHead`. Defaults to its defaults.
-        momentum (float): At the beginning of the training. Defaults to 0.99.
-        end_momentum (float): At its end. Defaults to 1.
-        data_preprocessor (dict, optional): See :class:`CorrIMDataPreprocessor`.
-        init_cfg (dict, optional): Defaults to None.
+        backbone: The online encoder, which is exported. It outputs all its tokens
+            (``out_type='raw'``) or a feature map, so that a CNN will do. Fixed position
+            embeddings and a frozen patch projection are its own:
+            ``type='FixedPositionViT', stop_grad_conv1=True``.
+        neck: :class:`CorrelationDecoder`.
+        head: :class:`CorrelationHead`. Defaults to its defaults.
+        momentum: At the start of training.
+        end_momentum: At its end.
+        data_preprocessor: See :class:`CorrIMDataPreprocessor`.
+        init_cfg: See :class:`mmengine.model.BaseModule`.
 
     Raises:
         ValueError: If context or exemplars cannot be divided into patches.
     """
 
     backbone_prefix = 'backbone.'
-    """What the names of the tensors begin with that are kept after pre-training."""
+    """Prefix of the exported backbone's tensors."""
 
     def __init__(
         self,
@@ -51,14 +56,12 @@ class CorrIM(BaseSelfSupervisor):
         data_preprocessor: dict | None = None,
         init_cfg: dict | None = None,
     ) -> None:
+        preprocessor = {'type': 'CorrIMDataPreprocessor', **(data_preprocessor or {})}
         super().__init__(
             backbone=backbone,
             neck=neck,
             head=head,
-            data_preprocessor={
-                'type': 'CorrIMDataPreprocessor',
-                **(data_preprocessor or {}),
-            },
+            data_preprocessor=preprocessor,
             init_cfg=init_cfg,
         )
         self.momentum_encoder = MomentumEncoder(
@@ -89,19 +92,19 @@ class CorrIM(BaseSelfSupervisor):
                 )
 
     def init_weights(self) -> None:
-        """Initialise, and begin with two equal encoders."""
+        """Initialise, and start with two equal encoders."""
         super().init_weights()
         self.momentum_encoder.copy_from(self)
 
     def extract_feat(self, inputs: Tensor | dict) -> tuple[Tensor]:
-        """Features of whole pictures from the online encoder.
+        """Features of whole images from the online encoder.
 
         Args:
-            inputs (Tensor | dict): Normalised pictures, (B, 3, H, W), or what the data
-                preprocessor gives.
+            inputs: Normalised images, (B, 3, H, W), or what the data preprocessor
+                returns.
 
         Returns:
-            tuple[Tensor]: What the backbone gives.
+            What the backbone outputs.
         """
         images = inputs['images'] if isinstance(inputs, dict) else inputs
         return self.backbone(images)
@@ -110,42 +113,43 @@ class CorrIM(BaseSelfSupervisor):
         """Embed, correlate, compare.
 
         Args:
-            inputs (dict): ``context`` (B, 3, H, W) and ``exemplars`` (B, E, 3, s, s),
+            inputs: ``context`` (B, 3, H, W) and ``exemplars`` (B, E, 3, s, s),
                 normalised; ``regions``, bool, (B, E, H, W), True where the exemplar is.
-            data_samples (list, optional): Unused.
+            data_samples: Unused.
 
         Returns:
-            dict[str, Tensor]: ``loss_corr``; to watch, all in [0, 1]: ``iou`` of the
-            pixels told in with the true region, averaged over the exemplars;
-            ``pixel_acc``; and ``pixel_base_acc``, the accuracy of the better of the
-            answers 'all in' and 'all out'.
+            ``loss_corr``; to watch, all in [0, 1]: ``iou`` of the pixels predicted inside
+            with the true region, averaged over the exemplars; ``pixel_acc``; and
+            ``pixel_base_acc``, the accuracy of the better of the answers 'all inside'
+            and 'all outside'.
         """
         regions = inputs['regions']
         logits = self.predict(inputs)
 
-        found = logits.detach().argmax(dim=2).bool()
-        union = (found | regions).sum(dim=(-2, -1)).clamp(min=1)
-        share = regions.float().mean()
+        found = logits.detach().argmax(dim=2).bool()  # (B, E, H, W)
+        union = (found | regions).sum(dim=(-2, -1)).clamp(min=1)  # (B, E)
+        fraction = regions.float().mean()
         return dict(
             loss_corr=self.head.loss(logits, regions),
             iou=((found & regions).sum(dim=(-2, -1)) / union).mean(),
             pixel_acc=(found == regions).float().mean(),
-            pixel_base_acc=torch.maximum(share, 1 - share),
+            pixel_base_acc=torch.maximum(fraction, 1 - fraction),
         )
 
     def predict(self, inputs: dict) -> Tensor:
         """Embed and correlate; see :meth:`loss` for the argument.
 
         Returns:
-            Tensor: Logits of outside and inside, float32, (B, E, 2, H, W).
+            Logits of outside and inside, float32, (B, E, 2, H, W).
         """
         context, exemplars = inputs['context'], inputs['exemplars']
         # embed
         with torch.no_grad():
-            targets = _tokens(self.momentum_encoder.backbone(context))
-        crops = _tokens(self.backbone(exemplars.flatten(0, 1)))
+            targets = _tokens(self.momentum_encoder.backbone(context))  # (B, N, C)
+        crops = _tokens(self.backbone(exemplars.flatten(0, 1)))  # (B * E, M, C)
+        crops = crops.unflatten(0, exemplars.shape[:2])  # (B, E, M, C)
         # correlate
-        maps = self.neck(targets, crops.unflatten(0, exemplars.shape[:2]))
+        maps = self.neck(targets, crops)  # (B, E, D, h, w)
         return self.head(maps, context.shape[-2:])
 
 
@@ -160,3 +164,161 @@ def _tokens(features: tuple[Tensor]) -> Tensor:
             "tokens (B, N, C) or a feature map (B, C, h, w); set out_type='raw' for a ViT"
         )
     return last
+
+
+@MODELS.register_module()
+class CorrelationDecoder(BaseModule):
+    """Correlate contexts with exemplars by cross-attention (sec. 3.3).
+
+    One pre-norm block in which the tokens of the context are the queries and those of an
+    exemplar are keys and values. Only the context's tokens have position embeddings,
+    fixed sines and cosines.
+
+    Args:
+        in_channels: Width of the encoders C.
+        grid: Rows h and columns w of the context's tokens.
+        embed_dims: Width of the block D.
+        num_heads: Heads of its attention.
+        mlp_ratio: Hidden width of its MLP over D.
+        init_cfg: Defaults to Xavier's uniform initialisation of linear layers.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        grid: tuple[int, int] = (10, 10),
+        embed_dims: int = 512,
+        num_heads: int = 16,
+        mlp_ratio: int = 4,
+        init_cfg: dict | None = dict(  # noqa: B006
+            type='Xavier', layer='Linear', distribution='uniform'
+        ),
+    ) -> None:
+        super().__init__(init_cfg)
+        self.grid = tuple(grid)
+        self.proj = nn.Linear(in_channels, embed_dims)
+        # mmpretrain's function runs through columns first; ours are the rows.
+        positions = build_2d_sincos_position_embedding(self.grid[::-1], embed_dims)
+        self.register_buffer('positions', positions, persistent=False)
+        self.norm1 = nn.LayerNorm(embed_dims, eps=1e-6)
+        self.attn = nn.MultiheadAttention(embed_dims, num_heads, batch_first=True)
+        self.norm2 = nn.LayerNorm(embed_dims, eps=1e-6)
+        self.mlp = nn.Sequential(
+            nn.Linear(embed_dims, mlp_ratio * embed_dims),
+            nn.GELU(),
+            nn.Linear(mlp_ratio * embed_dims, embed_dims),
+        )
+        self.norm3 = nn.LayerNorm(embed_dims, eps=1e-6)
+
+    def forward(self, context: Tensor, exemplars: Tensor) -> Tensor:
+        """Correlate each exemplar with the context that it is from.
+
+        Args:
+            context: (B, N, C); the last h * w tokens are the patches, row by row, any
+                before them, such as a class token, are dropped in the end.
+            exemplars: (B, E, M, C).
+
+        Returns:
+            A map per exemplar, (B, E, D, h, w).
+
+        Raises:
+            ConfigError: If the context has fewer than h * w tokens, or more than one
+                besides.
+        """
+        batch_size, num = exemplars.shape[:2]
+        rows, columns = self.grid
+        num_extra = context.size(1) - rows * columns
+        if num_extra not in (0, 1):
+            raise ConfigError(
+                f'the context has {context.size(1)} tokens, which are not '
+                f'{rows} x {columns} patches with or without a class token; set '
+                'model.neck.grid to the rows and columns of its patches'
+            )
+        context = self.proj(context)  # (B, N, D)
+        extra, patches = context.split([num_extra, rows * columns], dim=1)
+        context = torch.cat([extra, patches + self.positions], dim=1)
+        # Each image's context once for each of its exemplars.
+        x = context.repeat_interleave(num, dim=0)  # (B * E, N, D)
+        queries = self.norm1(context).repeat_interleave(num, dim=0)
+        keys = self.norm1(self.proj(exemplars)).flatten(0, 1)  # (B * E, M, D)
+
+        x = x + self.attn(queries, keys, keys, need_weights=False)[0]
+        x = x + self.mlp(self.norm2(x))
+        x = self.norm3(x)[:, num_extra:]  # (B * E, h * w, D)
+        return x.transpose(1, 2).reshape(batch_size, num, -1, rows, columns)
+
+
+@MODELS.register_module()
+class CorrelationHead(BaseModule):
+    """Classify each pixel of the context as inside or outside of the exemplar.
+
+    The mean over pixels and images of each exemplar's loss, summed over the exemplars
+    (sec. 3.3). With p the probability that a pixel is inside and y, 1 or 0, whether it
+    is:
+
+    - ``'cross_entropy'``: ``-log p`` inside and ``-log (1 - p)`` outside;
+    - ``'focal_mse'``: ``|y - p| ** gamma * (y - p) ** 2``. That the released code holds
+      one is known, its weight is a choice.
+
+    Args:
+        in_channels: Width D of the decoder.
+        objective: One of the two.
+        gamma: Exponent of the focal weight of ``'focal_mse'``, at least 0.
+        init_cfg: See :class:`mmengine.model.BaseModule`.
+
+    Raises:
+        ValueError: If ``objective`` or ``gamma`` is something else.
+    """
+
+    def __init__(
+        self,
+        in_channels: int = 512,
+        objective: str = 'cross_entropy',
+        gamma: float = 2.0,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(init_cfg)
+        if objective not in ('cross_entropy', 'focal_mse'):
+            raise ValueError(
+                f"objective={objective!r} is neither 'cross_entropy' nor 'focal_mse'"
+            )
+        if gamma < 0:
+            raise ValueError(f'gamma={gamma} must not be negative')
+        self.objective = objective
+        self.gamma = gamma
+        self.conv = nn.Conv2d(in_channels, 2, kernel_size=1)
+
+    def forward(self, maps: Tensor, size: tuple[int, int]) -> Tensor:
+        """Compute logits for each pixel.
+
+        Args:
+            maps: A map per exemplar, (B, E, D, h, w).
+            size: Height H and width W of the context in pixels.
+
+        Returns:
+            Logits of outside and inside, float32, (B, E, 2, H, W).
+        """
+        logits = self.conv(maps.flatten(0, 1)).float()  # (B * E, 2, h, w)
+        logits = F.interpolate(logits, size, mode='bilinear', align_corners=True)
+        return logits.unflatten(0, maps.shape[:2])
+
+    def loss(self, logits: Tensor, regions: Tensor) -> Tensor:
+        """Compare.
+
+        Args:
+            logits: (B, E, 2, H, W).
+            regions: bool, (B, E, H, W); True is inside.
+
+        Returns:
+            Scalar.
+        """
+        # The softmax of two classes is the sigmoid of their difference; in this form one
+        # map is kept instead of two, and sums on GPUs come in a fixed order.
+        inside, target = logits[:, :, 1] - logits[:, :, 0], regions.float()
+        if self.objective == 'cross_entropy':
+            mean = F.binary_cross_entropy_with_logits(inside, target)
+        else:
+            error = (target - inside.sigmoid()).abs()
+            mean = (error ** (self.gamma + 2)).mean()
+        # All exemplars have the same number of pixels.
+        return regions.size(1) * mean

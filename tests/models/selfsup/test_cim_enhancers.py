@@ -4,20 +4,24 @@ import torch
 from mmpretrain.models.selfsup import BaseSelfSupervisor
 from mmpretrain.registry import MODELS
 
+from mmcim.models.layers import SlidingWindowNorm
+from mmcim.models.selfsup import ResPixHead, RevDetHead
+
 from .conftest import respix, revdet, vit
 
 GOLDEN = torch.tensor([[[1, 2], [3, 4]]])
-MIXED = torch.tensor([[[1, 7], [3, 5]]])  # (1, 0) is a lucky sample
+MIXED = torch.tensor([[[1, 7], [3, 5]]])  # (1, 0) is a correct sample
 MASK = torch.tensor([[[False, True], [True, True]]])
 
 
-def test_lucky_samples_are_original_by_default():
+def test_correct_samples_count_as_original_by_default():
     labels = MODELS.build(revdet()).labels(MASK, GOLDEN, MIXED)
     assert labels.tolist() == [[[False, True], [False, True]]]
 
 
-def test_lucky_samples_can_count_as_replaced():
-    labels = MODELS.build(revdet(lucky='replaced')).labels(MASK, GOLDEN, MIXED)
+def test_correct_samples_can_count_as_replaced():
+    model = MODELS.build(revdet(lucky='replaced'))
+    labels = model.labels(MASK, GOLDEN, MIXED)
     assert labels.equal(MASK)
     with pytest.raises(ValueError, match='lucky'):
         MODELS.build(revdet(lucky='maybe'))
@@ -79,7 +83,7 @@ def test_both_enhancers_on_each_kind_of_backbone(name):
     assert losses['det_base_rate'] == pytest.approx(replaced.float().mean())
 
 
-def test_detection_figures():
+def test_detection_metrics():
     model = MODELS.build(revdet()).eval()
     inputs = dict(
         corrupted=torch.randn(1, 3, 16, 16), mask=MASK, golden=GOLDEN, mixed=MIXED
@@ -99,7 +103,7 @@ def test_a_backbone_without_a_feature_map_is_refused():
         model.predict(torch.randn(1, 3, 32, 32))
 
 
-def test_a_map_that_does_not_fit_the_pictures_is_refused():
+def test_a_map_that_does_not_fit_the_images_is_refused():
     corrupted, images = torch.randn(2, 1, 3, 32, 32)
     with pytest.raises(ValueError, match=r'\(64, 64\).*encoder_stride'):
         MODELS.build(respix(stride=16)).loss(dict(corrupted=corrupted, images=images))
@@ -115,3 +119,67 @@ def test_a_map_that_does_not_fit_the_tokens_is_refused():
     )
     with pytest.raises(ValueError, match='upscale'):
         model.loss(inputs)
+
+
+@pytest.mark.parametrize(('l1', 'l2'), [(0.5, 0.5), (1.0, 0.0), (0.2, 3.0)])
+def test_respix_loss_is_over_all_pixels(l1, l2):
+    torch.manual_seed(0)
+    pred, images = torch.randn(2, 3, 16, 16), torch.randn(2, 3, 16, 16)
+    head = ResPixHead(target_norm=None, l1_weight=l1, l2_weight=l2)
+    total = 0.0
+    for p, x in zip(pred.flatten().tolist(), images.flatten().tolist()):
+        total += l1 * abs(p - x) + l2 * (p - x) ** 2
+    expected = total / pred.numel()
+    assert head.loss(pred, images).item() == pytest.approx(expected, rel=1e-4)
+
+
+def test_respix_target_is_normalised_by_a_window_of_8_by_default():
+    images, pred = torch.randn(1, 3, 16, 16), torch.zeros(1, 3, 16, 16)
+    target = SlidingWindowNorm(8)(images)
+    expected = 0.5 * target.abs().mean() + 0.5 * target.square().mean()
+    head = ResPixHead()
+    torch.testing.assert_close(head.loss(pred, images), expected)
+    torch.testing.assert_close(head.target(images), target)
+
+
+@pytest.mark.parametrize('norm', [None, 'SlidingWindowNorm', 'PatchNorm'])
+def test_respix_restores_by_what_the_enhancer_has_seen(norm):
+    """The statistics of the corrupted image, in which the original has no part."""
+    torch.manual_seed(0)
+    corrupted, pred = torch.randn(2, 3, 32, 32), torch.randn(2, 3, 32, 32)
+    head = ResPixHead(target_norm=norm and dict(type=norm))
+    restored = head.restore(pred, corrupted)
+    if norm is None:
+        assert restored.equal(pred)
+    elif norm == 'SlidingWindowNorm':
+        window = corrupted[1, 2, 6:14, 17:25]  # of pixel (9, 20)
+        expected = pred[1, 2, 9, 20] * window.std() + window.mean()
+        torch.testing.assert_close(restored[1, 2, 9, 20], expected)
+    else:
+        patch = corrupted[1, :, :16, 16:]
+        expected = pred[1, 2, 9, 20] * patch.std() + patch.mean()
+        torch.testing.assert_close(restored[1, 2, 9, 20], expected)
+
+
+def test_revdet_spreads_the_logits_of_a_coarse_map():
+    torch.manual_seed(0)
+    head = RevDetHead(in_channels=4, upscale=2)
+    feats = torch.randn(1, 4, 3, 3)
+    logits = head(feats)
+    assert logits.shape == (1, 6, 6)
+    conv = head.decoder[0]
+    for row in range(6):
+        for col in range(6):
+            sub = 2 * (row % 2) + col % 2
+            cell = feats[0, :, row // 2, col // 2]
+            expected = conv.weight[sub, :, 0, 0] @ cell + conv.bias[sub]
+            torch.testing.assert_close(logits[0, row, col], expected)
+
+
+def test_revdet_loss_is_binary_cross_entropy():
+    logits = torch.tensor([[[2.0, -1.0], [0.5, 0.0]]])
+    replaced = torch.tensor([[[True, False], [False, True]]])
+    p = 1 / (1 + torch.exp(-logits))
+    expected = -torch.where(replaced, p.log(), (1 - p).log()).mean()
+    head = RevDetHead(in_channels=1)
+    torch.testing.assert_close(head.loss(logits, replaced), expected)

@@ -4,13 +4,13 @@
 import pytest
 import torch
 
-from mmcim.models.heads import CorrelationHead
+from mmcim.models.selfsup import CorrelationHead
 
 BATCH, EXEMPLARS, SIDE = 2, 3, 4
 
 
 def plain_loss(logits, regions, pixel_loss):
-    """Sum over exemplars of the mean over pictures and pixels."""
+    """Sum over exemplars of the mean over images and pixels."""
     total = 0
     for e in range(EXEMPLARS):
         terms = []

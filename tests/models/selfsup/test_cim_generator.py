@@ -4,6 +4,8 @@ import torch
 from mmpretrain.models.selfsup import BaseSelfSupervisor
 from mmpretrain.registry import MODELS
 
+from mmcim.models.selfsup import MaskedTokenHead
+
 from .conftest import vit
 
 
@@ -47,7 +49,7 @@ def test_argmax_sampling():
 
 
 def test_diverged_logits_still_give_tokens():
-    """The loss tells of them; an error here would come first and tell nothing."""
+    """The loss reports them; an error here would come first and explain nothing."""
     ids = build().sample(torch.full((3, 5), torch.nan))
     assert ids.shape == (3,) and ids.min() >= 0 and ids.max() < 5
 
@@ -82,7 +84,7 @@ def test_is_a_self_supervisor_with_a_loss_of_its_own():
     assert all(param.grad is not None for param in generator.parameters())
 
 
-def test_features_of_whole_pictures():
+def test_features_of_unmasked_images():
     feats = build()(torch.randn(2, 3, 32, 32), mode='tensor')
     assert feats[-1].shape == (2, 17, 32)
 
@@ -92,3 +94,57 @@ def test_bad_arguments():
         build(sampling='gumbel')
     with pytest.raises(ValueError, match='temperature'):
         build(temperature=0)
+
+
+def test_masked_token_head_equals_a_loop():
+    torch.manual_seed(0)
+    head = MaskedTokenHead(embed_dims=8, vocab_size=11)
+    feats = torch.randn(3, 6, 8, requires_grad=True)
+    golden = torch.randint(11, (3, 2, 3))
+    mask = torch.tensor(
+        [[[1, 0, 0], [0, 0, 0]], [[1, 1, 0], [0, 1, 1]], [[0, 0, 1], [1, 0, 0]]]
+    ).bool()
+    logits = head(feats, mask)
+    assert logits.shape == (7, 11)  # only the masked ones are computed
+    loss = head.loss(logits, golden[mask], mask)
+
+    per_image = []
+    for b in range(3):
+        terms = []
+        for place in range(6):
+            if mask[b].flatten()[place]:
+                scores = head.fc.weight @ feats[b, place] + head.fc.bias
+                label = golden[b].flatten()[place]
+                terms.append(-(scores[label] - scores.exp().sum().log()))
+        per_image.append(sum(terms) / len(terms))
+    expected = sum(per_image) / 3
+    torch.testing.assert_close(loss, expected)
+
+    (ours,) = torch.autograd.grad(loss, feats, retain_graph=True)
+    (theirs,) = torch.autograd.grad(expected, feats)
+    torch.testing.assert_close(ours, theirs)
+    assert ours.flatten(0, 1)[~mask.flatten()].abs().max() == 0
+
+
+def test_masked_token_loss_is_the_mean_of_the_losses_of_two_halves():
+    torch.manual_seed(0)
+    head = MaskedTokenHead(embed_dims=8, vocab_size=11)
+    feats, golden = torch.randn(4, 9, 8), torch.randint(11, (4, 3, 3))
+    mask = torch.rand(4, 3, 3) > 0.4  # different counts per image
+
+    def loss(part):
+        logits = head(feats[part], mask[part])
+        return head.loss(logits, golden[part][mask[part]], mask[part])
+
+    halves = (loss(slice(0, 2)) + loss(slice(2, 4))) / 2
+    torch.testing.assert_close(loss(slice(0, 4)), halves)
+
+
+def test_masked_token_head_starts_with_truncated_weights():
+    torch.manual_seed(0)
+    head = MaskedTokenHead(embed_dims=64, vocab_size=1000)
+    head.init_weights()
+    # A normal distribution of std 0.02, truncated at one sigma.
+    assert head.fc.weight.std().item() == pytest.approx(0.0108, rel=0.01)
+    assert 0.0199 < head.fc.weight.abs().max() <= 0.02
+    assert not head.fc.bias.any()

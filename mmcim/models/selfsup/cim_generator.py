@@ -1,0 +1,174 @@
+# Copyright (c) mmcim contributors. All rights reserved.
+"""CIM's generator: a small BEiT and its head (arXiv 2202.03382, sec. 3.1)."""
+
+import torch
+import torch.nn.functional as F
+from mmengine.model import BaseModule
+from mmpretrain.models.selfsup import BaseSelfSupervisor
+from mmpretrain.registry import MODELS
+from torch import Tensor, nn
+
+from mmcim.evaluation import token_accuracy
+
+
+@MODELS.register_module()
+class CIMGenerator(BaseSelfSupervisor):
+    """The small BEiT that proposes plausible tokens.
+
+    It sees the original image with some patches masked and learns the golden token of
+    each of them. Samples from its prediction replace those tokens in the corrupted
+    image. It learns from its own cross-entropy alone: sampling carries no gradient.
+
+    Args:
+        backbone: A masked encoder such as :class:`FusedBEiTPretrainViT` with 4 to 6
+            layers.
+        head: :class:`MaskedTokenHead`.
+        sampling: How tokens are drawn: ``'softmax'`` from the predicted distribution,
+            ``'argmax'`` always the likeliest, ``'uniform'`` from the whole vocabulary
+            whatever the prediction.
+        temperature: Divides the logits before the softmax.
+        init_cfg: See :class:`mmengine.model.BaseModule`.
+
+    Raises:
+        ValueError: If ``sampling`` or ``temperature`` is something else.
+    """
+
+    SAMPLING = ('softmax', 'argmax', 'uniform')
+
+    def __init__(
+        self,
+        backbone: dict,
+        head: dict,
+        sampling: str = 'softmax',
+        temperature: float = 1.0,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(backbone=backbone, head=head, init_cfg=init_cfg)
+        if sampling not in self.SAMPLING:
+            raise ValueError(f'sampling={sampling!r} is none of {self.SAMPLING}')
+        if temperature <= 0:
+            raise ValueError(f'temperature={temperature} must be positive')
+        self.sampling = sampling
+        self.temperature = temperature
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of patches."""
+        return tuple(self.backbone.patch_resolution)
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of tokens that the head tells apart."""
+        return self.head.vocab_size
+
+    def extract_feat(self, inputs: Tensor) -> tuple[Tensor]:
+        """Features of unmasked images, (B, 3, H, W) -> a tuple of feature tensors."""
+        return self.backbone(inputs, mask=None)
+
+    def predict(self, images: Tensor, mask: Tensor) -> Tensor:
+        """Predict the tokens of the masked patches.
+
+        Args:
+            images: Normalised, (B, 3, H, W).
+            mask: bool, (B, h, w); True is masked.
+
+        Returns:
+            Logits over the vocabulary, (M, V), in the order of ``ids[mask]``.
+        """
+        tokens = self.backbone(images, mask)[-1]  # (B, 1 + h * w, C)
+        return self.head(tokens[:, self.backbone.num_extra_tokens :], mask)
+
+    @torch.no_grad()
+    def sample(self, logits: Tensor) -> Tensor:
+        """Draw one token per row of logits, (M, V) -> int64, (M,)."""
+        if self.sampling == 'argmax':
+            return logits.argmax(dim=1)
+        if self.sampling == 'uniform':
+            return torch.randint(self.vocab_size, logits.shape[:1], device=logits.device)
+        probs = (logits.float() / self.temperature).softmax(dim=1)
+        # As torch.multinomial does, but for its check of the numbers, which on a GPU
+        # would end a diverged run in an assertion of the device.
+        return (probs / torch.empty_like(probs).exponential_()).argmax(dim=1)
+
+    def loss(self, inputs: dict, data_samples: list | None = None) -> dict[str, Tensor]:
+        """Masked image modeling of visual tokens.
+
+        Args:
+            inputs: ``images``, normalised, (B, 3, H, W); ``mask``, bool, (B, h, w), True
+                is masked; ``golden``, int64, (B, h, w), the tokens of the original image.
+            data_samples: Unused.
+
+        Returns:
+            ``loss_gen``, and to watch ``token_acc``, the accuracy on masked tokens.
+        """
+        logits = self.predict(inputs['images'], inputs['mask'])
+        return self.loss_from_logits(logits, inputs['golden'], inputs['mask'])
+
+    def loss_from_logits(
+        self, logits: Tensor, golden: Tensor, mask: Tensor
+    ) -> dict[str, Tensor]:
+        """The loss of logits that are already there; see :meth:`loss`."""
+        target = golden[mask]  # (M,)
+        return dict(
+            loss_gen=self.head.loss(logits, target, mask),
+            token_acc=token_accuracy(logits, target),
+        )
+
+
+@MODELS.register_module()
+class MaskedTokenHead(BaseModule):
+    """A linear layer that predicts the visual token of each masked patch.
+
+    The vocabulary is wide (8192 in the paper) and about half of the patches are masked,
+    so only those reach the layer. BEiT's baseline uses it as well.
+
+    Args:
+        embed_dims: Width C of the tokens.
+        vocab_size: Number V of visual tokens.
+        init_cfg: Defaults to BEiT's normal of std 0.02, truncated at one sigma;
+            the bounds of ``TruncNormal`` are absolute.
+    """
+
+    def __init__(
+        self,
+        embed_dims: int,
+        vocab_size: int = 8192,
+        init_cfg: dict | None = dict(  # noqa: B006
+            type='TruncNormal', layer='Linear', std=0.02, a=-0.02, b=0.02, bias=0
+        ),
+    ) -> None:
+        super().__init__(init_cfg=init_cfg)
+        self.vocab_size = vocab_size
+        self.fc = nn.Linear(embed_dims, vocab_size)
+
+    def forward(self, feats: Tensor, mask: Tensor) -> Tensor:
+        """Classify the masked patches.
+
+        Args:
+            feats: Patch tokens without the class token, (B, h * w, C).
+            mask: bool, (B, h, w); True is masked.
+
+        Returns:
+            Logits, (M, V), of the M masked patches of the batch, in the order of
+            ``ids[mask]``.
+        """
+        return self.fc(feats[mask.flatten(1)])
+
+    def loss(self, logits: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+        """Cross-entropy of masked patches, averaged per image, then over images.
+
+        Every image weighs the same however many of its patches are masked; so the loss
+        does not depend on how a batch is split over processes.
+
+        Args:
+            logits: (M, V).
+            target: Golden ids of the masked patches, int64, (M,).
+            mask: bool, (B, h, w); True is masked.
+
+        Returns:
+            Scalar.
+        """
+        loss = F.cross_entropy(logits.float(), target, reduction='none')  # (M,)
+        num_masked = mask.sum(dim=(1, 2))  # (B,)
+        image_of = torch.repeat_interleave(num_masked, output_size=len(target))  # (M,)
+        return (loss / num_masked[image_of]).sum() / len(mask)
