@@ -163,25 +163,28 @@ class RevDet(Enhancer):
     Args:
         backbone: The network to pre-train.
         head: :class:`RevDetHead`.
-        lucky: What a sample that equals the golden token counts as:
+        correct_samples_as: What a sample that equals the golden token counts as:
             ``'original'``, as in ELECTRA, or ``'replaced'`` like every masked position.
         init_cfg: See :class:`mmengine.model.BaseModule`.
 
     Raises:
-        ValueError: If ``lucky`` is something else.
+        ValueError: If ``correct_samples_as`` is something else.
     """
 
     def __init__(
         self,
         backbone: dict,
         head: dict,
-        lucky: str = 'original',
+        correct_samples_as: str = 'original',
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(backbone=backbone, head=head, init_cfg=init_cfg)
-        if lucky not in ('original', 'replaced'):
-            raise ValueError(f"lucky={lucky!r} is neither 'original' nor 'replaced'")
-        self.lucky = lucky
+        if correct_samples_as not in ('original', 'replaced'):
+            raise ValueError(
+                f"correct_samples_as={correct_samples_as!r} is neither 'original' nor "
+                "'replaced'"
+            )
+        self.correct_samples_as = correct_samples_as
 
     def labels(self, mask: Tensor, golden: Tensor, mixed: Tensor) -> Tensor:
         """Decide which tokens count as replaced.
@@ -194,7 +197,7 @@ class RevDet(Enhancer):
         Returns:
             bool, (B, h, w); True is replaced.
         """
-        return mask if self.lucky == 'replaced' else mixed != golden
+        return mask if self.correct_samples_as == 'replaced' else mixed != golden
 
     def predict(self, corrupted: Tensor) -> Tensor:
         """Compute logits of replacement, (B, 3, H, W) -> (B, h, w)."""

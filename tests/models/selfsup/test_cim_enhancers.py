@@ -20,11 +20,11 @@ def test_correct_samples_count_as_original_by_default():
 
 
 def test_correct_samples_can_count_as_replaced():
-    model = MODELS.build(revdet(lucky='replaced'))
+    model = MODELS.build(revdet(correct_samples_as='replaced'))
     labels = model.labels(MASK, GOLDEN, MIXED)
     assert labels.equal(MASK)
-    with pytest.raises(ValueError, match='lucky'):
-        MODELS.build(revdet(lucky='maybe'))
+    with pytest.raises(ValueError, match='correct_samples_as'):
+        MODELS.build(revdet(correct_samples_as='maybe'))
 
 
 BACKBONES = {
