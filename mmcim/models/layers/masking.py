@@ -1,8 +1,8 @@
 # Copyright (c) mmcim contributors. All rights reserved.
-"""Masks: which patches of a picture are hidden, drawn on the device.
+"""Masking strategies: which patches of an image are hidden, drawn on the device.
 
 In every mask 1 (True) means *masked* (hidden from the generator, replaced in the
-corrupted picture) and 0 (False) means *kept*.
+corrupted image) and 0 (False) means *kept*.
 """
 
 import math
@@ -12,9 +12,11 @@ import torch
 from mmpretrain.registry import MODELS
 from torch import Tensor
 
+from mmcim.utils import ConfigError
+
 
 class BaseMasking(metaclass=ABCMeta):
-    """A law from which the masks of a batch are drawn.
+    """A masking strategy: how the masks of a batch are drawn.
 
     All draws come from PyTorch's generator of the device, so that they follow the
     run's seed, need no transfer and are restored with the rest of the random state
@@ -25,15 +27,18 @@ class BaseMasking(metaclass=ABCMeta):
     def __call__(
         self, batch_size: int, grid: tuple[int, int], device: torch.device
     ) -> Tensor:
-        """Draw one mask per picture.
+        """Draw one mask per image.
 
         Args:
-            batch_size (int): Number of pictures B.
-            grid (tuple[int, int]): Rows h and columns w of patches.
-            device (torch.device): Where the masks are made.
+            batch_size: Number of images B.
+            grid: Rows h and columns w of patches.
+            device: Where the masks are made.
 
         Returns:
-            Tensor: bool, (B, h, w); True is masked.
+            bool, (B, h, w); True is masked.
+
+        Raises:
+            ConfigError: If the strategy does not suit the grid.
         """
 
 
@@ -44,7 +49,7 @@ def _mask_lowest(scores: Tensor, num_masked: Tensor | int) -> Tensor:
 
 def _check_count(low: int, high: int, grid: tuple[int, int]) -> None:
     if not 0 < low <= high < grid[0] * grid[1]:
-        raise ValueError(
+        raise ConfigError(
             f'{low} to {high} masked patches of {grid[0]} x {grid[1]} leave nothing to '
             'predict or nothing to see'
         )
@@ -52,18 +57,17 @@ def _check_count(low: int, high: int, grid: tuple[int, int]) -> None:
 
 @MODELS.register_module()
 class UniformMasking(BaseMasking):
-    """Uniformly random patches, their number drawn anew for each picture.
+    """Uniformly random patches, their number drawn anew for each image.
 
-    The law of Corrupted Image Modeling (arXiv 2202.03382, sec. 3): about half of the
+    The strategy of Corrupted Image Modeling (arXiv 2202.03382, sec. 3): about half of the
     patches, spread uniformly rather than in blocks. The number of masked patches is
     uniform over the integers of a closed range; the range is given for a reference
     grid and scales with the area of the actual one.
 
     Args:
-        num_masked (tuple[int, int]): Least and greatest number of masked patches.
-            Defaults to (100, 120).
-        num_patches (int): Patches of the grid for which ``num_masked`` is meant.
-            Defaults to 196 (14 x 14).
+        num_masked: Least and greatest number of masked patches.
+        num_patches: Patches of the grid for which ``num_masked`` is meant. Defaults to
+            14 x 14.
     """
 
     def __init__(
@@ -89,14 +93,13 @@ class UniformMasking(BaseMasking):
 
 @MODELS.register_module()
 class RatioMasking(BaseMasking):
-    """Uniformly random squares of patches, the same share of every picture.
+    """Uniformly random squares of patches, the same fraction of every image.
 
     Args:
-        ratio (float): Share of masked squares, in (0, 1). Their number is rounded up,
-            as by SimMIM and ConMIM. Defaults to 0.5.
-        unit (int): Side of the squares in patches. SimMIM (arXiv 2111.09886) and ConMIM
-            (arXiv 2205.09616) mask squares of 32 px, that is 2 patches of 16 px.
-            Defaults to 1.
+        ratio: Fraction of masked squares, in (0, 1). Their number is rounded up, as by
+            SimMIM and ConMIM.
+        unit: Side of the squares in patches. SimMIM (arXiv 2111.09886) and ConMIM (arXiv
+            2205.09616) mask squares of 32 px, that is 2 patches of 16 px.
     """
 
     def __init__(self, ratio: float = 0.5, unit: int = 1) -> None:
@@ -109,7 +112,7 @@ class RatioMasking(BaseMasking):
 
     def __call__(self, batch_size, grid, device):
         if grid[0] % self.unit or grid[1] % self.unit:
-            raise ValueError(
+            raise ConfigError(
                 f'a grid of {grid[0]} x {grid[1]} patches cannot be divided into squares '
                 f'of unit={self.unit} patches'
             )
@@ -126,25 +129,24 @@ class RatioMasking(BaseMasking):
 class BlockMasking(BaseMasking):
     """BEiT's blockwise masks (arXiv 2106.08254, algorithm 1), a batch at a time.
 
-    Rectangles of random area and shape are laid over the picture until the wanted
+    Rectangles of random area and shape are laid over the image until the wanted
     number of patches is masked. As in BEiT's code a rectangle counts only if it adds
     at least one patch and no more than are still wanted, ten misfits in a row end the
-    picture, and so a few patches of the wanted number may be missing (the CPU transform
-    :class:`BEiTBlockMask` fills them up). But no picture ends without a rectangle: where
+    image, and so a few patches of the wanted number may be missing (the CPU transform
+    :class:`BEiTBlockMask` fills them up). But no image ends without a rectangle: where
     the first ten are misfits, too large for a small grid, those that follow get smaller
     and smaller until one fits.
 
-    The reference draws one picture at a time on the CPU. Here all pictures of a batch
+    The reference draws one image at a time on the CPU. Here all images of a batch
     advance together for a fixed number of proposals, without asking the device for a
     result.
 
     Args:
-        num_masked (int): Wanted number of masked patches. Defaults to 75, BEiT's
-            number for a grid of 14 x 14.
-        min_block (int): Least area of a rectangle in patches. Defaults to 16.
-        min_aspect (float): Least aspect ratio; the greatest is its inverse.
-            Defaults to 0.3.
-        max_proposals (int): Rectangles that are tried per picture. Defaults to 64.
+        num_masked: Wanted number of masked patches. Defaults to BEiT's for a grid of
+            14 x 14.
+        min_block: Least area of a rectangle in patches.
+        min_aspect: Least aspect ratio; the greatest is its inverse.
+        max_proposals: Rectangles that are tried per image.
     """
 
     max_misfits = 10
@@ -171,7 +173,7 @@ class BlockMasking(BaseMasking):
         h, w = grid
         # A rectangle is smaller than the grid on both sides.
         if self.num_masked >= h * w or min(h, w) < 2:
-            raise ValueError(
+            raise ConfigError(
                 f'num_masked={self.num_masked} does not fit a grid of {h} x {w} patches'
             )
         # One draw for all proposals: area, aspect, top, left.
