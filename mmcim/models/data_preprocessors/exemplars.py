@@ -1,8 +1,8 @@
 # Copyright (c) mmcim contributors. All rights reserved.
-"""Exemplars: turned rectangles of a picture, cropped upright, and where they lie.
+"""Exemplars: rotated rectangles of an image, cropped upright, and where they lie.
 
 All is done on the device for a whole batch: drawing, cropping, and the label maps, which
-follow from the rectangles' coordinates and not from a resampled picture.
+follow from the rectangles' coordinates and not from a resampled image.
 """
 
 import math
@@ -15,14 +15,14 @@ from torch import Tensor
 
 
 class Regions(NamedTuple):
-    """E rectangles in each of B pictures.
+    """E rectangles in each of B images.
 
     Attributes:
-        center (Tensor): (B, E, 2), x and y from the top left corner, in pixels of
-            the picture.
-        sides (Tensor): (B, E, 2), width and height in the same pixels.
-        angle (Tensor): (B, E), in radians: turned counter-clockwise by it, as one looks
-            at the picture, the rectangle stands upright.
+        center: (B, E, 2), x and y from the top left corner, in pixels of
+            the image.
+        sides: (B, E, 2), width and height in the same pixels.
+        angle: (B, E), in radians: turned counter-clockwise by it, as one looks
+            at the image, the rectangle stands upright.
     """
 
     center: Tensor
@@ -32,23 +32,22 @@ class Regions(NamedTuple):
 
 @MODELS.register_module()
 class ExemplarSampling:
-    """The law of CorrIM's exemplars (arXiv 2303.12670, sec. 3.2).
+    """How CorrIM's exemplars are drawn (arXiv 2303.12670, sec. 3.2).
 
-    An upright box of random area and aspect ratio is laid anywhere in the picture. The
-    picture is turned about it, and the upright rectangle that encloses the turned box is
-    the region; it is shrunk about its centre until its corners lie on the picture. The
+    An upright box of random area and aspect ratio is laid anywhere in the image. The
+    image is turned about it, and the upright rectangle that encloses the turned box is
+    the region; it is shrunk about its centre until its corners lie on the image. The
     area is uniform, and the aspect ratio log-uniform among those with which a box of that
-    area fits into the picture, so that nothing is drawn twice.
+    area fits into the image, so that nothing is drawn twice.
 
     Args:
-        num (int): Exemplars per picture E. Defaults to 6.
-        size (int): Side of the cropped exemplars in pixels. Defaults to 64.
-        scale (tuple[float, float]): The box's least and greatest share of the picture's
-            area, in (0, 1]. Defaults to (0.05, 0.48).
-        aspect_ratio (tuple[float, float]): The box's least and greatest width over
-            height. 1 has to lie between them. Defaults to (1 / 3, 3).
-        degrees (tuple[int, int]): The least and the greatest angle, both of which can
-            occur; angles are whole degrees. Defaults to (-45, 44), as released.
+        num: Exemplars per image E.
+        size: Side of the cropped exemplars in pixels.
+        scale: The box's least and greatest fraction of the image's area, in (0, 1].
+        aspect_ratio: The box's least and greatest width over height. 1 has to lie
+            between them.
+        degrees: The least and the greatest angle, both of which can occur; angles are
+            whole degrees. The default is as released.
 
     Raises:
         ValueError: If a value is out of its range.
@@ -81,19 +80,19 @@ class ExemplarSampling:
         self.degrees = tuple(int(d) for d in degrees)
 
     def draw(
-        self, batch_size: int, picture_size: tuple[int, int], device: torch.device
+        self, batch_size: int, image_size: tuple[int, int], device: torch.device
     ) -> Regions:
         """Draw the regions of a batch.
 
         Args:
-            batch_size (int): Number of pictures B.
-            picture_size (tuple[int, int]): Their height and width in pixels.
-            device (torch.device): Where to draw.
+            batch_size: Number of images B.
+            image_size: Their height and width in pixels.
+            device: Where to draw.
 
         Returns:
-            Regions: (B, E), float32.
+            (B, E), float32.
         """
-        height, width = picture_size
+        height, width = image_size
 
         def rand(*shape: int) -> Tensor:
             return torch.rand(batch_size, self.num, *shape, device=device)
@@ -106,14 +105,14 @@ class ExemplarSampling:
         ratio = (low + (high - low) * rand()).exp()
         box = torch.stack([(area * ratio).sqrt(), (area / ratio).sqrt()], dim=-1)
         # Both sides; torch.tensor would make the host wait for their copy.
-        picture = torch.linspace(width, height, 2, dtype=torch.float32, device=device)
-        center = box / 2 + (picture - box).clamp(min=0) * rand(2)
+        image = torch.linspace(width, height, 2, dtype=torch.float32, device=device)
+        center = box / 2 + (image - box).clamp(min=0) * rand(2)
 
         first, last = self.degrees
         shape = (batch_size, self.num)
         angle = torch.randint(first, last + 1, shape, device=device) * (math.pi / 180)
         region = _enclose(box, angle)
-        room = torch.minimum(center, picture - center)
+        room = torch.minimum(center, image - center)
         fitting = (room / (_enclose(region, angle) / 2)).amin(dim=-1, keepdim=True)
         return Regions(center, region * fitting.clamp(max=1), angle)
 
@@ -124,38 +123,38 @@ def _enclose(sides: Tensor, angle: Tensor) -> Tensor:
     return cos * sides + sin * sides.flip(-1)
 
 
-def crop_regions(pictures: Tensor, regions: Regions, size: int) -> Tensor:
+def crop_regions(images: Tensor, regions: Regions, size: int) -> Tensor:
     """Crop regions, turned upright and resized, antialiased.
 
     A region is sampled (bicubic) on a grid that is finer than the crop by a whole factor,
-    the one that brings a region of the picture's size to at least a sample per pixel;
+    the one that brings a region of the image's size to at least a sample per pixel;
     then the fine crop is reduced by that factor with the bicubic filter as wide as the
     reduction, which is Pillow's.
 
     Args:
-        pictures (Tensor): In [0, 1], float32, (B, 3, H, W).
-        regions (Regions): (B, E).
-        size (int): Side of the crops in pixels.
+        images: In [0, 1], float32, (B, 3, H, W).
+        regions: (B, E).
+        size: Side of the crops in pixels.
 
     Returns:
-        Tensor: In [0, 1], (B, E, 3, size, size).
+        In [0, 1], (B, E, 3, size, size).
     """
-    height, width = pictures.shape[-2:]
+    height, width = images.shape[-2:]
     num_samples = size * math.ceil(max(height, width) / size)
-    steps = torch.arange(num_samples, device=pictures.device)
+    steps = torch.arange(num_samples, device=images.device)
     steps = (steps + 0.5) / num_samples - 0.5
     crops = []
-    # One exemplar of all pictures at a time: the fine grids are large.
+    # One exemplar of all images at a time: the fine grids are large.
     for center, sides, angle in zip(*(values.unbind(dim=1) for values in regions)):
         across, down = (steps * side[:, None] for side in sides.unbind(dim=1))
         cos, sin = angle.cos()[:, None], angle.sin()[:, None]
         x, y = (middle[:, None] for middle in center.unbind(dim=1))
-        # grid_sample counts from -1 to 1 between the borders of the picture. A column
+        # grid_sample counts from -1 to 1 between the borders of the image. A column
         # and a row of the grid come first: only their sums are as large as the grid.
         grid_x = _outer_sum(-2 * sin * down / width, 2 * (x + cos * across) / width - 1)
         grid_y = _outer_sum(2 * cos * down / height, 2 * (y + sin * across) / height - 1)
         crop = F.grid_sample(
-            pictures,
+            images,
             torch.stack([grid_x, grid_y], dim=-1),
             mode='bicubic',
             padding_mode='border',
@@ -172,24 +171,24 @@ def _outer_sum(down: Tensor, across: Tensor) -> Tensor:
 
 def region_maps(
     regions: Regions,
-    picture_size: tuple[int, int],
+    image_size: tuple[int, int],
     map_size: tuple[int, int],
     margin: float = 0.0,
 ) -> Tensor:
-    """Tell for each pixel of a map over the picture whether its centre is in a region.
+    """Label each pixel of a map over the image by whether its centre is in a region.
 
     Args:
-        regions (Regions): (B, E).
-        picture_size (tuple[int, int]): Height and width in which they are given.
-        map_size (tuple[int, int]): Height h and width w of the map.
-        margin (float): Pixels of the map that are nearer than this to a region's edge,
+        regions: (B, E).
+        image_size: Height and width in which they are given.
+        map_size: Height h and width w of the map.
+        margin: Pixels of the map that are nearer than this to a region's edge,
             in pixels of the map, count as outside. Defaults to 0.
 
     Returns:
-        Tensor: bool, (B, E, h, w); True is inside.
+        bool, (B, E, h, w); True is inside.
     """
     device = regions.angle.device
-    per_pixel = [side / cells for side, cells in zip(picture_size, map_size)]
+    per_pixel = [side / cells for side, cells in zip(image_size, map_size)]
     rows, columns = (
         (torch.arange(cells, device=device) + 0.5) * step
         for cells, step in zip(map_size, per_pixel)
@@ -197,7 +196,7 @@ def region_maps(
     cos, sin = (f(regions.angle)[..., None, None] for f in (torch.cos, torch.sin))
     x, y = (regions.center[..., i, None, None] for i in range(2))
     dx, dy = columns - x, rows[:, None] - y
-    # In the picture that is turned until the region stands upright.
+    # In the image that is turned until the region stands upright.
     half = regions.sides / 2 - margin * max(per_pixel)
     inside_width = (cos * dx + sin * dy).abs() <= half[..., 0, None, None]
     return inside_width & ((cos * dy - sin * dx).abs() <= half[..., 1, None, None])

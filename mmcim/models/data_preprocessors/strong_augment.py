@@ -17,17 +17,17 @@ _SOLARIZE_FROM = 128 / 255
 
 
 class AugmentParams(NamedTuple):
-    """What :class:`StrongAugment` does to each of B pictures.
+    """What :class:`StrongAugment` does to each of B images.
 
     Attributes:
-        factors (Tensor): (B, 4), float32: brightness, contrast and saturation to
-            multiply, hue to add, as a share of the colour circle. (1, 1, 1, 0) does
+        factors: (B, 4), float32: brightness, contrast and saturation to
+            multiply, hue to add, as a fraction of the colour circle. (1, 1, 1, 0) does
             nothing.
-        order (tuple[int, int, int, int]): A permutation of 0 to 3, which of the four
-            comes first, second, ..., for all pictures.
-        grey (Tensor): bool, (B,).
-        sigma (Tensor): Standard deviation of the blur in pixels, (B,); 0 is no blur.
-        solarize (Tensor): bool, (B,).
+        order: A permutation of 0 to 3, which of the four
+            comes first, second, ..., for all images.
+        grey: bool, (B,).
+        sigma: Standard deviation of the blur in pixels, (B,); 0 is no blur.
+        solarize: bool, (B,).
     """
 
     factors: Tensor
@@ -39,35 +39,34 @@ class AugmentParams(NamedTuple):
 
 @MODELS.register_module()
 class StrongAugment(nn.Module):
-    """The augmentations of contrastive learning, drawn for each picture by itself.
+    """The augmentations of contrastive learning, drawn for each image by itself.
 
     In this order: with ``jitter_prob`` brightness, contrast, saturation and hue in
-    random order, as torchvision's ``ColorJitter``; with ``grey_prob`` the grey picture;
+    random order, as torchvision's ``ColorJitter``; with ``grey_prob`` the grey image;
     with ``blur_prob`` a Gaussian blur that repeats the border's pixels; with
     ``solarize_prob`` all values from 128 of 255 on are inverted. What Pillow computes
-    on uint8, rounding after each step, is computed in float32 here; a picture that draws
+    on uint8, rounding after each step, is computed in float32 here; an image that draws
     nothing is returned bit by bit.
 
     The order of the four is the only thing that a batch shares: then each runs once, and
-    still each order is as likely as any other for a picture. It comes from PyTorch's
+    still each order is as likely as any other for an image. It comes from PyTorch's
     generator of the CPU and all other draws from the device's; nothing waits for the
     device.
 
-    The defaults are those of ConMIM's view of the momentum encoder (arXiv 2205.09616).
+    The defaults are those of ConMIM's momentum images (arXiv 2205.09616).
 
     Args:
-        brightness (float): Factors are uniform in 1 +- this, but not below 0. Defaults
-            to 0.4.
-        contrast (float): Likewise. Defaults to 0.4.
-        saturation (float): Likewise. Defaults to 0.2.
-        hue (float): The shift is uniform in +- this share of the colour circle, in
-            [0, 0.5]. Defaults to 0.1.
-        jitter_prob (float): Probability of the four together. Defaults to 0.8.
-        grey_prob (float): Defaults to 0.2.
-        blur_prob (float): Defaults to 0.1.
-        blur_sigma (tuple[float, float]): The least and greatest standard deviation of
-            the blur in pixels, uniform between them. Defaults to (0.1, 2.0).
-        solarize_prob (float): Defaults to 0.2.
+        brightness: Factors are uniform in 1 +- this, but not below 0.
+        contrast: Likewise.
+        saturation: Likewise.
+        hue: The shift is uniform in +- this fraction of the colour circle, in
+            [0, 0.5].
+        jitter_prob: Probability of the four together.
+        grey_prob: Probability of the grey image.
+        blur_prob: Probability of the blur.
+        blur_sigma: The least and greatest standard deviation of
+            the blur in pixels, uniform between them.
+        solarize_prob: Probability of the solarisation.
 
     Raises:
         ValueError: If a value is out of its range.
@@ -126,15 +125,15 @@ class StrongAugment(nn.Module):
         """Augment.
 
         Args:
-            images (Tensor): RGB pictures in [0, 1], float32, (B, 3, H, W).
+            images: RGB images in [0, 1], float32, (B, 3, H, W).
 
         Returns:
-            Tensor: Likewise.
+            Likewise.
         """
         return self.apply_params(images, self.draw(len(images), images.device))
 
     def draw(self, batch_size: int, device: torch.device) -> AugmentParams:
-        """Draw what is done to each of ``batch_size`` pictures."""
+        """Draw what is done to each of ``batch_size`` images."""
 
         def uniform(low: float, high: float) -> Tensor:
             return low + (high - low) * torch.rand(batch_size, device=device)
@@ -182,10 +181,10 @@ def _to_grey(images: Tensor) -> Tensor:
 
 
 def _jitter(images: Tensor, factors: Tensor, order: tuple[int, ...]) -> Tensor:
-    """Apply the four operations in the given order, with the factors of each picture.
+    """Apply the four operations in the given order, with the factors of each image.
 
     Brightness mixes with black, contrast with the mean grey, saturation with the grey
-    picture.
+    image.
     """
     for which in order:
         factor = _per_image(factors[:, which])
@@ -210,11 +209,11 @@ def _turn_hue(images: Tensor, shift: Tensor) -> Tensor:
     range C is V - C max(0, min(k, 4 - k, 1)).
 
     Args:
-        images (Tensor): (B, 3, H, W).
-        shift (Tensor): As a share of the colour circle, (B, 1, 1, 1).
+        images: (B, 3, H, W).
+        shift: As a fraction of the colour circle, (B, 1, 1, 1).
 
     Returns:
-        Tensor: (B, 3, H, W).
+        (B, 3, H, W).
     """
     red, green, blue = images.unbind(dim=1)
     value = images.amax(dim=1)
@@ -234,33 +233,33 @@ def _turn_hue(images: Tensor, shift: Tensor) -> Tensor:
 
 
 def _blur(images: Tensor, sigma: Tensor, radius: int) -> Tensor:
-    """Blur by one matrix for the columns and one for the rows of each picture.
+    """Blur by one matrix for the columns and one for the rows of each image.
 
     Args:
-        images (Tensor): (B, 3, H, W).
-        sigma (Tensor): In pixels, (B,).
-        radius (int): How far beyond the border weights are counted, in pixels.
+        images: (B, 3, H, W).
+        sigma: In pixels, (B,).
+        radius: How far beyond the border weights are counted, in pixels.
 
     Returns:
-        Tensor: (B, 3, H, W); where sigma is 0, the picture within rounding.
+        (B, 3, H, W); where sigma is 0, the image within rounding.
     """
     height, width = images.shape[-2:]
-    # Autocast would round the pictures to bfloat16.
+    # Autocast would round the images to bfloat16.
     with torch.autocast(images.device.type, enabled=False):
         rows = _blur_matrix(sigma, height, radius)[:, None]
         columns = _blur_matrix(sigma, width, radius).transpose(-1, -2)
-        # One product per picture; its channels lie one below the other.
+        # One product per image; its channels lie one below the other.
         blurred = (images.flatten(1, 2) @ columns).view_as(images)
         return (rows @ blurred).clamp(0, 1)
 
 
 def _blur_matrix(sigma: Tensor, size: int, radius: int) -> Tensor:
-    """The Gaussian of each picture as a matrix over one side.
+    """The Gaussian of each image as a matrix over one side.
 
     A pixel beyond the border is the border's: their weights are summed up there.
 
     Returns:
-        Tensor: (B, size, size); each row sums to 1.
+        (B, size, size); each row sums to 1.
     """
     target = torch.arange(size, device=sigma.device).view(-1, 1)
     source = torch.arange(-radius, size + radius, device=sigma.device)

@@ -1,5 +1,5 @@
 # Copyright (c) mmcim contributors. All rights reserved.
-"""The momentum encoder: a copy of networks that follows them slowly."""
+"""The momentum encoder: a copy of modules that follows them slowly."""
 
 import math
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from torch import nn
 
 
 class MomentumEncoder(nn.Module):
-    """Copies of a model's networks whose parameters are moving averages of theirs.
+    """Copies of a model's modules whose parameters are moving averages of theirs.
 
     After optimizer step k = 0, 1, ... of K, each parameter becomes
     ``m * own + (1 - m) * source``, where m rises from ``momentum`` to
@@ -19,16 +19,16 @@ class MomentumEncoder(nn.Module):
 
     Only parameters follow. Buffers, such as the statistics of a batch norm, are the
     copy's own. Nothing has a gradient. The number of steps done is a buffer, so that a
-    resumed run goes on with the right m. :class:`MomentumUpdateHook` calls
+    resumed run has the right m. :class:`MomentumUpdateHook` calls
     :meth:`update`; a model that holds a ``MomentumEncoder`` names it
     ``momentum_encoder``.
 
     Args:
-        model (nn.Module): The model whose networks are copied, as they are now.
-        names (Sequence[str]): Names of the networks in the model; the copies are
+        model: The model whose modules are copied, as they are now.
+        names: Names of the modules in the model; the copies are
             children of the same names.
-        momentum (float): m at the beginning, in [0, 1]. Defaults to 0.996.
-        end_momentum (float): m at the end, in [0, 1]. Defaults to 1.
+        momentum: m at the beginning, in [0, 1].
+        end_momentum: m at the end, in [0, 1].
 
     Raises:
         ValueError: If a momentum is out of its range.
@@ -54,20 +54,21 @@ class MomentumEncoder(nn.Module):
 
     @torch.no_grad()
     def copy_from(self, model: nn.Module) -> None:
-        """Begin anew from the model's networks, which have just been initialised."""
+        """Start over from the model's modules, which have just been initialised."""
         for name, copy in self.named_children():
             copy.load_state_dict(getattr(model, name).state_dict())
         self.steps.zero_()
 
     @torch.no_grad()
     def begin_from(self, model: nn.Module, missing: Sequence[str]) -> None:
-        """Begin a new run from weights that have been loaded into the model.
+        """Start a new run from weights that have been loaded into the model.
 
-        A plain backbone is loaded into one of the two encoders; the other becomes equal.
+        Exported backbone weights are loaded into one of the two encoders; the other
+        becomes equal.
 
         Args:
-            model (nn.Module): The model of the constructor, whose child is this.
-            missing (Sequence[str]): Names of the model's tensors that were not loaded.
+            model: The model of the constructor, whose child is this.
+            missing: Names of the model's tensors that were not loaded.
         """
         if any(name.startswith('backbone.') for name in missing):
             model.backbone.load_state_dict(self.backbone.state_dict())
@@ -80,25 +81,25 @@ class MomentumEncoder(nn.Module):
         """The momentum m of a step.
 
         Args:
-            step (int): Optimizer steps before this one, k.
-            num_steps (int): Optimizer steps of the whole training, K.
+            step: Optimizer steps before this one, k.
+            num_steps: Optimizer steps of the whole training, K.
 
         Returns:
-            float: In [``momentum``, ``end_momentum``].
+            In [``momentum``, ``end_momentum``].
         """
         rest = (1 + math.cos(math.pi * min(step / num_steps, 1.0))) / 2
         return self.end_momentum - (self.end_momentum - self.momentum) * rest
 
     @torch.no_grad()
     def update(self, model: nn.Module, num_steps: int) -> float:
-        """Follow the model's networks after an optimizer step.
+        """Follow the model's modules after an optimizer step.
 
         Args:
-            model (nn.Module): The model of the constructor.
-            num_steps (int): Optimizer steps of the whole training.
+            model: The model of the constructor.
+            num_steps: Optimizer steps of the whole training.
 
         Returns:
-            float: The momentum m that this step had.
+            The momentum m that this step had.
         """
         momentum = self.coefficient(int(self.steps), num_steps)
         for name, copy in self.named_children():

@@ -14,13 +14,13 @@ class SlidingWindowNorm:
     The default target of ResPix (arXiv 2202.03382, sec. 3.2): per channel,
     ``(x - mean) / sqrt(var + eps)`` over a window of k x k pixels centred on the
     pixel. At borders the statistics are those of the part of the window that lies
-    inside the picture. ``var`` is the unbiased estimate over those n pixels. An even
+    inside the image. ``var`` is the unbiased estimate over those n pixels. An even
     window has one pixel more on its far side (k = 8: 3 before, 4 after).
 
     Args:
-        window (int): Side k of the window in pixels, at least 3, so
-            that a corner still has two pixels per side. Defaults to 8.
-        eps (float): Added to the variance. Defaults to 1e-6.
+        window: Side k of the window in pixels, at least 3, so that a
+            corner still has two pixels per side.
+        eps: Added to the variance.
     """
 
     def __init__(self, window: int = 8, eps: float = 1e-6) -> None:
@@ -30,14 +30,13 @@ class SlidingWindowNorm:
         self.eps = eps
 
     def statistics(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Give each pixel's mean and standard deviation.
+        """Compute each pixel's mean and standard deviation.
 
         Args:
-            images (Tensor): float, (B, C, H, W).
+            images: float, (B, C, H, W).
 
         Returns:
-            tuple[Tensor, Tensor]: ``mean`` and ``std = sqrt(var + eps)``, each
-            of the shape of ``images``.
+            ``mean`` and ``std = sqrt(var + eps)``, each of the shape of ``images``.
         """
         k = self.window
         before, after = (k - 1) // 2, k // 2
@@ -52,7 +51,7 @@ class SlidingWindowNorm:
                 x = F.avg_pool2d(F.pad(x, padding), kernel, stride=1, divisor_override=1)
             return x
 
-        # E[x^2] - E[x]^2 cancels badly far from zero; a picture's own mean removes most
+        # E[x^2] - E[x]^2 cancels badly far from zero; an image's own mean removes most
         # of the offset and leaves the variance as it is.
         offset = images.mean(dim=(2, 3), keepdim=True)
         centred = images - offset
@@ -66,10 +65,10 @@ class SlidingWindowNorm:
         """Normalise.
 
         Args:
-            images (Tensor): float, (B, C, H, W).
+            images: float, (B, C, H, W).
 
         Returns:
-            Tensor: Of the same shape.
+            Of the same shape.
         """
         mean, std = self.statistics(images)
         return (images - mean) / std
@@ -88,8 +87,8 @@ class PatchNorm(SlidingWindowNorm):
     channels* of a patch.
 
     Args:
-        patch_size (int): Side of the patches in pixels. Defaults to 16.
-        eps (float): Added to the variance. Defaults to 1e-6.
+        patch_size: Side of the patches in pixels.
+        eps: Added to the variance.
     """
 
     def __init__(self, patch_size: int = 16, eps: float = 1e-6) -> None:
@@ -99,11 +98,11 @@ class PatchNorm(SlidingWindowNorm):
         self.eps = eps
 
     def statistics(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Give each pixel the mean and standard deviation of its patch."""
+        """Compute for each pixel the mean and standard deviation of its patch."""
         p = self.patch_size
         b, c, h, w = images.shape
         if h % p or w % p:
-            raise ValueError(f'a picture of {h} x {w} has no whole patches of {p} pixels')
+            raise ValueError(f'an image of {h} x {w} has no whole patches of {p} pixels')
         patches = images.view(b, c, h // p, p, w // p, p)
         var, mean = torch.var_mean(patches, dim=(1, 3, 5), keepdim=True)
         std = (var + self.eps).sqrt()

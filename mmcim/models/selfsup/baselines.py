@@ -1,7 +1,7 @@
 # Copyright (c) mmcim contributors. All rights reserved.
-"""The methods to compare with: mmpretrain's own, with what is wrong with them mended.
+"""The methods to compare with: mmpretrain's own, with fixes.
 
-They take the pictures of CIM, draw masks on the device, have a tokenizer that is really
+They take the images of CIM, draw masks on the device, have a tokenizer that is really
 frozen, and a momentum encoder that counts optimizer steps.
 """
 
@@ -25,14 +25,14 @@ class _Baseline:
         super().__init__(*args, data_preprocessor=preprocessor, **kwargs)
 
     def extract_feat(self, inputs: Tensor | dict) -> tuple[Tensor]:
-        """Features of full pictures.
+        """Features of full images.
 
         Args:
-            inputs (Tensor | dict): Normalised pictures, (B, 3, H, W), or what the data
-                preprocessor gives.
+            inputs: Normalised images, (B, 3, H, W), or what the data preprocessor
+                returns.
 
         Returns:
-            tuple[Tensor]: What the backbone gives.
+            What the backbone outputs.
         """
         return super().extract_feat(
             inputs['images'] if isinstance(inputs, dict) else inputs
@@ -41,20 +41,20 @@ class _Baseline:
 
 @MODELS.register_module()
 class BEiTBaseline(_Baseline, BEiT):
-    """BEiT (arXiv 2106.08254): name the visual tokens of masked patches.
+    """BEiT (arXiv 2106.08254): predict the visual tokens of masked patches.
 
     Any tokenizer of :mod:`mmcim.models.tokenizers` will do. Compared with mmpretrain's
     class its weights are in no optimizer and no checkpoint, ids are not turned into
     logits and back, and the masks are drawn on the device.
 
     Args:
-        backbone (dict): A masked encoder such as :class:`FusedBEiTPretrainViT`.
-        head (dict): :class:`MaskedTokenHead`.
-        tokenizer (dict): A frozen tokenizer.
-        masking (dict): The law of the masks, see :mod:`mmcim.models.layers.masking`.
+        backbone: A masked encoder such as :class:`FusedBEiTPretrainViT`.
+        head: :class:`MaskedTokenHead`.
+        tokenizer: A frozen tokenizer.
+        masking: The masking strategy, see :mod:`mmcim.models.layers.masking`.
             Defaults to BEiT's blocks.
-        data_preprocessor (dict, optional): See :class:`CIMDataPreprocessor`.
-        init_cfg (dict, optional): Defaults to None.
+        data_preprocessor: See :class:`CIMDataPreprocessor`.
+        init_cfg: See :class:`mmengine.model.BaseModule`.
 
     Raises:
         ValueError: If tokenizer, head, grid and tokenizer input do not fit together.
@@ -88,15 +88,15 @@ class BEiTBaseline(_Baseline, BEiT):
         )
 
     def loss(self, inputs: dict, data_samples: list | None = None) -> dict[str, Tensor]:
-        """Tokenize, mask, name the tokens.
+        """Tokenize, mask, predict the tokens.
 
         Args:
-            inputs (dict): ``images``, normalised, (B, 3, H, W), and ``tokenizer_images``,
+            inputs: ``images``, normalised, (B, 3, H, W), and ``tokenizer_images``,
                 in [0, 1], (B, 3, h * stride, w * stride).
-            data_samples (list, optional): Unused.
+            data_samples: Unused.
 
         Returns:
-            dict[str, Tensor]: ``loss`` and ``token_acc``, in [0, 1].
+            ``loss`` and ``token_acc``, in [0, 1].
         """
         images = inputs['images']
         mask = _draw_mask(self, images)
@@ -115,13 +115,13 @@ class SimMIMBaseline(_Baseline, SimMIM):
     mmpretrain's class knows Swin alone and draws its masks on the CPU.
 
     Args:
-        backbone (dict): A masked encoder such as :class:`FusedBEiTPretrainViT`.
-        neck (dict): ``SimMIMLinearDecoder``.
-        head (dict): ``SimMIMHead``.
-        masking (dict): The law of the masks, see :mod:`mmcim.models.layers.masking`.
+        backbone: A masked encoder such as :class:`FusedBEiTPretrainViT`.
+        neck: ``SimMIMLinearDecoder``.
+        head: ``SimMIMHead``.
+        masking: The masking strategy, see :mod:`mmcim.models.layers.masking`.
             Defaults to 0.6 of the squares of 2 x 2 patches.
-        data_preprocessor (dict, optional): See :class:`DevicePreprocessor`.
-        init_cfg (dict, optional): Defaults to None.
+        data_preprocessor: See :class:`DevicePreprocessor`.
+        init_cfg: See :class:`mmengine.model.BaseModule`.
     """
 
     def __init__(
@@ -146,11 +146,11 @@ class SimMIMBaseline(_Baseline, SimMIM):
         """Mask, encode, decode.
 
         Args:
-            inputs (dict): ``images``, normalised, (B, 3, H, W).
-            data_samples (list, optional): Unused.
+            inputs: ``images``, normalised, (B, 3, H, W).
+            data_samples: Unused.
 
         Returns:
-            dict[str, Tensor]: ``loss``.
+            ``loss``.
         """
         images = inputs['images']
         mask = _draw_mask(self, images)
@@ -161,21 +161,20 @@ class SimMIMBaseline(_Baseline, SimMIM):
 
 @MODELS.register_module()
 class MAEBaselineViT(MAEViT):
-    """mmpretrain's ``MAEViT``, which sees whole pictures unless it is told to mask.
+    """mmpretrain's ``MAEViT``, which sees whole images unless masking is requested.
 
-    mmpretrain's masks wherever nothing is said, also in feature extraction.
+    mmpretrain's masks by default, also in feature extraction.
     """
 
     def forward(self, x: Tensor, mask: bool | None = None) -> tuple[Tensor, ...]:
         """Encode.
 
         Args:
-            x (Tensor): Normalised pictures, (B, 3, H, W).
-            mask (bool, optional): Whether to drop ``mask_ratio`` of the patches.
-                Defaults to None, which is False.
+            x: Normalised images, (B, 3, H, W).
+            mask: Whether to drop ``mask_ratio`` of the patches.
 
         Returns:
-            tuple[Tensor, ...]: What a ``VisionTransformer`` gives; with a mask the tokens
+            What a ``VisionTransformer`` outputs; with a mask the tokens
             that are seen, (B, 1 + K, C), the mask (B, N), where 1 is dropped, and the
             indices (B, N) that restore the order.
         """
@@ -193,20 +192,20 @@ class MAEBaseline(_Baseline, MAE):
         """Encode what is seen, decode what is not.
 
         Args:
-            inputs (dict): ``images``, normalised, (B, 3, H, W).
-            data_samples (list, optional): Unused.
+            inputs: ``images``, normalised, (B, 3, H, W).
+            data_samples: Unused.
 
         Returns:
-            dict[str, Tensor]: ``loss``.
+            ``loss``.
 
         Raises:
-            ValueError: If pictures and encoder have another number of patches.
+            ValueError: If images and encoder have another number of patches.
         """
         images = inputs['images']
         patches = images[0, 0].numel() // self.head.patch_size**2
         if patches != self.backbone.num_patches:
             raise ValueError(
-                f'pictures of {tuple(images.shape[-2:])} pixels have {patches} patches, '
+                f'images of {tuple(images.shape[-2:])} pixels have {patches} patches, '
                 f'but the encoder is for {self.backbone.num_patches}; set img_size of '
                 "the backbone, or the size of the pipeline's crops"
             )
@@ -216,21 +215,19 @@ class MAEBaseline(_Baseline, MAE):
 
 @MODELS.register_module()
 class MoCoV3Baseline(_Baseline, MoCoV3):
-    """MoCo v3 (arXiv 2104.02057): tell two crops of a picture from those of others.
+    """MoCo v3 (arXiv 2104.02057): match two crops of an image among those of others.
 
     mmpretrain's class moves its momentum encoder in each forward pass, even where
     gradients accumulate; here :class:`MomentumUpdateHook` does so after each optimizer
-    step. Predictor and contrast are in float32 whatever the precision of the networks.
+    step. Predictor and contrast are in float32 whatever the precision of the encoders.
 
     Args:
-        backbone (dict): A ViT that gives its class token, such as
-            :class:`FixedPositionViT`.
-        neck (dict): The projector.
-        head (dict): ``MoCoV3Head``.
-        momentum (float): Of the momentum encoder at the beginning; it rises to 1 along
-            half a cosine. Defaults to 0.99.
-        data_preprocessor (dict, optional): See :class:`TwoCropsDataPreprocessor`.
-        init_cfg (dict, optional): Defaults to None.
+        backbone: A ViT that outputs its class token, such as :class:`FixedPositionViT`.
+        neck: The projector.
+        head: ``MoCoV3Head``.
+        momentum: Of the momentum encoder at the start; it rises to 1 along half a cosine.
+        data_preprocessor: See :class:`TwoCropsDataPreprocessor`.
+        init_cfg: See :class:`mmengine.model.BaseModule`.
     """
 
     preprocessor = 'TwoCropsDataPreprocessor'
@@ -254,7 +251,7 @@ class MoCoV3Baseline(_Baseline, MoCoV3):
         self.momentum_encoder = MomentumEncoder(self, ('backbone', 'neck'), momentum)
 
     def init_weights(self) -> None:
-        """Initialise; the momentum encoder begins as a copy."""
+        """Initialise; the momentum encoder starts as a copy."""
         super().init_weights()
         self.momentum_encoder.copy_from(self)
 
@@ -262,12 +259,12 @@ class MoCoV3Baseline(_Baseline, MoCoV3):
         """Contrast each crop with the momentum encoder's other crops.
 
         Args:
-            inputs (dict): ``images`` and ``second_crops``, two crops of the same images,
+            inputs: ``images`` and ``second_crops``, two crops of the same images,
                 normalised, (B, 3, H, W).
-            data_samples (list, optional): Unused.
+            data_samples: Unused.
 
         Returns:
-            dict[str, Tensor]: ``loss``, the sum of both directions.
+            ``loss``, the sum of both directions.
         """
         first, second = inputs['images'], inputs['second_crops']
         with torch.no_grad():
@@ -290,7 +287,7 @@ def _draw_mask(model: BEiT | SimMIM, images: Tensor) -> Tensor:
 
 
 def _patch_tokens(backbone: torch.nn.Module, images: Tensor, mask: Tensor) -> Tensor:
-    """Encode masked pictures; the tokens without the class token, (B, h * w, C)."""
+    """Encode masked images; the tokens without the class token, (B, h * w, C)."""
     return backbone(images, mask)[-1][:, backbone.num_extra_tokens :]
 
 

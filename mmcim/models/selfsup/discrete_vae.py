@@ -1,5 +1,5 @@
 # Copyright (c) mmcim contributors. All rights reserved.
-"""Training of a discrete VAE from pictures (Ramesh et al., arXiv:2102.12092, 2.1)."""
+"""Training of a discrete VAE from images (Ramesh et al., arXiv:2102.12092, 2.1)."""
 
 import math
 
