@@ -15,7 +15,6 @@ from mmengine.config import Config, ConfigDict
 from mmengine.dist import is_main_process
 from mmengine.evaluator import DumpResults
 from mmengine.registry import LOOPS, DefaultScope
-from mmengine.runner import Runner
 
 from mmcim.evaluation import FrozenFeatureLoop, SelfSupTestLoop
 from mmcim.utils import (
@@ -27,7 +26,6 @@ from mmcim.utils import (
     load_checkpoint,
     load_config,
     run_cli,
-    use_safe_loading,
 )
 from mmcim.utils.launch import check_together, drop_pretrained
 
@@ -121,37 +119,6 @@ def check_loop(cfg: Config, args: argparse.Namespace) -> None:
         )
 
 
-def load_strictly(runner: Runner, config: str) -> None:
-    """Make the runner refuse a checkpoint that is not of exactly its model.
-
-    mmengine only warns, and what has not been loaded stays random.
-
-    Args:
-        runner (Runner): A runner that has not loaded its checkpoint yet.
-        config (str): Its config file, for the error.
-    """
-    load = runner.load_checkpoint
-
-    def load_or_fail(filename: str, **kwargs) -> dict:
-        try:
-            return load(filename, strict=True, **kwargs)
-        except RuntimeError as error:
-            lines = [_shorten(line) for line in str(error).splitlines() if line.strip()]
-            raise ConfigError(
-                f'checkpoint {filename} is not of the model in {config}: '
-                + '\n  '.join(lines)
-            ) from error
-
-    runner.load_checkpoint = load_or_fail
-
-
-def _shorten(line: str, most: int = 8) -> str:
-    names = line.split(', ')
-    if len(names) <= most:
-        return line
-    return ', '.join(names[:most]) + f', ... ({len(names)} in all)'
-
-
 def main(argv: Sequence[str] | None = None) -> dict[str, float]:
     """Test.
 
@@ -174,15 +141,12 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
     if args.checkpoint:
         drop_pretrained(cfg.get('model'))
     check_loop(cfg, args)
-    use_safe_loading()
     init_distributed(cfg)
     if args.checkpoint:
         check_together(lambda: load_checkpoint(args.checkpoint))
     check_together(lambda: check_config(cfg, mode='test'))
     runner = build_runner(cfg)
-    if args.checkpoint:
-        load_strictly(runner, args.config)
-    else:
+    if not args.checkpoint:
         runner._init_model_weights()  # mmengine does so for a training only
     if args.out and args.out_item == 'pred':
         runner.test_evaluator.metrics.append(DumpResults(out_file_path=args.out))

@@ -9,14 +9,11 @@ import argparse
 import os
 from collections.abc import Sequence
 
-from mmengine.config import Config, ConfigDict
+from mmengine.config import Config
 from mmengine.dist import get_world_size
 from mmengine.logging import print_log
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner, find_latest_checkpoint
-from torch import Tensor, nn
 
-from mmcim.transfer import load_backbone_weights
 from mmcim.utils import (
     ConfigError,
     add_cfg_options,
@@ -27,7 +24,6 @@ from mmcim.utils import (
     load_config,
     run_cli,
     scale_lr,
-    use_safe_loading,
 )
 from mmcim.utils.launch import check_together, drop_pretrained
 
@@ -87,11 +83,6 @@ def merge_args(cfg: Config, args: argparse.Namespace) -> None:
                 '--auto-scale-lr needs auto_scale_lr.base_batch_size in the config'
             )
         cfg.auto_scale_lr.enable = True
-    if cfg.get('train_dataloader'):
-        # mmengine's own seeding would replay the same crops in every epoch.
-        cfg.train_dataloader.setdefault(
-            'worker_init_fn', ConfigDict(type='mmcim_worker_init_fn')
-        )
     if args.resume:
         cfg.resume = True
         if args.resume != 'auto':
@@ -148,66 +139,6 @@ def check_training(filename: str) -> None:
         )
 
 
-def begin_from_weights(runner: Runner) -> None:
-    """Let ``load_from`` load all of the backbone, or fail.
-
-    mmengine only warns of what it does not find, and trains it from random weights. A
-    momentum encoder begins with the first of its steps.
-    """
-
-    def load(filename: str, **kwargs) -> None:
-        model = runner.model
-        model = model.module if is_model_wrapper(model) else model
-        report = load_backbone_weights(model, filename)
-        if hasattr(model, 'momentum_encoder'):
-            model.momentum_encoder.begin_from(model, report.missing)
-
-    runner.load_checkpoint = load
-
-
-def go_on_with_the_same_model(runner: Runner) -> None:
-    """Let ``resume`` load all of the model, or fail.
-
-    mmengine only warns of tensors that differ, and ends in a traceback later, when the
-    optimizer's state does not fit.
-    """
-    load_loosely = runner.load_checkpoint
-
-    def load(filename: str, **kwargs) -> dict:
-        checkpoint = load_loosely(filename, **kwargs)
-        check_same_model(runner.model, checkpoint['state_dict'], filename)
-        return checkpoint
-
-    runner.load_checkpoint = load
-
-
-def check_same_model(
-    model: nn.Module, state_dict: dict[str, Tensor], filename: str
-) -> None:
-    """Compare a model with a checkpoint by names and shapes.
-
-    Raises:
-        ConfigError: If any tensor differs.
-    """
-    model = model.module if is_model_wrapper(model) else model
-    own = {name: tuple(value.shape) for name, value in model.state_dict().items()}
-    stored = {name: tuple(value.shape) for name, value in state_dict.items()}
-    differ = [name for name in {**stored, **own} if stored.get(name) != own.get(name)]
-    if differ:
-        shapes = [
-            f'{name}: {stored.get(name, "nothing")} in the checkpoint, '
-            f'{own.get(name, "nothing")} in the model'
-            for name in differ[:3]
-        ]
-        raise ConfigError(
-            f'checkpoint {filename} is of another model than the {type(model).__name__} '
-            f'of this config: {len(differ)} tensors differ\n  '
-            + '\n  '.join([*shapes, '...'][: len(differ)])
-            + '\nGo on with the config that it was trained with, or begin a new run with '
-            'another --work-dir'
-        )
-
-
 def main(argv: Sequence[str] | None = None) -> Runner:
     """Train.
 
@@ -223,7 +154,6 @@ def main(argv: Sequence[str] | None = None) -> Runner:
     args = parse_args(argv)
     cfg = load_config(args.config, args.cfg_options, args.work_dir, args.launcher)
     merge_args(cfg, args)
-    use_safe_loading()
     init_distributed(cfg)
     auto = args.resume == 'auto' or (cfg.get('resume') and not cfg.get('load_from'))
     if cfg.get('resume'):
@@ -233,10 +163,6 @@ def main(argv: Sequence[str] | None = None) -> Runner:
     check_together(lambda: check_config(cfg))
     scale_lr(cfg, get_world_size())
     runner = build_runner(cfg)
-    if cfg.get('resume'):
-        go_on_with_the_same_model(runner)
-    elif cfg.get('load_from'):
-        begin_from_weights(runner)
     runner.train()
     return runner
 

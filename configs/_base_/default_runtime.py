@@ -2,6 +2,9 @@
 default_scope = 'mmpretrain'
 custom_imports = dict(imports=['mmcim'], allow_failed_imports=False)
 
+# Resumes exactly; loads all of a checkpoint or fails.
+runner_type = 'StrictRunner'
+
 default_hooks = dict(
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=50),
@@ -12,7 +15,7 @@ default_hooks = dict(
     visualization=dict(type='VisualizationHook', enable=False),
 )
 custom_hooks = [
-    # Random states, batch and tokenizer, stored and compared on resume.
+    # Batch and tokenizer, stored and compared on resume.
     dict(type='RunStateHook'),
     # Stops a run whose loss is NaN or infinite.
     dict(type='FiniteLossHook', interval=50),

@@ -1,13 +1,17 @@
 # Copyright (c) mmcim contributors. All rights reserved.
 """The smallest run that a runner does."""
 
+import random
+
+import numpy as np
 import pytest
 import torch
 from mmengine.evaluator import BaseMetric, Evaluator
 from mmengine.model import BaseModel
-from mmengine.runner import Runner
 from torch import nn
 from torch.utils.data import Dataset
+
+from mmcim.engine import StrictRunner
 
 
 class Numbers(Dataset):
@@ -18,7 +22,9 @@ class Numbers(Dataset):
 
     def __getitem__(self, index):
         value = torch.tensor([float(index)])
-        return dict(inputs=value, target=value)
+        # What a transform draws, by all three generators.
+        noise = random.gauss(0, 0.1) + np.random.normal(0, 0.1) + 0.1 * torch.randn(1)
+        return dict(inputs=value + noise, target=value)
 
 
 class Line(BaseModel):
@@ -58,7 +64,8 @@ def make_runner(tmp_path):
     def make(hooks=(), checkpoint=None, model=None, scores=None, **kwargs):
         loader = dict(
             dataset=Numbers(),
-            sampler=dict(type='DefaultSampler', shuffle=True),
+            sampler=dict(type=kwargs.pop('sampler', 'DefaultSampler'), shuffle=True),
+            **kwargs.pop('workers', {}),
             collate_fn=dict(type='default_collate'),
             batch_size=kwargs.pop('batch_size', 4),
         )
@@ -71,7 +78,7 @@ def make_runner(tmp_path):
         torch.manual_seed(0)
         kwargs.setdefault('train_cfg', dict(by_epoch=True, max_epochs=2))
         kwargs.setdefault('randomness', dict(seed=0))
-        return Runner(
+        return StrictRunner(
             model=model or Line(),
             work_dir=str(kwargs.pop('work_dir', tmp_path)),
             train_dataloader=loader,

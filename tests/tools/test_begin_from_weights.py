@@ -1,17 +1,14 @@
 # Copyright (c) mmcim contributors. All rights reserved.
 """``load_from`` of models with a momentum encoder: no encoder stays random."""
 
-import runpy
-from types import SimpleNamespace
-
 import pytest
 import torch
 from mmengine.registry import DefaultScope
 from mmpretrain.registry import MODELS
 
+from mmcim.engine.runner import begin_from_weights
 from mmcim.transfer import save_backbone
 
-from ..conftest import REPO
 from ..models.selfsup.test_baselines import mocov3
 from ..models.selfsup.test_conmim import conmim
 from ..models.selfsup.test_corrim import corrim
@@ -31,13 +28,6 @@ def build(name, seed):
     return model
 
 
-def load_from(model, path):
-    begin = runpy.run_path(str(REPO / 'tools/train.py'))['begin_from_weights']
-    runner = SimpleNamespace(model=model)
-    begin(runner)
-    runner.load_checkpoint(str(path))
-
-
 def kept_prefix(model):
     return getattr(model, 'backbone_prefix', 'backbone.')
 
@@ -52,7 +42,7 @@ def test_a_plain_backbone_fills_both_encoders(name, tmp_path):
     source, model = build(name, 0), build(name, 1)
     kept = state(source, kept_prefix(source))
     save_backbone(tmp_path / 'backbone.safetensors', kept, dict(method=name))
-    load_from(model, tmp_path / 'backbone.safetensors')
+    begin_from_weights(model, tmp_path / 'backbone.safetensors')
     for prefix in ('backbone.', 'momentum_encoder.backbone.'):
         for key, value in state(model, prefix).items():
             assert value.equal(kept[key]), prefix + key
@@ -64,7 +54,7 @@ def test_a_checkpoint_begins_with_the_first_step(name, tmp_path):
     source, model = build(name, 0), build(name, 1)
     meta = dict(backbone_prefix=kept_prefix(source))
     torch.save(dict(state_dict=source.state_dict(), meta=meta), tmp_path / 'x.pth')
-    load_from(model, tmp_path / 'x.pth')
+    begin_from_weights(model, tmp_path / 'x.pth')
     for key, value in source.state_dict().items():
         if key == 'momentum_encoder.steps':
             value = torch.tensor(0)

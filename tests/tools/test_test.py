@@ -102,10 +102,13 @@ def test_writes_predictions_and_pictures(tested):
 @pytest.mark.parametrize(
     ('name', 'parts'),
     [
-        ('more', ['more.pth', 'toy.py', 'unexpected', 'head.extra']),
-        ('fewer', ['fewer.pth', 'missing', 'head.layers.head.weight']),
-        ('backbone', ['backbone.pth', 'missing', 'backbone.cls_token', 'in all']),
-        ('wider', ['size mismatch', 'head.layers.head.weight']),
+        ('more', ['more.pth', 'head.extra', 'nothing in the model']),
+        ('fewer', ['fewer.pth', 'head.layers.head.weight: nothing in the checkpoint']),
+        (
+            'backbone',
+            ['backbone.pth', 'cls_token: (1, 1, 16) in the checkpoint', 'differ'],
+        ),
+        ('wider', ['head.layers.head.weight: (2, 16) in', '(3, 16) in']),
         ('code', ['code.pth', 'Fraction']),
         ('missing', ['nowhere.pth', 'does not exist']),
         ('none', ['CHECKPOINT is missing', 'random head']),

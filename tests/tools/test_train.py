@@ -43,7 +43,7 @@ def resumed(toy):
     """A run that was killed while it wrote, and then resumed.
 
     ``found`` is a copy of its work directory from between the two, and ``without``
-    another copy, resumed without the random states.
+    another copy, resumed by mmengine's own runner.
     """
     killed, found, without = (
         toy.folder / name for name in ('killed', 'found', 'without')
@@ -55,7 +55,7 @@ def resumed(toy):
             'crash': [*arguments, killed],
             'copy': ['train.py', '--help'],
             'without': [*arguments, without, '--resume']
-            + ['--cfg-options', 'custom_hooks=[]'],
+            + ['--cfg-options', 'runner_type=Runner'],
             'resume': [*arguments, killed, '--resume'],
         },
         cwd=toy.folder,
@@ -121,7 +121,7 @@ def test_resumed_run_equals_the_uninterrupted_one(trained, resumed):
     for key in ('epoch', 'iter', 'run_state'):
         assert same(straight['meta'][key], again['meta'][key]), key
     assert again['meta']['iter'] == 12
-    # Without the stored random states the run goes another way.
+    # With mmengine's runner the run goes another way.
     other = load_checkpoint(resumed.without / 'epoch_3.pth')
     assert not same(straight['state_dict'], other['state_dict'])
 
@@ -244,7 +244,7 @@ EXPECTED = dict(
     resume_batch=['8 (1 process(es) x 8 x 1', '4 (1 process(es) x 4 x 1', 'load_from'],
     resume_weights=['part.pth', 'no optimizer, message_hub, meta', 'load_from'],
     resume_model=[
-        'epoch_2.pth is of another model than the ImageClassifier',
+        'epoch_2.pth is not of the ImageClassifier of this config',
         'layers.1.ln1.weight: nothing in the checkpoint, (16,) in the model',
         '--work-dir',
     ],

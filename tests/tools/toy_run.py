@@ -72,7 +72,6 @@ test_pipeline = [
 train_dataloader = dict(
     batch_size=8, num_workers=2,
     collate_fn=dict(type='default_collate'),
-    worker_init_fn=dict(type='mmcim_worker_init_fn'),
     sampler=dict(type='DefaultSampler', shuffle=True),
     dataset=dict(
         type='CustomDataset', data_root={root!r}, data_prefix='train',

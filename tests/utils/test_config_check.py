@@ -134,7 +134,6 @@ def config(**changes):
                 dataset=dict(PICTURES),
                 sampler=dict(type='DefaultSampler', shuffle=True),
                 collate_fn=dict(type='default_collate'),
-                worker_init_fn=dict(type='mmcim_worker_init_fn'),
                 batch_size=2,
             ),
             train_cfg=dict(by_epoch=True, max_epochs=1),

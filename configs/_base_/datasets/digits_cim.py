@@ -22,7 +22,6 @@ train_dataloader = dict(
     batch_size=64,
     num_workers=0,
     persistent_workers=False,
-    worker_init_fn=dict(type='mmcim_worker_init_fn'),
     sampler=dict(type='InfiniteSampler'),
     collate_fn=dict(type='default_collate'),
     dataset=dict(type='Digits', split='train', size=24, pipeline=train_pipeline))

@@ -19,7 +19,6 @@ train_dataloader = dict(
     batch_size=4,
     num_workers=0,
     persistent_workers=False,
-    worker_init_fn=dict(type='mmcim_worker_init_fn'),
     sampler=dict(type='InfiniteSampler'),
     dataset=dict(
         type='mmpretrain.DigitScenes',

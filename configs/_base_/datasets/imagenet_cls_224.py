@@ -37,7 +37,6 @@ train_dataloader = dict(
     batch_size=128,
     num_workers=8,
     persistent_workers=False,
-    worker_init_fn=dict(type='mmcim_worker_init_fn'),
     sampler=dict(type='DefaultSampler', shuffle=True),
     collate_fn=dict(type='default_collate'),
     dataset=dict(

@@ -25,7 +25,6 @@ train_dataloader = dict(
     batch_size=64,
     num_workers=2,
     persistent_workers=False,
-    worker_init_fn=dict(type='mmcim_worker_init_fn'),
     sampler=dict(type='InfiniteSampler'),
     collate_fn=dict(type='default_collate'),
     dataset=dict(

@@ -54,9 +54,6 @@ class SafeCheckpointHook(CheckpointHook):
     ``backbone_grid``, so that :func:`mmcim.transfer.load_backbone_weights` finds and
     resizes the same there.
 
-    Before saving, all processes call the hooks' ``gather_run_state(runner)``, because
-    mmengine's ``before_save_checkpoint`` is called on the first process only.
-
     Args:
         *args: See :class:`mmengine.hooks.CheckpointHook`.
         **kwargs: See :class:`mmengine.hooks.CheckpointHook`. Checkpoints are written
@@ -124,7 +121,6 @@ class SafeCheckpointHook(CheckpointHook):
         self._backbone = tensors, metadata
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
-        runner.call_hook('gather_run_state')
         outdated = None
         # After a validation that found the best model the same step is saved once more.
         if self.max_keep_ckpts > 0 and step not in self.keep_ckpt_ids:

@@ -1,0 +1,141 @@
+# Copyright (c) mmcim contributors. All rights reserved.
+"""Random numbers that follow from where a run is, so that no state has to be stored.
+
+Each training iteration, each sample and each validation batch seeds the generators of its
+process anew. A run that resumes anywhere therefore draws what it would have drawn without
+the interruption, with any number of worker processes.
+"""
+
+import random
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.dist import get_rank, get_world_size
+from mmengine.hooks import Hook
+from mmengine.registry import DATA_SAMPLERS, DATASETS
+from mmengine.runner import Runner
+from torch.utils.data import Dataset, Sampler
+
+# What is seeded; the same numbers in another place give another seed.
+_SAMPLE, _TRAINING, _EVALUATION = range(3)
+
+
+def seed_generators(*numbers: int) -> None:
+    """Seed the generators of python, numpy and torch, GPUs included.
+
+    Args:
+        *numbers: Not negative; others give other, independent seeds.
+    """
+    seeds = np.random.SeedSequence(numbers).generate_state(3, np.uint64)
+    random.seed(int(seeds[0]))
+    np.random.seed(seeds[1] >> np.uint64(32))
+    # torch.manual_seed would queue a call for a GPU that nobody uses, and take 100 us.
+    torch.default_generator.manual_seed(int(seeds[2]))
+    if torch.cuda.is_initialized():
+        torch.cuda.manual_seed_all(int(seeds[2]))
+
+
+class SeededDataset(Dataset):
+    """A dataset whose samples depend on their index and number in the run alone.
+
+    Args:
+        dataset: The dataset, or its config. Its attributes are those of this one.
+    """
+
+    def __init__(self, dataset: Dataset | dict) -> None:
+        self.dataset = DATASETS.build(dataset) if isinstance(dataset, dict) else dataset
+
+    def __getattr__(self, name: str) -> Any:
+        if name == 'dataset':  # while it is unpickled
+            raise AttributeError(name)
+        return getattr(self.dataset, name)
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, place: tuple[int, tuple[int, ...]]) -> Any:
+        """Give a sample, drawn from the seed that :class:`SeededSampler` gives it."""
+        index, numbers = place
+        seed_generators(*numbers)
+        return self.dataset[index]
+
+
+class SeededSampler(Sampler):
+    """A sampler that says which random numbers each of its samples gets.
+
+    Yields ``(index, numbers)``; the numbers are the seed, the epoch and the place of the
+    sample in the data of all processes. How a batch is split does not change them where
+    the sampler deals out its indices in turn, as mmengine's do.
+
+    Args:
+        dataset: The dataset.
+        sampler: Config of the sampler.
+        seed: Seed of order and samples, the same in all processes.
+    """
+
+    def __init__(self, dataset: Dataset, sampler: dict, seed: int) -> None:
+        defaults = dict(dataset=dataset, seed=seed)
+        self.sampler = DATA_SAMPLERS.build(sampler, default_args=defaults)
+        self.seed = seed
+        self.epoch = 0
+        self._done = 0
+        if hasattr(self.sampler, 'skip'):  # for mmengine, which looks whether it is there
+            self.skip = self._skip
+
+    def __len__(self) -> int:
+        return len(self.sampler)
+
+    def __iter__(self) -> Iterator[tuple[int, tuple[int, ...]]]:
+        done, self._done = self._done, 0
+        start = 0 if hasattr(self, 'skip') else done
+        rank, world_size = get_rank(), get_world_size()
+        for place, index in enumerate(islice(self.sampler, start, None), start=done):
+            place_of_all = place * world_size + rank
+            yield index, (self.seed, _SAMPLE, self.epoch, place_of_all)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Set the epoch, which decides on the order and on the random numbers."""
+        self.epoch = epoch
+        if hasattr(self.sampler, 'set_epoch'):
+            self.sampler.set_epoch(epoch)
+
+    def set_seed(self, seed: int) -> None:
+        """Take the seed of the run that is resumed, before anything is drawn."""
+        self.seed = self.sampler.seed = seed
+
+    def leave_out(self, num_samples: int) -> None:
+        """Leave out the first samples of the next pass; they have been trained on."""
+        self._done = num_samples
+
+    def _skip(self, num_samples: int) -> None:
+        self.sampler.skip(num_samples)
+        self._done = num_samples
+
+
+class SeedHook(Hook):
+    """Seed the generators before each iteration of training and evaluation."""
+
+    priority = 'VERY_HIGH'
+
+    def before_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None
+    ) -> None:
+        """Seed with the number of the iteration."""
+        seed_generators(base_seed(runner), _TRAINING, runner.iter, runner.rank)
+
+    def before_val_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None
+    ) -> None:
+        """Seed with the number of the batch, the same in each validation."""
+        seed_generators(base_seed(runner), _EVALUATION, batch_idx, runner.rank)
+
+    before_test_iter = before_val_iter
+
+
+def base_seed(runner: Runner) -> int:
+    """The seed that all processes of a run have in common."""
+    different = runner._randomness_cfg.get('diff_rank_seed', False)
+    return runner.seed - runner.rank if different else runner.seed

@@ -1,0 +1,146 @@
+# Copyright (c) mmcim contributors. All rights reserved.
+"""Exact resume anywhere; loading all or nothing is in tests/tools/test_train.py."""
+
+import pytest
+import torch
+from mmengine.registry import RUNNERS
+from mmengine.runner import Runner
+
+from mmcim.engine import StrictRunner
+from mmcim.utils import ConfigError, load_checkpoint
+
+LOOPS = dict(
+    epochs=dict(
+        train_cfg=dict(by_epoch=True, max_epochs=3),
+        sampler='DefaultSampler',
+        batch_size=2,
+    ),
+    iterations=dict(
+        train_cfg=dict(by_epoch=False, max_iters=12),
+        sampler='InfiniteSampler',
+        batch_size=2,
+    ),
+)
+WORKERS = {
+    'none': {},
+    'two': dict(num_workers=2),
+    'persistent': dict(num_workers=2, persistent_workers=True),
+}
+EVERY_ITERATION = dict(
+    type='SafeCheckpointHook', interval=1, by_epoch=False, max_keep_ckpts=-1
+)
+
+
+def run(make_runner, loop, workers, work_dir, **kwargs):
+    settings = {k: v.copy() if k == 'train_cfg' else v for k, v in LOOPS[loop].items()}
+    runner = make_runner(
+        checkpoint=dict(EVERY_ITERATION),
+        workers=WORKERS[workers],
+        work_dir=work_dir,
+        **settings,
+        **kwargs,
+    )
+    runner.train()
+    return [p.detach().clone() for p in runner.model.parameters()]
+
+
+@pytest.mark.parametrize('workers', WORKERS)
+@pytest.mark.parametrize('loop', LOOPS)
+def test_resumed_run_equals_the_uninterrupted_one(make_runner, tmp_path, loop, workers):
+    """From the end of an epoch (4 iterations), within one, and from near the end."""
+    expected = run(make_runner, loop, 'none', tmp_path / 'whole')
+    for step in (2, 4, 7, 11):
+        again = run(
+            make_runner,
+            loop,
+            workers,
+            tmp_path / f'from_{step}',
+            load_from=str(tmp_path / f'whole/iter_{step}.pth'),
+            resume=True,
+        )
+        for a, b in zip(expected, again, strict=True):
+            assert torch.equal(a, b), step
+
+
+@pytest.mark.parametrize('loop', LOOPS)
+def test_seed_that_was_drawn_is_kept(make_runner, tmp_path, loop):
+    """Without a seed in the config the run has one all the same."""
+    drawn = dict(seed=None, diff_rank_seed=True)
+    expected = run(make_runner, loop, 'none', tmp_path / 'a', randomness=dict(drawn))
+    again = run(
+        make_runner,
+        loop,
+        'none',
+        tmp_path / 'b',
+        randomness=dict(drawn),
+        load_from=str(tmp_path / 'a/iter_3.pth'),
+        resume=True,
+    )
+    for a, b in zip(expected, again, strict=True):
+        assert torch.equal(a, b)
+
+
+def test_checkpoints_carry_no_random_state(make_runner, tmp_path):
+    run(make_runner, 'epochs', 'none', tmp_path)
+    checkpoint = load_checkpoint(tmp_path / 'iter_4.pth')
+    assert set(checkpoint) == {
+        'meta', 'state_dict', 'message_hub', 'optimizer', 'param_schedulers'
+    } - ({'param_schedulers'} - checkpoint.keys())  # fmt: skip
+    assert 'rng' not in str(checkpoint['meta'])
+
+
+def test_batches_of_a_resumed_epoch_are_numbered_on(make_runner, tmp_path):
+    """Hooks ask which batch of the epoch it is."""
+    run(make_runner, 'epochs', 'none', tmp_path / 'a')
+    runner = make_runner(
+        checkpoint=dict(EVERY_ITERATION),
+        work_dir=tmp_path / 'b',
+        load_from=str(tmp_path / 'a/iter_6.pth'),
+        resume=True,
+        train_cfg=dict(by_epoch=True, max_epochs=3),
+        batch_size=2,
+    )
+    numbers = []
+    step = runner.model.train_step
+    runner.model.train_step = lambda *a, **k: (
+        numbers.append((runner.epoch, runner.iter)), step(*a, **k))[1]  # fmt: skip
+    runner.train()
+    assert numbers == [(1, 6), (1, 7), (2, 8), (2, 9), (2, 10), (2, 11)]
+
+
+def test_validation_does_not_change_the_training(make_runner, tmp_path):
+    with_val = run(make_runner, 'epochs', 'none', tmp_path / 'a', scores=[1, 2, 3])
+    without = run(make_runner, 'epochs', 'none', tmp_path / 'b')
+    for a, b in zip(with_val, without, strict=True):
+        assert torch.equal(a, b)
+
+
+def test_another_model_is_refused(make_runner, tmp_path):
+    run(make_runner, 'epochs', 'none', tmp_path / 'a')
+    checkpoint = load_checkpoint(tmp_path / 'a/iter_4.pth')
+    checkpoint['state_dict']['line.extra'] = torch.zeros(3)
+    del checkpoint['state_dict']['line.bias']
+    torch.save(checkpoint, tmp_path / 'other.pth')
+    with pytest.raises(ConfigError, match='2 tensors differ') as error:
+        run(
+            make_runner,
+            'epochs',
+            'none',
+            tmp_path / 'b',
+            load_from=str(tmp_path / 'other.pth'),
+            resume=True,
+        )
+    for part in ('other.pth', 'line.extra: (3,)', 'line.bias: nothing', 'load_from'):
+        assert part in str(error.value)
+
+
+def test_it_is_the_runner_that_configs_name(repo):
+    from mmengine.config import Config
+
+    for name in (
+        'cim/vit-b_8xb256-300e',
+        'segmentation/vit-b_upernet_8xb2-160k_ade20k-512x512',
+    ):
+        cfg = Config.fromfile(repo / f'configs/{name}.py', import_custom_modules=False)
+        assert RUNNERS.get(cfg.runner_type) is StrictRunner
+    assert issubclass(StrictRunner, Runner)

@@ -1,0 +1,134 @@
+# Copyright (c) mmcim contributors. All rights reserved.
+"""Random numbers that follow from the place in a run."""
+
+import random
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import Dataset
+
+from mmcim.engine import StrictRunner, seeding
+from mmcim.engine.seeding import SeededDataset, SeededSampler, seed_generators
+
+
+def draw():
+    return [random.random(), np.random.rand(), torch.rand((), dtype=torch.double).item()]
+
+
+class Draws(Dataset):
+    """Each item is its index and what the three generators draw."""
+
+    metainfo = dict(classes=('a',))
+
+    def __len__(self):
+        return 6
+
+    def __getitem__(self, index):
+        return torch.tensor([index, *draw()], dtype=torch.double)
+
+
+def loader(seed=0, sampler='DefaultSampler', **kwargs):
+    return StrictRunner.build_dataloader(
+        dict(
+            dataset=Draws(),
+            sampler=dict(type=sampler, shuffle=True),
+            collate_fn=dict(type='default_collate'),
+            batch_size=2,
+            **{'num_workers': 0, **kwargs},
+        ),
+        seed=seed,
+    )
+
+
+def test_numbers_decide_on_all_three_generators():
+    found = {}
+    for numbers in ((0, 1), (1, 0), (0, 2), (2**40, 1)):
+        seed_generators(*numbers)
+        found[numbers] = draw()
+        draw()
+        seed_generators(*numbers)
+        assert draw() == found[numbers]
+    for kind in zip(*found.values()):
+        assert len(set(kind)) == 4
+
+
+@pytest.mark.parametrize(
+    'workers',
+    [
+        dict(num_workers=1),
+        dict(num_workers=3, persistent_workers=True),
+        dict(num_workers=2, prefetch_factor=3),
+    ],
+)
+def test_workers_do_not_change_samples(workers):
+    plain, parallel = loader(), loader(**workers)
+    for epoch in range(2):
+        for one in (plain, parallel):
+            one.batch_sampler.sampler.set_epoch(epoch)
+        expected = torch.cat(list(plain))
+        assert torch.equal(torch.cat(list(parallel)), expected)
+
+
+def test_epochs_samples_and_seeds_draw_different_numbers():
+    rows = []
+    for seed in (0, 1):
+        one = loader(seed)
+        for epoch in (0, 1):
+            one.batch_sampler.sampler.set_epoch(epoch)
+            rows.append(torch.cat(list(one)))
+            assert sorted(rows[-1][:, 0].tolist()) == list(range(6))
+    numbers = torch.cat(rows)[:, 1:].flatten()
+    assert numbers.unique().numel() == 4 * 6 * 3
+
+
+def test_processes_share_the_samples_of_one(monkeypatch):
+    """Two processes draw what one draws for the same places in the order."""
+    whole = torch.cat(list(loader()))
+    parts = []
+    for rank in range(2):
+        monkeypatch.setattr(
+            'mmengine.dataset.sampler.get_dist_info', lambda r=rank: (r, 2)
+        )
+        monkeypatch.setattr(seeding, 'get_rank', lambda r=rank: r)
+        monkeypatch.setattr(seeding, 'get_world_size', lambda: 2)
+        parts.append(torch.cat(list(loader())))
+    assert torch.equal(torch.stack(parts, dim=1).flatten(0, 1), whole)
+
+
+def test_a_pass_may_begin_anywhere():
+    one = loader()
+    expected = torch.cat(list(one))
+    one.batch_sampler.sampler.leave_out(4)
+    assert torch.equal(torch.cat(list(one)), expected[4:])
+    assert torch.equal(torch.cat(list(one)), expected)  # only once
+
+
+def test_an_endless_order_may_begin_anywhere():
+    first, second = (iter(loader(sampler='InfiniteSampler')) for _ in range(2))
+    expected = [next(first) for _ in range(9)]
+    later = loader(sampler='InfiniteSampler')
+    later.batch_sampler.sampler.skip(10)
+    later = iter(later)
+    assert all(torch.equal(next(later), batch) for batch in expected[5:])
+    assert torch.equal(next(second), expected[0])
+
+
+def test_seed_of_a_resumed_run():
+    one = loader(seed=3)
+    one.batch_sampler.sampler.set_seed(0)
+    assert torch.equal(torch.cat(list(one)), torch.cat(list(loader(seed=0))))
+
+
+def test_only_samplers_that_can_skip_say_so():
+    """mmengine asks by hasattr, and else advances step by step."""
+    for name, can in dict(DefaultSampler=False, InfiniteSampler=True).items():
+        sampler = SeededSampler(Draws(), dict(type=name), seed=0)
+        assert hasattr(sampler, 'skip') == can
+
+
+def test_attributes_are_those_of_the_dataset():
+    dataset = SeededDataset(Draws())
+    assert dataset.metainfo == dict(classes=('a',)) and len(dataset) == 6
+    with pytest.raises(AttributeError, match='full_init'):
+        dataset.full_init()
