@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from mmpretrain.registry import MODELS
 from torch import Tensor
 
+from mmcim.models.layers import BaseMasking
 from mmcim.models.tokenizers import BaseTokenizer
-from mmcim.models.utils import BaseMasking
 
 from .deterministic import generator, images, uniform
 
@@ -147,7 +147,7 @@ def corrim(encoder: str) -> dict:
         head=dict(type='CorrelationHead', in_channels=WIDTH),
         momentum=0.9,
         data_preprocessor=dict(
-            view_size=SIZE,
+            context_size=SIZE,
             exemplars=dict(type='ExemplarSampling', num=NUM_EXEMPLARS, size=SIZE // 2),
         ),
     )

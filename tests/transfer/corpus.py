@@ -20,11 +20,12 @@ import torch.nn.functional as F
 from mmengine.config import Config
 from mmengine.logging import HistoryBuffer
 from safetensors.torch import save_file
-from timm.layers import resample_abs_pos_embed, resize_rel_pos_bias_table
+from timm.layers import resample_abs_pos_embed
 from torch import Tensor
 
 from mmcim.transfer import save_backbone
 
+from .beit_tables import resized_table
 from .conftest import build, resnet, vit
 
 VIT = vit()  # 4 x 4 patches, width 32, 2 layers, 4 heads
@@ -195,8 +196,7 @@ def beit(theirs, ours, size=(32, 32), equal=False, *, folder):
     if size == (32, 32):
         return Case(path, ours, rest | tables)
     grid = [side // 8 for side in size]
-    shape = ((2 * grid[0] - 1) * (2 * grid[1] - 1) + 3, 4)
-    resized = {k: resize_rel_pos_bias_table(v, grid, shape) for k, v in tables.items()}
+    resized = {k: resized_table(v, (4, 4), grid) for k, v in tables.items()}
     return Case(path, dict(ours, img_size=size), rest, resized)
 
 
