@@ -409,7 +409,7 @@ def test_checkpoint_gives_either_backbone(run, kept):
     torch.testing.assert_close(network(images)[-1], wanted)
 
 
-def test_200_steps_on_real_pictures_lower_the_loss(imagenette_mini):
+def test_400_steps_on_real_images_lower_the_loss(imagenette_mini):
     """48 px, 6 x 6 patches of 8 px, in squares of which about half are masked."""
     loader = dict(
         batch_size=32,
@@ -453,9 +453,9 @@ def test_200_steps_on_real_pictures_lower_the_loss(imagenette_mini):
         )
         optim = build_optim_wrapper(model, optim)
     logs = []
-    for _ in range(200):
+    for _ in range(400):
         log = model.train_step(next(batches), optim)
-        model.momentum_encoder.update(model, 200)
+        model.momentum_encoder.update(model, 400)
         logs.append({key: value.item() for key, value in log.items()})
 
     def mean(key, part):
@@ -463,8 +463,8 @@ def test_200_steps_on_real_pictures_lower_the_loss(imagenette_mini):
 
     first, last = slice(0, 10), slice(-30, None)
     # All patches alike is what a network that knows nothing says.
-    assert mean('loss', last) < min(mean('loss', first), math.log(36)) - 0.02
-    assert mean('accuracy', last) > 1.2 / 36
+    assert mean('loss', last) < min(mean('loss', first), math.log(36)) - 0.05
+    assert mean('accuracy', last) > 1.3 / 36
 
 
 def test_two_pictures_are_refused():
