@@ -61,10 +61,16 @@ def read_weights(checkpoint: str | Path, map_location: Any = 'cpu') -> Weights:
     checkpoint = os.fspath(checkpoint)
     if checkpoint.endswith('.safetensors') and '://' not in checkpoint:
         tensors, metadata = read_safetensors(checkpoint)
-        grid = json.loads(metadata.get('grid', 'null'))
         ours = {'backbone', 'grid'} & metadata.keys()
-        config = json.loads(metadata.get('backbone', 'null'))
-        return Weights(tensors, '' if ours else None, grid and tuple(grid), config)
+        try:
+            grid = json.loads(metadata.get('grid', 'null'))
+            config = json.loads(metadata.get('backbone', 'null'))
+            grid = None if grid is None else (int(grid[0]), int(grid[1]))
+        except (ValueError, TypeError, LookupError, RecursionError) as error:
+            raise ConfigError(
+                f'{checkpoint}: what it says about its network cannot be read: {error!r}'
+            ) from error
+        return Weights(tensors, '' if ours else None, grid, config)
     load = _download if '://' in checkpoint else load_checkpoint
     content = load(checkpoint, map_location)
     meta = content.get('meta') if isinstance(content, Mapping) else None
@@ -98,7 +104,7 @@ def _state_dict(content: Any, checkpoint: str) -> dict[str, Tensor]:
 def _download(url: str, map_location: Any) -> Any:
     """Let mmengine find and download a file, but read it as data."""
     try:
-        with _weights_only():
+        with weights_only():
             return CheckpointLoader.load_checkpoint(url, map_location)
     except UnpicklingError as error:
         raise ConfigError(
@@ -110,7 +116,7 @@ def _download(url: str, map_location: Any) -> Any:
 
 
 @contextmanager
-def _weights_only() -> Iterator[None]:
+def weights_only() -> Iterator[None]:
     """Make torch.load refuse code although its caller, mmengine or torch, allows it."""
     name = 'TORCH_FORCE_WEIGHTS_ONLY_LOAD'
     before = os.environ.get(name)

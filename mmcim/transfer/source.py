@@ -121,6 +121,17 @@ def open_backbone(path: str | Path, prefix: str | None = None) -> TrainedBackbon
         ConfigError: If the file is missing, damaged or does not say what it is of, or
             has no tensors with the prefix.
     """
+    try:
+        return _open(path, prefix)
+    except ConfigError:
+        raise
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise ConfigError(
+            f'{path}: what it says about its network cannot be read: {error!r}'
+        ) from error
+
+
+def _open(path: str | Path, prefix: str | None) -> TrainedBackbone:
     if Path(path).suffix == '.safetensors':
         if prefix:
             raise ConfigError(

@@ -15,8 +15,16 @@ from mmpretrain.registry import MODELS
 
 from ..utils.errors import ConfigError
 
-# Where weights were once loaded from; the file has them now.
-_LEFT_OUT = ('init_cfg', 'pretrained', 'checkpoint_path', '_scope_')
+# Where weights were once loaded from; the file has them now. Of others, by their ends.
+_LEFT_OUT = ('init_cfg', 'pretrained', '_scope_')
+_PLACES = ('checkpoint', 'path', 'file', 'pretrained')
+# Where the parts of a backbone are defined; others may read files or the network.
+_PARTS = (
+    'torch.nn.',
+    'mmcv.cnn.',
+    'mmengine.utils.dl_utils.',  # SyncBN
+    'mmpretrain.models.utils.',
+)
 # Keys whose values networks look up in a registry.
 _CLASS_KEYS = ('type', 'conv_type', 'norm_layer')
 # Of paths, addresses and names that Python imports; only timm's models have a dot.
@@ -76,17 +84,31 @@ def _is_backbone(cls: type) -> bool:
     )
 
 
+def _is_part(cls: type | None) -> bool:
+    return cls is not None and (
+        f'{cls.__module__}.'.startswith(_PARTS) or _is_backbone(cls)
+    )
+
+
+def _left_out(key: str, value: Any) -> bool:
+    return key in _LEFT_OUT or (isinstance(value, str) and str(key).endswith(_PLACES))
+
+
 def _trusted(value: Any, key: str, source: str) -> Any:
     if isinstance(value, dict):
-        return {k: _trusted(v, k, source) for k, v in value.items() if k not in _LEFT_OUT}
+        return {
+            k: _trusted(v, k, source) for k, v in value.items() if not _left_out(k, v)
+        }
     if isinstance(value, list | tuple):
         return type(value)(_trusted(item, key, source) for item in value)
-    if key in _CLASS_KEYS and value is not None and registered_class(value) is None:
+    if key in _CLASS_KEYS and value is not None and not _is_part(registered_class(value)):
         raise ConfigError(
-            f'{source}: its config has {key}={value!r}, which is not a registered class; '
-            'import the package that registers it'
+            f'{source}: its config has {key}={value!r}, which is not a registered part '
+            'of backbones, such as a norm or an activation'
         )
-    refused = None if key in _CLASS_KEYS else _PATH if key == 'model_name' else _DOT
+    # Names of architectures ('1.6gf', '768/32') are only looked up in tables.
+    free = key in ('arch', *_CLASS_KEYS)
+    refused = None if free else _PATH if key == 'model_name' else _DOT
     if refused and isinstance(value, str) and refused.search(value):
         raise ConfigError(
             f'{source}: its config has {key}={value!r}; the config of a backbone in a '

@@ -3,6 +3,7 @@
 
 import json
 import sys
+from functools import partial
 
 import pytest
 import torch
@@ -31,7 +32,15 @@ BAD = {
     'no backbone': dict(type='ImageClassifier', backbone=vit()),
     'no type': dict(arch='base'),
     'no dict': ['VisionTransformer'],
-    'file': {**vit(), 'arch': 'weights/vit'},
+    'file': {**vit(), 'out_type': 'weights/vit'},
+    'class that reads files': {
+        **vit(),
+        'layer_cfgs': dict(act_cfg=dict(type='CLIPGenerator', tokenizer_path='{0}')),
+    },
+    'class that downloads': {
+        **vit(),
+        'norm_cfg': dict(type='HuggingFaceClassifier', model_name='gpt2'),
+    },
     'address': dict(type='TIMMBackbone', model_name='hf-hub:someone/vit'),
     'file without a folder': {**vit(), 'interpolate_mode': 'a.pth'},
 }
@@ -112,8 +121,40 @@ def test_places_of_earlier_weights_are_left_out():
     for given, expected in (
         (config, {**vit(), 'patch_cfg': {}}),
         ({**timm, 'pretrained': True, 'checkpoint_path': 'x.pth'}, timm),
+        (
+            dict(timm, diffusion_cfg=dict(checkpoint='payload')),
+            dict(timm, diffusion_cfg={}),
+        ),
     ):
         assert trusted_backbone_config(given, 'x') == expected
+
+
+@pytest.mark.parametrize(
+    'config',
+    [
+        dict(type='RegNet', arch='regnetx_1.6gf'),
+        dict(type='ConvMixer', arch='768/32'),
+        {**vit(), 'patch_cfg': dict(conv_type='Conv2d', norm_cfg=dict(type='LN'))},
+        dict(
+            type='ResNet',
+            depth=18,
+            norm_cfg=dict(type='SyncBN'),
+            act_cfg=dict(type='GELU'),
+        ),
+        dict(type='FusedBEiTViT', arch='base', norm_cfg=dict(type='LN', eps=1e-6)),
+    ],
+)
+def test_good_config_stays_as_it_is(config):
+    assert trusted_backbone_config(config, 'x') == config
+
+
+@pytest.mark.parametrize('kind', ['{', '[' * 3000, '{"type": "ViT", "x": '])
+def test_odd_metadata_is_an_error_of_one_line(tmp_path, kind):
+    path = tmp_path / 'x.safetensors'
+    save_backbone(path, dict(a=torch.zeros(1)), dict(backbone=kind))
+    for read in (load_backbone, partial(load_backbone_weights, MODELS.build(vit()))):
+        with pytest.raises(ConfigError, match='x.safetensors: what .* cannot be read'):
+            read(path)
 
 
 @pytest.mark.parametrize(
