@@ -4,7 +4,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from mmengine.dist import get_rank
+from mmengine.dist import get_rank, sync_random_seed
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.registry import LOOPS, RUNNERS
 from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from ..transfer.loader import load_backbone_weights
+from ..transfer.reading import weights_only
 from ..utils.checkpoint import use_safe_loading
 from ..utils.errors import ConfigError
 from .seeding import SeededDataset, SeededSampler, SeedHook, base_seed
@@ -56,8 +57,10 @@ class StrictRunner(Runner):
             diff_rank_seed: Whether other processes have others: ``seed`` is then larger
                 by the rank.
         """
-        if isinstance(dataloader, dict):
-            seed = seed - get_rank() if diff_rank_seed else seed
+        if isinstance(dataloader, dict) and isinstance(dataloader['sampler'], dict):
+            seed = (
+                sync_random_seed() if seed is None else seed - get_rank() * diff_rank_seed
+            )
             sampler = dict(type=SeededSampler, sampler=dataloader['sampler'])
             dataset = dict(type=SeededDataset, dataset=dataloader['dataset'])
             dataloader = {**dataloader, 'sampler': sampler, 'dataset': dataset}
@@ -65,15 +68,21 @@ class StrictRunner(Runner):
 
     def build_train_loop(self, loop: BaseLoop | dict) -> BaseLoop:
         """Build the training loop; one of epochs can begin within an epoch."""
-        if isinstance(loop, dict) and 'type' not in loop and loop.get('by_epoch', True):
-            loop = {**loop, 'type': 'ResumableEpochLoop'}
-            loop.pop('by_epoch', None)
+        if isinstance(loop, dict):
+            kind = 'EpochBasedTrainLoop' if loop.get('by_epoch', True) else None
+            if loop.get('type', kind) in ('EpochBasedTrainLoop', EpochBasedTrainLoop):
+                loop = {**loop, 'type': 'ResumableEpochLoop'}
+                loop.pop('by_epoch', None)
         return super().build_train_loop(loop)
 
     def resume(self, filename: str, *args: Any, **kwargs: Any) -> None:
         """Resume, with the seed of the run that is resumed."""
         super().resume(filename, *args, **kwargs)
-        self.train_dataloader.batch_sampler.sampler.set_seed(base_seed(self))
+        for loop in (self._train_loop, self._val_loop):
+            if isinstance(loop, BaseLoop):
+                sampler = loop.dataloader.batch_sampler.sampler
+                if isinstance(sampler, SeededSampler):
+                    sampler.set_seed(base_seed(self))
 
     def load_checkpoint(
         self, filename: str, map_location: str | Callable = 'cpu', **kwargs: Any
@@ -97,7 +106,8 @@ class StrictRunner(Runner):
         if isinstance(self._train_loop, BaseLoop) and not self._resume:
             begin_from_weights(model, filename)
             return None
-        checkpoint = super().load_checkpoint(filename, map_location, **kwargs)
+        with weights_only():  # of a URL, too
+            checkpoint = super().load_checkpoint(filename, map_location, **kwargs)
         check_same_model(model, checkpoint.get('state_dict', checkpoint), filename)
         return checkpoint
 
@@ -149,7 +159,10 @@ def check_same_model(
         ConfigError: If any tensor differs.
     """
     own = {name: tuple(value.shape) for name, value in model.state_dict().items()}
-    stored = {name: tuple(value.shape) for name, value in state_dict.items()}
+    stored = {
+        name.removeprefix('module.'): tuple(getattr(value, 'shape', ()))
+        for name, value in state_dict.items()
+    }
     differ = [name for name in {**stored, **own} if stored.get(name) != own.get(name)]
     if differ:
         shapes = [

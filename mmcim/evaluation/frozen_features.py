@@ -101,7 +101,9 @@ class FrozenFeatureLoop(TestLoop):
     ) -> None:
         super().__init__(runner, dataloader, evaluator, fp16)
         self.train_dataloader = runner.build_dataloader(
-            train_dataloader, seed=runner.seed
+            train_dataloader,
+            seed=runner.seed,
+            diff_rank_seed=runner._randomness_cfg.get('diff_rank_seed', False),
         )
 
     def run(self) -> dict[str, float]:

@@ -15,6 +15,11 @@ LOOPS = dict(
         sampler='DefaultSampler',
         batch_size=2,
     ),
+    named_epochs=dict(
+        train_cfg=dict(type='EpochBasedTrainLoop', max_epochs=3),
+        sampler='DefaultSampler',
+        batch_size=2,
+    ),
     iterations=dict(
         train_cfg=dict(by_epoch=False, max_iters=12),
         sampler='InfiniteSampler',

@@ -132,3 +132,13 @@ def test_attributes_are_those_of_the_dataset():
     assert dataset.metainfo == dict(classes=('a',)) and len(dataset) == 6
     with pytest.raises(AttributeError, match='full_init'):
         dataset.full_init()
+
+
+def test_dataset_with_a_fetch_of_its_own():
+    """torch asks a dataset for ``__getitems__``, which knows no seeds."""
+    subset = torch.utils.data.Subset(Draws(), [4, 1, 3])
+    one = StrictRunner.build_dataloader(
+        dict(dataset=subset, sampler=dict(type='DefaultSampler'), batch_size=3)
+        | dict(collate_fn=dict(type='default_collate'), num_workers=0),
+    )
+    assert sorted(torch.cat(list(one))[:, 0].tolist()) == [1, 3, 4]

@@ -74,8 +74,7 @@ def one(toy, two):
         + ['train_cfg.max_epochs=1'],
         half_batch=[*resume, toy.folder / 'half_batch', *more]
         + ['train_dataloader.batch_size=4'],
-        same_batch=[*resume, toy.folder / 'same_batch', *more]
-        + ['train_dataloader.batch_size=4', 'optim_wrapper.accumulative_counts=2'],
+        same_batch=[*resume, toy.folder / 'same_batch', *more],
     )
     return work_dir, run_forked(cases, cwd=toy.folder)
 

@@ -17,7 +17,8 @@ class RunStateHook(Hook):
     ``checkpoint['meta']['run_state']`` gets, as plain values:
 
     * ``world_size``, ``batch_size``, ``accumulative_counts``: resuming with another
-      product is an error; with the same product of other processes, a warning.
+      number of images per iteration, or of iterations per step, is an error; with the
+      same numbers on other processes, a warning.
     * ``tokenizers``: the ``identity`` of each frozen tokenizer in the model, since its
       weights are not in the checkpoint. Resuming with another one is an error.
 
@@ -52,9 +53,6 @@ class RunStateHook(Hook):
             return
         _check_tokenizers(self._resumed['tokenizers'], now['tokenizers'])
         self._check_batch(runner, self._resumed, now)
-        # Iterations of another size: those of this run that the data made would take.
-        loop = runner.train_loop
-        loop._iter = loop._iter * _per_iteration(self._resumed) // _per_iteration(now)
         counts = now['accumulative_counts']
         lost = runner.iter % counts
         if lost:
@@ -84,14 +82,15 @@ class RunStateHook(Hook):
 
     @staticmethod
     def _check_batch(runner: Runner, then: dict, now: dict) -> None:
-        if _effective(then) != _effective(now):
+        # Schedules count iterations, so that each has to have as many images as before.
+        size, counts = _per_iteration(now), now['accumulative_counts']
+        if (size, counts) != (_per_iteration(then), then['accumulative_counts']):
             raise ConfigError(
                 f'the checkpoint was trained with an effective batch of '
-                f'{_batch(then)}, but this run has {_batch(now)}. Learning rate and '
-                'schedule belong to the batch. Keep the product by '
-                'train_dataloader.batch_size, optim_wrapper.accumulative_counts or the '
-                'number of processes, or begin a new run from these weights by '
-                'load_from instead of --resume.'
+                f'{_batch(then)}, but this run has {_batch(now)}. Iterations, learning '
+                'rate and schedule belong to both. Keep accumulative_counts, and the '
+                'product of train_dataloader.batch_size and the number of processes, or '
+                'start a new run from these weights by load_from instead of --resume.'
             )
         if then['world_size'] != now['world_size']:
             runner.logger.warning(
@@ -101,17 +100,14 @@ class RunStateHook(Hook):
             )
 
 
-def _effective(state: dict) -> int:
-    return _per_iteration(state) * state['accumulative_counts']
-
-
 def _per_iteration(state: dict) -> int:
     return state['world_size'] * state['batch_size']
 
 
 def _batch(state: dict) -> str:
+    total = _per_iteration(state) * state['accumulative_counts']
     return (
-        f'{_effective(state)} ({state["world_size"]} process(es) x '
+        f'{total} ({state["world_size"]} process(es) x '
         f'{state["batch_size"]} x {state["accumulative_counts"]} accumulated)'
     )
 
