@@ -24,6 +24,7 @@ setup(
         'scikit-learn>=1.4',
         'scipy>=1.10',
         'numpy>=1.26,<3',
+        'rich>=13',
         'pillow>=10',
         # The maintained forks of the OpenMMLab packages, which install and resume with
         # current releases of torch.

@@ -17,6 +17,7 @@ import time
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -47,16 +48,29 @@ class Job:
     after: tuple[str, ...] = ()
     trainings: dict[Path, dict] = field(default_factory=dict)
     process: subprocess.Popen | None = None
+    started: float = 0.0
 
     @property
-    def mark(self) -> Path:
-        """The file that says that the job has been finished."""
-        return self.folder / _MARK
+    def finished(self) -> bool:
+        """Whether exactly these commands, with these configs, have been finished."""
+        mark = self.folder / _MARK
+        return mark.is_file() and mark.read_text() == self._plan
+
+    def finish(self) -> None:
+        """Mark the job as finished."""
+        (self.folder / _MARK).write_text(self._plan)
+
+    @cached_property
+    def _plan(self) -> str:
+        words = [word for command in self.commands for word in command]
+        configs = [Path(w).read_text() for w in words if w.endswith('.py')]
+        return json.dumps([[w for w in words if w != '--resume'], configs])
 
     def start(self, threads: int) -> None:
         """Start the process. It ends by itself when this one does."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        with open(self.folder / 'console.log', 'ab') as log:
+        self.started = time.time()
+        with open(self.folder / 'console.log', 'wb') as log:
             self.process = subprocess.Popen(
                 [sys.executable, __file__, json.dumps(self.commands)],
                 env={**os.environ, 'OMP_NUM_THREADS': str(threads)},
@@ -70,6 +84,8 @@ class Job:
         """What the newest training of the job has logged last."""
         for folder, cfg in reversed(self.trainings.items()):
             for file in sorted(folder.glob('*/vis_data/scalars.json'), reverse=True):
+                if file.stat().st_mtime < self.started:
+                    continue  # of an earlier run
                 *lines, _ = file.read_text().split('\n')
                 for record in map(json.loads, reversed(lines)):
                     if 'loss' in record:
@@ -114,7 +130,7 @@ def run_jobs(jobs: Sequence[Job], console: Console, limit: int, cores: int = 1) 
     live = Live(console=console, auto_refresh=False)
     try:
         with live if console.is_terminal else nullcontext():
-            while not all(job.mark.exists() for job in jobs):
+            while not all(job.finished for job in jobs):
                 _advance(jobs, limit, threads)
                 if console.is_terminal:
                     live.update(_table(jobs), refresh=True)
@@ -126,18 +142,30 @@ def run_jobs(jobs: Sequence[Job], console: Console, limit: int, cores: int = 1) 
                     sys.exit('the process that started this one has ended')
                 time.sleep(0.2)
     finally:
-        _stop([job.process for job in jobs if job.process])
+        _stop([job.process for job in jobs if job.process and not job.finished])
 
 
 def _stop(processes: list[subprocess.Popen]) -> None:
     """End processes and their workers, so that nothing half-written is left."""
     for sign in (signal.SIGTERM, signal.SIGKILL):
-        running = [process for process in processes if process.poll() is None]
-        for process in running:
-            os.killpg(process.pid, sign)
         deadline = time.monotonic() + 10
-        while any(p.poll() is None for p in running) and time.monotonic() < deadline:
+        # Workers may outlive the process that started them.
+        while any([_signal_group(p.pid, sign) for p in processes]):
+            if time.monotonic() > deadline:
+                break
+            sign = 0  # only ask who is there
+            for process in processes:
+                process.poll()
             time.sleep(0.1)
+
+
+def _signal_group(group: int, sign: int) -> bool:
+    """Send a signal to a group of processes; tell whether there still is one."""
+    try:
+        os.killpg(group, sign)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def forget_finished(folder: Path) -> None:
@@ -171,17 +199,19 @@ def write_config(path: Path, base: Path, changes: dict) -> Path:
 
 def _advance(jobs: Sequence[Job], limit: int, threads: int) -> None:
     """Note which jobs have ended, and start those that are next."""
-    running = [job for job in jobs if job.process and not job.mark.exists()]
+    running = [job for job in jobs if job.process and not job.finished]
     for job in running:
         if job.process.poll() == 0:
-            job.mark.touch()
+            job.finish()
         elif job.process.returncode is not None:
             log = job.folder / 'console.log'
             printed = '\n' + log.read_text(errors='replace')
             *_, text = printed.rpartition('\nerror: ')
             last = '\n'.join(text.splitlines()[-15:])
-            sys.exit(f'error: {job.name}: {last}\nAll that it printed is in {log}')
-    ended = {job.name for job in jobs if job.mark.exists()}
+            code = job.process.returncode
+            end = f'killed by {signal.Signals(-code).name}' if code < 0 else last
+            sys.exit(f'error: {job.name}: {end}\nAll that it printed is in {log}')
+    ended = {job.name for job in jobs if job.finished}
     free = limit - sum(job.name not in ended for job in running)
     ready = [
         job
@@ -195,8 +225,8 @@ def _advance(jobs: Sequence[Job], limit: int, threads: int) -> None:
 def _table(jobs: Sequence[Job]) -> Table:
     table = Table(*_COLUMNS, box=None)
     for job in jobs:
-        if job.process is None or job.mark.exists():
-            table.add_row(job.name, 'done' if job.mark.exists() else 'waiting')
+        if job.process is None or job.finished:
+            table.add_row(job.name, 'done' if job.finished else 'waiting')
         elif (progress := job.progress()) is None:
             table.add_row(job.name, 'starting')
         else:
@@ -209,7 +239,7 @@ def _table(jobs: Sequence[Job]) -> Table:
 def _print_news(jobs: Sequence[Job], shown: dict, console: Console) -> None:
     for job in jobs:
         progress = job.process and job.progress()
-        if job.mark.exists():
+        if job.finished:
             line = f'{job.name}: done'
         elif progress:
             now, step, speed, loss, eta = progress.cells()

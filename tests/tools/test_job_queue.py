@@ -110,7 +110,19 @@ def test_jobs_wait_for_those_before_them(queue, job, tmp_path):
     queue.run_jobs(jobs, quiet(), limit=3)
     assert len((tmp_path / 'log').read_text().split()) == 4
     queue.forget_finished(tmp_path)
-    assert not any(job.mark.exists() for job in jobs)
+    assert not any(job.finished for job in jobs)
+
+
+def test_other_commands_are_not_finished(queue, job, tmp_path):
+    """Nor is a job with another config; one to be resumed is the same."""
+    (tmp_path / 'x.py').write_text('seed = 0')
+    first = job('a', ['note', tmp_path / 'x.py', 'a'])
+    first.folder.mkdir()
+    first.finish()
+    assert job('a', ['note', tmp_path / 'x.py', 'a', '--resume']).finished
+    assert not job('a', ['note', tmp_path / 'x.py', 'b']).finished
+    (tmp_path / 'x.py').write_text('seed = 1')
+    assert not job('a', ['note', tmp_path / 'x.py', 'a']).finished
 
 
 def test_no_more_jobs_run_than_allowed(queue, job, tmp_path):
@@ -170,6 +182,16 @@ def test_progress_of_a_training(queue, tmp_path):
     row = console.file.getvalue().splitlines()[-1]
     for cell in ('a', 'pixels', '20/200', '━', '128', '0.050', '1:30'):
         assert cell in row
+
+
+def test_job_that_is_killed_is_reported_and_its_workers_end(queue, job, tmp_path):
+    (tmp_path / 'note.py').write_text(
+        SLEEP.replace('time.sleep(600)', 'os.kill(os.getpid(), 9)')
+    )
+    with pytest.raises(SystemExit, match='error: a: killed by SIGKILL'):
+        queue.run_jobs([job('a', ['note', tmp_path / 'pids'])], quiet(), limit=1)
+    started = pids(tmp_path / 'pids', jobs=1)
+    assert wait_for(lambda: not any(map(is_alive, started)))
 
 
 @pytest.mark.parametrize('sign', [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
