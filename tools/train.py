@@ -113,7 +113,7 @@ def settle_resume(cfg: Config, auto: bool) -> None:
         return
     # The folder may have been moved since.
     moved = os.path.join(cfg.work_dir, os.path.basename(latest))
-    cfg.load_from = latest if os.path.isfile(latest) else moved
+    cfg.load_from = moved if os.path.isfile(moved) else latest
     if not os.path.isfile(cfg.load_from):
         raise ConfigError(
             f'{cfg.work_dir}/last_checkpoint names {latest}, which does not exist; '

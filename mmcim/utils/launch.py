@@ -120,7 +120,9 @@ def load_config(
         raise ConfigError(f'config file {path} does not exist')
     try:
         cfg = Config.fromfile(path)
-        cfg = _FormattedOnce(cfg._cfg_dict, cfg_text=cfg.text, filename=cfg.filename)
+        formatted = _FormattedOnce.__new__(_FormattedOnce)
+        formatted.__dict__.update(cfg.__dict__)  # all that a lazy config has besides
+        cfg = formatted
     except FileNotFoundError as error:
         raise ConfigError(f'{path} inherits from a missing file: {error}') from error
     except TypeError as error:  # a dict in the place of something else

@@ -75,7 +75,7 @@ def _respix_panels(
     target, pred = head.target(batch.images), model.enhancer.predict(batch.corrupted)
 
     def shown(normalised: Tensor) -> Tensor:
-        return 0.5 + normalised.float() / _SHOWN_RANGE
+        return (0.5 + normalised.float() / _SHOWN_RANGE).clamp(0, 1)
 
     def restored(prediction: Tensor) -> Tensor:
         return denormalize(head.restore(prediction, batch.corrupted))
@@ -88,9 +88,9 @@ def _respix_panels(
         ours, zeros = (
             psnr(view(p), truth).mean() for p in (pred, torch.zeros_like(pred))
         )
-        panels[name] = view(pred).clamp(0, 1)
+        panels[name] = view(pred)
         captions[name] = f'{ours:.1f} dB\nzeros {zeros:.1f} dB'
-    return dict(target=shown(target).clamp(0, 1), **panels), captions
+    return dict(target=shown(target), **panels), captions
 
 
 def _enlarge(grid: Tensor, size: tuple[int, int]) -> Tensor:

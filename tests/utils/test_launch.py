@@ -79,3 +79,14 @@ def test_bad_cfg_options_are_one_line(capsys, options, message):
     assert error.value.code == 2
     last = capsys.readouterr().err.splitlines()[-1]
     assert 'error: --cfg-options: ' in last and message in last
+
+
+def test_config_that_imports_its_base(folder):
+    (folder / 'child.py').write_text(
+        'from mmengine.config import read_base\n'
+        'with read_base():\n    from .base import *\n'
+        'model.update(dict(depth=3))\n'
+    )
+    cfg = load_config(folder / 'child.py')
+    assert cfg.model == dict(arch='deit-base', depth=3)
+    assert 'depth=3' in cfg.pretty_text and 'read_base' not in cfg.pretty_text

@@ -12,12 +12,12 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 from mmpretrain.registry import MODELS
 
+from mmcim.engine.seeding import seed_generators
 from mmcim.models.selfsup import CIM, RevDet
 from mmcim.utils import (
     ConfigError,
@@ -73,13 +73,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise ConfigError(f'{args.config} is no CIM with a tokenizer: nothing to show')
     check_config(cfg)
     model = load_cim(cfg, args.checkpoint)
-    torch.manual_seed(args.seed)
     detector = None
     if args.detector:
         other, checkpoint = args.detector
         detector = load_cim(load_config(other), checkpoint).enhancer
         if not isinstance(detector, RevDet):
             raise ConfigError(f'--detector: {other} is no CIM-RevDet')
+    seed_generators(args.seed)
     inputs = first_pictures(cfg, model, args.num)
     panels, captions = cim_panels(model, detector=detector, **inputs)
     save_grid(panels, args.out, captions=captions)
