@@ -13,8 +13,8 @@ _base_ = [
 
 model = dict(data_preprocessor=_base_.data_preprocessor)
 default_hooks = dict(
-    logger=dict(interval=20),
-    checkpoint=dict(interval=60, max_keep_ckpts=1, save_best=None),
+    logger=dict(interval=10),
+    checkpoint=dict(interval=30, max_keep_ckpts=1, save_best=None),
 )
-log_processor = dict(window_size=20)
+log_processor = dict(window_size=10)
 randomness = dict(seed=0)

@@ -1,5 +1,5 @@
-# 60 iterations of a small segmentor with layer-wise decay, evaluated at the end.
-train_cfg = dict(type='IterBasedTrainLoop', max_iters=60, val_interval=60)
+# 30 iterations of a small segmentor with layer-wise decay, evaluated at the end.
+train_cfg = dict(type='IterBasedTrainLoop', max_iters=30, val_interval=30)
 optim_wrapper = dict(
     type='mmpretrain.AutoAmpOptimWrapper',
     constructor='mmpretrain.LayerDecayOptimWrapperConstructor',
@@ -8,8 +8,8 @@ optim_wrapper = dict(
     clip_grad=dict(max_norm=3.0),
 )
 param_scheduler = [
-    dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end=6),
-    dict(type='CosineAnnealingLR', eta_min=0, by_epoch=False, begin=6, end=60),
+    dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end=3),
+    dict(type='CosineAnnealingLR', eta_min=0, by_epoch=False, begin=3, end=30),
 ]
 val_cfg = dict()
 test_cfg = dict()
