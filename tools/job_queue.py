@@ -54,14 +54,15 @@ class Job:
     def finished(self) -> bool:
         """Whether exactly these commands, with these configs, have been finished."""
         mark = self.folder / _MARK
-        return mark.is_file() and mark.read_text() == self._plan
+        return mark.is_file() and mark.read_text() == self.plan
 
     def finish(self) -> None:
         """Mark the job as finished."""
-        (self.folder / _MARK).write_text(self._plan)
+        (self.folder / _MARK).write_text(self.plan)
 
     @cached_property
-    def _plan(self) -> str:
+    def plan(self) -> str:
+        """The commands and the contents of their configs."""
         words = [word for command in self.commands for word in command]
         configs = [Path(w).read_text() for w in words if w.endswith('.py')]
         return json.dumps([[w for w in words if w != '--resume'], configs])
@@ -125,6 +126,8 @@ def run_jobs(jobs: Sequence[Job], console: Console, limit: int, cores: int = 1) 
         SystemExit: If a job fails, with the end of what it printed, or if the process
             that started this one ends. Whatever ends this function, all jobs are stopped.
     """
+    for job in jobs:
+        _ = job.plan  # read before the runs overwrite their configs with all settings
     parent, shown = os.getppid(), {}
     threads = max(1, cores // limit)
     live = Live(console=console, auto_refresh=False)

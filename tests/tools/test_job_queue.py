@@ -113,6 +113,16 @@ def test_jobs_wait_for_those_before_them(queue, job, tmp_path):
     assert not any(job.finished for job in jobs)
 
 
+def test_config_that_its_run_has_completed_is_the_same(queue, job, tmp_path):
+    """mmengine writes all settings over the config in the work directory."""
+    config = tmp_path / 'x.py'
+    config.write_text('seed = 0')
+    queue.run_jobs([job('a', ['note', config, 'more = 1'])], quiet(), limit=1)
+    assert 'more = 1' in config.read_text()
+    config.write_text('seed = 0')
+    assert job('a', ['note', config, 'more = 1']).finished
+
+
 def test_other_commands_are_not_finished(queue, job, tmp_path):
     """Nor is a job with another config; one to be resumed is the same."""
     (tmp_path / 'x.py').write_text('seed = 0')
