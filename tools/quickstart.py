@@ -70,7 +70,12 @@ class Quickstart:
         )
         draw = [f'{TOOLS}/visualization/vis_cim.py', *first, '--detector', *second]
         draw += ['--out', f'{folder}/images.png']
-        return [*jobs, Job('images', folder / 'images', [draw], after=tuple(names))]
+        if not self.tasks:
+            jobs.append(Job('images', folder / 'images'))
+        # The last evaluation draws, too: a process imports for about 10 seconds.
+        jobs[-1].commands.append(draw)
+        jobs[-1].after = tuple(names)
+        return jobs
 
     def evaluation(self, row: str, seed: int) -> Job:
         """Probe, fine-tune and segment with one backbone and one seed."""

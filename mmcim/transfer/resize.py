@@ -7,7 +7,6 @@ from functools import lru_cache
 import numpy as np
 import torch
 import torch.nn.functional as F
-from scipy.interpolate import CubicSpline
 from torch import Tensor
 
 Grid = tuple[int, int]
@@ -125,6 +124,8 @@ def _interpolation(old: int, new: int) -> tuple[tuple[float, ...], ...]:
     Returns:
         (new, old); each row sums to 1.
     """
+    from scipy.interpolate import CubicSpline  # importing it takes a second
+
     if old == 1:
         return ((1.0,),) * new
     reach, new_reach = old // 2, new // 2
