@@ -19,7 +19,7 @@ setup(
     install_requires=[
         'torch>=2.6,<3',
         'torchvision>=0.21,<1',
-        'timm>=1.0.15,<2',
+        'timm>=1.0.31,<2',
         'safetensors>=0.4',
         'scikit-learn>=1.4',
         'scipy>=1.10',

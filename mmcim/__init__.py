@@ -9,7 +9,7 @@ from .dependencies import check_dependencies
 
 check_dependencies()
 
-from . import datasets, engine, evaluation, models, transfer  # noqa: E402
+from . import checkpoints, datasets, engine, evaluation, models  # noqa: E402
 from .version import __version__  # noqa: E402
 
-__all__ = ['__version__', 'datasets', 'engine', 'evaluation', 'models', 'transfer']
+__all__ = ['__version__', 'checkpoints', 'datasets', 'engine', 'evaluation', 'models']

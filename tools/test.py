@@ -16,6 +16,7 @@ from mmengine.dist import is_main_process
 from mmengine.evaluator import DumpResults
 from mmengine.registry import LOOPS, DefaultScope
 
+from mmcim.checkpoints import load_checkpoint
 from mmcim.evaluation import FrozenFeatureLoop, SelfSupTestLoop
 from mmcim.utils import (
     ConfigError,
@@ -23,7 +24,6 @@ from mmcim.utils import (
     build_runner,
     check_config,
     init_distributed,
-    load_checkpoint,
     load_config,
     run_cli,
 )

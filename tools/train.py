@@ -14,13 +14,13 @@ from mmengine.dist import get_world_size
 from mmengine.logging import print_log
 from mmengine.runner import Runner, find_latest_checkpoint
 
+from mmcim.checkpoints import load_checkpoint
 from mmcim.utils import (
     ConfigError,
     add_cfg_options,
     build_runner,
     check_config,
     init_distributed,
-    load_checkpoint,
     load_config,
     run_cli,
     scale_lr,

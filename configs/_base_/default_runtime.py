@@ -11,6 +11,8 @@ default_hooks = dict(
     param_scheduler=dict(type='ParamSchedulerHook'),
     # Safe against a crash at any moment; only the last three are kept.
     checkpoint=dict(type='SafeCheckpointHook', interval=1, max_keep_ckpts=3),
+    # Beside each checkpoint: epoch_1_backbone.safetensors.
+    backbone_export=dict(type='BackboneExportHook'),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     visualization=dict(type='VisualizationHook', enable=False),
 )

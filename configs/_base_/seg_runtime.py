@@ -9,6 +9,7 @@ default_hooks = dict(
         interval=16000,
         save_best='mIoU',
     ),
+    backbone_export=dict(type='mmpretrain.BackboneExportHook'),
     # tools/test.py --show-dir turns it on.
     visualization=dict(_delete_=True, type='SegVisualizationHook'),
 )

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from torchvision.transforms.functional import pil_to_tensor
 
 from mmcim.datasets.picture_folder import EXTENSIONS
-from mmcim.transfer.source import forward_unmasked
 from mmcim.utils import ConfigError
 
 # The size of pictures for networks that do not tell theirs, such as a ResNet.
@@ -98,7 +97,8 @@ def extract_features(
     features = []
     try:
         for batch in _batches(images, batch_size, size):
-            outputs = forward_unmasked(backbone, (batch.to(device) - mean) / std)
+            outputs = backbone((batch.to(device) - mean) / std)
+            outputs = outputs if isinstance(outputs, Tensor) else outputs[-1]
             features.append(_pool(backbone, outputs).cpu())
     finally:
         backbone.train(training)

@@ -12,10 +12,8 @@ from mmpretrain.apis import ModelHub
 from mmpretrain.registry import MODELS
 from torch import nn
 
-from mmcim.transfer import load_backbone_weights
-from mmcim.transfer.after_pretraining import config_after_pretraining
-from mmcim.transfer.metadata import backbone_config
-from mmcim.transfer.source import open_backbone
+from mmcim.checkpoints import BackboneFile, load_into
+from mmcim.checkpoints.record import find_backbone_config
 from mmcim.utils import ConfigError, load_config
 
 
@@ -48,10 +46,10 @@ def load_backbone(
         >>> features = backbone(torch.randn(2, 3, 224, 224))[-1]
         >>> larger = load_backbone('epoch_300.pth', img_size=384, out_type='cls_token')
     """
-    source = open_backbone(path)
-    backbone = source.build(**overrides)
-    load_backbone_weights(backbone, path)
-    backbone.normalization = source.normalization
+    file = BackboneFile.read(path)
+    backbone = file.build(**overrides)
+    load_into(backbone, file)
+    backbone.normalization = file.normalization
     return backbone.to(device)
 
 
@@ -69,7 +67,7 @@ def feature_extractor(
         config (str | Path | Config): A pre-training or classifier, or a name in
             mmpretrain's ``ModelHub``.
         checkpoint (str | Path): Its checkpoint, a plain backbone, or any other file that
-            :func:`mmcim.transfer.load_backbone_weights` reads.
+            :func:`mmcim.checkpoints.load_into` reads.
         device (str | torch.device): Where it goes. Defaults to 'cpu'.
 
     Returns:
@@ -94,7 +92,7 @@ def feature_extractor(
         )
     network = MODELS.get(cfg.model.type)
     prefix = getattr(network, 'backbone_prefix', 'backbone.')
-    backbone = None if prefix is None else backbone_config(cfg, prefix)
+    backbone = None if prefix is None else find_backbone_config(cfg, prefix)
     if backbone is None or 'test_dataloader' not in cfg:
         lack = 'test_dataloader' if backbone else 'backbone to keep'
         raise ConfigError(f'the config of a {cfg.model.type} has no {lack}')
@@ -111,7 +109,7 @@ def feature_extractor(
         dict(
             model=dict(
                 type='ImageClassifier',
-                backbone=config_after_pretraining(backbone),
+                backbone=backbone,
                 data_preprocessor=dict(type='ClsDataPreprocessor', **preprocessor),
             ),
             test_dataloader=dict(dataset=dict(type='CustomDataset', pipeline=pipeline)),
@@ -120,7 +118,7 @@ def feature_extractor(
     # Another library may have made its own scope the default one.
     with DefaultScope.overwrite_default_scope('mmpretrain'):
         model = get_model(built, device=device)
-        load_backbone_weights(model.backbone, checkpoint)
+        load_into(model.backbone, checkpoint)
         return FeatureExtractor(model)
 
 

@@ -11,9 +11,7 @@ from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from ..transfer.loader import load_backbone_weights
-from ..transfer.reading import weights_only
-from ..utils.checkpoint import use_safe_loading
+from ..checkpoints import load_checkpoint, load_into
 from ..utils.errors import ConfigError
 from .seeding import SeededDataset, SeededSampler, SeedHook, base_seed
 
@@ -29,7 +27,7 @@ class StrictRunner(Runner):
       (:mod:`mmcim.engine.seeding`): a run resumes exactly, also within an epoch.
     - ``resume`` and tests load all of the model from a checkpoint, or fail.
     - A training with ``load_from`` loads all of the backbone, or fails; see
-      :func:`mmcim.transfer.load_backbone_weights`. A momentum encoder begins with the
+      :func:`mmcim.checkpoints.load_into`. A momentum encoder begins with the
       first of its steps.
     - Checkpoints are read as data; none of their contents is executed.
 
@@ -39,7 +37,6 @@ class StrictRunner(Runner):
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        use_safe_loading()
         super().__init__(*args, **kwargs)
         self.register_hook(SeedHook())
 
@@ -106,9 +103,14 @@ class StrictRunner(Runner):
         if isinstance(self._train_loop, BaseLoop) and not self._resume:
             begin_from_weights(model, filename)
             return None
-        with weights_only():  # of a URL, too
-            checkpoint = super().load_checkpoint(filename, map_location, **kwargs)
-        check_same_model(model, checkpoint.get('state_dict', checkpoint), filename)
+        checkpoint = load_checkpoint(filename, map_location)
+        self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
+        state = checkpoint.get('state_dict', checkpoint)
+        state = {name.removeprefix('module.'): value for name, value in state.items()}
+        check_same_model(model, state, filename)
+        model.load_state_dict(state)
+        self._has_loaded = True
+        self.logger.info(f'Loaded all of the model from {filename}.')
         return checkpoint
 
 
@@ -135,12 +137,12 @@ def begin_from_weights(model: nn.Module, filename: str) -> None:
     Args:
         model: The model, not wrapped. Its momentum encoder, if it has one, begins with
             the first of its steps.
-        filename: Any file that :func:`mmcim.transfer.load_backbone_weights` reads.
+        filename: Any file that :func:`mmcim.checkpoints.load_into` reads.
 
     Raises:
         ConfigError: If any of the backbone's tensors is not there.
     """
-    report = load_backbone_weights(model, filename)
+    report = load_into(model, filename)
     if hasattr(model, 'momentum_encoder'):
         model.momentum_encoder.begin_from(model, report.missing)
 
@@ -159,10 +161,7 @@ def check_same_model(
         ConfigError: If any tensor differs.
     """
     own = {name: tuple(value.shape) for name, value in model.state_dict().items()}
-    stored = {
-        name.removeprefix('module.'): tuple(getattr(value, 'shape', ()))
-        for name, value in state_dict.items()
-    }
+    stored = {n: tuple(getattr(v, 'shape', ())) for n, v in state_dict.items()}
     differ = [name for name in {**stored, **own} if stored.get(name) != own.get(name)]
     if differ:
         shapes = [

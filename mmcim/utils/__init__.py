@@ -1,5 +1,4 @@
 # Copyright (c) mmcim contributors. All rights reserved.
-from .checkpoint import load_checkpoint, use_safe_loading
 from .config_check import check_config
 from .errors import ConfigError
 from .files import atomic_write, remove_stale_files
@@ -20,10 +19,8 @@ __all__ = [
     'check_config',
     'effective_batch_size',
     'init_distributed',
-    'load_checkpoint',
     'load_config',
     'remove_stale_files',
     'run_cli',
     'scale_lr',
-    'use_safe_loading',
 ]

@@ -106,13 +106,6 @@ _PLAIN = {
     'randomness': {'seed', 'diff_rank_seed', 'deterministic'},
     'auto_scale_lr': {'enable', 'base_batch_size'},
 }
-# Networks of mmseg that read init_cfg themselves -> what to use in their place.
-_LOAD_THEMSELVES = {
-    'VisionTransformer': 'VisionTransformer',
-    'BEiT': 'BEiTViT',
-    'MAE': 'VisionTransformer',
-    'SwinTransformer': 'SwinTransformer',
-}
 # The keys that mmengine reads at the top of a config; others are free variables.
 _TOP = set(inspect.signature(Runner.__init__).parameters) - {'self', 'cfg'}
 _TOP |= {
@@ -189,34 +182,6 @@ def _check_node(node: object, key: str, registry: Registry) -> None:
             # The names of default hooks are free, and one of them is param_scheduler.
             of_child = inside if key == 'default_hooks' else _BY_KEY.get(name, inside)
             _check_node(value, f'{key}.{name}', of_child)
-    if 'type' in node:
-        _check_own_loading(node, key, builder)
-
-
-def _check_own_loading(node: dict, key: str, builder: Callable) -> None:
-    """Refuse weights that a network of mmseg would load in part, without a word.
-
-    These networks read ``init_cfg`` themselves, without the initializer, and leave what
-    is not in the file under their own names random.
-    """
-    init = node.get('init_cfg')
-    checkpoint = init.get('checkpoint') if isinstance(init, dict) else None
-    checkpoint = checkpoint or node.get('pretrained')
-    ours = _LOAD_THEMSELVES.get(_name(builder))
-    of_mmseg = getattr(builder, '__module__', '').startswith('mmseg.')
-    if not checkpoint or not ours or not of_mmseg or '://' in checkpoint:
-        return
-    from ..transfer.fit import names_missing  # it imports this package itself
-
-    arguments = {k: v for k, v in node.items() if k not in ('type', '_scope_')}
-    missing = names_missing(builder(**arguments), checkpoint)
-    if missing:
-        raise ConfigError(
-            f"{key}: {checkpoint} lacks {len(missing)} tensors of mmseg's own "
-            f'{_name(builder)}, such as {missing[0]}, which would stay random without a '
-            f"word; use type='mmpretrain.{ours}', which takes any file, or make one "
-            'for mmseg by tools/model_converters/export_backbone.py --to mmseg'
-        )
 
 
 def find_builder(

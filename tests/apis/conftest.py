@@ -5,7 +5,7 @@ import pytest
 import torch
 from mmpretrain.registry import MODELS
 
-from mmcim.transfer import save_backbone
+from mmcim.checkpoints import save_backbone
 
 ARCH = dict(embed_dims=32, num_layers=2, num_heads=2, feedforward_channels=64)
 MEAN, STD = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]

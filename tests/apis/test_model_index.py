@@ -19,7 +19,7 @@ from mmpretrain.registry import MODELS as NETWORKS
 from torch.testing import assert_close
 
 from mmcim.apis import feature_extractor
-from mmcim.transfer import save_backbone
+from mmcim.checkpoints import save_backbone
 from mmcim.utils import ConfigError, load_config
 
 REPO = Path(__file__).resolve().parents[2]

@@ -11,7 +11,7 @@ from PIL import Image
 from torch.testing import assert_close
 
 from mmcim.apis import extract_features, feature_extractor, load_backbone
-from mmcim.transfer import read_backbone
+from mmcim.checkpoints import read_backbone
 from mmcim.utils import ConfigError
 
 from .conftest import ARCH, MEAN, STD

@@ -14,13 +14,12 @@ from mmengine.registry import PARAM_SCHEDULERS, DefaultScope
 from mmpretrain.registry import MODELS
 from PIL import Image
 
-from mmcim.transfer import save_backbone
+from mmcim.checkpoints import save_backbone
 from mmcim.utils import (
     build_runner,
     check_config,
     effective_batch_size,
     load_config,
-    use_safe_loading,
 )
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
@@ -112,7 +111,6 @@ def prepare(name, pictures, folder):
         loader.update(num_workers=0, batch_size=4, pin_memory=False)
         loader.dataset.get('dataset', loader.dataset).data_root = str(pictures)
     cfg.randomness = dict(seed=0)
-    use_safe_loading()
     return cfg, tensors
 
 

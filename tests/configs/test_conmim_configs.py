@@ -11,7 +11,7 @@ from mmengine.registry import DefaultScope
 from mmpretrain.registry import MODELS
 from mmpretrain.structures import DataSample
 
-from mmcim.transfer import save_backbone
+from mmcim.checkpoints import save_backbone
 from mmcim.utils.config_keys import check_keys
 
 from ..conftest import init_weights

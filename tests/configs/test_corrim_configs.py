@@ -11,7 +11,7 @@ from mmengine.registry import MODELS as ALL_MODELS
 from mmengine.registry import DefaultScope
 from mmpretrain.registry import MODELS
 
-from mmcim.transfer import save_backbone
+from mmcim.checkpoints import save_backbone
 from mmcim.utils import effective_batch_size
 from mmcim.utils.config_keys import check_keys
 

@@ -7,14 +7,14 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from mmcim.utils import build_runner, load_checkpoint, load_config, use_safe_loading
+from mmcim.checkpoints import load_checkpoint
+from mmcim.utils import build_runner, load_config
 
 ITERATIONS = 4
 
 
 def train(repo, name, counts, work_dir, checkpoint=None):
     """Four iterations on digits, or those that a checkpoint leaves."""
-    use_safe_loading()
     options = {
         'train_cfg.max_iters': ITERATIONS,
         'train_dataloader.batch_size': 8,

@@ -6,8 +6,9 @@ import torch
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
+from mmcim.checkpoints import load_checkpoint
 from mmcim.engine import StrictRunner
-from mmcim.utils import ConfigError, load_checkpoint
+from mmcim.utils import ConfigError
 
 LOOPS = dict(
     epochs=dict(

@@ -11,7 +11,7 @@ from mmengine.registry import DefaultScope
 from mmpretrain.registry import MODELS
 
 from mmcim.apis import load_backbone
-from mmcim.transfer import save_backbone
+from mmcim.checkpoints import save_backbone
 
 from .deterministic import fill, images
 from .methods import PER_LAYER, SIZE, resnet, vit

@@ -6,8 +6,8 @@ import torch
 from mmengine.registry import DefaultScope
 from mmpretrain.registry import MODELS
 
+from mmcim.checkpoints import save_backbone
 from mmcim.engine.runner import begin_from_weights
-from mmcim.transfer import save_backbone
 
 from ..models.selfsup.test_baselines import mocov3
 from ..models.selfsup.test_conmim import conmim

@@ -8,7 +8,7 @@ import torch
 from mmpretrain.registry import MODELS
 from safetensors.torch import save_file
 
-from mmcim.utils import load_checkpoint
+from mmcim.checkpoints import load_checkpoint
 
 from .toy_run import REPO, run_forked
 

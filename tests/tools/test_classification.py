@@ -10,7 +10,7 @@ import torch
 from mmengine.registry import DefaultScope
 from mmpretrain.registry import MODELS
 
-from mmcim.transfer import save_backbone
+from mmcim.checkpoints import save_backbone
 
 from .toy_run import REPO, run_forked
 

@@ -10,8 +10,7 @@ import torch
 from mmpretrain.registry import MODELS
 from safetensors.torch import save_file
 
-from mmcim.transfer import backbone_path
-from mmcim.utils import load_checkpoint
+from mmcim.checkpoints import backbone_path, load_checkpoint
 
 from .toy_run import REPO, TOOLS, run_forked, run_tool
 

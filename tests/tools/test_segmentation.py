@@ -12,7 +12,7 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS, MODELS, DefaultScope
 from PIL import Image
 
-from mmcim.utils import load_checkpoint
+from mmcim.checkpoints import load_checkpoint
 
 from .toy_run import REPO, TOOLS, run_forked, run_tool
 

@@ -11,7 +11,7 @@ from mmengine.config import Config
 from mmpretrain.registry import MODELS
 from PIL import Image
 
-from mmcim.utils import load_checkpoint
+from mmcim.checkpoints import load_checkpoint
 
 from .toy_run import run_forked
 

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from mmcim.utils import load_checkpoint
+from mmcim.checkpoints import load_checkpoint
 
 from .toy_run import TOOLS, run_forked
 

@@ -13,8 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmcim.transfer import read_backbone
-from mmcim.utils import load_checkpoint
+from mmcim.checkpoints import load_checkpoint, read_backbone
 
 from .toy_run import REPO, Result, run_forked
 

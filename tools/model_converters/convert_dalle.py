@@ -19,7 +19,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from mmcim.models.tokenizers import tensors_sha256
+from mmcim.checkpoints.record import tensors_sha256
 from mmcim.models.tokenizers.dalle import build_dalle
 from mmcim.utils import ConfigError, atomic_write, run_cli
 

@@ -17,13 +17,13 @@ from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 from mmpretrain.registry import MODELS
 
+from mmcim.checkpoints import load_checkpoint
 from mmcim.engine.seeding import seed_generators
 from mmcim.models.selfsup import CIM, RevDet
 from mmcim.utils import (
     ConfigError,
     add_cfg_options,
     check_config,
-    load_checkpoint,
     load_config,
     run_cli,
 )

@@ -18,11 +18,11 @@ from mmengine.registry import init_default_scope
 from mmengine.runner import Runner, set_random_seed
 from mmpretrain.registry import MODELS
 
+from mmcim.checkpoints import load_checkpoint
 from mmcim.utils import (
     ConfigError,
     add_cfg_options,
     check_config,
-    load_checkpoint,
     load_config,
     run_cli,
 )

@@ -2,20 +2,20 @@
 """Checkpoints that survive a crash at any moment."""
 
 import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
+import numpy as np
+import torch
 from mmengine.dist import is_main_process
 from mmengine.fileio import LocalBackend, register_backend
 from mmengine.hooks import CheckpointHook
-from mmengine.model import is_model_wrapper
+from mmengine.logging import HistoryBuffer
 from mmengine.runner import Runner
 from mmpretrain.registry import HOOKS
 
-from ...transfer.backbone_file import backbone_path, save_backbone
-from ...transfer.layout import backbone_prefix, is_derived, patch_grid
-from ...transfer.metadata import backbone_metadata
-from ...utils.errors import ConfigError
 from ...utils.files import atomic_write, remove_stale_files
-from .momentum_update import MomentumUpdateHook
 
 _BACKEND = 'mmcim_atomic'
 
@@ -46,13 +46,11 @@ class SafeCheckpointHook(CheckpointHook):
     checkpoint is removed; the same for the best one. mmengine writes in place and
     removes first. What a killed run left half-written is removed at the next start.
 
-    Beside each checkpoint, also the best one, stands its plain backbone,
-    ``epoch_1_backbone.safetensors``, with what is known about it; see
-    :func:`mmcim.transfer.save_backbone`. It goes when its checkpoint goes. The class of
-    a model says by ``backbone_prefix`` what is kept of it; by default that is
-    ``model.backbone``. The checkpoint's ``meta`` gets ``backbone_prefix`` and
-    ``backbone_grid``, so that :func:`mmcim.transfer.load_backbone_weights` finds and
-    resizes the same there.
+    A checkpoint holds tensors, numbers, strings, lists and dicts alone, so that plain
+    ``torch.load(weights_only=True)`` reads it.
+
+    Other hooks may have methods ``after_save_checkpoint(runner, path)`` and
+    ``after_remove_checkpoint(runner, path)``, which the main process calls.
 
     Args:
         *args: See :class:`mmengine.hooks.CheckpointHook`.
@@ -71,54 +69,32 @@ class SafeCheckpointHook(CheckpointHook):
         if unknown:
             raise ValueError(f'SafeCheckpointHook has no argument {", ".join(unknown)}')
         self.backend_args = dict(backend=_BACKEND)
-        self._backbone: tuple[dict, dict] | None = None
 
     def before_train(self, runner: Runner) -> None:
-        """Clean up after a run that was killed while it wrote.
-
-        Raises:
-            ConfigError: If the model has a momentum encoder and nothing moves it, so that
-                it would be written as it was initialised.
-        """
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        if hasattr(model, 'momentum_encoder') and not any(
-            isinstance(hook, MomentumUpdateHook) for hook in runner.hooks
-        ):
-            raise ConfigError(
-                f'the momentum encoder of {type(model).__name__} would never move; add '
-                "dict(type='MomentumUpdateHook') to custom_hooks"
-            )
+        """Clean up after a run that was killed while it wrote."""
         kept = list(runner.message_hub.runtime_info.get('keep_ckpt_ids', ()))
         super().before_train(runner)
         if is_main_process():
             # The parent removes checkpoints if fewer are to be kept than before.
             if self.max_keep_ckpts > 0:
                 for step in kept[: -self.max_keep_ckpts]:
-                    self._remove(self._path(step))
+                    self._remove(runner, self._path(step))
             for folder in {self.out_dir, runner.work_dir}:
                 for path in remove_stale_files(folder):
                     runner.logger.warning(f'Removed the half-written {path}.')
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Take the backbone out of what is about to be saved."""
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        self._backbone = None
-        prefix = backbone_prefix(model)
-        if prefix is None:
-            return
-        meta = checkpoint['meta']
-        meta['backbone_prefix'] = prefix
-        meta['backbone_grid'] = patch_grid(model.get_submodule(prefix.rstrip('.')))
-        unit = 'epoch' if self.by_epoch else 'iter'
-        metadata = backbone_metadata(model, prefix, runner.cfg, meta['cfg'])
-        metadata[unit] = str(meta[unit])
-        # What averaging or another hook has put into the checkpoint, not the model's own.
-        tensors = {
-            name.removeprefix(prefix): value
-            for name, value in checkpoint['state_dict'].items()
-            if name.startswith(prefix) and not is_derived(name)
-        }
-        self._backbone = tensors, metadata
+        """Replace objects by plain values."""
+        checkpoint['message_hub'] = to_plain(checkpoint['message_hub'])
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Rebuild the log history of a training that is resumed."""
+        scalars = checkpoint.get('message_hub', {}).get('log_scalars', {})
+        for name, history in scalars.items():
+            if isinstance(history, dict):
+                scalars[name] = HistoryBuffer(
+                    history['log'].numpy(), history['count'].numpy()
+                )
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
         outdated = None
@@ -141,10 +117,10 @@ class SafeCheckpointHook(CheckpointHook):
             backend_args=self.backend_args,
         )
         if is_main_process():
-            self._save_backbone(self.last_ckpt)
+            runner.call_hook('after_save_checkpoint', path=self.last_ckpt)
             with atomic_write(os.path.join(runner.work_dir, 'last_checkpoint')) as file:
                 file.write(self.last_ckpt.encode())
-            self._remove(outdated)
+            self._remove(runner, outdated)
 
     def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> None:
         if not self.save_best:
@@ -159,9 +135,9 @@ class SafeCheckpointHook(CheckpointHook):
         if is_main_process():
             for name, path in current.items():
                 if path:
-                    self._save_backbone(path)
+                    runner.call_hook('after_save_checkpoint', path=path)
                 if path and path != previous.get(name):
-                    self._remove(previous.get(name))
+                    self._remove(runner, previous.get(name))
 
     @property
     def _best(self) -> dict[str, str | None]:
@@ -180,13 +156,24 @@ class SafeCheckpointHook(CheckpointHook):
     def _path(self, step: int) -> str:
         return os.path.join(self.out_dir, self.filename_tmpl.format(step))
 
-    def _save_backbone(self, checkpoint: str) -> None:
-        """Write the backbone of the checkpoint that has just been saved."""
-        if self._backbone is not None:
-            save_backbone(backbone_path(checkpoint), *self._backbone)
+    def _remove(self, runner: Runner, path: str | None) -> None:
+        if path is not None:
+            runner.call_hook('after_remove_checkpoint', path=path)
+            Path(path).unlink(missing_ok=True)
 
-    def _remove(self, path: str | None) -> None:
-        """Remove a checkpoint and its backbone."""
-        for file in () if path is None else (backbone_path(path), path):
-            if os.path.isfile(file):
-                os.remove(file)
+
+def to_plain(value: Any) -> Any:
+    """Replace numpy's and mmengine's objects in nested dicts and lists.
+
+    Arrays become tensors, and the history of a logged scalar a dict of its values
+    (``log``) and how many iterations each stands for (``count``).
+    """
+    if isinstance(value, HistoryBuffer):
+        return dict(zip(('log', 'count'), map(to_plain, value.data)))
+    if isinstance(value, Mapping):
+        return {key: to_plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [to_plain(item) for item in value]
+    if isinstance(value, np.ndarray):
+        return torch.from_numpy(value)
+    return value.item() if isinstance(value, np.generic) else value

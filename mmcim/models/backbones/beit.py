@@ -23,7 +23,8 @@ from mmpretrain.models.utils import build_norm_layer, resize_pos_embed
 from mmpretrain.registry import MODELS
 from torch import Tensor, nn
 
-from ...transfer.resize import Grid, resize_relative_position_table
+from ...checkpoints.layout import Grid
+from ...checkpoints.resize import resize_relative_position_table
 
 
 def relative_position_index(grid: Grid, device: torch.device | None = None) -> Tensor:

@@ -1,83 +1,16 @@
 # Copyright (c) mmcim contributors. All rights reserved.
 """What every discrete image tokenizer has in common: interface and freezing."""
 
-import hashlib
-import json
 from abc import ABCMeta, abstractmethod
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
 import torch
 from mmengine.model import BaseModule
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from mmcim.utils import ConfigError, load_checkpoint
-
-
-class WeightsNotFoundError(ConfigError, FileNotFoundError):
-    """A tokenizer's file does not exist."""
-
-
-def load_tensors(checkpoint: str) -> dict[str, Tensor]:
-    """Read the weight tensors of a checkpoint without unpickling any code.
-
-    Args:
-        checkpoint: Path of a ``.safetensors`` file, or of a file written by
-            ``torch.save``: a bare state dict or a runner checkpoint, of which the
-            entry ``state_dict`` is taken.
-
-    Returns:
-        Name -> tensor, on the CPU.
-
-    Raises:
-        WeightsNotFoundError: If there is no such file.
-        ConfigError: If the file cannot be read, or is not a state dict of tensors.
-    """
-    path = Path(checkpoint).expanduser()
-    if not path.is_file():
-        raise WeightsNotFoundError(
-            f"the tokenizer's file {path.absolute()} does not exist; train the tokenizer "
-            'first or set its checkpoint in the config'
-        )
-    if path.suffix == '.safetensors':
-        try:
-            return load_file(path)
-        except SafetensorError as error:
-            raise ConfigError(f'{path} is no safetensors file: {error}') from error
-    content = load_checkpoint(path)
-    if isinstance(content, Mapping):
-        content = content.get('state_dict', content)
-    if (
-        not isinstance(content, Mapping)
-        or not content
-        or not all(isinstance(value, Tensor) for value in content.values())
-    ):
-        raise ConfigError(
-            f'{path} holds no state dict: expected name -> tensor, or a checkpoint '
-            "with the key 'state_dict'"
-        )
-    return dict(content)
-
-
-def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
-    """Hash tensors independent of their order, layout in memory and file format.
-
-    Args:
-        tensors: Name -> tensor.
-
-    Returns:
-        The SHA-256, in hex, of every name, dtype, shape and the bytes in
-        row-major order, sorted by name.
-    """
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        tensor = tensors[name].detach().cpu().contiguous()
-        head = [name, str(tensor.dtype), list(tensor.shape)]
-        digest.update(json.dumps(head).encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()
+from mmcim.checkpoints import read_weights
+from mmcim.checkpoints.record import tensors_sha256
+from mmcim.utils import ConfigError
 
 
 def load_exactly(
@@ -270,7 +203,7 @@ class BaseTokenizer(BaseModule, metaclass=ABCMeta):
     @classmethod
     def _read(cls, checkpoint: str) -> dict[str, Tensor]:
         """Read the tensors that make the tokenizer what it is."""
-        return load_tensors(checkpoint)
+        return read_weights(checkpoint).tensors
 
     def _load(self, checkpoint: str) -> dict[str, Tensor]:
         """Read the weights and note their identity."""

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from mmcim.utils import ConfigError
 
-from .base import BaseTokenizer, WeightsNotFoundError, freeze, load_exactly
+from .base import BaseTokenizer, freeze, load_exactly
 
 _URL = 'https://cdn.openai.com/dall-e'
 _REMEDY = (
@@ -178,8 +178,8 @@ class DALLETokenizer(BaseTokenizer):
             depth and the vocabulary are read from it.
 
     Raises:
-        WeightsNotFoundError: If there is no such file; says how to get it.
-        ConfigError: If the file does not hold these networks.
+        ConfigError: If there is no such file, which says how to get it, or if it does not
+            hold these networks.
     """
 
     stride = 8
@@ -188,7 +188,7 @@ class DALLETokenizer(BaseTokenizer):
         super().__init__()
         path = Path(checkpoint).expanduser()
         if not path.is_file():
-            raise WeightsNotFoundError(
+            raise ConfigError(
                 f"OpenAI's dVAE not found: {path.absolute()}. Get and convert the "
                 'official weights (400 MB) with\n'
                 f'  curl -fLO {_URL}/encoder.pkl -fLO {_URL}/decoder.pkl\n'

@@ -163,7 +163,6 @@ class DiscreteVAE(BaseTokenizer):
         code_dims: Channels of a code's embedding.
 
     Raises:
-        WeightsNotFoundError: If there is no such file.
         ConfigError: If the checkpoint holds another network; it says which of the
             arguments to change.
     """

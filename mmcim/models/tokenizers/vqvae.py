@@ -90,7 +90,6 @@ class VQVAETokenizer(BaseTokenizer):
             vocabulary are read from it.
 
     Raises:
-        WeightsNotFoundError: If there is no such file.
         ConfigError: If the file is no such state dict.
     """
 

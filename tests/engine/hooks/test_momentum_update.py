@@ -11,7 +11,7 @@ from torch import nn
 
 from mmcim.engine import MomentumUpdateHook
 from mmcim.models.layers import MomentumEncoder
-from mmcim.utils import ConfigError, use_safe_loading
+from mmcim.utils import ConfigError
 
 
 class Followed(BaseModel):
@@ -92,7 +92,6 @@ def test_accumulated_gradients_make_one_step(make_runner, counts):
 
 @pytest.mark.parametrize('counts', [1, 2])
 def test_a_resumed_run_goes_on(make_runner, tmp_path, counts):
-    use_safe_loading()
     whole, watch, _ = train(make_runner, counts, work_dir=tmp_path / 'a')
     torch.manual_seed(5)
     resumed, rest, _ = train(

@@ -5,9 +5,10 @@ import pytest
 import torch
 from torch import nn
 
+from mmcim.checkpoints import load_checkpoint
 from mmcim.engine import RunStateHook
 from mmcim.models.tokenizers.base import BaseTokenizer
-from mmcim.utils import ConfigError, load_checkpoint
+from mmcim.utils import ConfigError
 
 EPOCHS = dict(by_epoch=True, max_epochs=3)
 ONE_EPOCH = dict(by_epoch=True, max_epochs=1)

@@ -8,14 +8,15 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from mmcim.checkpoints.backbone_file import read_safetensors
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from mmpretrain.registry import MODELS
 from torch import nn
 
+from mmcim.checkpoints import load_checkpoint
 from mmcim.engine.hooks import SafeCheckpointHook
-from mmcim.transfer.backbone_file import read_safetensors
-from mmcim.utils import atomic_write, files, load_checkpoint
+from mmcim.utils import atomic_write, files
 from tests.engine.conftest import Line
 
 

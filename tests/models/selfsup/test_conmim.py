@@ -15,10 +15,9 @@ from mmengine.runner import Runner, set_random_seed
 from mmpretrain.registry import DATASETS, MODELS
 from torch.utils.data import Dataset
 
+from mmcim.checkpoints import backbone_path, load_checkpoint, load_into, read_backbone
 from mmcim.models import ConMIM, ConMIMDataPreprocessor, DenoisingContrastHead
 from mmcim.models.layers import BaseMasking
-from mmcim.transfer import backbone_path, load_backbone_weights, read_backbone
-from mmcim.utils import load_checkpoint
 
 from .conftest import vit
 from .two_processes import assert_two_equal_one
@@ -403,7 +402,7 @@ def test_checkpoint_gives_either_backbone(run, kept):
         )
     )
     prefix = ConMIM.EXPORTS[kept]
-    load_backbone_weights(network, str(folder / 'epoch_2.pth'), prefix=prefix)
+    load_into(network, str(folder / 'epoch_2.pth'), prefix=prefix)
     images = batch_inputs()['images']
     wanted = model.get_submodule(prefix.rstrip('.'))(images, None)[-1]
     torch.testing.assert_close(network(images)[-1], wanted)

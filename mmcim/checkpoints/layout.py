@@ -1,0 +1,78 @@
+# Copyright (c) mmcim contributors. All rights reserved.
+"""What a network tells about its own tensors."""
+
+import re
+
+from torch import nn
+
+Grid = tuple[int, int]
+"""Rows and columns of patches."""
+
+# Tables that a module computes from its size: no weights, and wrong at another size.
+_DERIVED = (
+    'attn_mask',
+    'freqs_cos',
+    'freqs_sin',
+    'relative_coords_table',
+    'relative_position_index',
+)
+
+
+def backbone_prefix(model: nn.Module) -> str | None:
+    """Tell where in a model the backbone is that is kept.
+
+    Args:
+        model (nn.Module): A classifier, segmentor or pre-training, not wrapped.
+
+    Returns:
+        str | None: The prefix of the backbone's tensors in the model's state dict, which
+        ends with a dot: the class's ``backbone_prefix``, else 'backbone.' if there is
+        such a module. None if the model has no backbone to keep.
+    """
+    if hasattr(model, 'backbone_prefix'):
+        return model.backbone_prefix
+    return 'backbone.' if 'backbone' in model._modules else None
+
+
+def patch_grid(module: nn.Module) -> Grid | None:
+    """Rows and columns of patches that a module's position tensors are made for.
+
+    Args:
+        module (nn.Module): A vision transformer of mmpretrain, mmseg or timm, or one of
+            their attentions with relative positions.
+
+    Returns:
+        tuple[int, int] | None: None if the module does not tell.
+    """
+    patch_embed = getattr(module, 'patch_embed', None)
+    for grid in (
+        getattr(module, 'patch_resolution', None),
+        getattr(patch_embed, 'init_out_size', None),
+        getattr(patch_embed, 'grid_size', None),
+        getattr(module, 'window_size', None),
+    ):
+        if grid is not None:
+            return tuple(grid)
+    return None
+
+
+def is_derived(name: str) -> bool:
+    """Tell whether a buffer follows from the module's size alone."""
+    return name.rpartition('.')[2] in _DERIVED
+
+
+def starts_anew(backbone: nn.Module, name: str) -> bool:
+    """Tell whether a tensor is one that only fine-tuning has.
+
+    ``out_type='avg_featmap'`` of mmpretrain's vision transformers normalises the mean
+    of the patches by ``ln2``, which is not there with the feature maps of a pre-training.
+    (BEiT's and MAE's ``fc_norm`` is the same, and starts anew there, too.)
+
+    Swin, ConvNeXt and others normalise each output, of which a classifier has the last
+    one only: ``norm0`` to ``norm2`` are new where ``out_indices=(0, 1, 2, 3)``.
+    """
+    if name.startswith('ln2.'):
+        return getattr(backbone, 'out_type', None) == 'avg_featmap'
+    outputs = getattr(backbone, 'out_indices', getattr(backbone, 'out_scales', ()))
+    norm = re.match(r'norm(\d+)\.', name)
+    return bool(norm) and int(norm[1]) in sorted(outputs)[:-1]

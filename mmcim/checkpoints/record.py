@@ -1,0 +1,298 @@
+# Copyright (c) mmcim contributors. All rights reserved.
+"""What a training writes about the backbone that it exports."""
+
+import hashlib
+import inspect
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmcv.cnn import bricks
+from mmengine.config import Config
+from mmpretrain.registry import MODELS
+from safetensors.torch import save
+from timm import layers
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.dropout import _DropoutNd
+
+from ..utils.errors import ConfigError
+from ..utils.files import atomic_write
+from .layout import Grid, patch_grid
+from .names import TIMM_MODEL
+
+# Libraries with registries of their own for models; mmcim registers in mmpretrain's.
+_SCOPES = ('mmpretrain', 'mmseg', 'mmdet')
+SUFFIX = '_backbone.safetensors'
+# Backbones that mask images, or freeze some of their parameters, and those with the same
+# tensors and features that take whole images of any size and train all.
+_AFTER_PRETRAINING = {
+    'FusedBEiTPretrainViT': 'FusedBEiTViT',
+    'BEiTPretrainViT': 'FusedBEiTViT',
+    'FixedPositionViT': 'VisionTransformer',
+    'MoCoV3ViT': 'VisionTransformer',
+    'MAEBaselineViT': 'VisionTransformer',
+    'MAEViT': 'VisionTransformer',
+}
+# A name for the size that MoCoV3ViT alone has.
+_MOCO_SMALL = dict(embed_dims=384, num_layers=12, num_heads=12, feedforward_channels=1536)
+# What changes the features of a module, but none of its shapes.
+_FUNCTION = ('num_heads', 'eps', 'style', 'approximate')
+_TRAINING_ONLY = (_DropoutNd, bricks.DropPath, layers.DropPath, nn.Identity)
+
+
+@dataclass
+class BackboneRecord:
+    """What is known about an exported backbone; JSON in ``.pth`` and ``.safetensors``.
+
+    Attributes:
+        config: Builds the network for use after its training.
+        sha256: Of the backbone's tensors, see :func:`tensors_sha256`.
+        prefix: What the names of its tensors begin with in this file.
+        function: What its features depend on besides config and tensors, see
+            :func:`describe_function`.
+        grid: Rows and columns of patches.
+        mean: Of R, G and B of its input, on the scale 0..255; empty if unknown.
+        std: Likewise.
+        origin: Where it came from: ``method``, ``epoch`` or ``iter``,
+            ``tokenizer_sha256``.
+    """
+
+    config: dict
+    sha256: str
+    prefix: str = ''
+    function: dict[str, Any] = field(default_factory=dict)
+    grid: Grid | None = None
+    mean: list[float] = field(default_factory=list)
+    std: list[float] = field(default_factory=list)
+    origin: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, text: str, path: str) -> 'BackboneRecord':
+        """Read a record from the text in a file.
+
+        Raises:
+            ConfigError: If the text is not a record.
+        """
+        try:
+            record = cls(**json.loads(text))
+            record.grid = record.grid and (int(record.grid[0]), int(record.grid[1]))
+            record.mean, record.std = (
+                list(map(float, v)) for v in (record.mean, record.std)
+            )
+            record.function, record.origin = dict(record.function), dict(record.origin)
+        except (ValueError, TypeError, LookupError, RecursionError) as error:
+            raise ConfigError(
+                f'checkpoint {path}: its record of the backbone cannot be read: {error!r}'
+            ) from error
+        return record
+
+    def dumps(self) -> str:
+        """Give the record as JSON."""
+        return json.dumps(asdict(self))
+
+
+def backbone_path(checkpoint: str | Path) -> Path:
+    """Path of the backbone beside a checkpoint: ``epoch_1_backbone.safetensors``."""
+    path = Path(checkpoint)
+    return path.with_name(path.stem + SUFFIX)
+
+
+def save_backbone(
+    path: str | Path, tensors: Mapping[str, Tensor], record: BackboneRecord
+) -> None:
+    """Write a backbone completely or not at all.
+
+    Args:
+        path: The ``.safetensors`` file to write or replace.
+        tensors: The backbone's own names -> tensors.
+        record: What is known about them.
+    """
+    record = BackboneRecord(**{**asdict(record), 'prefix': ''})
+    # safetensors wants neither views nor tensors that share memory.
+    plain = {name: t.detach().cpu().clone().contiguous() for name, t in tensors.items()}
+    with atomic_write(path) as file:
+        file.write(save(plain, dict(format='pt', backbone=record.dumps())))
+
+
+def describe_backbone(
+    model: nn.Module, prefix: str, tensors: Mapping[str, Tensor], cfg: Config
+) -> BackboneRecord | None:
+    """Describe the backbone of a model that is being trained.
+
+    Args:
+        model: The model, not wrapped.
+        prefix: Its backbone's, see :func:`mmcim.checkpoints.layout.backbone_prefix`.
+        tensors: What is saved of the backbone, by its own names.
+        cfg: The runner's config.
+
+    Returns:
+        None if the backbone came as an object, so that no config builds it.
+    """
+    config = find_backbone_config(cfg, prefix)
+    if config is None:
+        return None
+    backbone = model.get_submodule(prefix.rstrip('.'))
+    mean, std = _normalization(getattr(model, 'data_preprocessor', None))
+    return BackboneRecord(
+        config=config,
+        sha256=tensors_sha256(tensors),
+        prefix=prefix,
+        function=describe_function(backbone),
+        grid=patch_grid(backbone),
+        mean=mean,
+        std=std,
+        origin=dict(method=type(model).__name__),
+    )
+
+
+def describe_function(backbone: nn.Module) -> dict[str, Any]:
+    """List what changes the features of a network, but no tensor's name or shape.
+
+    Returns:
+        Dotted name -> number of heads, eps or kind of activation or norm.
+    """
+    found = {}
+    for name, module in backbone.named_modules():
+        name = name.removeprefix(TIMM_MODEL)
+        for key in _FUNCTION:
+            value = getattr(module, key, None)
+            if isinstance(value, int | float | str):
+                found[f'{name}.{key}'] = value
+        weight = getattr(module, 'weight', None)
+        # Networks differ in classes of the same layer, but hardly in those of its parts.
+        if not (
+            [*module.children()]
+            or isinstance(module, _TRAINING_ONLY)
+            or (weight is not None and weight.ndim > 1)
+        ):
+            found[f'{name}.type'] = _kind(module)
+    return found
+
+
+def _kind(module: nn.Module) -> str:
+    """Name a layer by the class of torch that it is of, if any."""
+    if isinstance(module, _BatchNorm):
+        return 'BatchNorm'  # of any dimension, synchronised or not
+    bases = type(module).__mro__
+    own = (b for b in bases if b.__module__.startswith('torch.nn') and b is not nn.Module)
+    return next(own, type(module)).__name__
+
+
+def find_backbone_config(cfg: Config, prefix: str) -> dict | None:
+    """Find the config of a backbone for use after its training.
+
+    A copy that the model makes of its own backbone, as a momentum encoder is, has no
+    config there; that of ``model.backbone`` builds it. A network that masks its images,
+    or freezes some parameters, is replaced by the one with the same features that does
+    neither.
+
+    Returns:
+        None if the model came as an object.
+    """
+    config = model = cfg.to_dict().get('model')
+    for part in prefix.rstrip('.').split('.'):
+        config = config.get(part) if isinstance(config, dict) else None
+    if not isinstance(config, dict) and isinstance(model, dict):
+        config = model.get('backbone')
+    if not isinstance(config, dict):
+        return None
+    # The weights are in the file, not where the training once began.
+    config = _with_names({k: v for k, v in config.items() if k != 'init_cfg'})
+    scope = cfg.get('default_scope') or 'mmpretrain'
+    if '.' not in config['type'] and scope != 'mmpretrain':
+        config['type'] = f'{scope}.{config["type"]}'
+    return config_after_pretraining(config)
+
+
+def _with_names(node: Any) -> Any:
+    """Replace the classes of pure-Python configs by the names that they register."""
+    if isinstance(node, dict):
+        node = {key: _with_names(value) for key, value in node.items()}
+        kind = node.get('type')
+        if isinstance(kind, type):
+            kind = f'{kind.__module__}.{kind.__name__}'
+        if isinstance(kind, str) and kind.count('.') > 1:
+            library, *_, name = kind.split('.')
+            node['type'] = f'{library}.{name}' if library in _SCOPES else name
+        return node
+    return (
+        [_with_names(item) for item in node] if isinstance(node, list | tuple) else node
+    )
+
+
+def config_after_pretraining(config: dict) -> dict:
+    """Give the config of the network with the same features of whole images.
+
+    It has the same tensors, but for a mask token. Unchanged if it is no network that
+    only a pre-training has.
+    """
+    name = config['type'].removeprefix('mmpretrain.')
+    if name not in _AFTER_PRETRAINING:
+        return config
+    before, after = (
+        _arguments(MODELS.get(key)) for key in (name, _AFTER_PRETRAINING[name])
+    )
+    given = {key: value for key, value in config.items() if key in after}
+    if given.get('arch') in ('mocov3-s', 'mocov3-small'):
+        given['arch'] = dict(_MOCO_SMALL)
+    changed = {
+        key: value
+        for key, value in before.items()
+        if key in after and key not in given and value != after[key]
+    }
+    return dict(type=_AFTER_PRETRAINING[name], **given, **changed)
+
+
+def _arguments(cls: type) -> dict[str, object]:
+    """Named arguments of a constructor and those of its parents, with their defaults."""
+    found: dict[str, object] = {}
+    for part in reversed(cls.__mro__[:-1]):
+        for name, parameter in inspect.signature(part.__init__).parameters.items():
+            if parameter.kind in (
+                parameter.POSITIONAL_OR_KEYWORD,
+                parameter.KEYWORD_ONLY,
+            ):
+                found[name] = parameter.default
+    return found
+
+
+def _normalization(preprocessor: Any) -> tuple[list[float], list[float]]:
+    """Mean and std of R, G and B, 0..255; empty for a network that sees BGR.
+
+    Where all channels have the same statistics, as of grey images, their order does not
+    matter.
+    """
+    mean, std = (getattr(preprocessor, name, None) for name in ('mean', 'std'))
+    if mean is None or std is None:
+        return [], []
+    # Modules keep them in float32, which makes 123.675 another number.
+    mean, std = ([round(v, 4) for v in t.flatten().tolist()] for t in (mean, std))
+    # mmpretrain's and mmcim's preprocessors keep the one, mmengine's the other.
+    rgb = getattr(preprocessor, 'to_rgb', False) or getattr(
+        preprocessor, '_channel_conversion', False
+    )
+    grey = len(set(mean)) == len(set(std)) == 1
+    return (mean, std) if rgb or grey else ([], [])
+
+
+def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
+    """Hash tensors independent of their order, layout in memory and file format.
+
+    Args:
+        tensors: Name -> tensor.
+
+    Returns:
+        The SHA-256, in hex, of every name, dtype, shape and the bytes in row-major
+        order, sorted by name.
+    """
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        head = [name, str(tensor.dtype), list(tensor.shape)]
+        digest.update(json.dumps(head).encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()

@@ -1,0 +1,212 @@
+# Copyright (c) mmcim contributors. All rights reserved.
+"""Position embeddings and relative position bias tables for another grid of patches."""
+
+import math
+import re
+from collections.abc import Mapping
+from functools import lru_cache
+
+import numpy as np
+import torch
+from timm.layers import resample_abs_pos_embed
+from torch import Tensor, nn
+
+from .layout import Grid, patch_grid
+
+_TABLE = 'relative_position_bias_table'
+_SHARED_TABLE = f'rel_pos_bias.{_TABLE}'
+_LAYER_TABLE = re.compile(rf'(?:layers|blocks)\.(\d+)\.attn\.{_TABLE}')
+# Both have class-token rows besides those of the grid.
+_POSITIONS = ('pos_embed', 'absolute_pos_embed', _TABLE)
+
+
+def resize_positions(
+    backbone: nn.Module, name: str, value: Tensor, own: Tensor, grid: Grid | None
+) -> Tensor:
+    """Bring a tensor of a file to the backbone's grid, if it is one of positions.
+
+    Args:
+        backbone: The network.
+        name: The tensor's name in the network.
+        value: The tensor of the file.
+        own: The network's own tensor.
+        grid: Rows and columns of patches that the positions are for. By default a square
+            where that is certain.
+
+    Returns:
+        The tensor itself if there is nothing to resize.
+
+    Raises:
+        ValueError: If it is not certain which grid it is for.
+    """
+    path, _, last = name.rpartition('.')
+    if last not in _POSITIONS:
+        return value
+    new_grid = patch_grid(backbone.get_submodule(path))
+    if new_grid is None or value.ndim != own.ndim or value.shape[-1] != own.shape[-1]:
+        return value
+    if last == _TABLE:
+        grid = _grid_of_table(len(value), len(own), grid, new_grid)
+        return resize_relative_position_table(value, grid, new_grid)
+    if value.ndim != 3:
+        return value
+    extra = own.shape[1] - new_grid[0] * new_grid[1]
+    grid = grid or _grid_of_embedding(value.shape[1], extra, new_grid)
+    if grid != new_grid:
+        prefix = value.shape[1] - grid[0] * grid[1]
+        value = resample_abs_pos_embed(value, new_grid, grid, prefix)
+    # A network without class token does without the first embedding, too.
+    surplus = 0 if extra else value.shape[1] - own.shape[1]
+    return value[:, surplus:] if surplus else value
+
+
+def convert_relative_position_tables(
+    given: dict[str, Tensor], wanted: Mapping[str, Tensor]
+) -> tuple[str, dict[str, str]]:
+    """Copy a shared table to the layers, or equal ones of the layers to a shared one.
+
+    Args:
+        given: Tensors of the file by the network's names; changed in place.
+        wanted: Tensors of the network.
+
+    Returns:
+        What was done, '' if nothing, and name -> problem.
+    """
+    own = [name for name in wanted if _LAYER_TABLE.fullmatch(name)]
+    theirs = [name for name in given if _LAYER_TABLE.fullmatch(name)]
+    if own and not theirs and _SHARED_TABLE in given:
+        shared = given.pop(_SHARED_TABLE)
+        given.update((name, shared.clone()) for name in own)
+        return f'shared relative position bias copied to {len(own)} layers', {}
+    if not theirs or _SHARED_TABLE not in wanted or _SHARED_TABLE in given:
+        return '', {}
+    first, *others = (given.pop(name) for name in theirs)
+    if any(not torch.equal(first, table) for table in others):
+        return '', {
+            _SHARED_TABLE: 'the file has a different table in each layer; set '
+            'use_rel_pos_bias=True and use_shared_rel_pos_bias=False'
+        }
+    given[_SHARED_TABLE] = first
+    return f'equal relative position bias of {len(theirs)} layers shared', {}
+
+
+def resize_relative_position_table(table: Tensor, grid: Grid, new_grid: Grid) -> Tensor:
+    """Interpolate a relative position bias table as BEiT does.
+
+    The known offsets are put at geometrically growing distances, dense around zero, with
+    a bicubic spline through them, so that near neighbours keep their biases. The released
+    code does so by SciPy's former ``interp2d``; here it is for any rectangle, at once for
+    all heads, and differentiable. (:func:`timm.layers.resize_rel_pos_bias_table` has the
+    same nodes, but interpolates linearly.)
+
+    Args:
+        table (Tensor): ((2h - 1) * (2w - 1) + extra, heads); the rows run over offsets
+            (dy, dx) from (1 - h, 1 - w), then come those of the class token, 3 in a
+            BEiT, 0 in a Swin, which are kept as they are.
+        grid (tuple[int, int]): Rows and columns of patches that it is for, (h, w).
+        new_grid (tuple[int, int]): The wanted rows and columns (h', w').
+
+    Returns:
+        Tensor: ((2h' - 1) * (2w' - 1) + extra, heads), of the same dtype.
+
+    Raises:
+        ValueError: If the table has fewer rows than the grid has offsets.
+    """
+    height, width = (2 * side - 1 for side in grid)
+    if len(table) < height * width:
+        raise ValueError(
+            f'a table of {len(table)} rows is too small for {_by(grid)} patches, which '
+            f'have {height * width} offsets'
+        )
+    if tuple(grid) == tuple(new_grid):
+        return table
+    offsets, extra = table.split([height * width, len(table) - height * width])
+    rows, columns = (
+        torch.tensor(_interpolation(2 * old - 1, 2 * new - 1), device=table.device)
+        for old, new in zip(grid, new_grid)
+    )
+    offsets = offsets.float().view(height, width, -1)
+    offsets = torch.einsum('Yy,Xx,yxn->YXn', rows, columns, offsets).flatten(0, 1)
+    return torch.cat((offsets.to(table.dtype), extra))
+
+
+def infer_grid(count: int) -> Grid | None:
+    """Sides of a square of ``count`` patches; None if it is not a square."""
+    side = math.isqrt(max(count, 0))
+    return (side, side) if side * side == count else None
+
+
+def _grid_of_table(rows: int, own_rows: int, grid: Grid | None, new_grid: Grid) -> Grid:
+    extra = own_rows - _offsets(new_grid)
+    # The windows of a Swin have a grid of their own.
+    if grid is not None and rows == _offsets(grid) + extra:
+        return grid
+    if rows == own_rows:
+        return new_grid
+    sides = infer_grid(rows - extra)
+    if sides is None or sides[0] % 2 == 0:
+        raise ValueError(
+            f'has {rows} relative positions, which are not of a square of patches: set '
+            'grid=(rows, columns) of the file'
+        )
+    return (sides[0] + 1) // 2, (sides[1] + 1) // 2
+
+
+def _offsets(grid: Grid) -> int:
+    return (2 * grid[0] - 1) * (2 * grid[1] - 1)
+
+
+def _grid_of_embedding(count: int, extra: int, new_grid: Grid) -> Grid:
+    # Where the module has no class token, the file may still have one, or two.
+    tokens = (extra,) if extra else (0, 1, 2)
+    squares = [grid for n in tokens if (grid := infer_grid(count - n))]
+    same = [new_grid] if count - extra == new_grid[0] * new_grid[1] else []
+    possible = {*squares[:1], *same}
+    if len(possible) == 1:
+        return possible.pop()
+    grids = ' or of '.join(_by(grid) for grid in sorted(possible)) or 'no square of'
+    raise ValueError(
+        f'has {count} positions, which may be of {grids} patches besides {extra} other '
+        'tokens: set grid=(rows, columns) of the file, or use a network with as many '
+        'other tokens'
+    )
+
+
+# A network that runs at another size asks for the same ones in each layer. No tensors are
+# kept: they might be of inference mode, or of a graph that is being exported.
+@lru_cache(maxsize=64)
+@torch.compiler.assume_constant_result  # torch.compile cannot trace SciPy
+def _interpolation(old: int, new: int) -> tuple[tuple[float, ...], ...]:
+    """Weights with which new offsets are made of the old ones.
+
+    Args:
+        old: Number of known offsets of one axis, odd.
+        new: Number of wanted offsets, odd.
+
+    Returns:
+        (new, old); each row sums to 1.
+    """
+    from scipy.interpolate import CubicSpline  # importing it takes a second
+
+    if old == 1:
+        return ((1.0,),) * new
+    reach, new_reach = old // 2, new // 2
+    # The known offsets at 0, 1, 1 + q, 1 + q + q^2, ... up to the new reach; BEiT and
+    # timm find q by bisection in [1.01, 1.5].
+    left, right = 1.01, 1.5
+    while right - left > 1e-6:
+        ratio = (left + right) / 2
+        if (1 - ratio**reach) / (1 - ratio) > new_reach:
+            right = ratio
+        else:
+            left = ratio
+    steps = np.cumsum(ratio ** np.arange(reach))
+    known = np.concatenate((-steps[::-1], [0], steps))
+    # Beyond the last known offset there is no extrapolation, but the value of that one.
+    wanted = np.arange(-new_reach, new_reach + 1).clip(known[0], known[-1])
+    # A spline is linear in its values: those of unit vectors are the weights.
+    return tuple(map(tuple, CubicSpline(known, np.eye(old))(wanted).tolist()))
+
+
+def _by(grid: Grid) -> str:
+    return f'{grid[0]} x {grid[1]}'

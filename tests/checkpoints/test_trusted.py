@@ -1,0 +1,177 @@
+# Copyright (c) mmcim contributors. All rights reserved.
+"""A file of weights names networks that are known here, and runs nothing."""
+
+import json
+import sys
+from functools import partial
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmpretrain.registry import MODELS
+
+from mmcim.apis import feature_extractor, load_backbone
+from mmcim.checkpoints import load_into, save_backbone
+from mmcim.checkpoints.export import export_backbone
+from mmcim.checkpoints.trusted import registered_class, trusted_backbone_config
+from mmcim.utils import ConfigError
+
+from .conftest import vit
+
+NORM = dict(type='LN', eps=1e-6)
+CALL = dict(type='os.system', command='touch {0}')
+# What a config may not bring along, wherever in it.
+BAD = {
+    'call': CALL,
+    'nested call': {**vit(), 'norm_cfg': CALL},
+    'in a list': {**vit(), 'layer_cfgs': [dict(norm_cfg=CALL), {}]},
+    'module': dict(type='evil.ViT'),
+    'top-level module': dict(type='evil'),
+    'scope that is no library': {**vit(), 'norm_cfg': dict(type='evil.LN')},
+    'class by another key': {**vit(), 'patch_cfg': dict(conv_type='evil')},
+    'no backbone': dict(type='ImageClassifier', backbone=vit()),
+    'no type': dict(arch='base'),
+    'no dict': ['VisionTransformer'],
+    'file': {**vit(), 'out_type': 'weights/vit'},
+    'class that reads files': {
+        **vit(),
+        'layer_cfgs': dict(act_cfg=dict(type='CLIPGenerator', tokenizer_path='{0}')),
+    },
+    'class that downloads': {
+        **vit(),
+        'norm_cfg': dict(type='HuggingFaceClassifier', model_name='gpt2'),
+    },
+    'address': dict(type='TIMMBackbone', model_name='hf-hub:someone/vit'),
+    'file without a folder': {**vit(), 'interpolate_mode': 'a.pth'},
+}
+
+
+@pytest.fixture
+def evil(tmp_path, monkeypatch):
+    """A package that leaves a trace when it is imported."""
+    (tmp_path / 'evil').mkdir()
+    trace = f'open({str(tmp_path / "ran")!r}, "w")\n'
+    (tmp_path / 'evil/__init__.py').write_text(trace)
+    (tmp_path / 'evil/registry.py').write_text(trace)
+    monkeypatch.syspath_prepend(tmp_path)
+    yield tmp_path / 'ran'
+    sys.modules.pop('evil', None)
+
+
+def write(folder, config, kind):
+    """A file of the tensors of ``vit()`` that says another config built them."""
+    path = folder / f'x{kind}'
+    config = json.loads(json.dumps(config).replace('{0}', str(folder / 'ran')))
+    tensors = MODELS.build(vit()).state_dict()
+    if kind == '.safetensors':
+        save_backbone(path, tensors, dict(backbone=json.dumps(config)))
+    else:
+        model = dict(type='ImageClassifier', backbone=config)
+        cfg = Config(dict(model=model)).pretty_text
+        state = {f'backbone.{k}': v for k, v in tensors.items()}
+        meta = dict(cfg=cfg, backbone_prefix='backbone.')
+        torch.save(dict(meta=meta, state_dict=state), path)
+    return path
+
+
+@pytest.mark.parametrize('kind', ['.safetensors', '.pth'])
+@pytest.mark.parametrize('name', BAD)
+def test_untrusted_config_is_refused(evil, name, kind):
+    if kind == '.pth' and name == 'no dict':
+        pytest.skip('mmengine writes no such config')
+    path = write(evil.parent, BAD[name], kind)
+    with pytest.raises(ConfigError, match=rf'x\{kind}: its config'):
+        load_backbone(path)
+    with pytest.raises(ConfigError, match=rf'x\{kind}: its config'):
+        export_backbone(path, 'timm', evil.parent / 'out.safetensors')
+    # Weights without a config are weights still, and nothing is built of it.
+    init = dict(type='Pretrained', checkpoint=str(path))
+    net = MODELS.build({**vit(), 'init_cfg': init})
+    net.init_weights()
+    report = load_into(net, path)
+    assert len(report.matched) == report.total
+    assert not evil.exists() and 'evil' not in sys.modules
+
+
+def test_type_of_the_model_is_not_imported(evil):
+    """A checkpoint that does not say where its backbone is asks the model's class."""
+    state = {f'backbone.{k}': v for k, v in MODELS.build(vit()).state_dict().items()}
+    cfg = Config(dict(model=dict(type='evil.Net', backbone=vit()))).pretty_text
+    torch.save(dict(meta=dict(cfg=cfg), state_dict=state), evil.parent / 'x.pth')
+    assert load_backbone(evil.parent / 'x.pth').img_size == (32, 32)
+    assert not evil.exists() and 'evil' not in sys.modules
+
+
+def test_feature_extractor_runs_no_code_of_the_file(evil):
+    path = write(evil.parent, CALL, '.safetensors')
+    config = Config(
+        dict(
+            model=dict(type='ImageClassifier', backbone=vit()),
+            test_dataloader=dict(dataset=dict(pipeline=[dict(type='PackInputs')])),
+        )
+    )
+    feature_extractor(config, path)
+    assert not evil.exists()
+
+
+def test_places_of_earlier_weights_are_left_out():
+    init = dict(type='Pretrained', checkpoint='http://somewhere/x.pth')
+    config = {**vit(), 'init_cfg': init, 'patch_cfg': dict(init_cfg=[init])}
+    timm = dict(type='TIMMBackbone', model_name='vit_tiny_patch16_224.augreg_in21k')
+    for given, expected in (
+        (config, {**vit(), 'patch_cfg': {}}),
+        ({**timm, 'pretrained': True, 'checkpoint_path': 'x.pth'}, timm),
+        (
+            dict(timm, diffusion_cfg=dict(checkpoint='payload')),
+            dict(timm, diffusion_cfg={}),
+        ),
+    ):
+        assert trusted_backbone_config(given, 'x') == expected
+
+
+@pytest.mark.parametrize(
+    'config',
+    [
+        dict(type='RegNet', arch='regnetx_1.6gf'),
+        dict(type='ConvMixer', arch='768/32'),
+        {**vit(), 'patch_cfg': dict(conv_type='Conv2d', norm_cfg=dict(type='LN'))},
+        dict(
+            type='ResNet',
+            depth=18,
+            norm_cfg=dict(type='SyncBN'),
+            act_cfg=dict(type='GELU'),
+        ),
+        dict(type='FusedBEiTViT', arch='base', norm_cfg=dict(type='LN', eps=1e-6)),
+    ],
+)
+def test_good_config_stays_as_it_is(config):
+    assert trusted_backbone_config(config, 'x') == config
+
+
+@pytest.mark.parametrize('kind', ['{', '[' * 3000, '{"type": "ViT", "x": '])
+def test_odd_metadata_is_an_error_of_one_line(tmp_path, kind):
+    path = tmp_path / 'x.safetensors'
+    save_backbone(path, dict(a=torch.zeros(1)), dict(backbone=kind))
+    for read in (load_backbone, partial(load_into, MODELS.build(vit()))):
+        with pytest.raises(ConfigError, match='x.safetensors: what .* cannot be read'):
+            read(path)
+
+
+@pytest.mark.parametrize(
+    ('name', 'found'),
+    [
+        ('VisionTransformer', 'mmpretrain.models.backbones.vision_transformer'),
+        ('mmpretrain.ResNet', 'mmpretrain.models.backbones.resnet'),
+        ('FusedBEiTViT', 'mmcim.models.backbones.beit'),
+        ('BN', 'torch.nn.modules.batchnorm'),  # of a parent registry
+        ('mmengine.BN', 'torch.nn.modules.batchnorm'),
+        ('os.system', None),
+        ('collections.OrderedDict', None),
+        ('antigravity', None),
+        (None, None),
+    ],
+)
+def test_registered_classes(name, found):
+    cls = registered_class(name)
+    assert (cls and cls.__module__) == found
+    assert 'antigravity' not in sys.modules
