@@ -37,6 +37,7 @@ PREFIXES = (
     'teacher.backbone.',
     'student.backbone.',
     'student.module.backbone.',
+    'enhancer.backbone.',
 )
 # What the layers of a transformer work on or with, by the names of mmpretrain and timm.
 # A class token is not among them: a network may deliberately do without.

@@ -1,11 +1,9 @@
 # Copyright (c) mmcim contributors. All rights reserved.
-import json
-
 import pytest
 import torch
 from mmpretrain.registry import MODELS
 
-from mmcim.checkpoints import save_backbone
+from ..backbone_files import write_backbone as write_file
 
 ARCH = dict(embed_dims=32, num_layers=2, num_heads=2, feedforward_channels=64)
 MEAN, STD = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]
@@ -16,16 +14,14 @@ def write_backbone(tmp_path_factory):
     """Write a plain backbone with random weights: ``write_backbone(config) -> path``."""
     folder = tmp_path_factory.mktemp('backbones')
 
-    def write(config, **metadata):
+    def write(config, **known):
         torch.manual_seed(0)
         network = MODELS.build(dict(config))
         for parameter in network.parameters():
             torch.nn.init.normal_(parameter, 0.1, 0.1)
         path = folder / f'{len(list(folder.iterdir()))}_backbone.safetensors'
-        known = dict(mean=json.dumps(MEAN), std=json.dumps(STD))
-        known = {**known, 'backbone': json.dumps(config), **metadata}
-        known = {key: value for key, value in known.items() if value is not None}
-        save_backbone(path, network.state_dict(), known)
+        known = dict(mean=MEAN, std=STD) | known
+        write_file(path, network.state_dict(), config, **known)
         return path
 
     return write

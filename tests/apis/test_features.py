@@ -181,7 +181,7 @@ def test_clear_errors(backbone, write_backbone, tmp_path):
             extract_features(backbone, wrong)
     with pytest.raises(ValueError, match='must be a folder, a tensor, or'):
         extract_features(backbone, [])
-    unknown = write_backbone(dict(type='ResNet', depth=18), mean=None, std=None)
+    unknown = write_backbone(dict(type='ResNet', depth=18), mean=[], std=[])
     network = load_backbone(unknown)
     with pytest.raises(ConfigError, match='set backbone.normalization'):
         extract_features(network, torch.rand(1, 3, 32, 32))

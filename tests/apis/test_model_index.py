@@ -19,8 +19,9 @@ from mmpretrain.registry import MODELS as NETWORKS
 from torch.testing import assert_close
 
 from mmcim.apis import feature_extractor
-from mmcim.checkpoints import save_backbone
 from mmcim.utils import ConfigError, load_config
+
+from ..backbone_files import write_backbone
 
 REPO = Path(__file__).resolve().parents[2]
 FILES = yaml.safe_load((REPO / 'model-index.yml').read_text())['Import']
@@ -223,7 +224,7 @@ def test_features_by_name(hub, tmp_path, name):
     stage = dict(stage='backbone') if classifier else {}
     found = extract(pixels, **stage)[0][-1]
     path = tmp_path / 'backbone.safetensors'
-    save_backbone(path, extract.model.backbone.state_dict(), {})
+    write_backbone(path, extract.model.backbone.state_dict())
     (expected,) = feature_extractor(name, path)(pixels)
     assert found.isfinite().all()
     assert_close(found, expected[-1], rtol=1e-4, atol=1e-4)

@@ -11,7 +11,8 @@ from PIL import Image
 from torch.testing import assert_close
 
 from mmcim.apis import extract_features, feature_extractor, load_backbone
-from mmcim.checkpoints import read_backbone
+from mmcim.checkpoints import BackboneRecord, read_weights
+from mmcim.checkpoints.record import find_backbone_config, tensors_sha256
 from mmcim.utils import ConfigError
 
 from .conftest import ARCH, MEAN, STD
@@ -21,7 +22,7 @@ def test_load_backbone(vit):
     network = load_backbone(vit)
     assert type(network).__name__ == 'VisionTransformer'
     assert not network.training
-    for name, value in read_backbone(vit)[0].items():
+    for name, value in read_weights(vit).tensors.items():
         assert torch.equal(network.state_dict()[name], value)
     mean, std = network.normalization
     assert_close(mean, [0.485, 0.456, 0.406])
@@ -41,7 +42,7 @@ def test_positions_are_resized_to_another_size(vit):
 
 def test_a_file_without_a_network(tmp_path):
     torch.save(dict(a=torch.zeros(1)), tmp_path / 'a.pth')
-    with pytest.raises(ConfigError, match='does not say of which network'):
+    with pytest.raises(ConfigError, match='does not say which network'):
         load_backbone(tmp_path / 'a.pth')
 
 
@@ -80,11 +81,13 @@ def test_feature_extractor_of_a_pretraining(repo, tmp_path, picture, name):
     torch.manual_seed(0)
     backbone = MODELS.build(cfg.model.enhancer.backbone)
     backbone.init_weights()
-    state = {f'enhancer.backbone.{k}': v for k, v in backbone.state_dict().items()}
+    tensors, prefix = backbone.state_dict(), 'enhancer.backbone.'
+    state = {prefix + name: value for name, value in tensors.items()}
     state['generator.head.weight'] = torch.zeros(1)
     checkpoint = tmp_path / 'epoch_1.pth'
-    meta = dict(cfg=cfg.pretty_text, backbone_prefix='enhancer.backbone.')
-    torch.save(dict(state_dict=state, meta=meta), checkpoint)
+    config = find_backbone_config(cfg, prefix)
+    record = BackboneRecord(config, tensors_sha256(tensors), prefix, mean=MEAN, std=STD)
+    torch.save(dict(state_dict=state, meta=dict(backbone=record.dumps())), checkpoint)
 
     (found,) = feature_extractor(cfg, checkpoint)(str(picture))
     size = cfg.test_pipeline[-2].crop_size

@@ -9,9 +9,9 @@ from mmengine.registry import DefaultScope
 from mmpretrain.registry import MODELS
 from mmpretrain.structures import DataSample
 
-from mmcim.checkpoints import save_backbone
 from mmcim.utils.config_keys import check_keys
 
+from ..backbone_files import write_backbone
 from .test_configs import narrow_dalle  # noqa: F401
 from .test_conmim_configs import CONFIGS, WIDTH, load, narrow
 
@@ -150,7 +150,7 @@ def test_benchmark_takes_the_backbone(name, tmp_path):
         written = MODELS.build(source)
         written.init_weights()
         path = tmp_path / 'backbone.safetensors'
-        save_backbone(path, written.state_dict(), dict(method='Baseline'))
+        write_backbone(path, written.state_dict())
         backbone.init_cfg.checkpoint = str(path)
         network = MODELS.build(backbone)
         network.init_weights()

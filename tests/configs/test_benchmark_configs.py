@@ -14,13 +14,9 @@ from mmengine.registry import PARAM_SCHEDULERS, DefaultScope
 from mmpretrain.registry import MODELS
 from PIL import Image
 
-from mmcim.checkpoints import save_backbone
-from mmcim.utils import (
-    build_runner,
-    check_config,
-    effective_batch_size,
-    load_config,
-)
+from mmcim.utils import build_runner, check_config, effective_batch_size, load_config
+
+from ..backbone_files import write_backbone
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 NAMES = sorted(path.stem for path in (CONFIGS / 'cim/benchmarks').glob('*.py'))
@@ -102,7 +98,7 @@ def prepare(name, pictures, folder):
         for key, value in backbone.state_dict().items()
     }
     checkpoint = folder / 'backbone.safetensors'
-    save_backbone(checkpoint, tensors, dict(method='CIM'))
+    write_backbone(checkpoint, tensors)
     cfg.model.backbone.init_cfg.checkpoint = str(checkpoint)
 
     loaders = [cfg.test_dataloader, cfg.test_cfg.get('train_dataloader')]

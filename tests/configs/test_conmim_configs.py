@@ -11,9 +11,9 @@ from mmengine.registry import DefaultScope
 from mmpretrain.registry import MODELS
 from mmpretrain.structures import DataSample
 
-from mmcim.checkpoints import save_backbone
 from mmcim.utils.config_keys import check_keys
 
+from ..backbone_files import write_backbone
 from ..conftest import init_weights
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
@@ -218,7 +218,7 @@ def test_benchmark_takes_the_momentum_encoder(name, tmp_path):
         written.init_weights()
         torch.nn.init.normal_(written.rel_pos_bias.relative_position_bias_table)
         path = tmp_path / 'backbone.safetensors'
-        save_backbone(path, written.state_dict(), dict(method='ConMIM'))
+        write_backbone(path, written.state_dict())
         backbone.init_cfg.checkpoint = str(path)
         network = MODELS.build(backbone)
         network.init_weights()

@@ -11,10 +11,10 @@ from mmengine.registry import MODELS as ALL_MODELS
 from mmengine.registry import DefaultScope
 from mmpretrain.registry import MODELS
 
-from mmcim.checkpoints import save_backbone
 from mmcim.utils import effective_batch_size
 from mmcim.utils.config_keys import check_keys
 
+from ..backbone_files import write_backbone
 from ..conftest import init_weights
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
@@ -208,7 +208,7 @@ def test_the_backbone_arrives(name, tmp_path):
         for key, value in backbone.state_dict().items()
     }
     target.init_cfg.checkpoint = str(tmp_path / file)
-    save_backbone(tmp_path / file, tensors, dict(method='CorrIM'))
+    write_backbone(tmp_path / file, tensors)
     with DefaultScope.overwrite_default_scope(cfg.default_scope):
         check_keys(cfg)
         net = ALL_MODELS.build(target)

@@ -1,7 +1,6 @@
 # Copyright (c) mmcim contributors. All rights reserved.
 """Features of backbones that are exported and loaded again."""
 
-import json
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,8 @@ from mmengine.registry import DefaultScope
 from mmpretrain.registry import MODELS
 
 from mmcim.apis import load_backbone
-from mmcim.checkpoints import save_backbone
 
+from ..backbone_files import write_backbone
 from .deterministic import fill, images
 from .methods import PER_LAYER, SIZE, resnet, vit
 from .store import rounded
@@ -56,7 +55,7 @@ def measure(name: str, folder: Path) -> dict[str, Any]:
         backbone = MODELS.build(dict(config))
     fill(backbone)
     path = folder / f'{name}_backbone.safetensors'
-    save_backbone(path, backbone.state_dict(), dict(backbone=json.dumps(config)))
+    write_backbone(path, backbone.state_dict(), config)
     backbone = load_backbone(path)
     found = {}
     for height, width in SIZES:

@@ -6,9 +6,9 @@ import torch
 from mmengine.registry import DefaultScope
 from mmpretrain.registry import MODELS
 
-from mmcim.checkpoints import save_backbone
 from mmcim.engine.runner import begin_from_weights
 
+from ..backbone_files import write_backbone
 from ..models.selfsup.test_baselines import mocov3
 from ..models.selfsup.test_conmim import conmim
 from ..models.selfsup.test_corrim import corrim
@@ -41,7 +41,7 @@ def state(model, prefix):
 def test_a_plain_backbone_fills_both_encoders(name, tmp_path):
     source, model = build(name, 0), build(name, 1)
     kept = state(source, kept_prefix(source))
-    save_backbone(tmp_path / 'backbone.safetensors', kept, dict(method=name))
+    write_backbone(tmp_path / 'backbone.safetensors', kept)
     begin_from_weights(model, tmp_path / 'backbone.safetensors')
     for prefix in ('backbone.', 'momentum_encoder.backbone.'):
         for key, value in state(model, prefix).items():

@@ -10,8 +10,7 @@ import torch
 from mmengine.registry import DefaultScope
 from mmpretrain.registry import MODELS
 
-from mmcim.checkpoints import save_backbone
-
+from ..backbone_files import write_backbone
 from .toy_run import REPO, run_forked
 
 ARCH = dict(embed_dims=32, num_layers=2, num_heads=2, feedforward_channels=64)
@@ -56,7 +55,7 @@ def runs(tmp_path_factory, imagenette_mini):
             )
         )
         backbone.init_weights()
-    save_backbone(checkpoint, backbone.state_dict(), dict(method='CIM'))
+    write_backbone(checkpoint, backbone.state_dict())
     configs = {}
     for name in ('finetune_1xb128-100e', 'knn', 'logreg'):
         kind = name.split('_')[0]

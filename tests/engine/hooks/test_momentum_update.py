@@ -109,13 +109,6 @@ def test_a_resumed_run_goes_on(make_runner, tmp_path, counts):
     assert steps == whole.model.momentum_encoder.steps == 8 / counts
 
 
-def test_a_momentum_encoder_that_nothing_moves(make_runner, tmp_path):
-    """Whose weights would be those of its initialisation in the end."""
-    with pytest.raises(ConfigError, match='momentum encoder of Followed would never mov'):
-        make_runner(model=Followed()).train()
-    assert not list(tmp_path.glob('*.pth'))
-
-
 def test_a_model_without_momentum_encoder(make_runner):
     with pytest.raises(ConfigError, match='Line has no momentum_encoder'):
         make_runner([MomentumUpdateHook()]).train()

@@ -9,7 +9,7 @@ from mmpretrain.models.selfsup import BEiTPretrainViT
 from mmcim.models.backbones import FusedBEiTPretrainViT, FusedBEiTViT
 from mmcim.models.backbones.beit import relative_position_bias
 
-from ...transfer.beit_tables import resized_table
+from ...checkpoints.beit_tables import resized_table
 
 ARCH = dict(embed_dims=32, num_layers=2, num_heads=4, feedforward_channels=64)
 SMALL = dict(arch=ARCH, img_size=32, patch_size=8)

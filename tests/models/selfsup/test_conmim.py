@@ -1,7 +1,6 @@
 # Copyright (c) mmcim contributors. All rights reserved.
 """ConMIM against its equation, image by image and step by step."""
 
-import json
 import math
 from functools import partial
 
@@ -15,7 +14,7 @@ from mmengine.runner import Runner, set_random_seed
 from mmpretrain.registry import DATASETS, MODELS
 from torch.utils.data import Dataset
 
-from mmcim.checkpoints import backbone_path, load_checkpoint, load_into, read_backbone
+from mmcim.checkpoints import BackboneFile, backbone_path, load_checkpoint, load_into
 from mmcim.models import ConMIM, ConMIMDataPreprocessor, DenoisingContrastHead
 from mmcim.models.layers import BaseMasking
 
@@ -356,7 +355,10 @@ def run(tmp_path_factory):
             train_cfg=dict(by_epoch=True, max_epochs=2),
             optim_wrapper=OPTIM,
             custom_hooks=[dict(type='MomentumUpdateHook')],
-            default_hooks=dict(checkpoint=dict(type='SafeCheckpointHook', interval=2)),
+            default_hooks=dict(
+                checkpoint=dict(type='SafeCheckpointHook', interval=2),
+                backbone_export=dict(type='BackboneExportHook'),
+            ),
             randomness=dict(seed=0),
             log_level='WARNING',
         )
@@ -369,10 +371,12 @@ def run(tmp_path_factory):
 def test_exported_backbone_is_the_momentum_encoder(run):
     folder, model = run
     checkpoint = load_checkpoint(folder / 'epoch_2.pth')
-    assert checkpoint['meta']['backbone_prefix'] == 'momentum_encoder.backbone.'
     assert checkpoint['state_dict']['momentum_encoder.steps'] == 4
-    tensors, metadata = read_backbone(backbone_path(folder / 'epoch_2.pth'))
-    assert metadata['method'] == 'ConMIM'
+    file = BackboneFile.read(folder / 'epoch_2.pth')
+    assert file.prefix == 'momentum_encoder.backbone.'
+    file = BackboneFile.read(backbone_path(folder / 'epoch_2.pth'))
+    tensors = file.tensors
+    assert file.record.origin['method'] == 'ConMIM'
     copy, online = model.momentum_encoder.backbone, model.backbone
     for name, value in copy.state_dict().items():
         if name in tensors:
@@ -382,8 +386,8 @@ def test_exported_backbone_is_the_momentum_encoder(run):
         online.layers[0].ffn.layers[1].bias
     )
     # The file tells how to build its network, though a copy has no config of its own.
-    assert json.loads(metadata['grid']) == [4, 4]
-    again = MODELS.build(json.loads(metadata['backbone']))
+    assert file.record.grid == (4, 4)
+    again = file.build()
     again.load_state_dict(tensors, strict=False)
     images = batch_inputs()['images']
     assert again(images, None)[-1].equal(copy(images, None)[-1])

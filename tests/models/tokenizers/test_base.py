@@ -7,20 +7,19 @@ import struct
 
 import pytest
 import torch
-from mmengine.logging import HistoryBuffer
 from mmengine.model import BaseModule
 from mmpretrain.registry import MODELS
 from safetensors.torch import save_file
 from torch import nn
 
+from mmcim.checkpoints import read_weights
+from mmcim.checkpoints.record import tensors_sha256
 from mmcim.models.tokenizers import (
     BaseTokenizer,
     DiscreteVAE,
     DiscreteVAENet,
-    WeightsNotFoundError,
-    tensors_sha256,
 )
-from mmcim.models.tokenizers.base import freeze, load_exactly, load_tensors
+from mmcim.models.tokenizers.base import freeze, load_exactly
 from mmcim.utils import ConfigError
 
 SIZES = dict(stride=4, vocab_size=16, width=8, depth=1, code_dims=8)
@@ -231,12 +230,12 @@ def test_identity(tokenizer, checkpoint, tmp_path):
     assert identity == {
         'type': 'DiscreteVAE',
         'source': checkpoint,
-        'sha256': tensors_sha256(load_tensors(checkpoint)),
+        'sha256': tensors_sha256(read_weights(checkpoint).tensors),
     }
     identity['sha256'] = ''  # a copy: the tokenizer's own stays
     assert tokenizer.identity['sha256'] != ''
 
-    tensors = load_tensors(checkpoint)
+    tensors = read_weights(checkpoint).tensors
     torch.save(tensors, tmp_path / 'same.pth')
     same = DiscreteVAE(str(tmp_path / 'same.pth'), **SIZES)
     assert same.identity['sha256'] == tokenizer.identity['sha256']
@@ -250,59 +249,6 @@ def test_identity(tokenizer, checkpoint, tmp_path):
 def test_registered_and_built_from_a_config(checkpoint):
     tokenizer = MODELS.build(dict(type='DiscreteVAE', checkpoint=checkpoint, **SIZES))
     assert isinstance(tokenizer, BaseTokenizer)
-
-
-def test_load_tensors_reads_every_kind_of_file(tmp_path):
-    tensors = {'w': torch.arange(3.0)}
-    save_file(tensors, tmp_path / 'a.safetensors')
-    torch.save(tensors, tmp_path / 'bare.pt')
-    torch.save(
-        {
-            'state_dict': tensors,
-            'meta': {'epoch': 3},
-            'message_hub': {'log_scalars': {'loss': HistoryBuffer([1.0], [1])}},
-        },
-        tmp_path / 'runner.pth',
-    )
-    for name in ('a.safetensors', 'bare.pt', 'runner.pth'):
-        loaded = load_tensors(str(tmp_path / name))
-        assert loaded.keys() == tensors.keys()
-        assert torch.equal(loaded['w'], tensors['w'])
-
-
-def test_load_tensors_resolves_against_the_working_directory(tmp_path, monkeypatch):
-    torch.save({'w': torch.zeros(1)}, tmp_path / 'w.pt')
-    monkeypatch.chdir(tmp_path)
-    assert set(load_tensors('w.pt')) == {'w'}
-    with pytest.raises(WeightsNotFoundError, match=str(tmp_path / 'v.pt')):
-        load_tensors('v.pt')
-
-
-class Bomb:
-    """Pickled code that must never run."""
-
-    def __reduce__(self):
-        return exec, ('raise SystemExit("unpickled code ran")',)
-
-
-def test_load_tensors_never_runs_code(tmp_path):
-    torch.save({'state_dict': {'w': torch.zeros(1)}, 'x': Bomb()}, tmp_path / 'x.pth')
-    with pytest.raises(ConfigError, match='x.pth'):
-        load_tensors(str(tmp_path / 'x.pth'))
-
-
-@pytest.mark.parametrize('name', ['w.safetensors', 'w.pth'])
-def test_load_tensors_refuses_garbage(tmp_path, name):
-    (tmp_path / name).write_bytes(b'<html>not found</html>' * 10)
-    with pytest.raises(ConfigError, match=name):
-        load_tensors(str(tmp_path / name))
-
-
-@pytest.mark.parametrize('content', [3, {}, {'w': 3}, {'state_dict': [1]}])
-def test_load_tensors_refuses_what_is_no_state_dict(tmp_path, content):
-    torch.save(content, tmp_path / 'w.pth')
-    with pytest.raises(ConfigError, match='w.pth holds no state dict'):
-        load_tensors(str(tmp_path / 'w.pth'))
 
 
 def test_load_exactly_names_what_does_not_fit():

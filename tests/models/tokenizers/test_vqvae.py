@@ -6,7 +6,7 @@ from PIL import Image
 from torch import nn
 from torch.nn import functional as F
 
-from mmcim.models.tokenizers import VQVAETokenizer, WeightsNotFoundError
+from mmcim.models.tokenizers import VQVAETokenizer
 from mmcim.utils import ConfigError
 
 
@@ -106,7 +106,7 @@ def test_real_weights_on_real_pictures(vqvae_weights, imagenette_mini):
 
 
 def test_missing_file(tmp_path):
-    with pytest.raises(WeightsNotFoundError, match=str(tmp_path / 'no.pt')):
+    with pytest.raises(ConfigError, match=str(tmp_path / 'no.pt')):
         VQVAETokenizer(str(tmp_path / 'no.pt'))
 
 
