@@ -1,9 +1,10 @@
-# The two commands: `make quickstart` and `make test`. Both set up what they need.
+# The commands: `make quickstart`, `make test` and `make test-slow`. Each installs what it
+# needs.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install quickstart test lint clean
+.PHONY: install quickstart test test-slow lint clean
 
 install: $(VENV)/.installed
 
@@ -28,8 +29,14 @@ lint: install
 
 # One thread per worker: the tests' models are small, and two workers use two cores.
 # In the order of the names, so that no long file is left for the end.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(PYTEST) -m 'not slow'
+
+# Whole trainings, soaks and everything else that cannot fit into a few minutes.
+test-slow: install
+	$(PYTEST) -m slow
 
 clean:
 	rm -rf $(VENV) .pytest_cache .ruff_cache
