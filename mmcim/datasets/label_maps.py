@@ -1,89 +1,67 @@
 # Copyright (c) mmcim contributors. All rights reserved.
-"""Segmentation data in ADE20K's layout: pictures, and label maps as PNG files.
+"""Segmentation data in ADE20K's layout: images, and label maps as PNG files.
 
 ``<root>/images/<split>/<name>.jpg`` belongs to ``<root>/annotations/<split>/<name>.png``,
 whose pixels are 0 for what is not counted and 1, 2, ... for the classes.
 """
 
-import io
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from ..utils.errors import ConfigError
 from ..utils.files import remove_stale_files
+from .image_files import read_image
 
 SUFFIXES = dict(images='.jpg', annotations='.png')
 
 
-def read_labels(data: bytes, name: str, highest: int) -> np.ndarray:
-    """Decode a label map and check its range.
+def read_pair(files: dict[str, Path], highest: int) -> tuple[np.ndarray, np.ndarray]:
+    """Read an image and its label map, and check that they fit.
 
     Args:
-        data (bytes): The content of a picture file with one channel.
-        name (str): What it is called, for errors.
-        highest (int): The highest label there may be.
+        files: The file of each, by the keys of ``SUFFIXES``.
+        highest: The highest label there may be.
 
     Returns:
-        np.ndarray: Labels, (H, W) uint8.
+        The image, (H, W, 3) uint8 BGR, and its labels, (H, W) uint8.
 
     Raises:
-        ConfigError: If it is no picture, has colours, or holds a higher label.
+        ConfigError: If one of them is missing or damaged, their sizes differ, or the
+            label map has colours or a higher label.
     """
-    picture = _open(data, name)
-    if picture.mode not in ('L', 'P'):
+    path = files['annotations']
+    try:
+        with Image.open(path) as label_map:
+            labels, mode = np.asarray(label_map), label_map.mode
+    except (OSError, SyntaxError) as error:  # what Pillow raises for a broken PNG
+        raise ConfigError(f'Cannot read the label map {path}: {error}') from error
+    if mode not in ('L', 'P'):
         raise ConfigError(
-            f'{name}: expected a map of labels with one 8-bit channel, found mode '
-            f'{picture.mode}. Colour-coded labels have to be turned into ids first.'
+            f'{path}: expected a label map with one 8-bit channel, found mode {mode}. '
+            'Colour-coded labels have to be converted to ids first.'
         )
-    labels = np.asarray(picture)
     if labels.max() > highest:
         raise ConfigError(
-            f'{name}: label {labels.max()} is out of range, expected 0 to {highest}'
+            f'{path}: label {labels.max()} is out of range, expected 0 to {highest}'
         )
-    return labels
-
-
-def read_picture(data: bytes, name: str, labels: np.ndarray) -> Image.Image:
-    """Open a picture and check that it is as large as its label map.
-
-    Args:
-        data (bytes): The content of a picture file.
-        name (str): What it is called, for errors.
-        labels (np.ndarray): Its label map, (H, W).
-
-    Returns:
-        Image.Image: The picture, completely decoded.
-
-    Raises:
-        ConfigError: If it is no picture or of another size.
-    """
-    picture = _open(data, name)
-    if picture.size != labels.shape[::-1]:
+    image = read_image(files['images'])
+    if image.shape[:2] != labels.shape:
         raise ConfigError(
-            f'{name}: the picture has {picture.width} x {picture.height} px, but its '
-            f'label map {labels.shape[1]} x {labels.shape[0]} px'
+            f'{files["images"]}: the image has {image.shape[1]} x {image.shape[0]} px, '
+            f'but its label map {labels.shape[1]} x {labels.shape[0]} px'
         )
-    return picture
-
-
-def _open(data: bytes, name: str) -> Image.Image:
-    try:
-        picture = Image.open(io.BytesIO(data))
-        picture.load()
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
-        raise ConfigError(f'{name} is damaged or no picture: {error}') from error
-    return picture
+    return image, labels
 
 
 def check_pairs(
     images: set[str], annotations: set[str], split: str, expected: int
 ) -> list[str]:
-    """Check that each picture of a split has a label map, and how many there are.
+    """Check that each image of a split has a label map, and how many there are.
 
     Args:
-        images (set[str]): Names of the pictures, without suffix.
+        images (set[str]): Names of the images, without suffix.
         annotations (set[str]): Names of the label maps, without suffix.
         split (str): What they are of, for errors.
         expected (int): How many there should be.
@@ -96,16 +74,16 @@ def check_pairs(
     """
     for have, lack, what in (
         (images, annotations, 'label map'),
-        (annotations, images, 'picture'),
+        (annotations, images, 'image'),
     ):
         alone = sorted(have - lack)
         if alone:
             raise ConfigError(
-                f'{split}: {len(alone)} without a {what}, the first of them {alone[0]}'
+                f'{split}: {len(alone)} without {what}, the first of them {alone[0]}'
             )
     if len(images) != expected:
         raise ConfigError(
-            f'{split}: found {len(images)} pictures, expected {expected}. If the data '
+            f'{split}: found {len(images)} images, expected {expected}. If the data '
             'set is not the official one, --counts says how many there are.'
         )
     return sorted(images)

@@ -19,13 +19,7 @@ import numpy as np
 from mmengine.utils import track_iter_progress
 from PIL import Image
 
-from mmcim.datasets.label_maps import (
-    SUFFIXES,
-    check_pairs,
-    prepare_folder,
-    read_labels,
-    read_picture,
-)
+from mmcim.datasets.label_maps import SUFFIXES, check_pairs, prepare_folder, read_pair
 from mmcim.utils import ConfigError, atomic_write, run_cli
 
 _VOID = 11
@@ -45,7 +39,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         nargs=3,
         default=(367, 101, 233),
         metavar=('TRAINING', 'VALIDATION', 'TEST'),
-        help='how many pictures there must be. Default: 367 101 233',
+        help='how many images there must be. Default: 367 101 233',
     )
     return parser.parse_args(argv)
 
@@ -67,29 +61,25 @@ def find_data(folder: Path) -> Path:
     )
 
 
-def encode(picture: Image.Image, **options) -> bytes:
-    """Encode a picture."""
+def encode(pixels: np.ndarray, **options) -> bytes:
+    """Encode an image, grey or RGB."""
     data = io.BytesIO()
-    picture.save(data, **options)
+    Image.fromarray(pixels).save(data, **options)
     return data.getvalue()
 
 
 def is_there(target: dict[str, Path]) -> bool:
-    """Tell whether a picture and its label map are there, whole, and fit."""
-    if not all(path.is_file() for path in target.values()):
-        return False
-    data = {kind: path.read_bytes() for kind, path in target.items()}
+    """Whether an image and its label map are there, whole, and fit."""
     try:
         # 11 is the highest label in both: void in SegNet's maps, a class in these.
-        labels = read_labels(data['annotations'], 'the label map', _VOID)
-        read_picture(data['images'], 'the picture', labels)
+        read_pair(target, _VOID)
     except ConfigError:
         return False
     return True
 
 
 def convert_pair(source: dict[str, Path], target: dict[str, Path]) -> int:
-    """Convert a picture and its label map, unless both are there and whole.
+    """Convert an image and its label map, unless both are there and whole.
 
     Args:
         source: 'images' and 'annotations' -> SegNet's file.
@@ -103,17 +93,13 @@ def convert_pair(source: dict[str, Path], target: dict[str, Path]) -> int:
     """
     if is_there(target):
         return 0
-    path = source['annotations']
-    labels = read_labels(path.read_bytes(), str(path), _VOID)
-    path = source['images']
-    picture = read_picture(path.read_bytes(), str(path), labels)
+    image, labels = read_pair(source, _VOID)
     # 0 ... 10 become 1 ... 11, and void 0.
     labels = ((labels.astype(np.int64) + 1) % (_VOID + 1)).astype(np.uint8)
+    jpeg = dict(format='JPEG', quality=95, subsampling='4:4:4')
     data = dict(
-        images=encode(
-            picture.convert('RGB'), format='JPEG', quality=95, subsampling='4:4:4'
-        ),
-        annotations=encode(Image.fromarray(labels), format='PNG'),
+        images=encode(image[:, :, ::-1], **jpeg),
+        annotations=encode(labels, format='PNG'),
     )
     for kind in SUFFIXES:
         with atomic_write(target[kind]) as file:
@@ -143,7 +129,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     written = sum(convert_pair(*pair) for pair in track_iter_progress(pairs))
     numbers = ', '.join(f'{len(names)} {split}' for split, names in files.items())
     print(
-        f'{args.out}: {numbers} pictures with labels 0 (void) to {_VOID}; '
+        f'{args.out}: {numbers} images with labels 0 (void) to {_VOID}; '
         f'{written} files written, {2 * len(pairs) - written} were there'
     )
 

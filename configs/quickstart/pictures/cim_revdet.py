@@ -1,4 +1,4 @@
-r"""Quickstart, step 2: CIM-RevDet on your own folder of pictures.
+r"""Quickstart, step 2: CIM-RevDet on your own folder of images.
 
     python tools/train.py configs/quickstart/pictures/cim_revdet.py \
         --work-dir work_dirs/quickstart/cim_revdet \

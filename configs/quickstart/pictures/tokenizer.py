@@ -1,4 +1,4 @@
-r"""Quickstart, step 1: a small discrete VAE learns 32 tokens of your own pictures.
+r"""Quickstart, step 1: a small discrete VAE learns 32 tokens of your own images.
 
     python tools/train.py configs/quickstart/pictures/tokenizer.py \
         --work-dir work_dirs/quickstart/tokenizer \
