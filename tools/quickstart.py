@@ -50,7 +50,7 @@ class Quickstart:
 
     def __init__(self, args: argparse.Namespace, num_classes: int = 10) -> None:
         own = args.data_root is not None
-        self.configs = TOOLS.parent / 'configs/quickstart' / ('pictures' if own else '')
+        self.configs = TOOLS.parent / 'configs/quickstart' / ('images' if own else '')
         self.args, self.num_classes = args, num_classes
         # Image folders have no segmentation maps.
         self.tasks = list(TASKS)[: 2 if own else 3] if num_classes else []

@@ -6,7 +6,7 @@ each. Random weights: --cfg-options model.backbone.init_cfg=None
 
 _base_ = [
     '../../_base_/models/quickstart_classifier.py',
-    '../../_base_/datasets/pictures_cls.py',
+    '../../_base_/datasets/images_cls.py',
     '../../_base_/schedules/quickstart_finetune.py',
     '../../_base_/quickstart_runtime.py',
 ]

@@ -1,6 +1,6 @@
 """Quickstart, step 3: a linear classifier on features of the frozen backbone.
 
-    python tools/test.py configs/quickstart/pictures/linear_probe.py
+    python tools/test.py configs/quickstart/images/linear_probe.py
 
 20 labelled images per class, without augmentation.
 """
