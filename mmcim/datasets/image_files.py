@@ -95,18 +95,17 @@ def _scan(folder: str) -> tuple[list[str], list[str], Counter[str]]:
         for entry in entries:
             name, is_link = os.path.join(below, entry.name), entry.is_symlink()
             extension = os.path.splitext(name)[1].lower()
-            # An entry knows its type without asking the disk, but raises in a loop.
-            target = Path(entry) if is_link else entry
             if entry.name.startswith('.'):
                 continue
-            if target.is_dir():
+            # An entry knows its type without asking the disk, but raises in a loop.
+            if os.path.isdir(entry) if is_link else entry.is_dir():
                 if is_link:
                     heappush(linked, name)
                 else:
                     real.append(name)
             elif extension not in EXTENSIONS:
                 left_out[extension or 'no extension'] += 1
-            elif not target.is_file():
+            elif not (os.path.isfile(entry) if is_link else entry.is_file()):
                 left_out['broken links'] += 1
             else:
                 files.append(name)
@@ -149,19 +148,17 @@ def read_image(
         content = np.frombuffer(source, np.uint8)
         # OpenCV gives None for most files that it cannot read.
         image = cv2.imdecode(content, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
-        if image is None:  # also if it cannot turn such channels into colours
+        if image is None:  # also if it cannot convert such channels to colours
             image = cv2.imdecode(content, cv2.IMREAD_UNCHANGED)
         if image is None:
             raise OSError('it is truncated, damaged or of an unknown format')
+        if image.dtype == np.uint16:
+            image = (image >> 8).astype(np.uint8)
+        if image.dtype != np.uint8 or image.shape[2:] != (3,):
+            found = f'{image.dtype}, shape {image.shape}'
+            raise OSError(f'its values are {found}; expected are 8 or 16 bits unsigned')
     except (OSError, cv2.error) as error:
         raise ConfigError(
             f'Cannot read the image {name}: {str(error).strip()}. Replace or remove it'
         ) from error
-    if image.dtype == np.uint16:
-        image = (image >> 8).astype(np.uint8)
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-        raise ConfigError(
-            f'Cannot read the image {name}: its values are {image.dtype}, in an array of '
-            f'shape {image.shape}. Convert it to colours of 8 or 16 bits, or remove it'
-        )
     return image

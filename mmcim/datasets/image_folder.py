@@ -16,9 +16,9 @@ class ImageFolder(CustomDataset):
     """``data_root/<class>/*``, all of it, or split into training and validation.
 
     The images are those of :func:`~mmcim.datasets.list_images`, which logs what is left
-    out; mmpretrain's ``CustomDataset`` does not, and never returns from a folder that
-    links to itself. Which subset an image belongs to depends on the hash of its path
-    below ``data_root`` alone: adding or removing images moves no other one.
+    out; mmpretrain's ``CustomDataset`` does not, and lists what a linked folder holds
+    again and again. Which subset an image belongs to depends on the hash of its path
+    below the folder alone: adding or removing images moves no other one.
 
     Args:
         subset: 'train', 'val', or None for all images.

@@ -4,14 +4,20 @@
 import io
 import logging
 import os
+import runpy
 from collections import Counter
+from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import mmcv
 import numpy as np
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.logging import MMLogger
+from mmengine.registry import DefaultScope
+from mmpretrain.registry import DATASETS
 from PIL import Image
 from torch import nn
 
@@ -19,6 +25,7 @@ from mmcim.apis import extract_features
 from mmcim.datasets import ImageFolder, list_images, read_image
 from mmcim.utils import ConfigError
 
+VIS_CIM = Path(__file__).parents[2] / 'tools/visualization/vis_cim.py'
 HEIGHT, WIDTH = 6, 4
 GREY = np.arange(24, dtype=np.uint8).reshape(HEIGHT, WIDTH) * 10
 RGB = np.stack([GREY, GREY[::-1], np.full_like(GREY, 200)], axis=-1)
@@ -302,12 +309,21 @@ class Pixels(nn.Module):
         return (images.flatten(1),)
 
 
-def test_training_and_features_see_the_same_pixels(tmp_path):
+@pytest.fixture
+def every_kind(tmp_path):
+    """Config of a dataset of all files that are read."""
     for kind, (content, _) in EXACT.items():
         (tmp_path / f'{kind}.png').write_bytes(content)
-    dataset = ImageFolder(
-        data_root=str(tmp_path), with_label=False, pipeline=[dict(type='LoadImage')]
+    return dict(
+        type='ImageFolder',
+        data_root=str(tmp_path),
+        with_label=False,
+        pipeline=[dict(type='LoadImage'), dict(type='PackInputs')],
     )
+
+
+def test_training_and_features_see_the_same_pixels(every_kind):
+    dataset = DATASETS.build({**every_kind, 'pipeline': [dict(type='LoadImage')]})
     assert len(dataset) == len(EXACT)
     for sample in dataset:
         image, path = sample['img'], sample['img_path']
@@ -338,3 +354,20 @@ def test_pil_images_are_read_as_their_files_or_refused(mode, expected):
     features = extract_features(Pixels(), [image], img_size=(HEIGHT, WIDTH))
     rgb = torch.from_numpy(expected_bgr(expected)[:, :, ::-1].copy()).permute(2, 0, 1)
     torch.testing.assert_close(features[0], rgb.flatten() / 255)
+
+
+def test_visualization_sees_the_same_pixels(every_kind):
+    first_pictures = runpy.run_path(str(VIS_CIM))['first_pictures']
+    loader = dict(
+        dataset=every_kind,
+        sampler=dict(type='DefaultSampler', shuffle=False),
+        collate_fn=dict(type='pseudo_collate'),
+        batch_size=1,
+    )
+    model = SimpleNamespace(data_preprocessor=lambda batch, training: batch)
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        batch = first_pictures(Config(dict(train_dataloader=loader)), model, 99)
+    assert len(batch['inputs']) == len(EXACT)
+    for inputs, sample in zip(batch['inputs'], batch['data_samples']):
+        expected = read_image(sample.img_path).transpose(2, 0, 1)
+        np.testing.assert_array_equal(inputs.numpy(), expected)

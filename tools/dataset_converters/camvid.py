@@ -19,10 +19,11 @@ import numpy as np
 from mmengine.utils import track_iter_progress
 from PIL import Image
 
-from mmcim.datasets.label_maps import SUFFIXES, check_pairs, prepare_folder, read_pair
-from mmcim.utils import ConfigError, atomic_write, run_cli
+from mmcim.datasets import read_image
+from mmcim.utils import ConfigError, atomic_write, remove_stale_files, run_cli
 
-_VOID = 11
+_VOID = 11  # the highest label in both: void in SegNet's maps, a class in these
+_SUFFIXES = dict(images='.jpg', annotations='.png')
 _SPLITS = dict(train='training', val='validation', test='test')
 
 
@@ -61,6 +62,101 @@ def find_data(folder: Path) -> Path:
     )
 
 
+def read_pair(files: dict[str, Path]) -> tuple[np.ndarray, np.ndarray]:
+    """Read an image and its label map, and check that they fit.
+
+    Args:
+        files: The file of each, by the keys of ``_SUFFIXES``.
+
+    Returns:
+        The image, (H, W, 3) uint8 BGR, and its labels, (H, W) uint8.
+
+    Raises:
+        ConfigError: If one of them is missing or damaged, their sizes differ, or the
+            label map has colours or a higher label.
+    """
+    path = files['annotations']
+    try:
+        with Image.open(path) as label_map:
+            labels, mode = np.asarray(label_map), label_map.mode
+    except (OSError, SyntaxError) as error:  # what Pillow raises for a broken PNG
+        raise ConfigError(f'Cannot read the label map {path}: {error}') from error
+    if mode not in ('L', 'P'):
+        raise ConfigError(
+            f'{path}: expected a label map with one 8-bit channel, found mode {mode}. '
+            'Colour-coded labels have to be converted to ids first.'
+        )
+    if labels.max() > _VOID:
+        raise ConfigError(
+            f'{path}: label {labels.max()} is out of range, expected 0 to {_VOID}'
+        )
+    image = read_image(files['images'])
+    if image.shape[:2] != labels.shape:
+        raise ConfigError(
+            f'{files["images"]}: the image has {image.shape[1]} x {image.shape[0]} px, '
+            f'but its label map {labels.shape[1]} x {labels.shape[0]} px'
+        )
+    return image, labels
+
+
+def check_pairs(
+    images: set[str], annotations: set[str], split: str, expected: int
+) -> list[str]:
+    """Check that each image of a split has a label map, and how many there are.
+
+    Args:
+        images (set[str]): Names of the images, without suffix.
+        annotations (set[str]): Names of the label maps, without suffix.
+        split (str): What they are of, for errors.
+        expected (int): How many there should be.
+
+    Returns:
+        list[str]: The names in order.
+
+    Raises:
+        ConfigError: If names have no partner or the number differs.
+    """
+    for have, lack, what in (
+        (images, annotations, 'label map'),
+        (annotations, images, 'image'),
+    ):
+        alone = sorted(have - lack)
+        if alone:
+            raise ConfigError(
+                f'{split}: {len(alone)} without {what}, the first of them {alone[0]}'
+            )
+    if len(images) != expected:
+        raise ConfigError(
+            f'{split}: found {len(images)} images, expected {expected}. If the data '
+            'set is not the official one, --counts says how many there are.'
+        )
+    return sorted(images)
+
+
+def prepare_folder(root: Path, split: str, names: list[str]) -> None:
+    """Make the folders of a split and look at what they hold already.
+
+    Args:
+        root (Path): The data set's folder.
+        split (str): 'training', 'validation' or 'test'.
+        names (list[str]): Names, without suffix, that will be there in the end.
+
+    Raises:
+        ConfigError: If there are other files, which the data set would include.
+    """
+    for kind, suffix in _SUFFIXES.items():
+        folder = root / kind / split
+        folder.mkdir(parents=True, exist_ok=True)
+        remove_stale_files(folder)
+        foreign = {path.name for path in folder.iterdir()}
+        foreign -= {name + suffix for name in names}
+        if foreign:
+            raise ConfigError(
+                f'{folder} holds {len(foreign)} other files, the first of them '
+                f'{min(foreign)}; remove them or give another --out'
+            )
+
+
 def encode(pixels: np.ndarray, **options) -> bytes:
     """Encode an image, grey or RGB."""
     data = io.BytesIO()
@@ -71,8 +167,7 @@ def encode(pixels: np.ndarray, **options) -> bytes:
 def is_there(target: dict[str, Path]) -> bool:
     """Whether an image and its label map are there, whole, and fit."""
     try:
-        # 11 is the highest label in both: void in SegNet's maps, a class in these.
-        read_pair(target, _VOID)
+        read_pair(target)
     except ConfigError:
         return False
     return True
@@ -93,7 +188,7 @@ def convert_pair(source: dict[str, Path], target: dict[str, Path]) -> int:
     """
     if is_there(target):
         return 0
-    image, labels = read_pair(source, _VOID)
+    image, labels = read_pair(source)
     # 0 ... 10 become 1 ... 11, and void 0.
     labels = ((labels.astype(np.int64) + 1) % (_VOID + 1)).astype(np.uint8)
     jpeg = dict(format='JPEG', quality=95, subsampling='4:4:4')
@@ -101,10 +196,10 @@ def convert_pair(source: dict[str, Path], target: dict[str, Path]) -> int:
         images=encode(image[:, :, ::-1], **jpeg),
         annotations=encode(labels, format='PNG'),
     )
-    for kind in SUFFIXES:
+    for kind in _SUFFIXES:
         with atomic_write(target[kind]) as file:
             file.write(data[kind])
-    return len(SUFFIXES)
+    return len(_SUFFIXES)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -122,7 +217,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     for split, names in files.items():
         prepare_folder(args.out, split, list(names))
     pairs = [
-        (source, {k: args.out / k / split / (name + s) for k, s in SUFFIXES.items()})
+        (source, {k: args.out / k / split / (name + s) for k, s in _SUFFIXES.items()})
         for split, names in files.items()
         for name, source in names.items()
     ]
