@@ -12,31 +12,16 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from mmpretrain.datasets.custom import find_folders
-
-from mmcim.datasets import LoadImage, PictureFolder
-from mmcim.datasets.picture_folder import EXTENSIONS
+from mmcim.datasets import list_images, read_image
+from mmcim.datasets.image_files import EXTENSIONS
+from mmcim.datasets.image_folder import is_val
 from mmcim.utils import ConfigError, atomic_write, run_cli
 
 
-def list_images(folder: str, labelled: bool) -> dict[str, list[dict]]:
-    """List training and validation images, each with ``img_path`` and its label."""
-    found = {}
-    for subset in ('train', 'val'):
-        dataset = PictureFolder(
-            subset=subset, data_root=folder, with_label=labelled, lazy_init=True
-        )
-        try:
-            found[subset] = dataset.load_data_list()
-        except (ValueError, RuntimeError):  # there are none
-            found[subset] = []
-    return found
-
-
 def check_classes(
-    folder: str, classes: list[str], images: dict[str, list[dict]], num_per_class: int
+    folder: Path, classes: list[str], files: list[str], num_per_class: int
 ) -> None:
-    """Look whether every class has enough images in both subsets.
+    """Check that every class has enough images in both subsets.
 
     Raises:
         ConfigError: If one has not.
@@ -46,14 +31,11 @@ def check_classes(
             f'{folder} has one folder, {classes[0]}; expected one for each of two '
             'classes or more, or images without folders'
         )
-    train, val = (
-        Counter(classes[item['gt_label']] for item in images[subset])
-        for subset in ('train', 'val')
-    )
+    count = Counter((file.split('/')[0], is_val(file)) for file in files)
     few = [
-        f'{name}: {train[name]} for training, {val[name]} for validation'
+        f'{name}: {count[name, False]} for training, {count[name, True]} for validation'
         for name in classes
-        if train[name] < num_per_class or not val[name]
+        if count[name, False] < num_per_class or not count[name, True]
     ]
     if few:
         raise ConfigError(
@@ -67,18 +49,13 @@ def check_classes(
         )
 
 
-def find_unreadable(paths: list[str]) -> list[str]:
-    """Give those images that the data pipelines cannot read."""
-
-    def is_unreadable(path: str) -> bool:
-        try:
-            LoadImage()({'img_path': path})
-        except OSError:
-            return True
-        return False
-
-    with ThreadPoolExecutor() as pool:
-        return sorted(p for p, bad in zip(paths, pool.map(is_unreadable, paths)) if bad)
+def find_error(path: Path) -> str | None:
+    """Give the reason why the data pipelines cannot read an image, or None."""
+    try:
+        read_image(path)
+    except ConfigError as error:
+        return str(error)
+    return None
 
 
 def first_lines(items: list[str], most: int = 5) -> str:
@@ -94,33 +71,25 @@ def main(argv: Sequence[str] | None = None) -> None:
         ConfigError: If it cannot be trained on.
     """
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('folder', help='DIR/<class>/*, or images without classes')
+    parser.add_argument('folder', type=Path, help='DIR/<class>/*, or images')
     parser.add_argument('--num-per-class', type=int, default=20, help='for training')
     parser.add_argument('--out', type=Path, help='write the names of the classes, .json')
     args = parser.parse_args(argv)
-    if not Path(args.folder).is_dir():
-        raise ConfigError(f'{args.folder} is not a folder')
-    classes, _ = find_folders(args.folder)
-    images = list_images(args.folder, bool(classes))
-    if classes:
-        check_classes(args.folder, classes, images, args.num_per_class)
-    elif not images['train']:
+    listing = list_images(args.folder)
+    if listing.classes:
+        check_classes(args.folder, listing.classes, listing.files, args.num_per_class)
+    paths = [args.folder / file for file in listing.files]
+    with ThreadPoolExecutor() as pool:
+        errors = [error for error in pool.map(find_error, paths) if error]
+    if errors:
         raise ConfigError(
-            f'{args.folder} has no image to train with; add some '
-            f'({", ".join(EXTENSIONS)})'
+            f'{args.folder}: {len(errors)} of {len(paths)} images are unreadable:'
+            f'{first_lines(errors)}'
         )
-    paths = [item['img_path'] for subset in images.values() for item in subset]
-    unreadable = find_unreadable(paths)
-    if unreadable:
-        raise ConfigError(
-            f'{args.folder}: {len(unreadable)} of {len(paths)} images cannot be read; '
-            'they are empty, truncated, damaged or of an unsupported format:'
-            f'{first_lines(unreadable)}\nRepair them or move them elsewhere'
-        )
-    print(f'{len(paths)} images in {len(classes)} classes, all readable')
+    print(f'All readable: {listing}')
     if args.out:
         with atomic_write(args.out) as file:
-            file.write(json.dumps(classes).encode())
+            file.write(json.dumps(listing.classes).encode())
 
 
 if __name__ == '__main__':

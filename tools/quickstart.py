@@ -50,7 +50,7 @@ class Quickstart:
 
     def __init__(self, args: argparse.Namespace, num_classes: int = 10) -> None:
         own = args.data_root is not None
-        self.configs = TOOLS.parent / 'configs/quickstart' / ('pictures' if own else '')
+        self.configs = TOOLS.parent / 'configs/quickstart' / ('images' if own else '')
         self.args, self.num_classes = args, num_classes
         # Image folders have no segmentation maps.
         self.tasks = list(TASKS)[: 2 if own else 3] if num_classes else []
@@ -150,7 +150,7 @@ def image_folders(node: object, key: str = '') -> list[str]:
     if not isinstance(node, dict):
         return []
     below = [image_folders(v, f'{key}.{name}'.strip('.')) for name, v in node.items()]
-    return sum(below, [key] if node.get('type') == 'PictureFolder' else [])
+    return sum(below, [key] if node.get('type') == 'ImageFolder' else [])
 
 
 def table(summary: dict[str, dict[str, dict]]) -> Table:
@@ -187,6 +187,8 @@ def main() -> None:
         found = args.work_dir / 'check' / 'classes.json'
         check = [f'{TOOLS}/check_images.py', args.data_root, '--out', str(found)]
         run_jobs([Job('your images', found.parent, [check])], console, limit=1)
+        *_, report = (found.parent / 'console.log').read_text().splitlines()
+        console.print(report, soft_wrap=True, markup=False)
         num_classes = len(json.loads(found.read_text()))
     quickstart = Quickstart(args, num_classes)
     limit = 2 if torch.cuda.is_available() else min(torch.get_num_threads(), 8)

@@ -1,7 +1,7 @@
 # Copyright (c) mmcim contributors. All rights reserved.
 """A few functions for notebooks: trained backbones and their features."""
 
-from .features import extract_features, list_pictures
+from .features import extract_features
 from .models import feature_extractor, load_backbone
 
-__all__ = ['extract_features', 'feature_extractor', 'list_pictures', 'load_backbone']
+__all__ = ['extract_features', 'feature_extractor', 'load_backbone']

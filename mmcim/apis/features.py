@@ -1,93 +1,72 @@
 # Copyright (c) mmcim contributors. All rights reserved.
-"""Features of pictures."""
+"""Features of images."""
 
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
 from mmengine.utils import is_seq_of
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 from torch import Tensor, nn
 from torchvision.transforms.functional import pil_to_tensor
 
-from mmcim.datasets.picture_folder import EXTENSIONS
+from mmcim.datasets import list_images, read_image
 from mmcim.utils import ConfigError
 
-# The size of pictures for networks that do not tell theirs, such as a ResNet.
+# The size of images for backbones that do not specify theirs, such as a ResNet.
 _DEFAULT_SIZE = 224
 
-Picture = str | Path | Image.Image
-
-
-def list_pictures(folder: str | Path) -> list[Path]:
-    """List the pictures in a folder and in all folders below it, sorted by path.
-
-    Args:
-        folder (str | Path): The folder.
-
-    Returns:
-        list[Path]: Their paths, which begin with that of the folder.
-
-    Raises:
-        ConfigError: If there is none.
-    """
-    paths = Path(folder).rglob('*')
-    pictures = sorted(p for p in paths if p.suffix.lower() in EXTENSIONS)
-    if not pictures:
-        raise ConfigError(
-            f'{folder} has no pictures; known are {", ".join(EXTENSIONS)}'
-            if Path(folder).is_dir()
-            else f'{folder} is no folder; give a list for single pictures'
-        )
-    return pictures
+ImageLike = str | Path | Image.Image
 
 
 @torch.no_grad()
 def extract_features(
     backbone: nn.Module,
-    images: str | Path | Sequence[Picture] | Tensor,
+    images: str | Path | Sequence[ImageLike] | Tensor,
     batch_size: int = 64,
     img_size: int | tuple[int, int] | None = None,
 ) -> Tensor:
-    """Compute one feature vector per picture.
+    """Compute one feature vector per image.
 
-    Pictures are normalised as in the backbone's training (``backbone.normalization``).
-    Files and PIL pictures are turned upright, brought to the backbone's input size by
-    bicubic resizing, and cut at the longer side. Feature maps and patch tokens are
-    averaged over the picture; ``out_type='cls_token'`` or ``'avg_featmap'`` of a
-    backbone are vectors already.
+    Images are normalised as in the backbone's training (``backbone.normalization``).
+    Files are read as in training, see :func:`mmcim.datasets.read_image`. Files and PIL
+    images are rotated upright, resized to the backbone's input size with a bicubic
+    filter, and cropped at the longer side. Feature maps and patch tokens are averaged
+    over the image; ``out_type='cls_token'`` or ``'avg_featmap'`` of a backbone are
+    vectors already.
 
     Args:
-        backbone (nn.Module): From :func:`load_backbone`, on any device.
-        images (str | Path | Sequence | Tensor): A folder, which stands for
-            ``list_pictures(folder)``; paths or PIL pictures; or RGB pictures in
-            [0, 1], (B, 3, H, W), which are used at the size that they have.
-        batch_size (int): Pictures at a time. Defaults to 64.
-        img_size (int | tuple[int, int], optional): Height and width that files and PIL
-            pictures are brought to. By default the backbone's own, or 224 if it has none.
+        backbone: From :func:`load_backbone`, on any device.
+        images: A folder, all of whose images are taken, in the order of
+            ``list_images(folder).files``; paths or PIL images; or RGB images in [0, 1],
+            (B, 3, H, W), which are used at the size that they have.
+        batch_size: Images at a time.
+        img_size: Height and width that files and PIL images are resized to. By default
+            the backbone's own, or 224 if it has none.
 
     Returns:
-        Tensor: (N, D), float32, on the CPU, in the order of the pictures.
+        (N, D), float32, on the CPU, in the order of the images.
 
     Raises:
-        ConfigError: If a picture cannot be read, or it is not known how pictures are to
-            be normalised.
+        ConfigError: If an image cannot be read, or the backbone does not specify how
+            images are normalised.
         ValueError: If a tensor is not (B, 3, H, W) in [0, 1].
 
     Examples:
-        >>> paths = list_pictures('pictures')
-        >>> features = extract_features(backbone, paths)
+        >>> files = list_images('images').files
+        >>> features = extract_features(backbone, 'images')
         >>> nearest = torch.cdist(features, features).topk(2, largest=False).indices[:, 1]
-        >>> print(paths[0], 'is most like', paths[nearest[0]])
+        >>> print(files[0], 'is most like', files[nearest[0]])
     """
     normalization = getattr(backbone, 'normalization', None)
     if normalization is None:
         raise ConfigError(
-            'it is not known how the pictures of this backbone are normalised; set '
+            'this backbone does not specify how images are normalised; set '
             'backbone.normalization = (mean, std), three values each, on the scale 0..1'
         )
     if isinstance(images, str | Path):
-        images = list_pictures(images)
+        images = [os.path.join(images, file) for file in list_images(images).files]
     size = img_size or getattr(backbone, 'img_size', _DEFAULT_SIZE)
     size = (size, size) if isinstance(size, int) else tuple(size)
     device = next(backbone.parameters()).device
@@ -106,37 +85,36 @@ def extract_features(
 
 
 def _batches(
-    images: Sequence[Picture] | Tensor, batch_size: int, size: tuple[int, int]
+    images: Sequence[ImageLike] | Tensor, batch_size: int, size: tuple[int, int]
 ) -> Iterator[Tensor]:
-    """Give pictures in [0, 1], (b, 3, H, W)."""
+    """Give images in [0, 1], (b, 3, H, W)."""
     if isinstance(images, Tensor):
         wrong = images.ndim != 4 or images.size(1) != 3 or not images.is_floating_point()
         if wrong or images.amin() < 0 or images.amax() > 1:
             raise ValueError(
-                'pictures must be a float tensor (B, 3, H, W) in [0, 1], not '
+                'images must be a float tensor (B, 3, H, W) in [0, 1], not '
                 f'{images.dtype} of shape {tuple(images.shape)} in '
                 f'[{images.min():.3g}, {images.max():.3g}]'
             )
         yield from images.split(batch_size)
         return
     if not images or not is_seq_of(images, (str, Path, Image.Image)):
-        raise ValueError('images must be a folder, a tensor, or paths or PIL pictures')
+        raise ValueError('images must be a folder, a tensor, or paths or PIL images')
     for start in range(0, len(images), batch_size):
         batch = images[start : start + batch_size]
-        yield torch.stack([_load(picture, size) for picture in batch])
+        yield torch.stack([_load(image, size) for image in batch])
 
 
-def _load(picture: Picture, size: tuple[int, int]) -> Tensor:
+def _load(image: ImageLike, size: tuple[int, int]) -> Tensor:
     """Give (3, H, W) in [0, 1]."""
-    try:
-        if not isinstance(picture, Image.Image):
-            picture = Image.open(picture)
-        picture = ImageOps.exif_transpose(picture).convert('RGB')
-    except (OSError, UnidentifiedImageError, SyntaxError) as error:
-        raise ConfigError(f'the picture {picture} cannot be read: {error}') from error
+    if not isinstance(image, Image.Image):
+        image = Image.fromarray(read_image(image)[:, :, ::-1])
+    elif image.mode[0] in 'IF':  # I;16, too: Pillow would clip the values
+        raise ConfigError(f'PIL images of mode {image.mode} are ambiguous; give the file')
     height, width = size
-    picture = ImageOps.fit(picture, (width, height), Image.Resampling.BICUBIC)
-    return pil_to_tensor(picture).float() / 255
+    image = ImageOps.exif_transpose(image).convert('RGB')
+    image = ImageOps.fit(image, (width, height), Image.Resampling.BICUBIC)
+    return pil_to_tensor(image).float() / 255
 
 
 def _pool(backbone: nn.Module, features: Tensor) -> Tensor:

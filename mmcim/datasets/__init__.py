@@ -1,10 +1,11 @@
 # Copyright (c) mmcim contributors. All rights reserved.
-"""Datasets, dataset wrappers and picture transforms."""
+"""Datasets, dataset wrappers and image transforms."""
 
 from .digit_scenes import DigitScenes
 from .digits import Digits
 from .few_labels import few_labels
-from .picture_folder import PictureFolder
+from .image_files import list_images, read_image
+from .image_folder import ImageFolder
 from .transforms import (
     BEiTBlockMask,
     LoadImage,
@@ -16,9 +17,11 @@ __all__ = [
     'BEiTBlockMask',
     'DigitScenes',
     'Digits',
+    'ImageFolder',
     'LoadImage',
-    'PictureFolder',
     'RandomAffine',
     'RandomResizedCropTwoPictures',
     'few_labels',
+    'list_images',
+    'read_image',
 ]

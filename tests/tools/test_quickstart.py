@@ -35,11 +35,11 @@ BAD = {
         'Add images (.jpg, ',
     ],
     'broken': [
-        '2 of 81 images cannot be read',
-        '\n  broken/a/empty.jpg\n',
-        '\n  broken/b/3.png\n',
+        '2 of 81 images are unreadable',
+        "\n  Cannot read the image 'broken/a/empty.jpg': it is empty",
+        "\n  Cannot read the image 'broken/b/3.png': it is truncated",
     ],
-    'single/one': ['no image to train with'],
+    'none': ['no images (.jpg, '],
 }
 
 
@@ -56,7 +56,8 @@ def runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp('quickstart')
     for name in 'abc':
         make_images(folder / OWN / name, 40)
-    (folder / 'single' / 'one').mkdir(parents=True)
+    make_images(folder / 'single' / 'one', 1)
+    (folder / 'none' / 'x').mkdir(parents=True)
     for name, number in dict(a=40, b=15, c=0).items():
         make_images(folder / 'few' / name, number)
     make_images(folder / 'flat', 9)
@@ -142,7 +143,7 @@ def test_image_folder(runs, quickstart):
 def test_images_without_classes_are_not_evaluated(runs, quickstart):
     folder, results = runs
     assert results['flat'].code == 0, results['flat'].output
-    assert '9 images in 0 classes, all readable' in results['flat'].output
+    assert 'All readable: 9 images in 0 classes' in results['flat'].output
     assert json.loads((folder / 'classes.json').read_text()) == []
     args = arguments(quickstart, folder, 'flat', 'flat_work')
     names = [job.name for job in quickstart.Quickstart(args, 0).jobs()]

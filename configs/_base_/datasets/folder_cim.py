@@ -1,6 +1,6 @@
-# Your own folder of pictures, with or without sub-folders, for CIM at 128 px:
-#   tools/train.py CONFIG --cfg-options train_dataloader.dataset.data_root=/my/pictures
-# Labels are not read. A picture that cannot be read is skipped with a warning.
+# Your own folder of images, with or without sub-folders, for CIM at 128 px:
+#   tools/train.py CONFIG --cfg-options train_dataloader.dataset.data_root=/my/images
+# Labels are not read. An image that cannot be read is skipped with a warning.
 data_preprocessor = dict(
     type='CIMDataPreprocessor',
     mean=[123.675, 116.28, 103.53],
@@ -27,8 +27,8 @@ train_dataloader = dict(
     sampler=dict(type='DefaultSampler', shuffle=True),
     collate_fn=dict(type='default_collate'),
     dataset=dict(
-        type='PictureFolder',
-        data_root='data/my_pictures',
+        type='ImageFolder',
+        data_root='data/my_images',
         subset='train',
         with_label=False,
         pipeline=train_pipeline))
@@ -45,7 +45,7 @@ test_pipeline = [
     dict(type='PackInputs'),
 ]
 
-# tools/test.py CONFIG CHECKPOINT gives the figures on the fifth that is kept out.
+# tools/test.py CONFIG CHECKPOINT reports the metrics of the fifth that is kept out.
 test_dataloader = dict(
     batch_size=64,
     num_workers=2,
@@ -53,8 +53,8 @@ test_dataloader = dict(
     sampler=dict(type='DefaultSampler', shuffle=False),
     collate_fn=dict(type='default_collate'),
     dataset=dict(
-        type='PictureFolder',
-        data_root='data/my_pictures',
+        type='ImageFolder',
+        data_root='data/my_images',
         subset='val',
         with_label=False,
         pipeline=test_pipeline))

@@ -42,7 +42,7 @@ train_dataloader = dict(
     dataset=dict(
         type='FewLabels',  # all of them, unless share or num_per_class is given
         dataset=dict(
-            type='CustomDataset',
+            type='ImageFolder',
             data_root='data/imagenet',
             data_prefix='train',
             pipeline=train_pipeline,
@@ -57,7 +57,7 @@ val_dataloader = dict(
     sampler=dict(type='DefaultSampler', shuffle=False),
     collate_fn=dict(type='default_collate'),
     dataset=dict(
-        type='CustomDataset',
+        type='ImageFolder',
         data_root='data/imagenet',
         data_prefix='val',
         pipeline=test_pipeline,

@@ -28,7 +28,7 @@ train_dataloader = dict(
     sampler=dict(type='DefaultSampler', shuffle=True),
     collate_fn=dict(type='default_collate'),
     dataset=dict(
-        type='CustomDataset',
+        type='ImageFolder',
         data_root='data/imagenet',
         data_prefix='train',
         with_label=False,
@@ -55,7 +55,7 @@ test_dataloader = dict(
     sampler=dict(type='DefaultSampler', shuffle=False),
     collate_fn=dict(type='default_collate'),
     dataset=dict(
-        type='CustomDataset',
+        type='ImageFolder',
         data_root='data/imagenet',
         data_prefix='val',
         with_label=False,

@@ -1,4 +1,4 @@
-# A folder of labelled pictures, <class>/*, at 64 px; a fifth of them for validation.
+# A folder of labelled images, <class>/*, at 64 px; a fifth of them for validation.
 data_preprocessor = dict(
     type='ClsDataPreprocessor',
     mean=[123.675, 116.28, 103.53],
@@ -39,8 +39,8 @@ train_dataloader = dict(
     sampler=dict(type='InfiniteSampler'),
     collate_fn=dict(type='default_collate'),
     dataset=dict(
-        type='PictureFolder',
-        data_root='data/pictures',
+        type='ImageFolder',
+        data_root='data/images',
         subset='train',
         pipeline=train_pipeline,
     ),
@@ -53,8 +53,8 @@ val_dataloader = dict(
     sampler=dict(type='DefaultSampler', shuffle=False),
     collate_fn=dict(type='default_collate'),
     dataset=dict(
-        type='PictureFolder',
-        data_root='data/pictures',
+        type='ImageFolder',
+        data_root='data/images',
         subset='val',
         pipeline=test_pipeline,
     ),

@@ -1,6 +1,6 @@
-r"""Quickstart, step 2: CIM-RevDet on your own folder of pictures.
+r"""Quickstart, step 2: CIM-RevDet on your own folder of images.
 
-    python tools/train.py configs/quickstart/pictures/cim_revdet.py \
+    python tools/train.py configs/quickstart/images/cim_revdet.py \
         --work-dir work_dirs/quickstart/cim_revdet \
         --cfg-options train_dataloader.dataset.data_root=DIR
 """

@@ -1,5 +1,5 @@
-# A folder of pictures, with or without sub-folders, at 64 px for CIM:
-#   --cfg-options train_dataloader.dataset.data_root=/my/pictures
+# A folder of images, with or without sub-folders, at 64 px for CIM:
+#   --cfg-options train_dataloader.dataset.data_root=/my/images
 data_preprocessor = dict(
     type='CIMDataPreprocessor',
     mean=[123.675, 116.28, 103.53],
@@ -28,8 +28,8 @@ train_dataloader = dict(
     sampler=dict(type='InfiniteSampler'),
     collate_fn=dict(type='default_collate'),
     dataset=dict(
-        type='PictureFolder',
-        data_root='data/pictures',
+        type='ImageFolder',
+        data_root='data/images',
         subset='train',
         with_label=False,
         pipeline=train_pipeline,
@@ -49,7 +49,7 @@ test_pipeline = [
     dict(type='PackInputs'),
 ]
 
-# tools/test.py CONFIG CHECKPOINT gives the losses on these pictures.
+# tools/test.py CONFIG CHECKPOINT gives the losses on these images.
 test_dataloader = dict(
     batch_size=64,
     num_workers=2,
@@ -57,8 +57,8 @@ test_dataloader = dict(
     sampler=dict(type='DefaultSampler', shuffle=False),
     collate_fn=dict(type='default_collate'),
     dataset=dict(
-        type='PictureFolder',
-        data_root='data/pictures',
+        type='ImageFolder',
+        data_root='data/images',
         subset='val',
         with_label=False,
         pipeline=test_pipeline,

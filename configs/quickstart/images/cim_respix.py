@@ -1,13 +1,13 @@
-r"""Quickstart, step 2: CIM-ResPix on your own folder of pictures.
+r"""Quickstart, step 2: CIM-ResPix on your own folder of images.
 
-    python tools/train.py configs/quickstart/pictures/cim_respix.py \
+    python tools/train.py configs/quickstart/images/cim_respix.py \
         --work-dir work_dirs/quickstart/cim_respix \
         --cfg-options train_dataloader.dataset.data_root=DIR
 """
 
 _base_ = [
     '../../_base_/models/quickstart_cim.py',
-    '../../_base_/datasets/pictures_cim.py',
+    '../../_base_/datasets/images_cim.py',
     '../../_base_/schedules/quickstart_cim.py',
     '../../_base_/quickstart_runtime.py',
 ]

@@ -1,8 +1,8 @@
 """Quickstart, step 3: a linear classifier on features of the frozen backbone.
 
-    python tools/test.py configs/quickstart/pictures/linear_probe.py
+    python tools/test.py configs/quickstart/images/linear_probe.py
 
-20 labelled pictures per class, without augmentation.
+20 labelled images per class, without augmentation.
 """
 
 _base_ = './finetune.py'

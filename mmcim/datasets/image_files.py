@@ -1,0 +1,164 @@
+# Copyright (c) mmcim contributors. All rights reserved.
+"""Which files of a folder are images, and what is in them.
+
+Training, features, checks and visualization all list and read images here.
+"""
+
+import os
+from collections import Counter
+from heapq import heappop, heappush
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from mmengine import fileio
+from mmengine.logging import MMLogger
+
+from ..utils.errors import ConfigError
+
+EXTENSIONS = (
+    '.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff', '.ppm', '.pgm',
+)  # fmt: skip
+
+
+class Listing(NamedTuple):
+    """The images of a folder; printed, their number and what was left out.
+
+    Attributes:
+        files: Paths below the folder, sorted.
+        classes: The folders directly below it, sorted, those without images included.
+        left_out: Reason -> how many files or folders; hidden ones are not counted.
+    """
+
+    files: list[str]
+    classes: list[str]
+    left_out: Counter[str]
+
+    def __str__(self) -> str:
+        reasons = ', '.join(f'{why} ({n})' for why, n in self.left_out.most_common())
+        found = f'{len(self.files)} images in {len(self.classes)} classes'
+        return f'{found}; left out: {reasons}' if reasons else found
+
+
+def list_images(folder: str | Path, by_class: bool = False) -> Listing:
+    """List the images in a folder and in all folders below it.
+
+    Hidden files and folders (``.name``) are skipped. Links are followed, but every folder
+    is listed once, under its own name where it has one below ``folder``. Whatever is left
+    out is logged in one line, counted by reason.
+
+    Args:
+        folder: A local folder. Names need not be UTF-8.
+        by_class: Whether to leave out images that are in no folder below this one.
+
+    Returns:
+        The listing, the same for the same files on any file system.
+
+    Raises:
+        ConfigError: If it is not a folder, or has no images.
+    """
+    if not os.path.isdir(folder):
+        raise ConfigError(f'{folder} is not a folder')
+    files, folders, left_out = _scan(os.fspath(folder))
+    if by_class:
+        outside = [file for file in files if os.sep not in file]
+        left_out += Counter({'images outside the class folders': len(outside)})
+        files = [file for file in files if os.sep in file]
+    classes = [name for name in folders if name and os.sep not in name]
+    listing = Listing(sorted(files), sorted(classes), left_out)
+    if not files:
+        raise ConfigError(f'{folder} has no images ({", ".join(EXTENSIONS)}): {listing}')
+    if left_out:
+        MMLogger.get_current_instance().warning(f'{folder}: {listing}')
+    return listing
+
+
+def _scan(folder: str) -> tuple[list[str], list[str], Counter[str]]:
+    """Give images and folders, '' first, by their paths below a folder, and the rest."""
+    files, folders, left_out = [], [], Counter()
+    real, linked, seen = [''], [], set()
+    while real or linked:
+        # Linked folders come last, so that folders are listed under their own names.
+        below = real.pop() if real else heappop(linked)
+        path = os.path.join(folder, below)
+        try:
+            status, entries = os.stat(path), list(os.scandir(path))
+        except PermissionError:
+            left_out['folders without permission'] += 1
+            continue
+        if (status.st_dev, status.st_ino) in seen:
+            left_out['links to listed folders'] += 1
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        folders.append(below)
+        for entry in entries:
+            name, is_link = os.path.join(below, entry.name), entry.is_symlink()
+            extension = os.path.splitext(name)[1].lower()
+            if entry.name.startswith('.'):
+                continue
+            # An entry knows its type without asking the disk, but raises in a loop.
+            if os.path.isdir(entry) if is_link else entry.is_dir():
+                if is_link:
+                    heappush(linked, name)
+                else:
+                    real.append(name)
+            elif extension not in EXTENSIONS:
+                left_out[extension or 'no extension'] += 1
+            elif not (os.path.isfile(entry) if is_link else entry.is_file()):
+                left_out['broken links'] += 1
+            else:
+                files.append(name)
+    return files, folders, left_out
+
+
+def read_image(
+    source: str | Path | bytes, backend_args: dict | None = None
+) -> np.ndarray:
+    """Read an image as training does: upright, in colour, with 8 bits.
+
+    - The EXIF orientation is applied.
+    - Grey images get three equal channels; palettes and CMYK are converted.
+    - Alpha and transparent palette entries are dropped, and the colours under them kept
+      as stored. (In TIFF files with straight alpha, black shines through.)
+    - 16-bit images keep their upper 8 bits, ``value // 256``. A 12-bit scan in a 16-bit
+      file therefore comes out almost black: stretch its range beforehand.
+    - Signed, 32-bit and floating-point images are refused: which of their values are
+      black and white is not known.
+
+    Equals mmcv's ``LoadImageFromFile``, apart from its rounding of 16-bit colour TIFFs
+    (by at most 1) and from the signed images that it takes.
+
+    Args:
+        source: The path or address of a file, or its content.
+        backend_args: Of :func:`mmengine.fileio.get`.
+
+    Returns:
+        (H, W, 3), uint8, BGR.
+
+    Raises:
+        ConfigError: If the file is missing, damaged or refused, with its path.
+    """
+    name = 'given as bytes' if isinstance(source, bytes) else repr(os.fspath(source))
+    try:
+        if not isinstance(source, bytes):
+            source = fileio.get(os.fspath(source), backend_args=backend_args)
+        if not source:
+            raise OSError('it is empty')
+        content = np.frombuffer(source, np.uint8)
+        # OpenCV gives None for most files that it cannot read.
+        image = cv2.imdecode(content, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
+        if image is None:  # also if it cannot convert such channels to colours
+            image = cv2.imdecode(content, cv2.IMREAD_UNCHANGED)
+        if image is None:
+            raise OSError('it is truncated, damaged or of an unknown format')
+        if image.dtype == np.uint16:
+            image = (image >> 8).astype(np.uint8)
+        if image.dtype != np.uint8 or image.shape[2:] != (3,):
+            found = f'{image.dtype}, shape {image.shape}'
+            raise OSError(f'its values are {found}; expected are 8 or 16 bits unsigned')
+    except (OSError, cv2.error) as error:
+        raise ConfigError(
+            f'Cannot read the image {name}: {str(error).strip()}. Replace or remove it'
+        ) from error
+    return image

@@ -1,0 +1,71 @@
+# Copyright (c) mmcim contributors. All rights reserved.
+"""Your own image folder, of which a part can be kept for validation."""
+
+import hashlib
+import os
+
+from mmpretrain.datasets import CustomDataset
+from mmpretrain.registry import DATASETS
+
+from ..utils.errors import ConfigError
+from .image_files import EXTENSIONS, list_images
+
+
+@DATASETS.register_module()
+class ImageFolder(CustomDataset):
+    """``data_root/<class>/*``, all of it, or split into training and validation.
+
+    The images are those of :func:`~mmcim.datasets.list_images`, which logs what is left
+    out; mmpretrain's ``CustomDataset`` does not, and lists what a linked folder holds
+    again and again. Which subset an image belongs to depends on the hash of its path
+    below the folder alone: adding or removing images moves no other one.
+
+    Args:
+        subset: 'train', 'val', or None for all images.
+        val_fraction: Expected fraction of images for validation, in (0, 1).
+        **kwargs: Other arguments of :class:`mmpretrain.datasets.CustomDataset` but
+            ``extensions``; ``with_label=False`` takes images in any folders or none.
+
+    Raises:
+        ConfigError: If there is no such subset, or no image in it.
+    """
+
+    def __init__(
+        self, subset: str | None = None, val_fraction: float = 0.2, **kwargs
+    ) -> None:
+        if subset not in ('train', 'val', None) or (subset and kwargs.get('ann_file')):
+            raise ConfigError(
+                f"subset must be 'train', 'val' or, with ann_file, None, not {subset!r}"
+            )
+        self.subset = subset
+        self.val_fraction = val_fraction
+        super().__init__(extensions=EXTENSIONS, **kwargs)
+
+    def _find_samples(self) -> list:
+        """List paths below ``img_prefix``, each with the index of its class."""
+        listing = list_images(self.img_prefix, by_class=self.with_label)
+        files = listing.files
+        if self.subset:
+            wanted = self.subset == 'val'
+            files = [f for f in files if is_val(f, self.val_fraction) == wanted]
+        if not files:
+            raise ConfigError(
+                f'{self.img_prefix} has no image for subset={self.subset!r} with '
+                f'val_fraction={self.val_fraction}; add images'
+            )
+        if not self.with_label:
+            return files
+        classes = self._metainfo.setdefault('classes', tuple(listing.classes))
+        if len(classes) != len(listing.classes):
+            raise ConfigError(
+                f'{self.img_prefix} has {len(listing.classes)} class folders, but '
+                f'metainfo names {len(classes)} classes'
+            )
+        labels = {name: label for label, name in enumerate(listing.classes)}
+        return [(file, labels[file.split(os.sep)[0]]) for file in files]
+
+
+def is_val(file: str, val_fraction: float = 0.2) -> bool:
+    """Whether an image, given by its path below the folder, is kept for validation."""
+    digest = hashlib.sha256(os.fsencode(file)).digest()
+    return int.from_bytes(digest[:8], 'big') < val_fraction * 2**64
