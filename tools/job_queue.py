@@ -27,6 +27,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 _MARK = '.finished'
+# glibc (others ignore these) keeps the memory of freed tensors for the next ones. By
+# default it returns it to the kernel, and each step has its pages zeroed again.
+_KEEP_MEMORY = dict(MALLOC_MMAP_THRESHOLD_=str(2**25), MALLOC_TRIM_THRESHOLD_=str(2**30))
 _COLUMNS = ('job', 'now', 'step', '', 'images/s', 'loss', 'ETA')
 
 
@@ -74,7 +77,7 @@ class Job:
         with open(self.folder / 'console.log', 'wb') as log:
             self.process = subprocess.Popen(
                 [sys.executable, __file__, json.dumps(self.commands)],
-                env={**os.environ, 'OMP_NUM_THREADS': str(threads)},
+                env={**_KEEP_MEMORY, **os.environ, 'OMP_NUM_THREADS': str(threads)},
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -143,7 +146,7 @@ def run_jobs(jobs: Sequence[Job], console: Console, limit: int, cores: int = 1) 
                 orphan = os.getppid() != parent
                 if orphan and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
                     sys.exit('the process that started this one has ended')
-                time.sleep(0.2)
+                time.sleep(0.5)
     finally:
         _stop([job.process for job in jobs if job.process and not job.finished])
 
@@ -241,10 +244,9 @@ def _table(jobs: Sequence[Job]) -> Table:
 
 def _print_news(jobs: Sequence[Job], shown: dict, console: Console) -> None:
     for job in jobs:
-        progress = job.process and job.progress()
         if job.finished:
             line = f'{job.name}: done'
-        elif progress:
+        elif job.process and (progress := job.progress()):
             now, step, speed, loss, eta = progress.cells()
             line = f'{job.name}: {now} {step}  {speed} images/s  loss {loss}  ETA {eta}'
         else:

@@ -14,7 +14,7 @@ _base_ = [
 model = dict(data_preprocessor=_base_.data_preprocessor)
 default_hooks = dict(
     logger=dict(interval=10),
-    checkpoint=dict(interval=30, max_keep_ckpts=1, save_best=None),
+    checkpoint=dict(interval=20, max_keep_ckpts=1, save_best=None),
 )
 log_processor = dict(window_size=10)
 randomness = dict(seed=0)

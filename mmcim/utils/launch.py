@@ -9,7 +9,6 @@ import sys
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import ClassVar
 
 import torch
 from mmengine.config import Config, ConfigDict, DictAction
@@ -78,23 +77,6 @@ def add_cfg_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-class _FormattedOnce(Config):
-    """A config whose text is formatted once as long as it stays the same.
-
-    mmengine asks for it five times in a run, each of which takes yapf half a second.
-    """
-
-    _texts: ClassVar[dict[str, str]] = {}
-
-    @property
-    def pretty_text(self) -> str:
-        """The config as Python text."""
-        content = repr(self._cfg_dict)
-        if content not in self._texts:
-            self._texts[content] = super().pretty_text
-        return self._texts[content]
-
-
 def load_config(
     path: str | Path,
     options: dict | None = None,
@@ -120,13 +102,12 @@ def load_config(
         raise ConfigError(f'config file {path} does not exist')
     try:
         cfg = Config.fromfile(path)
-        formatted = _FormattedOnce.__new__(_FormattedOnce)
-        formatted.__dict__.update(cfg.__dict__)  # all that a lazy config has besides
-        cfg = formatted
     except FileNotFoundError as error:
         raise ConfigError(f'{path} inherits from a missing file: {error}') from error
     except TypeError as error:  # a dict in the place of something else
         raise ConfigError(f'{path} does not fit what it inherits: {error}') from error
+    # A run asks for the config's text five times; yapf would take up to a second.
+    cfg.__dict__['_format_python_code'] = False
     if options:
         try:
             cfg.merge_from_dict(options)

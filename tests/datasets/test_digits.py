@@ -1,11 +1,10 @@
 # Copyright (c) mmcim contributors. All rights reserved.
-import builtins
-
 import numpy as np
 import pytest
 from PIL import Image
 
 from mmcim.datasets import Digits
+from mmcim.datasets.digits import _read_digits
 
 
 @pytest.fixture(scope='module')
@@ -63,14 +62,14 @@ def test_unknown_split():
         Digits(split='test')
 
 
+def test_reads_what_scikit_learn_loads():
+    digits = pytest.importorskip('sklearn.datasets').load_digits()
+    images, labels = _read_digits()
+    np.testing.assert_array_equal(images, digits.images)
+    np.testing.assert_array_equal(labels, digits.target)
+
+
 def test_without_scikit_learn(monkeypatch):
-    real_import = builtins.__import__
-
-    def no_sklearn(name, *args, **kwargs):
-        if name.startswith('sklearn'):
-            raise ImportError(name)
-        return real_import(name, *args, **kwargs)
-
-    monkeypatch.setattr(builtins, '__import__', no_sklearn)
+    monkeypatch.setattr('mmcim.datasets.digits.find_spec', lambda name: None)
     with pytest.raises(ImportError, match='pip install scikit-learn'):
         Digits(split='val')

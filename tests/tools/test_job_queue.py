@@ -3,6 +3,7 @@
 
 import io
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -48,6 +49,16 @@ here = Path({folder!r})
 command = [str(here / 'sleep.py'), str(here / 'pids')]
 jobs = [Job(name, here / name, [command]) for name in 'ab']
 run_jobs(jobs, Console(), limit=2)
+"""
+# Page faults of three steps after the first.
+STEPS = """
+import resource, torch
+for step in range(4):
+    tensors = [torch.ones(1 << 20) for _ in range(32)]
+    del tensors
+    faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    first = first if step else faults
+print(faults - first)
 """
 
 
@@ -154,6 +165,14 @@ def test_cores_are_shared(queue, job, tmp_path, monkeypatch):
     (tmp_path / 'note.py').write_text("import os; print(os.environ['OMP_NUM_THREADS'])")
     queue.run_jobs([job('a', ['note'])], quiet(), limit=2, cores=9)
     assert (tmp_path / 'a/console.log').read_text() == '4\n'
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != 'glibc', reason='sets up glibc')
+def test_memory_of_freed_tensors_is_kept(queue, job, tmp_path):
+    (tmp_path / 'steps.py').write_text(STEPS)
+    queue.run_jobs([job('a', ['steps'])], quiet(), limit=1)
+    faults = int((tmp_path / 'a/console.log').read_text())
+    assert faults < 32768  # each step has as many pages, and faulted all of them in
 
 
 def test_a_failure_stops_all_and_is_reported(queue, job, tmp_path):

@@ -3,7 +3,9 @@ train_cfg = dict(type='IterBasedTrainLoop', max_iters=400)
 optim_wrapper = dict(
     type='AutoAmpOptimWrapper',
     constructor='NetworkwiseOptimWrapperConstructor',
-    optimizer=dict(type='AdamW', lr=1.5e-3, betas=(0.9, 0.98), weight_decay=0.05),
+    optimizer=dict(
+        type='AdamW', lr=1.5e-3, betas=(0.9, 0.98), weight_decay=0.05, fused=True
+    ),
     clip_grad=dict(max_norm=3.0),
 )
 param_scheduler = [

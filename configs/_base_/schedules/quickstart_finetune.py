@@ -4,7 +4,7 @@ optim_wrapper = dict(
     type='AutoAmpOptimWrapper',
     constructor='LayerDecayOptimWrapperConstructor',
     paramwise_cfg=dict(layer_decay_rate=0.9),
-    optimizer=dict(type='AdamW', lr=3e-3, weight_decay=0.05),
+    optimizer=dict(type='AdamW', lr=3e-3, weight_decay=0.05, fused=True),
     clip_grad=dict(max_norm=3.0),
 )
 param_scheduler = [

@@ -3,7 +3,9 @@ train_cfg = dict(type='IterBasedTrainLoop', max_iters=400)
 optim_wrapper = dict(
     type='AutoAmpOptimWrapper',
     constructor='NetworkwiseOptimWrapperConstructor',
-    optimizer=dict(type='AdamW', lr=3e-3, betas=(0.9, 0.98), weight_decay=1e-4),
+    optimizer=dict(
+        type='AdamW', lr=3e-3, betas=(0.9, 0.98), weight_decay=1e-4, fused=True
+    ),
     clip_grad=dict(max_norm=1.0),
 )
 param_scheduler = [
