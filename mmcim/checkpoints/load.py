@@ -193,7 +193,10 @@ def _find(
     prefixes: Iterable[str] = (inner, *PREFIXES)
     if file.prefix is not None:
         prefixes = (file.prefix, file.prefix + TIMM_MODEL)
-    found = {prefix: rename(file.below(prefix)) for prefix in prefixes}
+    try:
+        found = {prefix: rename(file.below(prefix)) for prefix in prefixes}
+    except ValueError as error:
+        raise ConfigError(f'checkpoint {file.path} {error}') from error
     prefix = max(found, key=lambda key: len(found[key].keys() & wanted))
     if found[prefix].keys() & wanted:
         return prefix, found[prefix]
