@@ -23,7 +23,7 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from ..utils.errors import ConfigError
 from ..utils.files import atomic_write
-from .layout import Grid, patch_grid
+from .layout import Grid, is_derived, patch_grid
 from .names import TIMM_MODEL
 
 SUFFIX = '_backbone.safetensors'
@@ -80,7 +80,7 @@ class BackboneRecord:
         try:
             record = cls(**json.loads(text))
             record.prefix = str(record.prefix)
-            height, width = record.grid or (1, 1)
+            height, width = (1, 1) if record.grid is None else record.grid
             if record.grid is not None:
                 record.grid = int(height), int(width)
             record.mean = list(map(float, record.mean))
@@ -293,14 +293,14 @@ def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
     """Hash tensors independent of their order, layout in memory and file format.
 
     Args:
-        tensors: Name -> tensor.
+        tensors: Name -> tensor. Those that follow from a network's size do not count.
 
     Returns:
         The SHA-256, in hex, of every name, dtype, shape and the bytes in row-major
         order, sorted by name.
     """
     digest = hashlib.sha256()
-    for name in sorted(tensors):
+    for name in sorted(name for name in tensors if not is_derived(name)):
         tensor = tensors[name].detach().cpu().contiguous()
         head = [name, str(tensor.dtype), list(tensor.shape)]
         digest.update(json.dumps(head).encode())
