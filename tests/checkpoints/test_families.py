@@ -1,16 +1,20 @@
 # Copyright (c) mmcim contributors. All rights reserved.
 """Networks of mmpretrain that mmcim does not train itself load, or are an error."""
 
+import re
+
 import pytest
 import torch
 
 from mmcim.checkpoints import load_into
+from mmcim.checkpoints.layout import is_derived
 from mmcim.utils import ConfigError
 
 from .conftest import arrived, build
 
 STAGES = dict(depths=[1, 1, 1, 1])
 WINDOWS = dict(embed_dims=8, depths=[1, 1, 2, 1], num_heads=[1, 2, 2, 4])
+TABLES = 'tables of windows'
 LAYERS = dict(embed_dims=16, num_layers=2, num_heads=2, feedforward_channels=32)
 HIERARCHIES = {
     'ConvNeXt': (dict(type='ConvNeXt', arch=dict(STAGES, channels=[4, 8, 8, 8])), 4),
@@ -103,23 +107,48 @@ def sized(kind, img_size):
     elif kind == 'MViT':
         config |= dict(HIERARCHIES['MViT'][0], img_size=img_size, use_abs_pos_embed=True)
     elif kind == 'T2T_ViT':
-        config |= dict(embed_dims=32, num_layers=2)
-    else:
-        config |= {}
+        config |= dict(embed_dims=24, num_layers=2)
     return build(config)
 
 
 @pytest.mark.parametrize(
-    ('kind', 'sizes'),
+    ('kind', 'sizes', 'resized'),
     [
-        ('ViTEVA02', (32, 64)), ('DeiT3', (32, 64)), ('RevVisionTransformer', (32, 64)),
-        ('MixMIMTransformer', (64, 128)), ('HiViT', (64, 128)), ('ViTSAM', (32, 64)),
-        ('SwinTransformer', (64, 128)), ('SwinTransformerV2', (64, 128)),
-        ('MViT', (64, 128)), ('T2T_ViT', (64, 128)),
+        ('ViTEVA02', (32, 64), {'pos_embed': (17, 65)}),
+        ('DeiT3', (32, 64), {'pos_embed': (16, 64)}),
+        ('RevVisionTransformer', (32, 64), {'pos_embed': (16, 64)}),
+        ('T2T_ViT', (64, 128), {'pos_embed': (17, 65)}),
+        ('MixMIMTransformer', (64, 128), {'absolute_pos_embed': (256, 1024)}),
+        ('SwinTransformer', (64, 128), {'absolute_pos_embed': (256, 1024), TABLES: (9, 49)}),
+        ('SwinTransformerV2', (64, 128), {}),
     ],
 )  # fmt: skip
-def test_another_size(tmp_path, kind, sizes):
+def test_another_size(tmp_path, kind, sizes, resized):
     source, model = (sized(kind, size) for size in sizes)
     path = saved(source, tmp_path / 'x.pth')
     report = load_into(model, path)
-    print(report)
+    found = {re.sub(r'.+\..+', TABLES, name): n for name, n in report.resized.items()}
+    assert found == resized
+    assert report.missing == report.unused == report.new == []
+    same = {name for name in model.state_dict() if not is_derived(name)}
+    assert arrived(model, source.state_dict()) >= same - set(report.resized)
+    size = sizes[1]
+    assert all(value.isfinite().all() for value in model(torch.randn(2, 3, size, size)))
+
+
+@pytest.mark.parametrize(
+    ('kind', 'sizes', 'name'),
+    [
+        ('HiViT', (64, 128), 'pos_embed of shape'),
+        ('ViTSAM', (32, 64), 'pos_embed of shape'),
+        ('MViT', (64, 128), 'blocks.0.attn.rel_pos_h'),
+    ],
+)
+def test_another_size_is_an_error(tmp_path, kind, sizes, name):
+    """Their positions are of other shapes, or do not tell what they are for."""
+    source, model = (sized(kind, size) for size in sizes)
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    with pytest.raises(ConfigError, match=f'{name}.* instead of '):
+        load_into(model, saved(source, tmp_path / 'x.pth'))
+    assert arrived(model, before) == set(before)
+    load_into(sized(kind, sizes[0]), tmp_path / 'x.pth')
