@@ -156,9 +156,7 @@ def _offsets(grid: Grid) -> int:
     return (2 * grid[0] - 1) * (2 * grid[1] - 1)
 
 
-def _grid_of_embedding(
-    count: int, extra: int, grid: Grid | None, new_grid: Grid
-) -> Grid:
+def _grid_of_embedding(count: int, extra: int, grid: Grid | None, new_grid: Grid) -> Grid:
     # Where the module has no class token, the file may still have one, or two.
     tokens = (extra,) if extra else (0, 1, 2)
     if grid is not None:

@@ -243,9 +243,7 @@ def test_names_library_and_network_that_it_does_not_have(files, tmp_path, target
 def test_another_size(files, pictures, tmp_path, target, name, size):
     if target == 'hf':
         pytest.importorskip('transformers')
-    export = export_backbone(
-        files(name), target, out_of(target, tmp_path), img_size=size
-    )
+    export = export_backbone(files(name), target, out_of(target, tmp_path), img_size=size)
     resized = load_backbone(files(name), img_size=size)
     images = load_pictures(pictures, size)
     use = dict(timm=use_timm, hf=use_transformers)[target]
@@ -387,7 +385,9 @@ def test_library_that_is_not_installed(files, tmp_path, monkeypatch):
 
 
 def test_output_has_the_right_ending(files, tmp_path):
-    with pytest.raises(ConfigError, match=r'--out must end with \.safetensors, got .*pth'):
+    with pytest.raises(
+        ConfigError, match=r'--out must end with \.safetensors, got .*pth'
+    ):
         export_backbone(files('vit'), 'timm', tmp_path / 'a.pth')
 
 

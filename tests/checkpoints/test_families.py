@@ -82,7 +82,9 @@ def test_further_outputs_of_a_classifier(tmp_path, name):
     # Without the last stage's norm something is wrong.
     state = {k: v for k, v in source.state_dict().items() if f'norm{last}.' not in k}
     torch.save(state, path)
-    with pytest.raises(ConfigError, match=rf'norm{last}\.weight, norm{last}\.bias missing'):
+    with pytest.raises(
+        ConfigError, match=rf'norm{last}\.weight, norm{last}\.bias missing'
+    ):
         load_into(model, path)
 
 

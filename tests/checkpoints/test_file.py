@@ -258,7 +258,9 @@ def test_arguments_in_place_of_the_configs(tmp_path):
 )
 def test_network_that_cannot_be_built(tmp_path, config):
     path = own_file(tmp_path, 'exported', dict(config), draw(VIT))
-    with pytest.raises(ConfigError, match=f'{path.name}: its backbone .* cannot be built'):
+    with pytest.raises(
+        ConfigError, match=f'{path.name}: its backbone .* cannot be built'
+    ):
         BackboneFile.read(path).build()
 
 

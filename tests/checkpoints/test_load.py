@@ -46,7 +46,6 @@ from .corpus import (
     write,
 )
 
-
 SHARED_TABLES = dict(use_shared_rel_pos_bias=True, use_rel_pos_bias=False)
 
 
@@ -301,7 +300,10 @@ def test_other_parts_of_a_whole_model(path, classes, log):
 
 
 def test_other_modules_are_required_as_a_whole(path):
-    write(path, below('enhancer.neck.', {'weight': torch.ones(3, 32), 'bias': torch.ones(3)}))
+    write(
+        path,
+        below('enhancer.neck.', {'weight': torch.ones(3, 32), 'bias': torch.ones(3)}),
+    )
     load_into(model := nn.Linear(32, 3), path, 'enhancer.neck')
     assert torch.equal(model.weight, torch.ones(3, 32))
     text = message(nn.Linear(16, 3), path, prefix='enhancer.neck')
@@ -443,7 +445,9 @@ def test_registered_for_mmpretrain_and_mmseg_alone():
     config = pretrained('x')
     for registry in (mmpretrain.registry, mmseg.registry):
         assert registry.WEIGHT_INITIALIZERS.module_dict['Pretrained'] is Pretrained
-    assert mmengine.registry.WEIGHT_INITIALIZERS.module_dict['Pretrained'] is PretrainedInit
+    assert (
+        mmengine.registry.WEIGHT_INITIALIZERS.module_dict['Pretrained'] is PretrainedInit
+    )
     for scope, kind in (
         ('mmpretrain', Pretrained), ('mmseg', Pretrained), ('mmengine', PretrainedInit)
     ):  # fmt: skip

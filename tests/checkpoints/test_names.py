@@ -140,5 +140,7 @@ def test_two_tensors_of_one_name():
         'blocks.0.attn.qkv.weight',
         'layers.0.attn.qkv.weight',
     ]
-    with pytest.raises(ValueError, match=r"two tensors .* 'layers\.0\.attn\.qkv\.weight'"):
+    with pytest.raises(
+        ValueError, match=r"two tensors .* 'layers\.0\.attn\.qkv\.weight'"
+    ):
         to_mmpretrain(dict.fromkeys(names))

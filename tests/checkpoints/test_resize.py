@@ -150,7 +150,9 @@ def test_embedding_of_an_uncertain_grid(count, new_grid, message):
         resized_embedding(torch.zeros(1, count, 2), None, new_grid)
 
 
-@pytest.mark.parametrize(('count', 'tokens'), [(15, 1), (16, 1), (18, 1), (15, 0), (19, 0)])
+@pytest.mark.parametrize(
+    ('count', 'tokens'), [(15, 1), (16, 1), (18, 1), (15, 0), (19, 0)]
+)
 def test_embedding_that_is_not_of_the_given_grid(count, tokens):
     with pytest.raises(ValueError, match=f'{count} positions, .* not those of 4 x 4 '):
         resized_embedding(torch.zeros(1, count, 2), (4, 4), (5, 5), tokens)

@@ -35,7 +35,9 @@ def train(make_runner):
         runner = make_runner(
             [dict(type='BackboneExportHook'), *hooks],
             model=LineWithBackbone(),
-            checkpoint=dict(type='SafeCheckpointHook', **{'interval': 1, **dict(checkpoint)}),
+            checkpoint=dict(
+                type='SafeCheckpointHook', **{'interval': 1, **dict(checkpoint)}
+            ),
             **kwargs,
         )
         runner.cfg.model = dict(type='LineWithBackbone', backbone=config)
@@ -115,9 +117,7 @@ def test_backbone_of_an_iteration(train, tmp_path):
 
 
 def test_fewer_are_kept_after_resuming(train, tmp_path):
-    train(
-        checkpoint=dict(max_keep_ckpts=3), train_cfg=dict(by_epoch=True, max_epochs=3)
-    )
+    train(checkpoint=dict(max_keep_ckpts=3), train_cfg=dict(by_epoch=True, max_epochs=3))
     assert len(list(tmp_path.glob('*.safetensors'))) == 3
     train(
         checkpoint=dict(max_keep_ckpts=1),
