@@ -121,7 +121,8 @@ def sized(kind, img_size):
         ('RevVisionTransformer', (32, 64), {'pos_embed': (16, 64)}),
         ('T2T_ViT', (64, 128), {'pos_embed': (17, 65)}),
         ('MixMIMTransformer', (64, 128), {'absolute_pos_embed': (256, 1024)}),
-        ('SwinTransformer', (64, 128), {'absolute_pos_embed': (256, 1024), TABLES: (9, 49)}),
+        ('SwinTransformer', (64, 128),
+         {'absolute_pos_embed': (256, 1024), TABLES: (9, 49)}),
         ('SwinTransformerV2', (64, 128), {}),
     ],
 )  # fmt: skip

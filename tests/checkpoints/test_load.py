@@ -259,8 +259,8 @@ def test_what_the_files_network_computes_with(path, trained, other, names):
     saved(trained, path)
     text = message(build(other), path)
     assert re.search(
-        rf'has more than the weights of a (\w+): (\d+) of \2 tensors match, .* {names} in '
-        'the file, but not in the module. Set type, arch',
+        rf'has more than the weights of a (\w+): (\d+) of \2 tensors match, .* {names} '
+        'in the file, but not in the module. Set type, arch',
         text,
     )
 

@@ -46,8 +46,8 @@ class SafeCheckpointHook(CheckpointHook):
     checkpoint is removed; the same for the best one. mmengine writes in place and
     removes first. What a killed run left half-written is removed at the next start.
 
-    A checkpoint holds tensors, numbers, strings, lists, tuples and dicts alone, so that plain
-    ``torch.load(weights_only=True)`` reads it.
+    A checkpoint holds tensors, numbers, strings, lists, tuples and dicts alone, so that
+    plain ``torch.load(weights_only=True)`` reads it.
 
     Other hooks may have methods ``after_save_checkpoint(runner, path)`` and
     ``after_remove_checkpoint(runner, path)``, which the main process calls.
