@@ -194,13 +194,19 @@ def load_checkpoint(path: str | Path, map_location: Any = 'cpu') -> Any:
     Raises:
         ConfigError: If the file is missing, damaged, or wants to run code.
     """
-    if '://' in str(path):
-        return _download(str(path), map_location)
+    load = _download if '://' in str(path) else _load_local
+    content = load(str(path), map_location)
+    if isinstance(content, dict) and isinstance(content.get('meta'), dict):
+        content['meta'].pop('config', None)
+    return content
+
+
+def _load_local(path: str, map_location: Any) -> Any:
     local = _local_file(path)
     _check_crc(local)
     try:
         with torch.serialization.safe_globals(_safe_globals()):
-            content = torch.load(local, map_location=map_location, weights_only=True)
+            return torch.load(local, map_location=map_location, weights_only=True)
     except Exception as error:  # torch raises a dozen types for a damaged file
         refused = re.search(r'(?:GLOBAL |getattr\().*', str(error))
         if isinstance(error, UnpicklingError) and refused:
@@ -214,9 +220,6 @@ def load_checkpoint(path: str | Path, map_location: Any = 'cpu') -> Any:
         raise ConfigError(
             f'checkpoint {path} is damaged or not a checkpoint: {error}'
         ) from error
-    if isinstance(content, dict) and isinstance(content.get('meta'), dict):
-        content['meta'].pop('config', None)
-    return content
 
 
 def _local_file(path: str | Path) -> str:

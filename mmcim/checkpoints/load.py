@@ -194,7 +194,10 @@ def _find(
     prefixes: Iterable[str] = (inner, *PREFIXES)
     if file.prefix is not None:
         prefixes = (file.prefix, file.prefix + TIMM_MODEL)
-    found = {prefix: rename(file.below(prefix)) for prefix in prefixes}
+    try:
+        found = {prefix: rename(file.below(prefix)) for prefix in prefixes}
+    except ValueError as error:
+        raise ConfigError(f'checkpoint {file.path} {error}') from error
     prefix = max(found, key=lambda key: len(found[key].keys() & wanted))
     if found[prefix].keys() & wanted:
         return prefix, found[prefix]
@@ -218,7 +221,7 @@ def _fit(
     wanted = _tensors_of(backbone)
     report.converted, report.problems = convert_relative_position_tables(given, wanted)
     ready = {}
-    for name in wanted.keys() & given.keys():
+    for name in [name for name in wanted if name in given]:
         own = wanted[name]
         try:
             value = resize_positions(backbone, name, given[name], own, grid)
@@ -235,11 +238,11 @@ def _fit(
             if value is not given[name]:
                 before, after = (t[..., 0].numel() for t in (given[name], value))
                 report.resized[name] = before, after
-    for name in wanted.keys() - given.keys() - report.problems.keys():
+    for name in [name for name in wanted if name not in given]:
         if starts_anew(backbone, name):
             report.new.append(name)
         elif wanted[name].is_floating_point():  # not a counter
-            report.problems[name] = 'missing'
+            report.problems.setdefault(name, 'missing')
     report.total = len(ready) + len(report.problems)
     report.unused = [name for name in given if name not in wanted]
     surplus = _surplus(wanted, {name: given[name] for name in report.unused})

@@ -94,7 +94,7 @@ def _rename(
         else:
             name = _replace_start(name, stem)
         if name in renamed:
-            raise ValueError(f'two tensors of the file would be named {name!r}')
+            raise ValueError(f'has two tensors that would be named {name!r}')
         renamed[name] = value
     return renamed
 

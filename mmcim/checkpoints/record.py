@@ -5,13 +5,15 @@ import hashlib
 import inspect
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from mmcv.cnn import bricks
 from mmengine.config import Config
+from mmengine.registry import MODELS as ROOT
+from mmengine.utils import get_object_from_string
 from mmpretrain.registry import MODELS
 from safetensors.torch import save
 from timm import layers
@@ -21,11 +23,9 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from ..utils.errors import ConfigError
 from ..utils.files import atomic_write
-from .layout import Grid, patch_grid
+from .layout import Grid, is_derived, patch_grid
 from .names import TIMM_MODEL
 
-# Libraries with registries of their own for models; mmcim registers in mmpretrain's.
-_SCOPES = ('mmpretrain', 'mmseg', 'mmdet')
 SUFFIX = '_backbone.safetensors'
 # Backbones that mask images, or freeze some of their parameters, and those with the same
 # tensors and features that take whole images of any size and train all.
@@ -79,12 +79,16 @@ class BackboneRecord:
         """
         try:
             record = cls(**json.loads(text))
-            record.grid = record.grid and (int(record.grid[0]), int(record.grid[1]))
-            record.mean, record.std = (
-                list(map(float, v)) for v in (record.mean, record.std)
-            )
+            record.prefix = str(record.prefix)
+            height, width = (1, 1) if record.grid is None else record.grid
+            if record.grid is not None:
+                record.grid = int(height), int(width)
+            record.mean = list(map(float, record.mean))
+            record.std = list(map(float, record.std))
             record.function, record.origin = dict(record.function), dict(record.origin)
-        except (ValueError, TypeError, LookupError, RecursionError) as error:
+            if min(height, width) < 1 or len(record.mean) != len(record.std):
+                raise ValueError('grid, mean or std is of a wrong size')
+        except (ValueError, TypeError, ArithmeticError, RecursionError) as error:
             raise ConfigError(
                 f'checkpoint {path}: its record of the backbone cannot be read: {error!r}'
             ) from error
@@ -92,7 +96,8 @@ class BackboneRecord:
 
     def dumps(self) -> str:
         """Give the record as JSON."""
-        return json.dumps(asdict(self))
+        # What is no plain value becomes text, which no file may build a network of.
+        return json.dumps(asdict(self), default=str)
 
 
 def backbone_path(checkpoint: str | Path) -> Path:
@@ -111,11 +116,11 @@ def save_backbone(
         tensors: The backbone's own names -> tensors.
         record: What is known about them.
     """
-    record = BackboneRecord(**{**asdict(record), 'prefix': ''})
     # safetensors wants neither views nor tensors that share memory.
     plain = {name: t.detach().cpu().clone().contiguous() for name, t in tensors.items()}
     with atomic_write(path) as file:
-        file.write(save(plain, dict(format='pt', backbone=record.dumps())))
+        text = replace(record, prefix='').dumps()
+        file.write(save(plain, dict(format='pt', backbone=text)))
 
 
 def describe_backbone(
@@ -209,19 +214,24 @@ def find_backbone_config(cfg: Config, prefix: str) -> dict | None:
 
 
 def _with_names(node: Any) -> Any:
-    """Replace the classes of pure-Python configs by the names that they register."""
+    """Replace classes and their dotted paths, as pure-Python configs have them."""
     if isinstance(node, dict):
         node = {key: _with_names(value) for key, value in node.items()}
-        kind = node.get('type')
-        if isinstance(kind, type):
-            kind = f'{kind.__module__}.{kind.__name__}'
-        if isinstance(kind, str) and kind.count('.') > 1:
-            library, *_, name = kind.split('.')
-            node['type'] = f'{library}.{name}' if library in _SCOPES else name
+        if isinstance(node.get('type'), str) and node['type'].count('.') > 1:
+            node['type'] = _with_names(get_object_from_string(node['type']))
         return node
-    return (
-        [_with_names(item) for item in node] if isinstance(node, list | tuple) else node
-    )
+    if isinstance(node, list | tuple):
+        return [_with_names(item) for item in node]
+    return _registered_name(node) if isinstance(node, type) else node
+
+
+def _registered_name(cls: type) -> str:
+    """Give the name under which a class is registered, with the library's scope."""
+    for registry in (ROOT, *ROOT.children.values()):
+        for name, found in registry.module_dict.items():
+            if found is cls:
+                return name if registry is ROOT else f'{registry.scope}.{name}'
+    return f'{cls.__module__}.{cls.__qualname__}'
 
 
 def config_after_pretraining(config: dict) -> dict:
@@ -283,14 +293,14 @@ def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
     """Hash tensors independent of their order, layout in memory and file format.
 
     Args:
-        tensors: Name -> tensor.
+        tensors: Name -> tensor. Those that follow from a network's size do not count.
 
     Returns:
         The SHA-256, in hex, of every name, dtype, shape and the bytes in row-major
         order, sorted by name.
     """
     digest = hashlib.sha256()
-    for name in sorted(tensors):
+    for name in sorted(name for name in tensors if not is_derived(name)):
         tensor = tensors[name].detach().cpu().contiguous()
         head = [name, str(tensor.dtype), list(tensor.shape)]
         digest.update(json.dumps(head).encode())

@@ -51,7 +51,7 @@ def resize_positions(
     if value.ndim != 3:
         return value
     extra = own.shape[1] - new_grid[0] * new_grid[1]
-    grid = grid or _grid_of_embedding(value.shape[1], extra, new_grid)
+    grid = _grid_of_embedding(value.shape[1], extra, grid, new_grid)
     if grid != new_grid:
         prefix = value.shape[1] - grid[0] * grid[1]
         value = resample_abs_pos_embed(value, new_grid, grid, prefix)
@@ -156,9 +156,16 @@ def _offsets(grid: Grid) -> int:
     return (2 * grid[0] - 1) * (2 * grid[1] - 1)
 
 
-def _grid_of_embedding(count: int, extra: int, new_grid: Grid) -> Grid:
+def _grid_of_embedding(count: int, extra: int, grid: Grid | None, new_grid: Grid) -> Grid:
     # Where the module has no class token, the file may still have one, or two.
     tokens = (extra,) if extra else (0, 1, 2)
+    if grid is not None:
+        if count - grid[0] * grid[1] not in tokens:
+            raise ValueError(
+                f'has {count} positions, which are not those of {_by(grid)} patches and '
+                f'{extra} other tokens'
+            )
+        return grid
     squares = [grid for n in tokens if (grid := infer_grid(count - n))]
     same = [new_grid] if count - extra == new_grid[0] * new_grid[1] else []
     possible = {*squares[:1], *same}

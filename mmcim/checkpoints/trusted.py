@@ -71,7 +71,7 @@ def trusted_backbone_config(config: Any, source: str) -> dict:
         raise ConfigError(
             f'{source}: its config names {name!r}, which is not a registered backbone; '
             'import the package that registers it, or load the weights into a network '
-            'of your own by mmcim.transfer.load_backbone_weights'
+            'of your own by mmcim.checkpoints.load_into'
         )
     return _trusted(config, 'backbone', source)
 

@@ -42,6 +42,6 @@ def log(monkeypatch):
     """What the loader writes into the log."""
     lines = []
     monkeypatch.setattr(
-        'mmcim.checkpoints.loader.print_log', lambda text, **kwargs: lines.append(text)
+        'mmcim.checkpoints.load.print_log', lambda text, **kwargs: lines.append(text)
     )
     return lines

@@ -1,18 +1,33 @@
 # Copyright (c) mmcim contributors. All rights reserved.
-"""Safe loading; a whole run's checkpoint is loaded in tests/tools/test_train.py."""
+"""Files are read as data, and whole; a backbone and its config come out of both kinds."""
 
+import json
 import os
+import threading
 from argparse import Namespace
 from fractions import Fraction
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
 import torch
 from mmengine.logging import HistoryBuffer
-from mmengine.runner import CheckpointLoader
+from mmengine.registry import DefaultScope
+from safetensors import safe_open
+from safetensors.torch import save_file
 
-from mmcim.checkpoints import load_checkpoint
+from mmcim.checkpoints import (
+    BackboneFile,
+    BackboneRecord,
+    load_checkpoint,
+    read_weights,
+    save_backbone,
+)
+from mmcim.checkpoints.record import tensors_sha256
 from mmcim.utils import ConfigError
+
+from .corpus import ENHANCER, GENERATOR, VIT, draw, own_file
 
 
 class Call:
@@ -75,16 +90,16 @@ def test_refuses_anything_else(tmp_path, monkeypatch, value):
     assert os.listdir() == ['bad.pth']
 
 
-def test_missing_and_damaged(tmp_path):
-    with pytest.raises(ConfigError, match='nowhere.pth does not exist'):
-        load_checkpoint(tmp_path / 'nowhere.pth')
-    torch.save({'a': torch.ones(1000)}, tmp_path / 'whole.pth')
-    whole = (tmp_path / 'whole.pth').read_bytes()
-    for name, content in dict(half=whole[:2000], empty=b'', text=b'hello').items():
-        file = tmp_path / f'{name}.pth'
-        file.write_bytes(content)
-        with pytest.raises(ConfigError, match=f'{name}.pth'):
-            load_checkpoint(file)
+@pytest.mark.parametrize('name', ['nowhere.pth', 'nowhere.safetensors'])
+def test_missing(tmp_path, name):
+    with pytest.raises(ConfigError, match=f'{name} does not exist'):
+        read_weights(tmp_path / name)
+
+
+def test_home_folder_is_expanded(tmp_path, monkeypatch):
+    monkeypatch.setenv('HOME', str(tmp_path))
+    torch.save({'a': torch.ones(3)}, tmp_path / 'x.pth')
+    assert torch.equal(read_weights('~/x.pth').tensors['a'], torch.ones(3))
 
 
 def test_flipped_bits_are_found(tmp_path, monkeypatch):
@@ -103,27 +118,199 @@ def test_flipped_bits_are_found(tmp_path, monkeypatch):
     load_checkpoint('x.pth')
 
 
-def test_old_format_has_no_checksums(tmp_path):
-    content = {'a': torch.ones(3)}
-    torch.save(content, tmp_path / 'x.pth', _use_new_zipfile_serialization=False)
-    assert torch.equal(load_checkpoint(tmp_path / 'x.pth')['a'], torch.ones(3))
-
-
 def test_config_that_mmengine_would_execute_is_left_out(tmp_path):
     meta = dict(config='open("called", "w")', epoch=3)
     torch.save(dict(meta=meta, state_dict={}), tmp_path / 'x.pth')
     assert load_checkpoint(tmp_path / 'x.pth')['meta'] == dict(epoch=3)
 
 
-def test_mmengine_loads_safely(tmp_path, monkeypatch):
-    """Which covers resuming, load_from and init_cfg, and has no unsafe second try."""
-    monkeypatch.setattr(CheckpointLoader, '_schemes', dict(CheckpointLoader._schemes))
+@pytest.mark.parametrize('container', ['state_dict', 'model', 'module', None])
+def test_weights_are_taken_out_of_what_else_is_there(tmp_path, container):
+    state = dict(a=torch.ones(2), nested=dict(b=dict(c=torch.zeros(1))), epoch=5)
+    content = {container: state, 'meta': dict(epoch=3)} if container else state
+    content['optimizer'] = dict(state={0: torch.ones(4)})
+    torch.save(content, tmp_path / 'x.pth')
+    tensors, meta = read_weights(tmp_path / 'x.pth')
+    assert list(tensors) == ['a', 'nested.b.c']
+    assert meta == (dict(epoch=3) if container else {})
+
+
+@pytest.mark.parametrize(
+    ('content', 'found'),
+    [
+        (dict(epoch=3, optimizer={}), r"\['epoch', 'optimizer'\]"),
+        (dict(state_dict={}), r"\['state_dict'\]"),
+        (torch.zeros(2), 'Tensor'),
+        ([1, 2], 'list'),
+    ],
+)
+def test_no_weights(tmp_path, content, found):
+    torch.save(content, tmp_path / 'x.pth')
+    with pytest.raises(ConfigError, match=f'x.pth holds no weights: .*; found {found}$'):
+        read_weights(tmp_path / 'x.pth')
+
+
+# --------------------------------------------------------------------------------------
+# Downloads
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch):
+    """Serve ``tmp_path/www``; downloads are kept in ``tmp_path/home``."""
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'home'))
     monkeypatch.chdir(tmp_path)
-    torch.save({'state_dict': {}, 'meta': Call(os.mkdir, 'called')}, 'bad.pth')
-    use_safe_loading()
-    with pytest.raises(ConfigError, match='bad.pth'):
-        CheckpointLoader.load_checkpoint('bad.pth')
-    assert not os.path.exists('called')
-    torch.save({'state_dict': {'a': torch.ones(1)}}, 'good.pth')
-    loaded = CheckpointLoader.load_checkpoint('good.pth', map_location='cpu')
-    assert torch.equal(loaded['state_dict']['a'], torch.ones(1))
+    (tmp_path / 'www').mkdir()
+    handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path / 'www'))
+    monkeypatch.setattr(SimpleHTTPRequestHandler, 'log_message', lambda *args: None)
+    with ThreadingHTTPServer(('127.0.0.1', 0), handler) as httpd:
+        thread = threading.Thread(target=httpd.serve_forever)
+        thread.start()
+        yield f'http://127.0.0.1:{httpd.server_port}'
+        httpd.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize('before', [None, '0'])
+@pytest.mark.parametrize('scheme', ['http', 'torchvision', 'open-mmlab'])
+def test_downloads(server, tmp_path, scheme, monkeypatch, before):
+    force = 'TORCH_FORCE_WEIGHTS_ONLY_LOAD'
+    monkeypatch.delenv(force, raising=False)
+    if before:
+        monkeypatch.setenv(force, before)
+    content = dict(state_dict={'a': torch.ones(2)}, meta=dict(config='run()', epoch=1))
+    torch.save(content, tmp_path / 'www/net.pth')
+    urls = {'net': f'{server}/net.pth'}
+    where = 'mmengine.runner.checkpoint.get_'
+    monkeypatch.setattr(where + 'torchvision_models', lambda: urls)
+    monkeypatch.setattr(where + 'external_models', lambda: urls)
+    tensors, meta = read_weights(urls['net'] if scheme == 'http' else f'{scheme}://net')
+    assert torch.equal(tensors['a'], torch.ones(2))
+    assert meta == dict(epoch=1)
+    assert os.environ.get(force) == before
+
+
+def test_downloaded_code_is_not_run(server, tmp_path):
+    torch.save(dict(state_dict={}, evil=Call(os.mkdir, 'called')), 'www/evil.pth')
+    with pytest.raises(ConfigError, match='evil.pth cannot be loaded: .*[Ww]eights.only'):
+        read_weights(f'{server}/evil.pth')
+    assert not (tmp_path / 'called').exists()
+
+
+@pytest.mark.parametrize('url', ['{}/none.pth', 'torchvision://no_such_network'])
+def test_failed_downloads(server, url):
+    url = url.format(server)
+    with pytest.raises(ConfigError, match=f'{url} cannot be loaded: .*(404|no_such)'):
+        read_weights(url)
+
+
+# --------------------------------------------------------------------------------------
+# A backbone
+
+
+MEAN, STD = [127.5, 51.0, 0.0], [255.0, 25.5, 51.0]
+
+
+@pytest.mark.parametrize('kind', ['exported', 'pretraining'])
+def test_either_file_has_the_same_backbone(tmp_path, kind):
+    tensors = draw(VIT)
+    file = BackboneFile.read(own_file(tmp_path, kind, VIT, tensors, grid=(4, 4)))
+    prefix = '' if kind == 'exported' else ENHANCER
+    assert file.prefix == file.record.prefix == prefix
+    found = file.below(prefix)
+    assert found.keys() == tensors.keys()
+    assert all(torch.equal(found[name], value) for name, value in tensors.items())
+    assert file.record.grid == (4, 4)
+    with DefaultScope.overwrite_default_scope('mmseg'):  # which has a ViT of its own
+        net = file.build()
+    assert type(net).__module__ == 'mmpretrain.models.backbones.vision_transformer'
+    assert not net.training and net.state_dict().keys() == tensors.keys()
+
+
+@pytest.mark.parametrize('prefix', [GENERATOR, GENERATOR[:-1]])
+def test_another_prefix_than_the_recorded_one(tmp_path, prefix):
+    """The record does not hold for it."""
+    path = own_file(tmp_path, 'pretraining', VIT, draw(VIT))
+    file = BackboneFile.read(path, prefix)
+    assert file.prefix == GENERATOR and file.record is None
+    assert BackboneFile.read(path, ENHANCER).record is not None
+    assert BackboneFile.read(path, '').prefix == ''
+    with pytest.raises(ConfigError, match='epoch_1.pth does not say which network'):
+        file.build()
+
+
+def test_files_of_other_projects_have_no_record(tmp_path):
+    save_file(draw(VIT), tmp_path / 'x.safetensors', metadata=dict(format='pt'))
+    file = BackboneFile.read(tmp_path / 'x.safetensors')
+    assert (file.prefix, file.record, file.normalization) == (None, None, None)
+    with pytest.raises(ConfigError, match=r'x\.safetensors does not .*load_into'):
+        file.build()
+
+
+def test_arguments_in_place_of_the_configs(tmp_path):
+    file = BackboneFile.read(own_file(tmp_path, 'exported', VIT, draw(VIT)))
+    net = file.build(out_type='cls_token', img_size=48)
+    assert net.pos_embed.shape == (1, 37, 32)
+    assert net(torch.zeros(1, 3, 48, 48))[0].shape == (1, 32)
+
+
+@pytest.mark.parametrize(
+    'config', [dict(VIT, arch='none'), dict(VIT, colour='red'), dict(VIT, arch=dict(a=1))]
+)
+def test_network_that_cannot_be_built(tmp_path, config):
+    path = own_file(tmp_path, 'exported', dict(config), draw(VIT))
+    with pytest.raises(
+        ConfigError, match=f'{path.name}: its backbone .* cannot be built'
+    ):
+        BackboneFile.read(path).build()
+
+
+def test_normalization_is_on_the_scale_of_one(tmp_path):
+    tensors = draw(VIT)
+    record = BackboneRecord(VIT, tensors_sha256(tensors), mean=MEAN, std=STD)
+    save_backbone(tmp_path / 'x.safetensors', tensors, record)
+    file = BackboneFile.read(tmp_path / 'x.safetensors')
+    assert file.normalization == ([0.5, 0.2, 0.0], [1.0, 0.1, 0.2])
+
+
+RECORD = dict(config=VIT, sha256='0')
+
+
+@pytest.mark.parametrize(
+    'record',
+    [
+        '{', '[' * 3000, '{"config": ', '7', 'null', '"resnet50"', '[]', '{}',
+        *(
+            json.dumps(RECORD | change)
+            for change in (
+                dict(unknown=1), dict(grid=[1e999, 2]), dict(grid=[0, 4]), dict(grid=[]),
+                dict(grid=[1, 2, 3]), dict(grid=7), dict(grid='ab'), dict(mean=None),
+                dict(mean=[1, 2, 3], std=[1]), dict(mean=['a']), dict(function=5),
+                dict(origin='abc'),
+            )
+        ),
+    ],
+)  # fmt: skip
+def test_record_that_cannot_be_read(tmp_path, record):
+    metadata = dict(backbone=record)
+    save_file(dict(a=torch.zeros(1)), tmp_path / 'x.safetensors', metadata=metadata)
+    message = 'x.safetensors: its record of the backbone cannot be read'
+    with pytest.raises(ConfigError, match=message) as error:
+        BackboneFile.read(tmp_path / 'x.safetensors')
+    assert '\n' not in str(error.value)
+
+
+@pytest.mark.parametrize('change', [dict(prefix=None), dict(prefix=[]), dict(sha256=7)])
+def test_record_of_other_tensors(tmp_path, change):
+    text = json.dumps(RECORD | change)
+    torch.save(dict(state_dict=draw(VIT), meta=dict(backbone=text)), tmp_path / 'x.pth')
+    with pytest.raises(ConfigError, match=r'x\.pth is damaged: .* SHA-256'):
+        BackboneFile.read(tmp_path / 'x.pth')
+
+
+def test_safetensors_of_other_programs_are_read_by_other_programs(tmp_path):
+    """What mmcim writes is plain safetensors, too."""
+    tensors = draw(VIT)
+    path = own_file(tmp_path, 'exported', VIT, tensors)
+    with safe_open(path, 'pt') as file:
+        assert {*file.keys()} == tensors.keys()
+        assert file.metadata()['format'] == 'pt'

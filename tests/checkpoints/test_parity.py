@@ -1,17 +1,16 @@
 # Copyright (c) mmcim contributors. All rights reserved.
-"""A pre-trained backbone in a classifier and a segmentor, on real pictures.
+"""A pre-trained backbone in a classifier and a segmentor, on real images.
 
 CIM takes a step at 224 px, which writes a checkpoint and the plain backbone beside it.
 Either is loaded through ``init_cfg``.
 """
 
-import hashlib
-import json
-
 import mmseg.models  # noqa: F401
 import pytest
 import torch
 import torch.nn.functional as F
+from mmengine.config import Config
+from mmengine.model import PretrainedInit
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 from mmpretrain.models.utils import build_2d_sincos_position_embedding
@@ -20,7 +19,7 @@ from mmseg.registry import MODELS as MMSEG_MODELS
 from PIL import Image
 from torchvision.transforms.functional import pil_to_tensor
 
-from mmcim.checkpoints import load_checkpoint, read_backbone
+from mmcim.checkpoints import BackboneFile, BackboneRecord, load_checkpoint
 from tests.models.selfsup.conftest import respix
 
 ARCH = dict(embed_dims=64, num_layers=3, num_heads=4, feedforward_channels=128)
@@ -130,7 +129,8 @@ def trained(request, imagenette_mini, tmp_path_factory):
             # A step that is too small to make the embeddings rough.
             optim_wrapper=dict(optimizer=dict(type='AdamW', lr=1e-5)),
             default_hooks=dict(
-                checkpoint=dict(type='SafeCheckpointHook', by_epoch=False, interval=1)
+                checkpoint=dict(type='SafeCheckpointHook', by_epoch=False, interval=1),
+                export=dict(type='BackboneExportHook'),
             ),
             default_scope='mmpretrain',
             randomness=dict(seed=0),
@@ -234,27 +234,34 @@ def test_features_after_resizing_to_512(trained, kind, file, pictures, log):
     assert similarity() < 0.95
 
 
-def test_file_says_what_it_is(trained, pictures):
+def test_record(trained, checkpoint, pictures):
+    """The network can be built and filled from either file alone."""
     name, runner = trained
-    tensors, metadata = read_backbone(f'{runner.work_dir}/iter_1_backbone.safetensors')
-    meta = load_checkpoint(f'{runner.work_dir}/iter_1.pth')['meta']
-    assert len(tensors) == TENSORS[name]
-    config = json.loads(metadata.pop('backbone'))
-    grid = metadata.pop('grid', None)
-    assert metadata == dict(
-        method='CIM',
-        iter='1',
-        config_sha256=hashlib.sha256(meta['cfg'].encode()).hexdigest(),
-        tokenizer_sha256='0',
-        mean=json.dumps(MEAN),
-        std=json.dumps(STD),
-    )
-    assert grid == (None if name == 'resnet' else '[14, 14]')
-    assert meta['backbone_prefix'] == 'enhancer.backbone.'
+    file = BackboneFile.read(checkpoint)
+    record = file.record
+    assert record.config == Config(NETWORKS[name]).to_dict()
+    prefix = 'enhancer.backbone.' if checkpoint.endswith('.pth') else ''
+    assert (record.prefix, len(file.below(prefix))) == (prefix, TENSORS[name])
+    assert record.origin == dict(method='CIM', epoch=0, iter=1, tokenizer_sha256='0')
+    assert (record.mean, record.std) == (MEAN, STD)
+    assert record.grid == (None if name == 'resnet' else (14, 14))
+    assert any(key.endswith('eps') for key in record.function)
 
-    # The network can be built and filled from the file alone.
-    rebuilt = MODELS.build(config)
-    assert not rebuilt.load_state_dict(tensors, strict=False).unexpected_keys
+    rebuilt = file.build()
+    assert not rebuilt.load_state_dict(file.below(prefix), strict=False).unexpected_keys
     images = pictures(224)[:2]
     before = features(runner.model.backbone, images)
     assert torch.equal(features(rebuilt, images), before)
+
+
+def test_users_without_mmcim(trained, pictures):
+    """Plain torch reads the checkpoint, and mmengine's own init_cfg loads it."""
+    name, runner = trained
+    path = f'{runner.work_dir}/iter_1.pth'
+    content = torch.load(path, weights_only=True)
+    record = BackboneRecord.parse(content['meta']['backbone'], path)
+    assert content.keys() == load_checkpoint(path).keys()
+    net = MODELS.build(dict(record.config, type=f'mmpretrain.{record.config["type"]}'))
+    PretrainedInit(path, prefix='enhancer.backbone.')(net)
+    images = pictures(224)[:2]
+    assert torch.equal(features(net, images), features(runner.model.backbone, images))

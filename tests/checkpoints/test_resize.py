@@ -3,14 +3,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 from timm.layers import resample_abs_pos_embed, resize_rel_pos_bias_table
+from torch import nn
 
 from mmcim.checkpoints import resize
 from mmcim.checkpoints.resize import (
+    convert_relative_position_tables,
     infer_grid,
-    layers_to_shared,
-    resize_position_embedding,
+    resize_positions,
     resize_relative_position_table,
-    shared_to_layers,
 )
 
 from .beit_tables import resized_table
@@ -90,61 +90,102 @@ def test_table_too_small():
         resize_relative_position_table(random_table((3, 3)), (4, 4), (5, 5))
 
 
+class Network(nn.Module):
+    """What resizing asks a vision transformer: its grid."""
+
+    def __init__(self, grid):
+        super().__init__()
+        self.patch_resolution = grid
+
+
+def resized_embedding(embed, grid, new_grid, tokens=1):
+    own = torch.zeros(1, tokens + new_grid[0] * new_grid[1], embed.shape[-1])
+    return resize_positions(Network(new_grid), 'pos_embed', embed, own, grid)
+
+
 @pytest.mark.parametrize('extra', [0, 1, 2])
 @pytest.mark.parametrize(
-    ('grid', 'new_grid'), [((14, 14), (32, 32)), ((4, 6), (3, 8)), ((2, 12), (12, 2))]
+    ('grid', 'new_grid'), [((14, 14), (32, 32)), ((4, 6), (3, 8)), ((2, 8), (4, 4))]
 )
-def test_embedding_equals_timm(grid, new_grid, extra):
+def test_embedding_equals_torchs_interpolation(grid, new_grid, extra):
+    """Also to a square of as many patches."""
     torch.manual_seed(0)
-    embed = torch.randn(1, extra + grid[0] * grid[1], 8)
-    ours = resize_position_embedding(embed, grid, new_grid)
-    theirs = resample_abs_pos_embed(embed, new_grid, grid, num_prefix_tokens=extra)
-    assert torch.equal(ours, theirs)
-    assert torch.equal(ours[:, :extra], embed[:, :extra])
-
-
-@pytest.mark.parametrize(
-    ('grid', 'new_grid'), [((2, 8), (4, 4)), ((4, 4), (2, 8)), ((3, 3), (5, 7))]
-)
-def test_embedding_equals_torchs_interpolation(grid, new_grid, monkeypatch):
-    """Also to a square of as many patches, which timm before 1.0.31 leaves alone."""
-
-    def older(embed, new_size, *args, **kwargs):
-        return embed
-
-    monkeypatch.setattr(resize, 'resample_abs_pos_embed', older, raising=False)
-    torch.manual_seed(0)
-    pictures = torch.randn(1, 5, *grid)
-    embed = torch.cat((torch.ones(1, 1, 5), pictures.flatten(2).mT), dim=1)
-    ours = resize_position_embedding(embed, grid, new_grid)
-    expected = F.interpolate(pictures, new_grid, mode='bicubic', antialias=True)
-    torch.testing.assert_close(ours[:, 1:].mT.unflatten(2, new_grid), expected)
-    assert torch.equal(ours[:, 0], torch.ones(1, 5))
+    patches = torch.randn(1, 5, *grid)
+    embed = torch.cat((torch.ones(1, extra, 5), patches.flatten(2).mT), dim=1)
+    ours = resized_embedding(embed, grid, new_grid, extra)
+    expected = F.interpolate(patches, new_grid, mode='bicubic', antialias=True)
+    torch.testing.assert_close(ours[:, extra:].mT.unflatten(2, new_grid), expected)
+    assert torch.equal(ours[:, :extra], torch.ones(1, extra, 5))
 
 
 def test_embedding_of_a_ramp():
     """Columns that rise by one keep rising, evenly, and rows stay constant."""
     ramp = torch.arange(8.0).expand(4, 8).reshape(1, 32, 1)
-    new = resize_position_embedding(ramp, (4, 8), (6, 16)).view(6, 16)
+    new = resized_embedding(ramp, (4, 8), (6, 16), tokens=0).view(6, 16)
     torch.testing.assert_close(new, new[:1].expand(6, 16))
     # New column i lies at (i + 0.5) / 2 - 0.5 of the old ones; edges aside.
     expected = (torch.arange(16) + 0.5) / 2 - 0.5
     torch.testing.assert_close(new[0, 4:12], expected[4:12])
 
 
-def test_embedding_too_short():
-    with pytest.raises(ValueError, match='15 position embeddings .* 4 x 4'):
-        resize_position_embedding(torch.zeros(1, 15, 2), (4, 4), (5, 5))
+@pytest.mark.parametrize('new_grid', [(4, 4), (3, 5)])
+def test_embedding_of_a_class_token_that_the_network_does_without(new_grid):
+    torch.manual_seed(0)
+    embed = torch.randn(1, 17, 8)
+    found = resized_embedding(embed, None, new_grid, tokens=0)
+    expected = resample_abs_pos_embed(embed, new_grid, (4, 4), num_prefix_tokens=1)
+    assert torch.equal(found, expected[:, 1:])
+
+
+@pytest.mark.parametrize(
+    ('count', 'new_grid', 'message'),
+    [
+        (16, (6, 6), 'has 16 positions, .* no square of patches besides 1 other'),
+        (15, (4, 4), 'has 15 positions, .* no square of patches besides 1 other'),
+        (17, (2, 8), 'of 2 x 8 or of 4 x 4 patches besides 1 other tokens: set grid='),
+    ],
+)
+def test_embedding_of_an_uncertain_grid(count, new_grid, message):
+    with pytest.raises(ValueError, match=message):
+        resized_embedding(torch.zeros(1, count, 2), None, new_grid)
+
+
+@pytest.mark.parametrize(
+    ('count', 'tokens'), [(15, 1), (16, 1), (18, 1), (15, 0), (19, 0)]
+)
+def test_embedding_that_is_not_of_the_given_grid(count, tokens):
+    with pytest.raises(ValueError, match=f'{count} positions, .* not those of 4 x 4 '):
+        resized_embedding(torch.zeros(1, count, 2), (4, 4), (5, 5), tokens)
+
+
+TABLE = 'relative_position_bias_table'
+LAYERS = [f'layers.{i}.attn.{TABLE}' for i in range(3)]
+SHARED = f'rel_pos_bias.{TABLE}'
 
 
 def test_shared_table_to_layers_and_back():
-    shared = random_table((3, 3))
-    layers = shared_to_layers(shared, 3)
-    assert len(layers) == 3 and torch.equal(layers_to_shared(layers), shared)
-    layers[2][0, 0] += 1
-    assert not torch.equal(layers[1], layers[2])  # copies, not the same memory
-    with pytest.raises(ValueError, match='that of layer 2 .* use_rel_pos_bias=True'):
-        layers_to_shared(layers)
+    table = random_table((3, 3))
+    given = {SHARED: table}
+    text, problems = convert_relative_position_tables(given, dict.fromkeys(LAYERS))
+    assert text == 'shared relative position bias copied to 3 layers' and not problems
+    assert list(given) == LAYERS
+    assert all(torch.equal(value, table) for value in given.values())
+    back = dict(given)
+    text, problems = convert_relative_position_tables(back, {SHARED: None})
+    assert text == 'equal relative position bias of 3 layers shared' and not problems
+    assert list(back) == [SHARED] and torch.equal(back[SHARED], table)
+    given[LAYERS[2]][0, 0] += 1  # copies, not the same memory
+    assert torch.equal(given[LAYERS[1]], table)
+    _, problems = convert_relative_position_tables(given, {SHARED: None})
+    assert 'use_rel_pos_bias=True' in problems[SHARED]
+
+
+def test_tables_of_the_same_kind_stay():
+    for names in (LAYERS, [SHARED]):
+        given = {name: random_table((2, 2)) for name in names}
+        before = dict(given)
+        assert convert_relative_position_tables(given, before) == ('', {})
+        assert given == before
 
 
 def test_grid_of_a_square():

@@ -86,8 +86,9 @@ def export_backbone(
         except ConfigError:
             raise
         except Exception as error:  # whatever a library raises for what it cannot express
+            reason = ' '.join(str(error).split())  # torch's has several lines
             raise ConfigError(
-                f'{target} has no network like this {type(net).__name__}: {error}. '
+                f'{target} has no network like this {type(net).__name__}: {reason}. '
                 'Nothing was written'
             ) from error
     return Export(written.usage.replace(str(temporary), str(out)), difference)

@@ -130,12 +130,17 @@ def load(folder: str, kind: str, pooler: bool) -> nn.Module:
 
     Raises:
         ImportError: If transformers is not installed.
+        ValueError: If any tensor has no place in the model, or the reverse.
     """
     import transformers
 
     cls = getattr(transformers, kind)
-    model = cls.from_pretrained(folder, add_pooling_layer=pooler).eval()
-    return _Output(model, 'pooler_output' if pooler else 'last_hidden_state')
+    model, info = cls.from_pretrained(
+        folder, add_pooling_layer=pooler, output_loading_info=True
+    )
+    if any(info.values()):
+        raise ValueError(f'{kind} loads with {info}')
+    return _Output(model.eval(), 'pooler_output' if pooler else 'last_hidden_state')
 
 
 class _Output(nn.Module):

@@ -46,8 +46,8 @@ class SafeCheckpointHook(CheckpointHook):
     checkpoint is removed; the same for the best one. mmengine writes in place and
     removes first. What a killed run left half-written is removed at the next start.
 
-    A checkpoint holds tensors, numbers, strings, lists and dicts alone, so that plain
-    ``torch.load(weights_only=True)`` reads it.
+    A checkpoint holds tensors, numbers, strings, lists, tuples and dicts alone, so that
+    plain ``torch.load(weights_only=True)`` reads it.
 
     Other hooks may have methods ``after_save_checkpoint(runner, path)`` and
     ``after_remove_checkpoint(runner, path)``, which the main process calls.
@@ -85,7 +85,8 @@ class SafeCheckpointHook(CheckpointHook):
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Replace objects by plain values."""
-        checkpoint['message_hub'] = to_plain(checkpoint['message_hub'])
+        for key in checkpoint.keys() - {'state_dict'}:
+            checkpoint[key] = to_plain(checkpoint[key])
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Rebuild the log history of a training that is resumed."""
@@ -163,17 +164,18 @@ class SafeCheckpointHook(CheckpointHook):
 
 
 def to_plain(value: Any) -> Any:
-    """Replace numpy's and mmengine's objects in nested dicts and lists.
+    """Replace numpy's and mmengine's objects in nested dicts, lists and tuples.
 
     Arrays become tensors, and the history of a logged scalar a dict of its values
-    (``log``) and how many iterations each stands for (``count``).
+    (``log``) and how many iterations each stands for (``count``). Functions in dicts, as
+    some schedulers have, are left out: constructors set them.
     """
     if isinstance(value, HistoryBuffer):
         return dict(zip(('log', 'count'), map(to_plain, value.data)))
     if isinstance(value, Mapping):
-        return {key: to_plain(item) for key, item in value.items()}
+        return {k: to_plain(item) for k, item in value.items() if not callable(item)}
     if isinstance(value, list | tuple):
-        return [to_plain(item) for item in value]
+        return (list if isinstance(value, list) else tuple)(map(to_plain, value))
     if isinstance(value, np.ndarray):
         return torch.from_numpy(value)
     return value.item() if isinstance(value, np.generic) else value

@@ -1,43 +1,18 @@
 # Copyright (c) mmcim contributors. All rights reserved.
 """The order of writing and removing; tools/test_train.py kills a process."""
 
-import hashlib
 import os
-from pathlib import Path
-from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
-from mmcim.checkpoints.backbone_file import read_safetensors
-from mmengine.config import Config
-from mmengine.registry import DefaultScope
-from mmpretrain.registry import MODELS
-from torch import nn
+from mmengine.logging import HistoryBuffer
+from mmengine.model import BaseModel
 
 from mmcim.checkpoints import load_checkpoint
-from mmcim.engine.hooks import SafeCheckpointHook
+from mmcim.engine.hooks.safe_checkpoint import to_plain
 from mmcim.utils import atomic_write, files
 from tests.engine.conftest import Line
-
-
-@pytest.fixture
-def events(monkeypatch):
-    """What appears and disappears under which name, in order."""
-    happened = []
-    replace, remove = os.replace, os.remove
-
-    def note_replace(source, target):
-        replace(source, target)
-        happened.append(f'+{Path(target).name}')
-
-    def note_remove(path, **kwargs):
-        remove(path, **kwargs)
-        if str(path).endswith(('.pth', '.safetensors')):
-            happened.append(f'-{Path(path).name}')
-
-    monkeypatch.setattr(os, 'replace', note_replace)
-    monkeypatch.setattr(os, 'remove', note_remove)
-    return happened
 
 
 def hook(**kwargs):
@@ -159,143 +134,133 @@ def test_atomic_write_replaces_or_leaves(tmp_path):
 
 
 # --------------------------------------------------------------------------------------
-# The plain backbone
+# Plain values
 
 
-class LineWithBackbone(Line):
-    """Its backbone is one of two layers, and both learn."""
-
-    def __init__(self):
-        super().__init__()
-        self.backbone, self.head = nn.Linear(1, 1), nn.Linear(1, 1)
-        self.line = nn.Sequential(self.backbone, self.head)
+PLAIN = (int, float, bool, str, type(None), torch.Tensor)
 
 
-def written(step):
-    return [f'+{step}.pth', f'+{step}_backbone.safetensors', '+last_checkpoint']
+def objects(value):
+    """What of nested dicts and lists is no tensor, number or string."""
+    if isinstance(value, dict):
+        return [*objects(list(value)), *objects(list(value.values()))]
+    if type(value) in (list, tuple):
+        return [found for item in value for found in objects(item)]
+    return [] if type(value) in (*PLAIN, torch.nn.Parameter) else [value]
 
 
-def removed(step):
-    return [f'-{step}_backbone.safetensors', f'-{step}.pth']
+class Named(Line):
+    """A model whose data set has numpy values, and a metric that gives one."""
+
+    dataset_meta = dict(classes=('a', 'b'), palette=np.array([[1, 2], [3, 4]]))
 
 
-def test_backbone_comes_and_goes_with_its_checkpoint(make_runner, events, tmp_path):
-    make_runner(
-        model=LineWithBackbone(),
-        checkpoint=hook(max_keep_ckpts=1, save_best='score', rule='greater'),
-        train_cfg=dict(by_epoch=True, max_epochs=3),
-        scores=[0.1, 0.3, 0.2],
-    ).train()
-    best = 'best_score_epoch_{}'
-    assert events == [
-        *written('epoch_1'),
-        *[f'+{best}.pth'.format(1), *written('epoch_1')],
-        f'+{best}_backbone.safetensors'.format(1),
-        *[*written('epoch_2'), *removed('epoch_1')],
-        *[f'+{best}.pth'.format(2), *written('epoch_2')],
-        f'+{best}_backbone.safetensors'.format(2),
-        *removed(best.format(1)),
-        *[*written('epoch_3'), *removed('epoch_2')],
-    ]
-    assert {p.name for p in tmp_path.glob('*.safetensors')} == {
-        'epoch_3_backbone.safetensors',
-        'best_score_epoch_2_backbone.safetensors',
-    }
+SCHEDULES = [
+    dict(type='LinearLR', start_factor=np.float64(0.1), end=1),
+    dict(type='OneCycleLR', eta_max=0.1, total_steps=4, by_epoch=False),
+]
 
 
-def assert_backbone_is_that_of(checkpoint):
-    path = checkpoint.with_name(checkpoint.stem + '_backbone.safetensors')
-    tensors, metadata = read_safetensors(path)
-    content = load_checkpoint(checkpoint)
-    assert content['meta']['backbone_prefix'] == 'backbone.'
-    assert set(tensors) == {'weight', 'bias'}
-    for name, value in tensors.items():
-        assert torch.equal(value, content['state_dict'][f'backbone.{name}'])
-    text = content['meta']['cfg']
-    assert metadata.pop('config_sha256') == hashlib.sha256(text.encode()).hexdigest()
-    return metadata, tensors
-
-
-def test_backbone_has_the_weights_of_the_checkpoint(make_runner, tmp_path):
-    """The averaged ones, where another hook has put them into the checkpoint."""
+@pytest.mark.parametrize('schedule', SCHEDULES, ids=lambda config: config['type'])
+def test_plain_values_alone(make_runner, tmp_path, schedule):
+    """Which torch reads without any list of allowed classes."""
     runner = make_runner(
-        [dict(type='EMAHook', momentum=0.1)],
-        model=LineWithBackbone(),
+        checkpoint=hook(save_best='score', rule='greater'),
+        scores=[np.float32(0.1), np.float64(0.3)],
+        param_scheduler=[dict(schedule)],
+    )
+    runner.train_dataloader.dataset.metainfo = Named.dataset_meta
+    runner.message_hub.update_info('seen', np.int64(3))
+    runner.train()
+    for path in tmp_path.glob('*.pth'):
+        assert objects(torch.load(path, weights_only=True)) == []
+    assert len([*tmp_path.glob('*.pth')]) == 3
+    content = torch.load(tmp_path / 'epoch_2.pth', weights_only=True)
+    meta = content['meta']['dataset_meta']
+    assert meta['classes'] == ('a', 'b') and meta['palette'].tolist() == [[1, 2], [3, 4]]
+    resumed = make_runner(
         checkpoint=hook(save_best='score', rule='greater'),
         scores=[0.1, 0.3],
-    )
-    runner.train()
-    for name, epoch in [('epoch_1', 1), ('epoch_2', 2), ('best_score_epoch_2', 2)]:
-        metadata, tensors = assert_backbone_is_that_of(tmp_path / f'{name}.pth')
-        # The model came as an object: no config builds it.
-        assert metadata == dict(method='LineWithBackbone', epoch=str(epoch))
-    assert not torch.equal(tensors['weight'], runner.model.backbone.weight)
-
-
-def test_backbone_of_an_iteration(make_runner, tmp_path):
-    make_runner(
-        model=LineWithBackbone(),
-        checkpoint=dict(type='SafeCheckpointHook', interval=3, by_epoch=False),
-        train_cfg=dict(by_epoch=False, max_iters=3),
-    ).train()
-    metadata, _ = assert_backbone_is_that_of(tmp_path / 'iter_3.pth')
-    assert metadata == dict(method='LineWithBackbone', iter='3')
-
-
-def test_fewer_are_kept_after_resuming(make_runner, tmp_path):
-    make_runner(
-        model=LineWithBackbone(),
-        checkpoint=hook(max_keep_ckpts=3),
-        train_cfg=dict(by_epoch=True, max_epochs=3),
-    ).train()
-    assert len(list(tmp_path.glob('*.safetensors'))) == 3
-    make_runner(
-        model=LineWithBackbone(),
-        checkpoint=hook(max_keep_ckpts=1),
-        train_cfg=dict(by_epoch=True, max_epochs=4),
+        param_scheduler=[dict(schedule)],
         resume=True,
-    ).train()
-    assert {p.stem for p in tmp_path.glob('epoch*')} == {'epoch_4', 'epoch_4_backbone'}
+    )
+    resumed.load_or_resume()
+    for old, new in zip(runner.param_schedulers, resumed.param_schedulers):
+        assert to_plain(new.state_dict()) == to_plain(old.state_dict())
 
 
-def saved_by(model):
-    """What the hook takes out of a checkpoint of a model, and the checkpoint."""
-    hook = SafeCheckpointHook(interval=1)
-    bare = getattr(model, 'module', model)
-    state = bare.state_dict()
-    checkpoint = dict(meta=dict(epoch=1, iter=8, cfg='a = 1'), state_dict=state)
-    runner = SimpleNamespace(model=model, cfg=Config())
-    hook.before_save_checkpoint(runner, checkpoint)
-    return hook._backbone, checkpoint
+def test_to_plain():
+    history = HistoryBuffer([0.5, 0.25], [1, 2])
+    given = dict(a=[np.float32(0.5), (np.int64(2), 'x')], b=None, c=history, d={3: True})
+    found = to_plain(given | dict(function=print))
+    assert objects(found) == []
+    log = found.pop('c')
+    assert found == dict(a=[0.5, (2, 'x')], b=None, d={3: True})
+    assert log['log'].tolist() == [0.5, 0.25] and log['count'].tolist() == [1, 2]
 
 
-def test_wrapped_model():
-    model = LineWithBackbone()
-    (tensors, metadata), checkpoint = saved_by(nn.DataParallel(model))
-    assert torch.equal(tensors['weight'], model.backbone.weight)
-    assert metadata['method'] == 'LineWithBackbone'
-    assert checkpoint['meta']['backbone_prefix'] == 'backbone.'
+def test_log_history_is_the_same_after_resuming(make_runner, tmp_path):
+    first = make_runner(checkpoint=hook())
+    first.train()
+    assert 'train/loss' in first.message_hub.log_scalars
+    second = make_runner(checkpoint=hook(), resume=True)
+    second.load_or_resume()
+    before, after = (r.message_hub.log_scalars for r in (first, second))
+    assert before.keys() == after.keys()
+    for name, history in before.items():
+        assert isinstance(after[name], HistoryBuffer)
+        for old, new in zip(history.data, after[name].data):
+            assert old.dtype == new.dtype and old.tolist() == new.tolist()
+        for statistic in ('mean', 'current', 'min', 'max'):
+            assert after[name].statistics(statistic) == history.statistics(statistic)
+    after['train/loss'].update(1.0)
+    assert len(after['train/loss'].data[0]) == len(before['train/loss'].data[0]) + 1
+    assert second.iter == first.iter
 
 
-def test_no_backbone_of_a_tokenizer_or_of_nothing(make_runner, tmp_path):
-    network = dict(type='DiscreteVAENet', stride=4, vocab_size=8, width=8, code_dims=4)
-    with DefaultScope.overwrite_default_scope('mmpretrain'):
-        trainer = MODELS.build(dict(type='DiscreteVAETrainer', backbone=network))
-    for model in (trainer, Line()):
-        backbone, checkpoint = saved_by(model)
-        assert backbone is None
-        assert 'backbone_prefix' not in checkpoint['meta']
-    make_runner().train()
-    assert not list(tmp_path.glob('*.safetensors'))
+def test_segmentor_is_opened_by_plain_mmsegmentation(make_runner, tmp_path):
+    """``mmseg.apis.init_model`` reads with torch's defaults."""
+    from mmengine.config import Config
+    from mmengine.registry import DefaultScope
+    from mmseg.apis import init_model
+    from mmseg.registry import MODELS
 
+    backbone = dict(
+        type='mmpretrain.VisionTransformer', img_size=32, patch_size=8,
+        out_type='featmap', arch=dict(
+            embed_dims=16, num_layers=1, num_heads=2, feedforward_channels=32
+        ),
+    )  # fmt: skip
+    decoder = dict(
+        type='FCNHead', in_channels=16, in_index=-1, channels=16, num_convs=0,
+        concat_input=False, num_classes=2,
+    )  # fmt: skip
+    config = dict(
+        type='EncoderDecoder', backbone=backbone, decode_head=decoder, train_cfg={},
+        test_cfg=dict(mode='whole'),
+    )  # fmt: skip
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        segmentor = MODELS.build(config)
 
-def test_normalisation_of_a_segmentor():
-    """mmseg's preprocessor keeps it as mmpretrain's does."""
-    from mmseg.models import SegDataPreProcessor
+    class Trained(BaseModel):
+        """Gives the segmentor's tensors, and learns them by any loss."""
 
-    model = LineWithBackbone()
-    mean, std = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]
-    model.data_preprocessor = SegDataPreProcessor(mean=mean, std=std, bgr_to_rgb=True)
-    (_, metadata), _ = saved_by(model)
-    assert metadata['mean'] == '[123.675, 116.28, 103.53]'
-    assert metadata['std'] == '[58.395, 57.12, 57.375]'
+        def __init__(self):
+            super().__init__()
+            self.backbone = segmentor.backbone
+            self.decode_head = segmentor.decode_head
+
+        def forward(self, inputs, target, mode):
+            return dict(loss=sum(w.sum() for w in self.parameters()) * 1e-3)
+
+    runner = make_runner(
+        model=Trained(), checkpoint=hook(), train_cfg=dict(by_epoch=True, max_epochs=1)
+    )
+    runner.train_dataloader.dataset.metainfo = dict(classes=('road', 'sky'))
+    runner.train()
+    cfg = Config(dict(model=config, default_scope='mmseg'))
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        model = init_model(cfg, str(tmp_path / 'epoch_1.pth'), device='cpu')
+    assert model.dataset_meta['classes'] == ('road', 'sky')
+    for name, value in runner.model.state_dict().items():
+        assert torch.equal(model.state_dict()[name], value)

@@ -5,7 +5,6 @@ import pytest
 import timm
 import torch
 import torchvision
-from mmcim.checkpoints.naming import from_mmpretrain, to_mmpretrain
 from mmpretrain.models.backbones import (
     HiViT,
     MViT,
@@ -16,6 +15,8 @@ from mmpretrain.models.backbones import (
     XCiT,
 )
 from mmpretrain.registry import MODELS
+
+from mmcim.checkpoints.names import from_mmpretrain, to_mmpretrain
 
 ARCH = dict(embed_dims=32, num_layers=2, num_heads=4, feedforward_channels=64)
 TIMM = dict(
@@ -115,19 +116,6 @@ def test_heads_and_decoders_keep_their_names():
     ]  # fmt: skip
 
 
-def test_several_networks_below_prefixes():
-    """MoCo v3's: the prefix stays, whatever is beside the network keeps its name."""
-    one = ['patch_embed.proj.weight', 'blocks.0.attn.qkv.weight', 'norm.bias']
-    names = [f'module.{part}_encoder.{n}' for part in ('base', 'momentum') for n in one]
-    names += ['module.predictor.norm.bias', 'norm.bias']
-    renamed = ['patch_embed.projection.weight', 'layers.0.attn.qkv.weight', 'ln1.bias']
-    expected = [
-        f'module.{part}_encoder.{n}' for part in ('base', 'momentum') for n in renamed
-    ]
-    expected += ['module.predictor.norm.bias', 'norm.bias']
-    assert list(to_mmpretrain(dict.fromkeys(names))) == expected
-
-
 @pytest.mark.parametrize(
     'build',
     [
@@ -152,5 +140,7 @@ def test_two_tensors_of_one_name():
         'blocks.0.attn.qkv.weight',
         'layers.0.attn.qkv.weight',
     ]
-    with pytest.raises(ValueError, match=r"both 'layers.0.attn.qkv.weight'"):
+    with pytest.raises(
+        ValueError, match=r"two tensors .* 'layers\.0\.attn\.qkv\.weight'"
+    ):
         to_mmpretrain(dict.fromkeys(names))
