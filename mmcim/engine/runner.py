@@ -13,13 +13,14 @@ from torch.utils.data import DataLoader
 
 from ..transfer.loader import load_backbone_weights
 from ..transfer.reading import weights_only
+from ..utils.building import ConfigKeyErrors
 from ..utils.checkpoint import use_safe_loading
 from ..utils.errors import ConfigError
 from .seeding import SeededDataset, SeededSampler, SeedHook, base_seed
 
 
 @RUNNERS.register_module()
-class StrictRunner(Runner):
+class StrictRunner(ConfigKeyErrors, Runner):
     """mmengine's runner with a contract about checkpoints and random numbers.
 
     Chosen by ``runner_type = 'StrictRunner'`` in a config, and then used by the tools of

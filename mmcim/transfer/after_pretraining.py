@@ -1,11 +1,9 @@
 # Copyright (c) mmcim contributors. All rights reserved.
 """The network that a pre-training leaves: the same function without its masks."""
 
-import inspect
-
 from mmpretrain.registry import MODELS
 
-from ..utils.signatures import accepted_arguments
+from ..utils.arguments import keyword_arguments
 
 # Classes that mask pictures, or fix some of their parameters, and the classes with the
 # same tensors and features that take whole pictures of any size and learn all.
@@ -36,27 +34,14 @@ def config_after_pretraining(config: dict) -> dict:
     if name not in _CLASSES:
         return config
     old, new = (MODELS.get(key) for key in (name, _CLASSES[name]))
-    accepted = accepted_arguments(new)
-    given = {key: value for key, value in config.items() if key in accepted}
+    before, after = keyword_arguments(old), keyword_arguments(new)
+    given = {key: value for key, value in config.items() if key in after}
     if given.get('arch') in ('mocov3-s', 'mocov3-small'):
         given['arch'] = dict(_MOCO_SMALL)
-    before, after = _defaults(old), _defaults(new)
     changed = {
-        key: value
-        for key, value in before.items()
-        if key in accepted - given.keys() and value != after[key]
+        key: before[key].default
+        for key in before
+        if key in after.keys() - given.keys()
+        and before[key].default != after[key].default
     }
     return dict(type=_CLASSES[name], **given, **changed)
-
-
-def _defaults(cls: type) -> dict[str, object]:
-    """Defaults of a constructor, of its own arguments and those of its parents."""
-    found: dict[str, object] = {}
-    for part in reversed(cls.__mro__):
-        if '__init__' in vars(part):
-            found |= {
-                key: parameter.default
-                for key, parameter in inspect.signature(part.__init__).parameters.items()
-                if parameter.default is not parameter.empty
-            }
-    return found

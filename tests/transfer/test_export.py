@@ -20,7 +20,6 @@ from mmcim.apis import load_backbone
 from mmcim.transfer import read_backbone, save_backbone
 from mmcim.transfer.export import TARGETS, export_backbone
 from mmcim.utils import ConfigError
-from mmcim.utils.config_keys import check_keys
 
 SIZE = 64
 SMALL = dict(
@@ -254,7 +253,6 @@ def use_mmseg(usage, images):
 
     config = run_usage(usage)['backbone']
     with DefaultScope.overwrite_default_scope('mmseg'):
-        check_keys(Config(dict(model=dict(type='EncoderDecoder', backbone=config))))
         network = MMSEG_MODELS.build(config)
         network.init_weights()
     network.train(False)

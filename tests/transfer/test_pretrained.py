@@ -9,7 +9,6 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 import mmseg.models  # noqa: F401
 import pytest
 import torch
-from mmengine.config import Config
 from mmengine.model import BaseModule
 from mmengine.registry import WEIGHT_INITIALIZERS, DefaultScope
 from mmpretrain.registry import MODELS
@@ -18,7 +17,6 @@ from torch import nn
 
 from mmcim.transfer import Pretrained
 from mmcim.utils import ConfigError
-from mmcim.utils.config_keys import check_keys
 
 from .conftest import arrived, build, resnet, vit
 
@@ -204,23 +202,6 @@ def test_grid_of_a_rectangle(checkpoint):
     model = built(vit(img_size=(32, 128), init_cfg=cfg))
     assert model.pos_embed.shape[1] == 4 * 16 + 1
     assert torch.equal(model.pos_embed[:, 0], state['pos_embed'][:, 0])
-
-
-@pytest.mark.parametrize(
-    ('scope', 'model'), [('mmpretrain', 'ImageClassifier'), ('mmseg', 'EncoderDecoder')]
-)
-def test_config_check_knows_its_keys(checkpoint, scope, model):
-    saved(vit(), checkpoint)
-
-    def check(**kwargs):
-        cfg = pretrained(checkpoint, **kwargs)
-        backbone = vit('mmpretrain.VisionTransformer', init_cfg=cfg)
-        with DefaultScope.overwrite_default_scope(scope):
-            check_keys(Config(dict(model=dict(type=model, backbone=backbone))))
-
-    check(prefix='a.', grid=(2, 2), map_location='cpu')
-    with pytest.raises(ConfigError, match=r'init_cfg\.prefixx'):
-        check(prefixx='a.')
 
 
 # --------------------------------------------------------------------------------------

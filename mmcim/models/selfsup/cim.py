@@ -9,8 +9,6 @@ from mmpretrain.models.selfsup import BaseSelfSupervisor
 from mmpretrain.registry import MODELS
 from torch import Tensor
 
-from mmcim.utils import ConfigError
-
 from .cim_enhancers import RevDet
 
 
@@ -179,13 +177,13 @@ class CIM(BaseSelfSupervisor):
             bool, (B, h, w); True is masked.
 
         Raises:
-            ConfigError: If masks and generator have another grid.
+            ValueError: If masks and generator have another grid.
         """
         if self.masking is not None:
             return self.masking(len(images), self.grid, images.device)
         masks = torch.stack([torch.as_tensor(s.mask) for s in data_samples])
         if tuple(masks.shape[1:]) != self.grid:
-            raise ConfigError(
+            raise ValueError(
                 f'the data pipeline makes masks of {tuple(masks.shape[1:])}, but the '
                 f"generator's grid is {self.grid}; set input_size of the mask transform"
             )

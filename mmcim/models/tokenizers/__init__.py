@@ -1,5 +1,5 @@
 # Copyright (c) mmcim contributors. All rights reserved.
-from .base import BaseTokenizer, WeightsNotFoundError, tensors_sha256
+from .base import BaseTokenizer, tensors_sha256
 from .dalle import DALLETokenizer
 from .discrete_vae import DiscreteVAE, DiscreteVAENet
 from .vqvae import VQVAETokenizer
@@ -10,6 +10,5 @@ __all__ = [
     'DiscreteVAE',
     'DiscreteVAENet',
     'VQVAETokenizer',
-    'WeightsNotFoundError',
     'tensors_sha256',
 ]

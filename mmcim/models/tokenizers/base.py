@@ -13,11 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from mmcim.utils import ConfigError, load_checkpoint
-
-
-class WeightsNotFoundError(ConfigError, FileNotFoundError):
-    """A tokenizer's file does not exist."""
+from mmcim.utils import load_checkpoint
 
 
 def load_tensors(checkpoint: str) -> dict[str, Tensor]:
@@ -32,12 +28,12 @@ def load_tensors(checkpoint: str) -> dict[str, Tensor]:
         Name -> tensor, on the CPU.
 
     Raises:
-        WeightsNotFoundError: If there is no such file.
-        ConfigError: If the file cannot be read, or is not a state dict of tensors.
+        FileNotFoundError: If there is no such file.
+        ValueError: If the file cannot be read, or is not a state dict of tensors.
     """
     path = Path(checkpoint).expanduser()
     if not path.is_file():
-        raise WeightsNotFoundError(
+        raise FileNotFoundError(
             f"the tokenizer's file {path.absolute()} does not exist; train the tokenizer "
             'first or set its checkpoint in the config'
         )
@@ -45,7 +41,7 @@ def load_tensors(checkpoint: str) -> dict[str, Tensor]:
         try:
             return load_file(path)
         except SafetensorError as error:
-            raise ConfigError(f'{path} is no safetensors file: {error}') from error
+            raise ValueError(f'{path} is no safetensors file: {error}') from error
     content = load_checkpoint(path)
     if isinstance(content, Mapping):
         content = content.get('state_dict', content)
@@ -54,7 +50,7 @@ def load_tensors(checkpoint: str) -> dict[str, Tensor]:
         or not content
         or not all(isinstance(value, Tensor) for value in content.values())
     ):
-        raise ConfigError(
+        raise ValueError(
             f'{path} holds no state dict: expected name -> tensor, or a checkpoint '
             "with the key 'state_dict'"
         )
@@ -92,7 +88,7 @@ def load_exactly(
         remedy: What to do when they do not fit, for the error.
 
     Raises:
-        ConfigError: If a tensor is missing, is unexpected or has another shape.
+        ValueError: If a tensor is missing, is unexpected or has another shape.
     """
     expected = module.state_dict()
     problems = [f'missing {key}' for key in expected if key not in tensors]
@@ -105,7 +101,7 @@ def load_exactly(
     if problems:
         shown = '; '.join(problems[:6])
         more = f'; and {len(problems) - 6} more' if len(problems) > 6 else ''
-        raise ConfigError(f'{source} does not fit: {shown}{more}. {remedy}')
+        raise ValueError(f'{source} does not fit: {shown}{more}. {remedy}')
     floats = {key: value.float() for key, value in tensors.items()}
     module.load_state_dict(floats, assign=True)
 
