@@ -116,7 +116,9 @@ def data(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     scopes = DefaultScope._instance_dict.copy()
     monkeypatch.setattr(DefaultScope, '_instance_dict', scopes)
-    monkeypatch.setattr('mmengine.runner.runner.collect_env', dict)  # asks compilers
+    # What takes the longest in building a runner.
+    monkeypatch.setattr('mmengine.runner.runner.collect_env', dict)
+    monkeypatch.setattr(Config, 'pretty_text', '')
     for split in ('train', 'val'):
         for name in 'ab':
             folder = Path('data', split, name)
@@ -496,7 +498,6 @@ def test_work_directory_below_a_file():
 @pytest.mark.parametrize(
     'name',
     [
-        'resnet/resnet50_8xb32_in1k.py',
         'vision_transformer/vit-base-p16_64xb64_in1k.py',
         'beit/beit_beit-base-p16_8xb256-amp-coslr-300e_in1k.py',
         'mae/benchmarks/vit-base-p16_8xb2048-linear-coslr-90e_in1k.py',
