@@ -143,7 +143,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
     init_distributed(cfg)
     if args.checkpoint:
         check_together(lambda: load_checkpoint(args.checkpoint))
-    runner = build_runner(cfg)
+    runner = build_runner(cfg, 'test')
     if not args.checkpoint:
         runner._init_model_weights()  # mmengine does so for a training only
     if args.out and args.out_item == 'pred':

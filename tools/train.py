@@ -160,7 +160,7 @@ def main(argv: Sequence[str] | None = None) -> Runner:
     if cfg.get('resume'):
         drop_pretrained(cfg.get('model'))
     scale_lr(cfg, get_world_size())
-    runner = build_runner(cfg)
+    runner = build_runner(cfg, 'train')
     runner.train()
     return runner
 

@@ -42,6 +42,14 @@ _TOP_LEVEL = (
 )
 
 
+# Each of these is there with the others, or not at all.
+_TOGETHER = (
+    ('train_dataloader', 'train_cfg', 'optim_wrapper'),
+    ('val_dataloader', 'val_cfg', 'val_evaluator'),
+    ('test_dataloader', 'test_cfg', 'test_evaluator'),
+)
+
+
 class BuildError(ConfigError):
     """An error in building, with the dotted key of the config that it is about."""
 
@@ -138,14 +146,16 @@ def check_top_level(cfg: Config | dict) -> None:
     """Check the names at the top of a config, where all others are free variables.
 
     Raises:
-        ConfigError: If one looks like a misspelt key, or the model is missing.
+        ConfigError: If one looks like a misspelt key, or one is missing.
     """
     for name in cfg:
         close = _nearest(name, _TOP_LEVEL, 0.9)
         if close and name not in _TOP_LEVEL:
             raise ConfigError(f'Unknown config key {name!r}.{_did_you_mean(close)}')
-    if cfg.get('model') is None:
-        raise ConfigError("The config has no 'model'")
+    for names in (('model',), *_TOGETHER):
+        missing = [name for name in names if cfg.get(name) is None]
+        if missing and (names == ('model',) or len(missing) < len(names)):
+            raise ConfigError(f'{missing[0]} is missing in the config')
 
 
 def _check_work_dir(folder: str) -> None:

@@ -225,11 +225,12 @@ def check_together(check: Callable[[], None]) -> None:
         raise ConfigError('\n'.join(messages))
 
 
-def build_runner(cfg: Config) -> Runner:
+def build_runner(cfg: Config, mode: str | None = None) -> Runner:
     """Build the runner that the config asks for.
 
     Args:
         cfg: The complete config; without ``runner_type`` it gets a ``StrictRunner``.
+        mode: 'train', 'val' or 'test' if it is for that.
 
     Returns:
         The runner.
@@ -238,6 +239,8 @@ def build_runner(cfg: Config) -> Runner:
         ConfigError: For everything in the config that cannot be built; see
             :class:`mmcim.utils.building.ConfigKeyErrors`.
     """
+    if mode and cfg.get(f'{mode}_dataloader') is None:
+        raise ConfigError(f'{mode}_dataloader is missing: the config cannot {mode}')
     cfg.setdefault('runner_type', 'StrictRunner')
     with explain_build_errors(cfg):
         return RUNNERS.build(cfg)

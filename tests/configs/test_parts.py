@@ -19,6 +19,7 @@ from mmengine.registry import (
     TRANSFORMS,
     DefaultScope,
 )
+from mmengine.visualization import Visualizer
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 FOLDERS = sorted({p.parent for p in CONFIGS.rglob('*.py') if '_base_' not in p.parts})
@@ -55,6 +56,7 @@ def parts(cfg):
 
 @pytest.mark.parametrize('folder', FOLDERS, ids=lambda p: str(p.relative_to(CONFIGS)))
 def test_parts_build(folder):
+    Visualizer.get_instance('parts')  # hooks ask for one
     parameter = torch.nn.Parameter(torch.zeros(1))
     optimizer = torch.optim.AdamW([parameter], lr=1.0)
     needed = {

@@ -198,9 +198,9 @@ def test_names_at_the_top_are_free():
     check_top_level(config(num_classes=3, sizes=[1], train_pipeline=[], model_name='x'))
 
 
-def test_config_without_a_model():
-    with pytest.raises(ConfigError, match="has no 'model'"):
-        RUNNERS.build(Config(dict(runner_type='StrictRunner', work_dir='work')))
+@pytest.mark.parametrize('key', ['model', 'train_cfg', 'optim_wrapper', 'val_evaluator'])
+def test_missing_key(key):
+    assert message(**{key: None}) == f'{key} is missing in the config'
 
 
 @pytest.mark.parametrize(
