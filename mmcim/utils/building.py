@@ -14,6 +14,7 @@ from functools import cache
 from typing import Any
 
 from mmengine.config import Config
+from mmengine.dataset import BaseDataset
 from mmengine.logging import MMLogger, print_log
 from mmengine.optim import OptimWrapper
 from mmengine.registry import DATASETS, OPTIMIZERS, Registry, build_from_cfg
@@ -230,9 +231,10 @@ def _warn(text: str) -> None:
 
 def _check_data(dataset: Any) -> None:
     """Look for folders that a data set would miss only in training."""
-    for folder in (getattr(dataset, 'data_prefix', None) or {}).values():
-        if folder and '://' not in folder and not os.path.exists(folder):
-            raise FileNotFoundError(f'{folder} does not exist')
+    if isinstance(dataset, BaseDataset):
+        for folder in dataset.data_prefix.values():
+            if folder and '://' not in folder and not os.path.exists(folder):
+                raise FileNotFoundError(f'{folder} does not exist')
 
 
 def _explain(error: Exception, cfg: Config | dict, key: str) -> str:
@@ -240,9 +242,9 @@ def _explain(error: Exception, cfg: Config | dict, key: str) -> str:
     first = key.split('_')[0]
     items = sorted(cfg.items(), key=lambda item: not item[0].startswith(first))
     places: list[tuple[str, dict]] = [('', dict(items))]  # what is built, inside first
-    kind, cause = '', _cause(error)
+    kind, cause, files = '', _cause(error), ''
     for built, registry in _builds(error):
-        kind = _name(built['type'])
+        kind = _name(built.get('type', ''))
         files = _expected_files(built) if registry.root is DATASETS else ''
         for place, node in places:
             found = max(_walk(node, place), key=lambda item: _overlap(item[1], built))
@@ -254,7 +256,7 @@ def _explain(error: Exception, cfg: Config | dict, key: str) -> str:
     if unknown:
         keys = (k for place, node in places for k, _ in _walk(node, place))
         key = next((k for k in keys if k.split('.')[-1] == unknown[1]), key)
-    elif kind:
+    else:
         cause += files
     parts = (key, '' if kind in cause else kind, cause)
     return ': '.join(part for part in parts if part)
@@ -289,27 +291,25 @@ def _overlap(part: Any, built: dict) -> int:
 def _cause(error: Exception) -> str:
     """The message of an error, with its class unless that says nothing more."""
     told = isinstance(error, (ValueError, FileNotFoundError)) and str(error)
-    return str(error) if told else f'{type(error).__name__}: {error}'
+    return str(error) if told else f'{type(error).__name__}: {error}'.rstrip(': ')
 
 
 def _expected_files(cfg: dict) -> str:
-    """Describe the files that a data set wants to find."""
-    root, annotations = cfg.get('data_root') or '.', cfg.get('ann_file')
+    """Describe the files that a data set wants to find, if it reads any."""
+    if not cfg.keys() & {'data_root', 'data_prefix', 'ann_file'}:
+        return ''
+    root, annotations = str(cfg.get('data_root') or '.'), cfg.get('ann_file')
     prefix = cfg.get('data_prefix') or cfg.get('split') or ''
     by_class = cfg.get('with_label', True) and not annotations
     below = '<class>/<image>' if by_class and isinstance(prefix, str) else '<image>'
-    prefixes = [prefix] if isinstance(prefix, str) else prefix.values()
-    folders = ' and '.join(os.path.join(root, folder, below) for folder in prefixes)
+    prefixes = prefix.values() if isinstance(prefix, dict) else [prefix]
+    folders = ' and '.join(os.path.join(root, str(folder), below) for folder in prefixes)
     listed = f', listed in {os.path.join(root, annotations)}' if annotations else ''
     return f'. Expected files (below {os.getcwd()}): {folders}{listed}'
 
 
 def _name(builder: Callable | str) -> str:
-    return (
-        builder
-        if isinstance(builder, str)
-        else getattr(builder, '__name__', repr(builder))
-    )
+    return getattr(builder, '__name__', str(builder))
 
 
 def _log_traceback(error: Exception) -> None:

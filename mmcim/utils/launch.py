@@ -262,6 +262,7 @@ def run_cli(main: Callable[[], object]) -> None:
             print(f'error: {error}', file=sys.stderr)
         if by_torchrun:
             # Its report comes last; let it end with the message.
+            error.__cause__ = None
             get_error_handler().record_exception(error.with_traceback(None))
         sys.exit(2)
     except KeyboardInterrupt:

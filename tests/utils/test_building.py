@@ -171,6 +171,11 @@ def test_good_config_trains_without_a_warning(monkeypatch):
             1,
             "Accuracy has no argument 'topks'. Did you mean 'topk'",
         ),
+        (
+            'optim_wrapper.paramwise_cfg.custom_key',
+            {},
+            "only ['bias_decay_mult', 'bias_l",
+        ),
         ('optim_wrapper.accumulative_count', 1, "Did you mean 'accumulative_counts'?"),
         ('optim_wrapper.optimizer.beta', 1, "AdamW has no argument 'beta'. Did you mean"),
         ('param_scheduler.0.start_facto', 1, "LinearLR has no argument 'start_facto'"),
@@ -422,6 +427,19 @@ def test_key_of_equal_data_is_that_in_use():
     cfg.val_dataloader = cfg.test_dataloader
     with pytest.raises(ConfigError, match='^test_dataloader.dataset: '):
         RUNNERS.build(cfg).test()
+
+
+def test_root_that_the_command_line_has_split():
+    found = message(**{'train_dataloader.dataset.data_root': ['my', 'images']})
+    assert found.startswith('train_dataloader.dataset: CustomDataset: AssertionError. ')
+    assert "['my', 'images']" in found
+
+
+def test_data_that_are_no_files_expect_none():
+    cfg = config()
+    cfg.train_dataloader.dataset = dict(type='Digits', split='tain', pipeline=[])
+    with pytest.raises(ConfigError, match=r"Digits: split must be .* not 'tain'$"):
+        RUNNERS.build(cfg).train()
 
 
 def test_empty_folder(data):
