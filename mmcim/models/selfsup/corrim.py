@@ -9,6 +9,8 @@ from mmpretrain.models.utils import build_2d_sincos_position_embedding
 from mmpretrain.registry import MODELS
 from torch import Tensor, nn
 
+from mmcim.utils import ConfigError
+
 from ..layers.momentum import MomentumEncoder
 
 
@@ -220,14 +222,14 @@ class CorrelationDecoder(BaseModule):
             A map per exemplar, (B, E, D, h, w).
 
         Raises:
-            ValueError: If the context has fewer than h * w tokens, or more than one
+            ConfigError: If the context has fewer than h * w tokens, or more than one
                 besides.
         """
         batch_size, num = exemplars.shape[:2]
         rows, columns = self.grid
         num_extra = context.size(1) - rows * columns
         if num_extra not in (0, 1):
-            raise ValueError(
+            raise ConfigError(
                 f'the context has {context.size(1)} tokens, which are not '
                 f'{rows} x {columns} patches with or without a class token; set '
                 'model.neck.grid to the rows and columns of its patches'
