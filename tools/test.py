@@ -22,7 +22,6 @@ from mmcim.utils import (
     ConfigError,
     add_cfg_options,
     build_runner,
-    check_config,
     init_distributed,
     load_config,
     run_cli,
@@ -104,7 +103,7 @@ def check_loop(cfg: Config, args: argparse.Namespace) -> None:
     with DefaultScope.overwrite_default_scope(cfg.get('default_scope', 'mmengine')):
         loop = LOOPS.get(kind) if isinstance(kind, str) else kind
     if loop is None:
-        return  # check_config says so
+        return  # building it says so
     if not args.checkpoint and not issubclass(loop, FrozenFeatureLoop):
         raise ConfigError(
             f'CHECKPOINT is missing: tools/test.py {args.config} CHECKPOINT. Without it '
@@ -144,8 +143,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
     init_distributed(cfg)
     if args.checkpoint:
         check_together(lambda: load_checkpoint(args.checkpoint))
-    check_together(lambda: check_config(cfg, mode='test'))
-    runner = build_runner(cfg)
+    runner = build_runner(cfg, 'test')
     if not args.checkpoint:
         runner._init_model_weights()  # mmengine does so for a training only
     if args.out and args.out_item == 'pred':

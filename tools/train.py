@@ -19,7 +19,6 @@ from mmcim.utils import (
     ConfigError,
     add_cfg_options,
     build_runner,
-    check_config,
     init_distributed,
     load_config,
     run_cli,
@@ -160,9 +159,8 @@ def main(argv: Sequence[str] | None = None) -> Runner:
         check_together(lambda: settle_resume(cfg, auto))
     if cfg.get('resume'):
         drop_pretrained(cfg.get('model'))
-    check_together(lambda: check_config(cfg))
     scale_lr(cfg, get_world_size())
-    runner = build_runner(cfg)
+    runner = build_runner(cfg, 'train')
     runner.train()
     return runner
 

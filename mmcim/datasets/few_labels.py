@@ -5,8 +5,6 @@ import numpy as np
 from mmpretrain.datasets import BaseDataset
 from mmpretrain.registry import DATASETS
 
-from ..utils.errors import ConfigError
-
 
 @DATASETS.register_module(name='FewLabels')
 def few_labels(
@@ -37,7 +35,7 @@ def few_labels(
         BaseDataset: A dataset of the same type, in the same order.
 
     Raises:
-        ConfigError: If both ``num_per_class`` and ``share`` are given, or one out of its
+        ValueError: If both ``num_per_class`` and ``share`` are given, or one out of its
             range; if a class has fewer pictures than that, with its name; if the
             dataset has no labels.
 
@@ -50,20 +48,20 @@ def few_labels(
                 dataset=dict(type='CustomDataset', data_root='data/mine', ...))
     """
     if num_per_class is not None and share is not None:
-        raise ConfigError(
+        raise ValueError(
             f'num_per_class={num_per_class} and share={share} are both given: set one'
         )
     if num_per_class is not None and num_per_class < 1:
-        raise ConfigError(f'num_per_class must be at least 1, not {num_per_class}')
+        raise ValueError(f'num_per_class must be at least 1, not {num_per_class}')
     if share is not None and not 0 < share <= 1:
-        raise ConfigError(f'share must be above 0 and at most 1, not {share}')
+        raise ValueError(f'share must be above 0 and at most 1, not {share}')
     if isinstance(dataset, dict):
         dataset = DATASETS.build(dataset)
     if num_per_class is None and share is None:
         return dataset
     dataset.full_init()
     if 'gt_label' not in dataset.get_data_info(0):
-        raise ConfigError(
+        raise ValueError(
             f'The {type(dataset).__name__} has no labels to choose by: build it with '
             'labels (CustomDataset: with_label=True).'
         )
@@ -75,7 +73,7 @@ def few_labels(
         indices = rng.permutation(np.flatnonzero(labels == label))
         number = num_per_class or max(1, round(share * len(indices)))
         if len(indices) < number:
-            raise ConfigError(
+            raise ValueError(
                 f'Class "{name}" has {len(indices)} pictures, {number} are wanted: '
                 'lower num_per_class, or add pictures.'
             )

@@ -12,12 +12,13 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from ..checkpoints import load_checkpoint, load_into
+from ..utils.building import ConfigKeyErrors
 from ..utils.errors import ConfigError
 from .seeding import SeededDataset, SeededSampler, SeedHook, base_seed
 
 
 @RUNNERS.register_module()
-class StrictRunner(Runner):
+class StrictRunner(ConfigKeyErrors, Runner):
     """mmengine's runner with a contract about checkpoints and random numbers.
 
     Chosen by ``runner_type = 'StrictRunner'`` in a config, and then used by the tools of

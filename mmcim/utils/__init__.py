@@ -1,5 +1,5 @@
 # Copyright (c) mmcim contributors. All rights reserved.
-from .config_check import check_config
+from .building import BuildError, ConfigKeyErrors, check_top_level, explain_build_errors
 from .errors import ConfigError
 from .files import atomic_write, remove_stale_files
 from .launch import (
@@ -12,12 +12,15 @@ from .launch import (
 from .lr_scaling import effective_batch_size, scale_lr
 
 __all__ = [
+    'BuildError',
     'ConfigError',
+    'ConfigKeyErrors',
     'add_cfg_options',
     'atomic_write',
     'build_runner',
-    'check_config',
+    'check_top_level',
     'effective_batch_size',
+    'explain_build_errors',
     'init_distributed',
     'load_config',
     'remove_stale_files',

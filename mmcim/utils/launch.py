@@ -24,6 +24,7 @@ from mmengine.utils.dl_utils import set_multi_processing
 from torch import distributed as torch_dist
 from torch.distributed.elastic.multiprocessing.errors import get_error_handler
 
+from .building import explain_build_errors
 from .errors import ConfigError
 
 # How each launcher tells a process its place.
@@ -40,7 +41,7 @@ _PLACE = {
 
 
 class _CfgOptions(DictAction):
-    """mmengine's ``DictAction``, whose exceptions become argparse's one-line errors."""
+    """mmengine's ``DictAction`` with argparse's one-line errors."""
 
     def __call__(
         self,
@@ -50,18 +51,10 @@ class _CfgOptions(DictAction):
         option_string: str | None = None,
     ) -> None:
         """Add the options to those read before."""
-        keys = [*(getattr(namespace, self.dest) or ())]
-        for text in values:
-            key, equals, _ = text.partition('=')
-            if not (key and equals):
-                parser.error(f'{option_string}: {text!r} is not KEY=VALUE')
-            if key in keys:
-                parser.error(f'{option_string}: {key} is given twice')
-            keys.append(key)
         try:
             super().__call__(parser, namespace, values, option_string)
-        except AssertionError as error:  # brackets that do not match
-            parser.error(f'{option_string}: {error}')
+        except (ValueError, AssertionError) as error:
+            parser.error(f'{option_string}: expected KEY=VALUE, got {values} ({error})')
 
 
 def add_cfg_options(parser: argparse.ArgumentParser) -> None:
@@ -213,27 +206,25 @@ def check_together(check: Callable[[], None]) -> None:
         raise ConfigError('\n'.join(messages))
 
 
-def build_runner(cfg: Config) -> Runner:
+def build_runner(cfg: Config, mode: str | None = None) -> Runner:
     """Build the runner that the config asks for.
 
     Args:
-        cfg (Config): The complete config.
+        cfg: The complete config; without ``runner_type`` it gets a ``StrictRunner``.
+        mode: 'train', 'val' or 'test' if it is for that.
 
     Returns:
-        Runner: The runner.
+        The runner.
 
     Raises:
-        ConfigError: For what models say about arguments that do not fit and files that
-            are missing. With ``log_level = 'DEBUG'`` the original error is raised.
+        ConfigError: For everything in the config that cannot be built; see
+            :class:`mmcim.utils.building.ConfigKeyErrors`.
     """
-    try:
-        return Runner.from_cfg(cfg) if 'runner_type' not in cfg else RUNNERS.build(cfg)
-    except (ValueError, FileNotFoundError) as error:
-        if cfg.get('log_level') == 'DEBUG':
-            raise
-        raise ConfigError(
-            f"{str(error) or repr(error)} (log_level='DEBUG' shows where this was found)"
-        ) from error
+    if mode and cfg.get(f'{mode}_dataloader') is None:
+        raise ConfigError(f'{mode}_dataloader is missing: the config cannot {mode}')
+    cfg.setdefault('runner_type', 'StrictRunner')
+    with explain_build_errors(cfg):
+        return RUNNERS.build(cfg)
 
 
 def run_cli(main: Callable[[], object]) -> None:
@@ -247,9 +238,12 @@ def run_cli(main: Callable[[], object]) -> None:
         if is_distributed():
             torch_dist.destroy_process_group()
     except ConfigError as error:
-        print(f'error: {error}', file=sys.stderr)
-        if 'TORCHELASTIC_ERROR_FILE' in os.environ:
-            # torchrun's own report comes last; let it end with the message.
+        by_torchrun = 'TORCHELASTIC_ERROR_FILE' in os.environ
+        if not by_torchrun or get_rank() == 0:
+            print(f'error: {error}', file=sys.stderr)
+        if by_torchrun:
+            # Its report comes last; let it end with the message.
+            error.__cause__ = None
             get_error_handler().record_exception(error.with_traceback(None))
         sys.exit(2)
     except KeyboardInterrupt:

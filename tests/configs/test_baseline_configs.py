@@ -3,13 +3,10 @@
 
 import pytest
 import torch
-from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DefaultScope
 from mmpretrain.registry import MODELS
 from mmpretrain.structures import DataSample
-
-from mmcim.utils.config_keys import check_keys
 
 from ..backbone_files import write_backbone
 from .test_configs import narrow_dalle  # noqa: F401
@@ -26,7 +23,6 @@ SCRATCH = sorted(path.stem for path in CONFIGS.glob('baselines/*_scratch_*.py'))
 def build(cfg):
     torch.manual_seed(0)
     with DefaultScope.overwrite_default_scope('mmpretrain'):
-        check_keys(cfg)
         model = MODELS.build({'data_preprocessor': cfg.data_preprocessor, **cfg.model})
         model.init_weights()
         return model.train(), build_optim_wrapper(model, cfg.optim_wrapper)
@@ -140,11 +136,6 @@ def test_benchmark_takes_the_backbone(name, tmp_path):
     segments = 'upernet' in name
     if segments:
         backbone.out_indices = [0, 1, 1, 1]
-    scope = 'mmseg' if segments else 'mmpretrain'
-    check = cfg.to_dict()
-    check['model']['backbone']['init_cfg'] = None
-    with DefaultScope.overwrite_default_scope(scope):
-        check_keys(Config(check))
     with DefaultScope.overwrite_default_scope('mmpretrain'):
         torch.manual_seed(0)
         written = MODELS.build(source)

@@ -14,7 +14,7 @@ from mmengine.registry import PARAM_SCHEDULERS, DefaultScope
 from mmpretrain.registry import MODELS
 from PIL import Image
 
-from mmcim.utils import build_runner, check_config, effective_batch_size, load_config
+from mmcim.utils import build_runner, effective_batch_size, load_config
 
 from ..backbone_files import write_backbone
 
@@ -157,7 +157,6 @@ def test_config_trains_and_validates(name, pictures, tmp_path):
     cfg.train_cfg.max_epochs = 1
     cfg.param_scheduler = []
     cfg.auto_scale_lr.enable = False
-    check_config(cfg)
     runner = build_runner(cfg)
     start = Start()
     runner.register_hook(start)
@@ -191,7 +190,6 @@ def test_config_trains_and_validates(name, pictures, tmp_path):
 def test_frozen_features_are_judged_without_training(name, pictures, tmp_path):
     cfg, tensors = prepare(name, pictures, tmp_path)
     assert cfg.get('train_dataloader') is None and cfg.get('optim_wrapper') is None
-    check_config(cfg, mode='test')
     runner = build_runner(cfg)
     runner._init_model_weights()
     metrics = runner.test()

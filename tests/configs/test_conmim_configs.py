@@ -11,8 +11,6 @@ from mmengine.registry import DefaultScope
 from mmpretrain.registry import MODELS
 from mmpretrain.structures import DataSample
 
-from mmcim.utils.config_keys import check_keys
-
 from ..backbone_files import write_backbone
 from ..conftest import init_weights
 
@@ -69,7 +67,6 @@ def test_config_makes_a_step(name):
     narrow(cfg.model.backbone)
     cfg.model.neck.update(in_channels=WIDTH, hid_channels=WIDTH, out_channels=16)
     with DefaultScope.overwrite_default_scope('mmpretrain'):
-        check_keys(cfg)
         model, optim = build(cfg)
     before = {key: value.clone() for key, value in model.state_dict().items()}
     side = cfg.model.backbone.img_size
@@ -210,10 +207,6 @@ def test_benchmark_takes_the_momentum_encoder(name, tmp_path):
         backbone.out_indices = [0, 1, 1, 1]
     with DefaultScope.overwrite_default_scope('mmpretrain'):
         torch.manual_seed(0)
-        check = cfg.to_dict()
-        check['model']['backbone']['init_cfg'] = None
-        with DefaultScope.overwrite_default_scope('mmseg' if segments else 'mmpretrain'):
-            check_keys(Config(check))
         written = MODELS.build(source)
         written.init_weights()
         torch.nn.init.normal_(written.rel_pos_bias.relative_position_bias_table)
@@ -296,7 +289,6 @@ def test_larger_pictures_go_on_with_the_whole_classifier(name, tmp_path):
         path = tmp_path / file
         torch.save(dict(state_dict=small.state_dict()), path)
         cfg.model.init_cfg.checkpoint = str(path)
-        check_keys(cfg)
         large, _ = build(cfg)
     found = large.state_dict()
     for key, value in small.state_dict().items():

@@ -14,6 +14,8 @@ from .toy_run import REPO, run_forked
 
 RESPIX = REPO / 'configs/quickstart/cim_respix.py'
 VIT_B = REPO / 'configs/cim/vit-b_8xb256-300e.py'
+# Without a tokenizer, whose missing file would be found before the data.
+MAE = REPO / 'configs/baselines/vit-s_mae_1xb128-300e_imagenette-128.py'
 SIZES = dict(stride=4, vocab_size=32, width=64, depth=1, code_dims=64)
 SHORT = [
     'train_cfg.max_iters=4',
@@ -65,7 +67,7 @@ def runs(folder, toy):
         'stride': arguments(folder, 'model.enhancer.neck.encoder_stride=8'),
         'misspelt': arguments(folder, 'model.generator.temprature=2'),
         'no tokenizer': arguments(folder, tokenizer='missing'),
-        'no data': ['train.py', VIT_B],
+        'no data': ['train.py', MAE],
         'no dalle': ['train.py', VIT_B, '--cfg-options', pictures],
         'test': [
             'test.py',

@@ -142,7 +142,8 @@ def test_bad_input_is_told_once(toy, port):
     assert result.code != 0
     assert result.output.count('error: model.backbone.drop_rat') == 1
     *_, report = result.output.split('Root Cause')
-    assert 'ConfigError: model.backbone.drop_rat' in report
+    assert 'BuildError: model.backbone.drop_rat' in report
+    assert 'Traceback' not in report
 
 
 def test_dist_test_gives_the_metric_of_one_process(toy, trained, port):

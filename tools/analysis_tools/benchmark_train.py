@@ -46,8 +46,14 @@ from torch.utils.flop_counter import FlopCounterMode
 from mmcim.evaluation import binary_auc
 from mmcim.models.selfsup import CIM
 from mmcim.models.tokenizers.dalle import _Decoder, _Encoder
-from mmcim.utils import ConfigError, add_cfg_options, load_config, run_cli, scale_lr
-from mmcim.utils.config_keys import check_keys
+from mmcim.utils import (
+    ConfigError,
+    add_cfg_options,
+    explain_build_errors,
+    load_config,
+    run_cli,
+    scale_lr,
+)
 from mmcim.utils.launch import drop_pretrained
 
 PARTS = ('preprocess', 'encode', 'generator', 'decode', 'enhancer', 'loss')
@@ -138,7 +144,6 @@ def prepare(path: str, args: argparse.Namespace) -> Config:
     if cfg.model.get('masking', True) is None:
         raise ConfigError(f'{path} takes masks from the loader, which is not measured')
     drop_pretrained(cfg.model)  # weights change no metric, and the file may be missing
-    check_keys(cfg)
     if args.batch_size:
         cfg.train_dataloader.batch_size = args.batch_size
     scale_lr(cfg, world_size=1)
@@ -203,10 +208,8 @@ def build(cfg: Config, random: bool) -> nn.Module:
         if random and model.get('tokenizer'):
             checkpoint = random_tokenizer(model['tokenizer'], folder)
             model['tokenizer'] = {**model['tokenizer'], 'checkpoint': checkpoint}
-        try:
+        with explain_build_errors(cfg, 'model'):
             model = MODELS.build(model)
-        except (ValueError, FileNotFoundError) as error:
-            raise ConfigError(str(error)) from error
     logger = MMLogger.get_current_instance()
     logger.setLevel('WARNING')  # mmengine would log how it initialises each parameter
     model.init_weights()

@@ -23,7 +23,7 @@ from mmcim.models.selfsup import CIM, RevDet
 from mmcim.utils import (
     ConfigError,
     add_cfg_options,
-    check_config,
+    explain_build_errors,
     load_config,
     run_cli,
 )
@@ -32,17 +32,16 @@ from mmcim.visualization import cim_panels, save_grid
 
 def load_cim(cfg: Config, checkpoint: str | Path) -> CIM:
     """Build the CIM of a config with the weights of its checkpoint, in eval mode."""
-    try:
+    with explain_build_errors(cfg, 'model'):
         model = MODELS.build({'data_preprocessor': cfg.data_preprocessor, **cfg.model})
         model.load_state_dict(load_checkpoint(checkpoint)['state_dict'])
-    except (ValueError, RuntimeError) as error:
-        raise ConfigError(str(error)) from error
     return model.eval()
 
 
 def first_pictures(cfg: Config, model: CIM, num: int) -> dict:
     """Give the first pictures of the training set as the model takes them."""
-    loader = Runner.build_dataloader({**cfg.train_dataloader, 'num_workers': 0})
+    with explain_build_errors(cfg, 'train_dataloader'):
+        loader = Runner.build_dataloader({**cfg.train_dataloader, 'num_workers': 0})
     chosen = range(min(num, len(loader.dataset)))
     batch = loader.collate_fn([loader.dataset[i] for i in chosen])
     return model.data_preprocessor(batch, training=False)
@@ -71,7 +70,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))
     if cfg.model.type != 'CIM' or not cfg.model.get('tokenizer'):
         raise ConfigError(f'{args.config} is no CIM with a tokenizer: nothing to show')
-    check_config(cfg)
     model = load_cim(cfg, args.checkpoint)
     detector = None
     if args.detector:

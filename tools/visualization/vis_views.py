@@ -22,7 +22,7 @@ from mmcim.checkpoints import load_checkpoint
 from mmcim.utils import (
     ConfigError,
     add_cfg_options,
-    check_config,
+    explain_build_errors,
     load_config,
     run_cli,
 )
@@ -58,15 +58,13 @@ def main(argv: Sequence[str] | None = None) -> None:
             f'{args.config} has a {cfg.model.type}; this tool shows '
             f'{", ".join(METHODS)}, and tools/visualization/vis_cim.py shows CIM'
         )
-    check_config(cfg)
-    try:
+    with explain_build_errors(cfg, 'model'):
         model = MODELS.build({'data_preprocessor': cfg.data_preprocessor, **cfg.model})
         if args.checkpoint:
             model.load_state_dict(load_checkpoint(args.checkpoint)['state_dict'])
-    except (ValueError, RuntimeError) as error:
-        raise ConfigError(str(error)) from error
     set_random_seed(args.seed)
-    loader = Runner.build_dataloader({**cfg.train_dataloader, 'num_workers': 0})
+    with explain_build_errors(cfg, 'train_dataloader'):
+        loader = Runner.build_dataloader({**cfg.train_dataloader, 'num_workers': 0})
     chosen = range(min(args.num, len(loader.dataset)))
     batch = loader.collate_fn([loader.dataset[i] for i in chosen])
     inputs = model.eval().data_preprocessor(batch, training=True)['inputs']

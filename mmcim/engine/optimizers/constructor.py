@@ -1,6 +1,8 @@
 # Copyright (c) mmcim contributors. All rights reserved.
 """Parameter groups: what decays, and which network a parameter belongs to."""
 
+from typing import Any
+
 from mmengine.model import BaseModel
 from mmengine.optim import DefaultOptimWrapperConstructor
 from mmpretrain.registry import OPTIM_WRAPPER_CONSTRUCTORS
@@ -8,6 +10,18 @@ from torch import nn
 
 # As in BEiT, where mask tokens and tables of relative positions do decay.
 _NEVER_DECAYED = ('cls_token', 'pos_embed', 'position_embedding')
+
+
+class _ReadKeys(dict):
+    """A dict that notes which keys it is asked for by ``get``."""
+
+    def __init__(self, content: dict) -> None:
+        super().__init__(content)
+        self.read: set[str] = set()
+
+    def get(self, key: str, default: Any = None) -> Any:
+        self.read.add(key)
+        return super().get(key, default)
 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
@@ -27,6 +41,9 @@ class NetworkwiseOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         optim_wrapper_cfg (dict): The wrapper's config with its ``optimizer``.
         paramwise_cfg (dict, optional): See
             :class:`mmengine.optim.DefaultOptimWrapperConstructor`. Defaults to None.
+
+    Raises:
+        ValueError: On use, if ``paramwise_cfg`` has a key that nothing reads.
     """
 
     def __init__(
@@ -35,7 +52,7 @@ class NetworkwiseOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         # mmengine walks over the parameters only if there is some option, and counts
         # shared ones twice without this one.
         paramwise_cfg = {'bypass_duplicate': True, **(paramwise_cfg or {})}
-        super().__init__(optim_wrapper_cfg, paramwise_cfg)
+        super().__init__(optim_wrapper_cfg, _ReadKeys(paramwise_cfg))
 
     def add_params(
         self,
@@ -56,6 +73,11 @@ class NetworkwiseOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         # mmengine would warn of each parameter of a frozen network.
         if any(param.requires_grad for param in module.parameters()):
             super().add_params(params, module, prefix, is_dcn_module)
+            known = self.paramwise_cfg.read
+            for name in self.paramwise_cfg.keys() - known:
+                raise ValueError(
+                    f'paramwise_cfg has no argument {name!r}, only {sorted(known)}'
+                )
         if prefix == '':
             params[:] = self._merge(params, module)
 

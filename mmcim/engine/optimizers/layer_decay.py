@@ -5,7 +5,6 @@ from mmengine.logging import print_log
 from mmpretrain.registry import OPTIM_WRAPPER_CONSTRUCTORS
 from torch import nn
 
-from ...utils.errors import ConfigError
 from .constructor import NetworkwiseOptimWrapperConstructor
 
 _PREFIX = 'backbone.'
@@ -32,7 +31,7 @@ class LayerDecayOptimWrapperConstructor(NetworkwiseOptimWrapperConstructor):
             apply on top.
 
     Raises:
-        ConfigError: If the rate or the learning rate is missing or out of range, or, on
+        ValueError: If the rate or the learning rate is missing or out of range, or, on
             use, if the model's backbone cannot tell its parameters' depths.
     """
 
@@ -42,12 +41,12 @@ class LayerDecayOptimWrapperConstructor(NetworkwiseOptimWrapperConstructor):
         super().__init__(optim_wrapper_cfg, paramwise_cfg)
         self.rate = self.paramwise_cfg.get('layer_decay_rate')
         if not isinstance(self.rate, (int, float)) or not 0 < self.rate <= 1:
-            raise ConfigError(
+            raise ValueError(
                 'optim_wrapper.paramwise_cfg.layer_decay_rate must be a number above 0 '
                 f'and at most 1, but is {self.rate}'
             )
         if self.base_lr is None:
-            raise ConfigError(
+            raise ValueError(
                 'optim_wrapper.optimizer.lr is missing, which '
                 'LayerDecayOptimWrapperConstructor scales'
             )
@@ -76,7 +75,7 @@ class LayerDecayOptimWrapperConstructor(NetworkwiseOptimWrapperConstructor):
         backbone = getattr(model, 'backbone', None)
         if not hasattr(backbone, 'get_layer_depth'):
             what = 'no backbone' if backbone is None else type(backbone).__name__
-            raise ConfigError(
+            raise ValueError(
                 'LayerDecayOptimWrapperConstructor needs a model whose backbone has '
                 f'get_layer_depth(param_name, prefix), but {type(model).__name__} has '
                 f'{what}. Without layer-wise decay: '
@@ -85,7 +84,7 @@ class LayerDecayOptimWrapperConstructor(NetworkwiseOptimWrapperConstructor):
         try:
             depth, count = backbone.get_layer_depth(name, _PREFIX)
         except NotImplementedError as error:
-            raise ConfigError(
+            raise ValueError(
                 f'LayerDecayOptimWrapperConstructor: {type(backbone).__name__} does not '
                 f'define depths for its size (asked for {name}); of ResNets, those of 50 '
                 'layers and more do'

@@ -9,8 +9,6 @@ from mmpretrain.models.selfsup import BaseSelfSupervisor
 from mmpretrain.registry import MODELS
 from torch import Tensor
 
-from mmcim.utils import ConfigError
-
 
 @MODELS.register_module()
 class DiscreteVAETrainer(BaseSelfSupervisor):
@@ -41,7 +39,7 @@ class DiscreteVAETrainer(BaseSelfSupervisor):
         init_cfg: See :class:`mmengine.model.BaseModule`.
 
     Raises:
-        ConfigError: If an argument is out of range.
+        ValueError: If an argument is out of range.
     """
 
     backbone_prefix = None
@@ -63,12 +61,12 @@ class DiscreteVAETrainer(BaseSelfSupervisor):
         preprocessor = {'type': 'CIMDataPreprocessor', **(data_preprocessor or {})}
         super().__init__(backbone, data_preprocessor=preprocessor, init_cfg=init_cfg)
         if min(temperature) <= 0 or min(kl_weight) < 0 or not 0 < anneal <= 1:
-            raise ConfigError(
+            raise ValueError(
                 'temperature must be above 0, kl_weight at least 0 and anneal in '
                 f'(0, 1], got {temperature}, {kl_weight} and {anneal}'
             )
         if min(l1_weight, l2_weight) < 0 or l1_weight + l2_weight == 0:
-            raise ConfigError(
+            raise ValueError(
                 'l1_weight and l2_weight must be at least 0 and not both 0, got '
                 f'{l1_weight} and {l2_weight}'
             )

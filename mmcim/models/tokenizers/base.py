@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from mmcim.checkpoints import read_weights
 from mmcim.checkpoints.record import tensors_sha256
-from mmcim.utils import ConfigError
 
 
 def load_exactly(
@@ -25,7 +24,7 @@ def load_exactly(
         remedy: What to do when they do not fit, for the error.
 
     Raises:
-        ConfigError: If a tensor is missing, is unexpected or has another shape.
+        ValueError: If a tensor is missing, is unexpected or has another shape.
     """
     expected = module.state_dict()
     problems = [f'missing {key}' for key in expected if key not in tensors]
@@ -38,7 +37,7 @@ def load_exactly(
     if problems:
         shown = '; '.join(problems[:6])
         more = f'; and {len(problems) - 6} more' if len(problems) > 6 else ''
-        raise ConfigError(f'{source} does not fit: {shown}{more}. {remedy}')
+        raise ValueError(f'{source} does not fit: {shown}{more}. {remedy}')
     floats = {key: value.float() for key, value in tensors.items()}
     module.load_state_dict(floats, assign=True)
 

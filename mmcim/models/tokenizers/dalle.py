@@ -8,8 +8,6 @@ from mmpretrain.registry import MODELS
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mmcim.utils import ConfigError
-
 from .base import BaseTokenizer, freeze, load_exactly
 
 _URL = 'https://cdn.openai.com/dall-e'
@@ -178,8 +176,8 @@ class DALLETokenizer(BaseTokenizer):
             depth and the vocabulary are read from it.
 
     Raises:
-        ConfigError: If there is no such file, which says how to get it, or if it does not
-            hold these networks.
+        FileNotFoundError: If there is no such file; says how to get it.
+        ValueError: If the file does not hold these networks.
     """
 
     stride = 8
@@ -188,7 +186,7 @@ class DALLETokenizer(BaseTokenizer):
         super().__init__()
         path = Path(checkpoint).expanduser()
         if not path.is_file():
-            raise ConfigError(
+            raise FileNotFoundError(
                 f"OpenAI's dVAE not found: {path.absolute()}. Get and convert the "
                 'official weights (400 MB) with\n'
                 f'  curl -fLO {_URL}/encoder.pkl -fLO {_URL}/decoder.pkl\n'
@@ -231,7 +229,7 @@ def build_dalle(tensors: dict[str, Tensor], source: str) -> tuple[_Encoder, _Dec
         The encoder and the decoder, with the weights loaded.
 
     Raises:
-        ConfigError: If the tensors are not those of the two networks.
+        ValueError: If the tensors are not those of the two networks.
     """
     shapes = {
         key: tuple(tensors[key].shape) if key in tensors else None
@@ -244,7 +242,7 @@ def build_dalle(tensors: dict[str, Tensor], source: str) -> tuple[_Encoder, _Dec
     }
     for key, shape in shapes.items():
         if shape is None or len(shape) != 4:
-            raise ConfigError(f'{source} does not fit: missing {key}. {_REMEDY}')
+            raise ValueError(f'{source} does not fit: missing {key}. {_REMEDY}')
     (n_enc, *_), (vocab_size, *_), (n_init, *_), (_, n_dec, *_) = shapes.values()
     n_blocks = {
         part: sum(

@@ -10,8 +10,6 @@ from mmpretrain.registry import MODELS
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mmcim.utils import ConfigError
-
 from .base import BaseTokenizer, freeze, load_exactly
 
 # Where a DiscreteVAETrainer's checkpoint has the network.
@@ -46,7 +44,7 @@ class DiscreteVAENet(BaseModule):
         init_cfg: See :class:`mmengine.model.BaseModule`.
 
     Raises:
-        ConfigError: If an argument is out of range.
+        ValueError: If an argument is out of range.
     """
 
     def __init__(
@@ -60,13 +58,13 @@ class DiscreteVAENet(BaseModule):
     ) -> None:
         super().__init__(init_cfg)
         if stride not in (4, 8, 16):
-            raise ConfigError(f'stride must be 4, 8 or 16, got {stride}')
+            raise ValueError(f'stride must be 4, 8 or 16, got {stride}')
         if width % (stride // 2) or width < 1:
-            raise ConfigError(
+            raise ValueError(
                 f'width must be a multiple of stride / 2 = {stride // 2}, got {width}'
             )
         if vocab_size < 2 or depth < 0 or code_dims < 1:
-            raise ConfigError(
+            raise ValueError(
                 'vocab_size must be at least 2, depth 0 and code_dims 1, got '
                 f'{vocab_size}, {depth} and {code_dims}'
             )
@@ -163,7 +161,7 @@ class DiscreteVAE(BaseTokenizer):
         code_dims: Channels of a code's embedding.
 
     Raises:
-        ConfigError: If the checkpoint holds another network; it says which of the
+        ValueError: If the checkpoint holds another network; it says which of the
             arguments to change.
     """
 

@@ -6,8 +6,6 @@ from mmpretrain.registry import MODELS
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mmcim.utils import ConfigError
-
 from .base import BaseTokenizer, freeze, load_exactly
 
 _REMEDY = (
@@ -90,7 +88,7 @@ class VQVAETokenizer(BaseTokenizer):
             vocabulary are read from it.
 
     Raises:
-        ConfigError: If the file is no such state dict.
+        ValueError: If the file is no such state dict.
     """
 
     stride = 4
@@ -119,7 +117,7 @@ class VQVAETokenizer(BaseTokenizer):
         sizes = {}
         for key, names in wanted.items():
             if key not in tensors or tensors[key].ndim != len(names):
-                raise ConfigError(f'{checkpoint} does not fit: missing {key}. {_REMEDY}')
+                raise ValueError(f'{checkpoint} does not fit: missing {key}. {_REMEDY}')
             sizes |= dict(zip(names, tensors[key].shape, strict=True))
         sizes.pop(None)
         return sizes

@@ -10,7 +10,6 @@ from mmengine.registry import MODELS, DefaultScope
 from torch import nn
 
 from mmcim.engine import LayerDecayOptimWrapperConstructor
-from mmcim.utils import ConfigError
 
 LR, WD, RATE = 1e-3, 0.05, 0.5
 ARCH = dict(embed_dims=16, num_layers=3, num_heads=2, feedforward_channels=32)
@@ -239,23 +238,23 @@ def test_backbone_without_depths():
         optimizer=dict(type='AdamW', lr=LR), paramwise_cfg=dict(layer_decay_rate=RATE)
     )
     constructor = LayerDecayOptimWrapperConstructor(cfg, cfg.pop('paramwise_cfg'))
-    with pytest.raises(ConfigError, match=r'get_layer_depth.*Plain has Linear'):
+    with pytest.raises(ValueError, match=r'get_layer_depth.*Plain has Linear'):
         constructor(Plain())
-    with pytest.raises(ConfigError, match='Linear has no backbone'):
+    with pytest.raises(ValueError, match='Linear has no backbone'):
         constructor(nn.Linear(2, 2))
 
 
 def test_resnet18_has_no_depths():
-    with pytest.raises(ConfigError, match='ResNet does not define depths.*50 layers'):
+    with pytest.raises(ValueError, match='ResNet does not define depths.*50 layers'):
         build(classifier(dict(type='mmpretrain.ResNet', depth=18), in_channels=512))
 
 
 @pytest.mark.parametrize('rate', [None, 0, 1.5, '0.65'])
 def test_bad_rate(rate):
-    with pytest.raises(ConfigError, match=f'layer_decay_rate.*is {rate}'):
+    with pytest.raises(ValueError, match=f'layer_decay_rate.*is {rate}'):
         build(classifier(VIT), paramwise_cfg=dict(layer_decay_rate=rate))
 
 
 def test_no_learning_rate():
-    with pytest.raises(ConfigError, match='optimizer.lr is missing'):
+    with pytest.raises(ValueError, match='optimizer.lr is missing'):
         build(classifier(VIT), optimizer=dict(type='AdamW'))

@@ -8,7 +8,6 @@ from mmpretrain.structures import DataSample
 from torch.nn import functional as F
 
 from mmcim.models.selfsup import ResPix
-from mmcim.utils import ConfigError
 
 from .conftest import respix, revdet, vit
 
@@ -233,5 +232,5 @@ def test_parts_that_do_not_fit_are_refused(configs, change, words):
 def test_shapes_that_do_not_fit_end_the_first_step(configs, inputs, change, words):
     """As an error that the tools print without a traceback."""
     model = build(configs, **change)
-    with pytest.raises(ConfigError, match=words):
+    with pytest.raises(ValueError, match=words):
         model(inputs, mode='loss')

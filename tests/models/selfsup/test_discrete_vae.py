@@ -16,7 +16,6 @@ from torch.utils.data import DataLoader
 import mmcim  # noqa: F401
 from mmcim.models.selfsup.discrete_vae import gumbel_softmax, kl_to_uniform, psnr
 from mmcim.models.tokenizers import DiscreteVAE
-from mmcim.utils import ConfigError
 
 SIZES = dict(stride=4, vocab_size=24, width=16, depth=1, code_dims=8)
 
@@ -225,7 +224,7 @@ def test_sixty_steps_on_digits(hub):
     ],
 )
 def test_refuses(wrong, message):
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(ValueError, match=message):
         build(**wrong)
 
 

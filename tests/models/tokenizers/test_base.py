@@ -20,7 +20,6 @@ from mmcim.models.tokenizers import (
     DiscreteVAENet,
 )
 from mmcim.models.tokenizers.base import freeze, load_exactly
-from mmcim.utils import ConfigError
 
 SIZES = dict(stride=4, vocab_size=16, width=8, depth=1, code_dims=8)
 
@@ -255,7 +254,7 @@ def test_load_exactly_names_what_does_not_fit():
     with torch.device('meta'):
         module = nn.Linear(2, 3)
     tensors = {'weight': torch.zeros(3, 4), 'scale': torch.zeros(1)}
-    with pytest.raises(ConfigError) as caught:
+    with pytest.raises(ValueError) as caught:
         load_exactly(module, tensors, 'w.pt', 'Do this.')
     assert str(caught.value) == (
         'w.pt does not fit: missing bias; unexpected scale; '

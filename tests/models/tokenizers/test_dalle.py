@@ -11,7 +11,6 @@ from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 
 from mmcim.models.tokenizers import DALLETokenizer
-from mmcim.utils import ConfigError
 
 dall_e = pytest.importorskip('dall_e', reason='needs "pip install dall-e attrs"')
 
@@ -167,7 +166,7 @@ def test_identity_covers_every_weight(narrow, tmp_path):
 
 
 def test_missing_file_says_how_to_get_it():
-    with pytest.raises(ConfigError) as caught:
+    with pytest.raises(FileNotFoundError) as caught:
         DALLETokenizer('weights/none.safetensors')
     message = str(caught.value)
     assert 'https://cdn.openai.com/dall-e/encoder.pkl' in message
@@ -194,5 +193,5 @@ def test_file_that_does_not_fit(narrow, tmp_path, change, message):
     tensors = load_file(narrow[2])
     change(tensors)
     save_file(tensors, tmp_path / 'bad.safetensors')
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(ValueError, match=message):
         DALLETokenizer(str(tmp_path / 'bad.safetensors'))

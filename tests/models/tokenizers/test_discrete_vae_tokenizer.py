@@ -6,7 +6,6 @@ from torch import nn
 from torch.nn import functional as F
 
 from mmcim.models.tokenizers import DiscreteVAE, DiscreteVAENet
-from mmcim.utils import ConfigError
 
 SIZES = dict(stride=8, vocab_size=32, width=16, depth=2, code_dims=12)
 
@@ -95,7 +94,7 @@ def test_every_kind_of_checkpoint(network, checkpoint, tmp_path, kind):
     ],
 )
 def test_says_which_argument_is_wrong(checkpoint, name, value):
-    with pytest.raises(ConfigError) as caught:
+    with pytest.raises(ValueError) as caught:
         DiscreteVAE(checkpoint, **{**SIZES, name: value})
     message = str(caught.value)
     assert message.startswith(f'{checkpoint} does not fit: ')
@@ -106,13 +105,13 @@ def test_says_which_argument_is_wrong(checkpoint, name, value):
 
 
 def test_says_all_arguments_that_are_wrong(checkpoint):
-    with pytest.raises(ConfigError, match=r'width=16 \(not 8\), depth=2 \(not 0\)'):
+    with pytest.raises(ValueError, match=r'width=16 \(not 8\), depth=2 \(not 0\)'):
         DiscreteVAE(checkpoint, **{**SIZES, 'width': 8, 'depth': 0})
 
 
 def test_checkpoint_of_something_else(tmp_path):
     torch.save(nn.Linear(2, 2).state_dict(), tmp_path / 'linear.pth')
-    with pytest.raises(ConfigError, match='Expected a checkpoint of DiscreteVAETrain'):
+    with pytest.raises(ValueError, match='Expected a checkpoint of DiscreteVAETrain'):
         DiscreteVAE(str(tmp_path / 'linear.pth'), **SIZES)
 
 
@@ -125,5 +124,5 @@ def test_checkpoint_of_something_else(tmp_path):
     ],
 )
 def test_network_refuses(wrong, message):
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(ValueError, match=message):
         DiscreteVAENet(**{**SIZES, **wrong})

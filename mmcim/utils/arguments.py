@@ -1,0 +1,48 @@
+# Copyright (c) mmcim contributors. All rights reserved.
+"""The named arguments of a class, with those that its parents get from ``**kwargs``."""
+
+import inspect
+from collections.abc import Callable
+from inspect import Parameter
+
+_NAMED = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
+
+
+def keyword_arguments(builder: Callable) -> dict[str, Parameter]:
+    """Collect the named arguments of a class or function.
+
+    Args:
+        builder: A class, function or partial.
+
+    Returns:
+        The parameters of all :func:`constructors` by name, the most derived ones first.
+    """
+    found: dict[str, Parameter] = {}
+    for function in constructors(builder):
+        for name, parameter in inspect.signature(function).parameters.items():
+            if parameter.kind in _NAMED and name != 'self':
+                found.setdefault(name, parameter)
+    return found
+
+
+def constructors(builder: Callable) -> list[Callable]:
+    """List the constructors that may see a keyword argument of a class.
+
+    They are those along its MRO up to the first without ``**kwargs``. A function is its
+    own constructor.
+    """
+    if not inspect.isclass(builder):
+        return [builder]
+    found = []
+    for cls in builder.__mro__[:-1]:
+        if '__init__' in vars(cls):
+            found.append(vars(cls)['__init__'])
+            if not takes_any_keyword(found[-1]):
+                break
+    return found
+
+
+def takes_any_keyword(builder: Callable) -> bool:
+    """Say whether a class or function has ``**kwargs``."""
+    parameters = inspect.signature(builder).parameters.values()
+    return any(parameter.kind is Parameter.VAR_KEYWORD for parameter in parameters)

@@ -1,0 +1,534 @@
+# Copyright (c) mmcim contributors. All rights reserved.
+"""Mistakes in a config, as a runner finds them; the tools are in tests/tools."""
+
+from pathlib import Path
+
+import mmpretrain
+import mmseg.datasets  # noqa: F401
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.hooks import Hook
+from mmengine.logging import MMLogger
+from mmengine.model import BaseModule
+from mmengine.registry import RUNNERS, DefaultScope, Registry
+from mmpretrain.registry import (
+    DATASETS,
+    HOOKS,
+    MODELS,
+    OPTIM_WRAPPER_CONSTRUCTORS,
+    TRANSFORMS,
+)
+from PIL import Image
+from torch import nn
+
+from mmcim.utils import (
+    BuildError,
+    ConfigError,
+    building,
+    check_top_level,
+    explain_build_errors,
+)
+
+IMAGES = dict(
+    type='CustomDataset',
+    data_root='data',
+    data_prefix='train',
+    pipeline=[
+        dict(type='LoadImageFromFile'),
+        dict(type='Resize', scale=32),
+        dict(type='PackInputs'),
+    ],
+)
+LOADER = dict(
+    dataset=IMAGES,
+    sampler=dict(type='DefaultSampler', shuffle=True),
+    collate_fn=dict(type='default_collate'),
+    batch_size=2,
+)
+
+
+def config(**changes):
+    cfg = Config(
+        dict(
+            runner_type='StrictRunner',
+            default_scope='mmpretrain',
+            work_dir='work',
+            log_level='WARNING',
+            model=dict(
+                type='ImageClassifier',
+                data_preprocessor=dict(num_classes=2),
+                backbone=dict(
+                    type='ResNet',
+                    depth=18,
+                    base_channels=4,
+                    stem_channels=4,
+                    norm_cfg=dict(type='BN', requires_grad=True),
+                    init_cfg=[dict(type='Kaiming', layer=['Conv2d'])],
+                ),
+                neck=dict(type='GlobalAveragePooling'),
+                head=dict(
+                    type='LinearClsHead',
+                    num_classes=2,
+                    in_channels=32,
+                    loss=dict(type='CrossEntropyLoss', loss_weight=1.0),
+                    topk=1,
+                ),
+                train_cfg=dict(augments=[dict(type='Mixup', alpha=0.8)]),
+            ),
+            train_dataloader=LOADER,
+            train_cfg=dict(by_epoch=True, max_epochs=2),
+            val_dataloader=dict(
+                LOADER, dataset=dict(IMAGES, data_prefix='val'), batch_size=1
+            ),
+            val_cfg=dict(),
+            val_evaluator=dict(type='Accuracy', topk=1),
+            test_dataloader=dict(LOADER, dataset=dict(IMAGES, data_prefix='val')),
+            test_cfg=dict(),
+            test_evaluator=[dict(type='Accuracy', topk=1)],
+            optim_wrapper=dict(
+                type='AutoAmpOptimWrapper',
+                optimizer=dict(type='AdamW', lr=1e-3, betas=(0.9, 0.98)),
+                constructor='NetworkwiseOptimWrapperConstructor',
+                paramwise_cfg=dict(custom_keys={'fc': dict(lr_mult=0.1)}),
+                clip_grad=dict(max_norm=3.0),
+            ),
+            param_scheduler=[
+                dict(type='LinearLR', convert_to_iter_based=True, end=1),
+                dict(type='CosineAnnealingLR', eta_min=1e-5, begin=1),
+            ],
+            default_hooks=dict(
+                param_scheduler=dict(type='ParamSchedulerHook'),
+                checkpoint=dict(type='SafeCheckpointHook', interval=1),
+            ),
+            custom_hooks=[dict(type='FiniteLossHook', priority='NORMAL')],
+            randomness=dict(seed=0, diff_rank_seed=True),
+            my_own_variable=1,
+        )
+    )
+    cfg.merge_from_dict(changes)
+    return cfg
+
+
+@pytest.fixture(autouse=True)
+def data(tmp_path, monkeypatch):
+    """Two classes with an image each, for training and validation."""
+    monkeypatch.chdir(tmp_path)
+    scopes = DefaultScope._instance_dict.copy()
+    monkeypatch.setattr(DefaultScope, '_instance_dict', scopes)
+    # What takes the longest in building a runner.
+    monkeypatch.setattr('mmengine.runner.runner.collect_env', dict)
+    monkeypatch.setattr(Config, 'pretty_text', '')
+    for split in ('train', 'val'):
+        for name in 'ab':
+            folder = Path('data', split, name)
+            folder.mkdir(parents=True)
+            Image.new('RGB', (4, 4)).save(folder / '1.JPG', 'JPEG')
+    return Path('data')
+
+
+def train(**changes):
+    """As mmpretrain's own tools/train.py does."""
+    cfg = config(**changes)
+    cfg.experiment_name = f'run_{id(cfg)}'
+    RUNNERS.build(cfg).train()
+
+
+def message(**changes):
+    with pytest.raises(ConfigError) as error:
+        train(**changes)
+    return str(error.value)
+
+
+def test_good_config_trains_without_a_warning(monkeypatch):
+    monkeypatch.setattr(building, '_warn', pytest.fail)
+    train()
+    assert Path('work/epoch_2.pth').is_file()
+
+
+@pytest.mark.parametrize(
+    ('key', 'value', 'text'),
+    [
+        ('model.backbone.dept', 18, 'ResNet has no argument'),
+        ('model.backbon.depth', 18, 'ImageClassifier has no argument'),
+        ('model.head.loss.weight', 1, 'CrossEntropyLoss has no argument'),
+        ('model.backbone.norm_cfg.epsilon', 1, '_BatchNorm.__init__() got an unexpected'),
+        ('model.train_cfg.augments.0.alhpa', 1, "Mixup has no argument 'alhpa'. Did you"),
+        ('model.backbone.init_cfg.0.laeyr', 1, 'got an unexpected keyword argument'),
+        ('train_dataloader.sampler.suffle', 1, "Did you mean 'shuffle'?"),
+        ('train_dataloader.batchsize', 1, 'DataLoader.__init__() got an unexpected'),
+        ('train_dataloader.dataset.with_labels', 1, "Did you mean 'with_label'?"),
+        ('train_dataloader.dataset.pipeline.0.colour', 1, 'LoadImageFromFile has no'),
+        ('val_dataloader.dataset.pipeline.1.scales', 1, "Did you mean 'scale'?"),
+        (
+            'train_cfg.max_epoch',
+            1,
+            "has no argument 'max_epoch'. Did you mean 'max_epochs'?",
+        ),
+        ('val_cfg.fp61', True, 'ValLoop.__init__() got an unexpected'),
+        (
+            'val_evaluator.topks',
+            1,
+            "Accuracy has no argument 'topks'. Did you mean 'topk'",
+        ),
+        (
+            'optim_wrapper.paramwise_cfg.custom_key',
+            {},
+            "only ['bias_decay_mult', 'bias_l",
+        ),
+        ('optim_wrapper.accumulative_count', 1, "Did you mean 'accumulative_counts'?"),
+        ('optim_wrapper.optimizer.beta', 1, "AdamW has no argument 'beta'. Did you mean"),
+        ('param_scheduler.0.start_facto', 1, "LinearLR has no argument 'start_facto'"),
+        ('param_scheduler.1.etamin', 1, "CosineAnnealingLR has no argument 'etamin'"),
+        ('default_hooks.param_scheduler.interval', 1, 'ParamSchedulerHook has no'),
+        ('default_hooks.checkpoint.intervall', 1, "SafeCheckpointHook has no argument '"),
+        ('custom_hooks.0.intervall', 1, 'FiniteLossHook has no argument'),
+        ('randomness.sead', 1, 'set_randomness() got an unexpected keyword argument'),
+    ],
+)
+def test_misspelt_key(key, value, text):
+    found = message(**{key: value})
+    name = key if key != 'model.backbon.depth' else 'model.backbon'
+    assert found.startswith(f'{name}: ')
+    assert text in found
+    assert '\n' not in found
+
+
+@pytest.mark.parametrize('key', ['optim_wraper', 'param_schedulers', 'train_dataloaders'])
+def test_misspelt_key_at_the_top(key):
+    assert message(**{key: {}}).startswith(f"Unknown config key '{key}'. Did you mean '")
+
+
+def test_names_at_the_top_are_free():
+    check_top_level(config(num_classes=3, sizes=[1], train_pipeline=[], model_name='x'))
+
+
+@pytest.mark.parametrize('key', ['model', 'train_cfg', 'optim_wrapper', 'val_evaluator'])
+def test_missing_key(key):
+    assert message(**{key: None}) == f'{key} is missing in the config'
+
+
+@pytest.mark.parametrize(
+    ('key', 'value', 'text'),
+    [
+        (
+            'model',
+            'ImageClasifier',
+            "no model of type 'ImageClasifier'. Did you mean 'Ima",
+        ),
+        ('model.head.loss', 'CrossEntropy', "Did you mean 'CrossEntropyLoss'?"),
+        ('model.train_cfg.augments.0', 'MixUp', "Did you mean 'Mixup'?"),
+        ('train_dataloader.dataset', 'Imagenet', "Did you mean 'ImageNet'?"),
+        ('optim_wrapper', 'AutoAmpWrapper', "Did you mean 'AutoAmpOptimWrapper'?"),
+        ('optim_wrapper.optimizer', 'Adamw', "Did you mean 'AdamW'?"),
+        ('custom_hooks.0', 'FiniteLosHook', "Did you mean 'FiniteLossHook'?"),
+        # A hook is no transform, although the name is registered.
+        (
+            'train_dataloader.dataset.pipeline.0',
+            'EMAHook',
+            "no transform of type 'EMAHook'",
+        ),
+    ],
+)
+def test_unknown_type(key, value, text):
+    found = message(**{f'{key}.type': value})
+    assert found.startswith(f'{key}: ') or key.startswith('optim_wrapper')
+    assert text in found
+
+
+@pytest.mark.parametrize(
+    ('registry', 'kind'),
+    [
+        (MODELS, 'FusedBEiTViT'),
+        (OPTIM_WRAPPER_CONSTRUCTORS, 'LayerDecayOptimWrapperConstructor'),
+    ],
+)
+def test_type_of_another_scope(registry, kind):
+    """A config of mmseg has to name mmpretrain's classes with their scope."""
+    with (
+        DefaultScope.overwrite_default_scope('mmseg'),
+        pytest.raises(BuildError, match=rf"Did you mean 'mmpretrain\.{kind}'\?"),
+        explain_build_errors({}),
+    ):
+        registry.build(dict(type=kind))
+
+
+@pytest.mark.parametrize(
+    ('key', 'value', 'text'),
+    [
+        ('model.head.num_classes', 0, 'LinearClsHead: num_classes=0 must be a positive'),
+        ('model.backbone.depth', 17, 'ResNet: KeyError: '),
+        ('optim_wrapper.optimizer.lr', -1, 'Invalid learning rate: -1'),
+    ],
+)
+def test_what_a_constructor_refuses(key, value, text):
+    found = message(**{key: value})
+    assert found.startswith(key.rsplit('.', 1)[0].removesuffix('.optimizer'))
+    assert text in found
+
+
+def test_traceback_goes_to_the_log_file(capsys):
+    message(**{'model.head.num_classes': 0})
+    (log,) = Path('work').glob('*/*.log')
+    text = log.read_text()
+    assert 'Traceback' in text and 'num_classes=0 must be' in text
+    assert 'linear_head.py' in text
+    assert 'Traceback' not in ''.join(capsys.readouterr())
+
+
+# --------------------------------------------------------------------------------------
+# Classes with **kwargs
+
+
+class Swallows(BaseModule):
+    def __init__(self, width=1, **kwargs):
+        super().__init__()
+
+
+class Reads(BaseModule):
+    def __init__(self, width=1, **kwargs):
+        self.depth = kwargs.pop('depth', 1)
+        super().__init__(**kwargs)
+
+
+class Delegates(nn.Module):
+    """Its keyword arguments are for something else, as those of RandomResize."""
+
+    def __init__(self, width=1, **kwargs):
+        super().__init__()
+        self.inner = dict(**kwargs)
+
+
+@pytest.fixture
+def warnings(monkeypatch):
+    found = []
+    monkeypatch.setattr(building, '_warn', found.append)
+    return found
+
+
+def build(cls, **arguments):
+    cfg = dict(model=dict(part=dict(type=cls, **arguments)))
+    with explain_build_errors(cfg):
+        return MODELS.build(cfg['model']['part'])
+
+
+@pytest.mark.parametrize('cls', [Swallows, Reads, Delegates])
+def test_near_match_is_an_error_also_behind_keyword_arguments(cls):
+    with pytest.raises(BuildError) as error:
+        build(cls, wdith=2)
+    assert str(error.value) == (
+        f"model.part.wdith: {cls.__name__} has no argument 'wdith'. Did you mean 'width'?"
+    )
+
+
+def test_what_may_be_swallowed_is_a_warning(warnings):
+    build(Swallows, depth=2)
+    assert build(Reads, depth=2).depth == 2
+    for cls, warning in zip(('Swallows', 'Reads'), warnings, strict=True):
+        assert warning.startswith(f"{cls} has no argument 'depth'.")
+
+
+def test_what_goes_elsewhere_is_no_matter(warnings):
+    assert build(Delegates, depth=2).inner == dict(depth=2)
+    assert warnings == []
+
+
+def test_warns_once():
+    logger = MMLogger.get_instance('once')
+    with pytest.MonkeyPatch.context() as patch:
+        found = []
+        patch.setattr(logger, 'handle', lambda record: found.append(record.msg))
+        for _ in range(2):
+            build(Swallows, once=1)
+    assert len([text for text in found if 'has no argument' in text]) == 1
+
+
+def test_parts_in_a_list_are_checked():
+    cfg = dict(model=[dict(type=Swallows), dict(type=Swallows, widht=1)])
+    with (
+        pytest.raises(BuildError, match=r'^model\.1\.widht: Swallows has no argument'),
+        explain_build_errors(cfg),
+    ):
+        MODELS.build(cfg['model'])
+
+
+# --------------------------------------------------------------------------------------
+# The context
+
+
+def test_nothing_is_replaced_outside_of_building():
+    original = Registry.build
+    seen = []
+
+    @HOOKS.register_module(name='Looks', force=True)
+    class Looks(Hook):
+        def before_train_iter(self, *args, **kwargs):
+            seen.append(Registry.build)
+
+    assert original.__module__ == 'mmengine.registry.registry'
+    train(custom_hooks=[dict(type='Looks')])
+    assert set(seen) == {original}
+    message(**{'model.head.num_classes': 0})
+    assert Registry.build is original
+
+
+def test_errors_in_training_are_not_those_of_building():
+    @HOOKS.register_module(name='Fails', force=True)
+    class Fails(Hook):
+        def before_train_iter(self, *args, **kwargs):
+            raise ValueError('in training')
+
+    with pytest.raises(ValueError, match='^in training$') as error:
+        train(custom_hooks=[dict(type='Fails')])
+    assert error.type is ValueError
+
+
+def test_an_error_is_explained_once():
+    cfg = dict(model=dict(type=Swallows, wdith=2))
+    with (
+        pytest.raises(BuildError) as error,
+        explain_build_errors({}, 'outer'),
+        explain_build_errors(cfg),
+    ):
+        MODELS.build(cfg['model'])
+    assert str(error.value).startswith('model.wdith: Swallows')
+
+
+# --------------------------------------------------------------------------------------
+# Data
+
+
+def test_missing_root():
+    found = message(**{'train_dataloader.dataset.data_root': 'nowhere'})
+    assert found.startswith('train_dataloader.dataset: CustomDataset: ')
+    cause, expected = found.split('. Expected files ')
+    assert cause.endswith("'nowhere/train'")
+    assert expected == f'(below {Path.cwd()}): nowhere/train/<class>/<image>'
+    assert not list(Path('work').glob('*.pth'))
+
+
+def test_missing_validation_data_stop_before_training():
+    found = message(**{'val_dataloader.dataset.data_prefix': 'nowhere'})
+    assert found.startswith('val_dataloader.dataset: CustomDataset: ')
+    assert not list(Path('work').glob('*.pth'))
+
+
+def test_only_the_data_in_use_are_read():
+    cfg = config(**{'test_dataloader.dataset.data_root': 'nowhere'})
+    runner = RUNNERS.build(cfg)
+    runner.train()
+    with pytest.raises(ConfigError, match='^test_dataloader.dataset: .*nowhere/val'):
+        runner.test()
+
+
+def test_key_of_equal_data_is_that_in_use():
+    """Often the test data are the validation data."""
+    cfg = config(**{'test_dataloader.dataset.data_root': 'nowhere'})
+    cfg.val_dataloader = cfg.test_dataloader
+    with pytest.raises(ConfigError, match='^test_dataloader.dataset: '):
+        RUNNERS.build(cfg).test()
+
+
+def test_root_that_the_command_line_has_split():
+    found = message(**{'train_dataloader.dataset.data_root': ['my', 'images']})
+    assert found.startswith('train_dataloader.dataset: CustomDataset: AssertionError. ')
+    assert "['my', 'images']" in found
+
+
+def test_data_that_are_no_files_expect_none():
+    cfg = config()
+    cfg.train_dataloader.dataset = dict(type='Digits', split='tain', pipeline=[])
+    with pytest.raises(ConfigError, match=r"Digits: split must be .* not 'tain'$"):
+        RUNNERS.build(cfg).train()
+
+
+def test_empty_folder(data):
+    for file in data.glob('train/*/*'):
+        file.unlink()
+    found = message()
+    assert found.startswith('train_dataloader.dataset: CustomDataset: ')
+    assert 'Found 0 files' in found and 'data/train' in found and '.png' in found
+    # An image beside the classes belongs to none of them ...
+    Image.new('RGB', (4, 4)).save(data / 'train/1.png')
+    assert 'Found 0 files' in message()
+
+
+def test_annotation_file(data):
+    found = message(**{'train_dataloader.dataset.ann_file': 'train.txt'})
+    assert found.startswith('train_dataloader.dataset: CustomDataset: ')
+    assert 'data/train.txt' in found.split('Expected')[0]
+    assert found.endswith('data/train/<image>, listed in data/train.txt')
+    (data / 'train.txt').write_text('a/1.JPG 0\nb/1.JPG 1\n')
+    train(**{'train_dataloader.dataset.ann_file': 'train.txt'})
+
+
+def test_data_inside_of_other_data_sets():
+    inner = dict(IMAGES, data_root='nowhere')
+    cfg = config()
+    cfg.train_dataloader.dataset = dict(
+        type='ConcatDataset',
+        datasets=[dict(IMAGES), dict(type='RepeatDataset', times=2, dataset=inner)],
+    )
+    key = r'train_dataloader\.dataset\.datasets\.1\.dataset: CustomDataset: .*nowhere'
+    with pytest.raises(ConfigError, match=f'^{key}'):
+        RUNNERS.build(cfg).train()
+
+
+def test_images_and_masks(data):
+    cfg = dict(
+        dataset=dict(
+            type='BaseSegDataset',
+            data_root='data',
+            data_prefix=dict(img_path='train/a', seg_map_path='masks'),
+            img_suffix='.JPG',
+            pipeline=[],
+        )
+    )
+
+    def build():
+        with (
+            DefaultScope.overwrite_default_scope('mmseg'),
+            explain_build_errors(cfg),
+        ):
+            return DATASETS.build(cfg['dataset'])
+
+    with pytest.raises(ConfigError) as error:
+        build()
+    assert 'dataset: BaseSegDataset: data/masks does not exist' in str(error.value)
+    assert 'data/train/a/<image> and data/masks/<image>' in str(error.value)
+    (data / 'masks').mkdir()
+    assert len(build()) == 1
+    cfg['dataset']['img_suffix'] = '.png'
+    with pytest.raises(ConfigError, match='BaseSegDataset: .* Expected files'):
+        build()
+
+
+def test_work_directory_below_a_file():
+    Path('file').write_text('')
+    found = message(work_dir='file/work')
+    assert found.startswith('work_dir: file/work cannot be written (Not a directory)')
+
+
+# --------------------------------------------------------------------------------------
+# Configs of others
+
+
+@pytest.mark.parametrize(
+    'name',
+    [
+        'vision_transformer/vit-base-p16_64xb64_in1k.py',
+        'beit/beit_beit-base-p16_8xb256-amp-coslr-300e_in1k.py',
+        'mae/benchmarks/vit-base-p16_8xb2048-linear-coslr-90e_in1k.py',
+    ],
+)
+def test_models_and_pipelines_of_mmpretrain_build_without_a_word(name, warnings):
+    cfg = Config.fromfile(Path(mmpretrain.__file__).parent / '.mim/configs' / name)
+    with (
+        DefaultScope.overwrite_default_scope('mmpretrain'),
+        explain_build_errors(cfg),
+        torch.device('meta'),
+    ):
+        MODELS.build(cfg.model)
+        for step in cfg.train_dataloader.dataset.pipeline:
+            TRANSFORMS.build(step)
+    assert warnings == []
