@@ -10,7 +10,6 @@ from .launch import (
     load_config,
     run_cli,
 )
-from .lr_scaling import effective_batch_size, scale_lr
 
 __all__ = [
     'ConfigError',
@@ -18,12 +17,10 @@ __all__ = [
     'atomic_write',
     'build_runner',
     'check_config',
-    'effective_batch_size',
     'init_distributed',
     'load_checkpoint',
     'load_config',
     'remove_stale_files',
     'run_cli',
-    'scale_lr',
     'use_safe_loading',
 ]

@@ -122,6 +122,7 @@ _TOP |= {
     'efficient_conv_bn_eval',
     'find_unused_parameters',
     'model_wrapper_cfg',
+    'override',
     'runner_type',
     'sync_bn',
     'tta_model',

@@ -18,10 +18,11 @@ from mmcim.transfer import save_backbone
 from mmcim.utils import (
     build_runner,
     check_config,
-    effective_batch_size,
     load_config,
     use_safe_loading,
 )
+
+from .batches import effective_batch_size
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 NAMES = sorted(path.stem for path in (CONFIGS / 'cim/benchmarks').glob('*.py'))

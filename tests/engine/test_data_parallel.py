@@ -1,5 +1,5 @@
 # Copyright (c) mmcim contributors. All rights reserved.
-"""Batch norm over two processes on CPUs against PyTorch's over the whole batch."""
+"""Batch norm over two processes against PyTorch's over the whole batch."""
 
 from functools import partial
 
@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from mmcim.engine.data_parallel import CPUSyncBatchNorm
+from mmcim.engine.data_parallel import SyncBatchNorm
 
 from ..models.selfsup.two_processes import assert_two_equal_one
 
@@ -54,7 +54,7 @@ def test_two_processes_equal_one(tmp_path, momentum):
 
 def test_without_other_processes_it_is_a_batch_norm():
     torch.manual_seed(0)
-    plain, synchronised = nn.BatchNorm2d(3), CPUSyncBatchNorm(3)
+    plain, synchronised = nn.BatchNorm2d(3), SyncBatchNorm(3)
     for mode in (True, False):
         plain.train(mode), synchronised.train(mode)
         assert synchronised(pictures(4)).equal(plain(pictures(4)))

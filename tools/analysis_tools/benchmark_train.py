@@ -46,7 +46,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from mmcim.evaluation import binary_auc
 from mmcim.models.selfsup import CIM
 from mmcim.models.tokenizers.dalle import _Decoder, _Encoder
-from mmcim.utils import ConfigError, add_cfg_options, load_config, run_cli, scale_lr
+from mmcim.utils import ConfigError, add_cfg_options, load_config, run_cli
 from mmcim.utils.config_keys import check_keys
 from mmcim.utils.launch import drop_pretrained
 
@@ -141,7 +141,6 @@ def prepare(path: str, args: argparse.Namespace) -> Config:
     check_keys(cfg)
     if args.batch_size:
         cfg.train_dataloader.batch_size = args.batch_size
-    scale_lr(cfg, world_size=1)
     return cfg
 
 

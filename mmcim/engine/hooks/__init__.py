@@ -1,12 +1,6 @@
 # Copyright (c) mmcim contributors. All rights reserved.
 from .finite_loss import FiniteLossHook
 from .momentum_update import MomentumUpdateHook
-from .run_state import RunStateHook
 from .safe_checkpoint import SafeCheckpointHook
 
-__all__ = [
-    'FiniteLossHook',
-    'MomentumUpdateHook',
-    'RunStateHook',
-    'SafeCheckpointHook',
-]
+__all__ = ['FiniteLossHook', 'MomentumUpdateHook', 'SafeCheckpointHook']

@@ -13,9 +13,7 @@ from mmpretrain.registry import HOOKS
 from ...transfer.backbone_file import backbone_path, save_backbone
 from ...transfer.layout import backbone_prefix, is_derived, patch_grid
 from ...transfer.metadata import backbone_metadata
-from ...utils.errors import ConfigError
 from ...utils.files import atomic_write, remove_stale_files
-from .momentum_update import MomentumUpdateHook
 
 _BACKEND = 'mmcim_atomic'
 
@@ -74,20 +72,7 @@ class SafeCheckpointHook(CheckpointHook):
         self._backbone: tuple[dict, dict] | None = None
 
     def before_train(self, runner: Runner) -> None:
-        """Clean up after a run that was killed while it wrote.
-
-        Raises:
-            ConfigError: If the model has a momentum encoder and nothing moves it, so that
-                it would be written as it was initialised.
-        """
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        if hasattr(model, 'momentum_encoder') and not any(
-            isinstance(hook, MomentumUpdateHook) for hook in runner.hooks
-        ):
-            raise ConfigError(
-                f'the momentum encoder of {type(model).__name__} would never move; add '
-                "dict(type='MomentumUpdateHook') to custom_hooks"
-            )
+        """Clean up after a run that was killed while it wrote."""
         kept = list(runner.message_hub.runtime_info.get('keep_ckpt_ids', ()))
         super().before_train(runner)
         if is_main_process():

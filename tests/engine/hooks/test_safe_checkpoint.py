@@ -88,6 +88,7 @@ def test_best_is_known_after_resuming(make_runner, tmp_path):
         scores=[0.35, 0.9],
         train_cfg=dict(by_epoch=True, max_epochs=4),
         resume=True,
+        override=True,
     ).train()
     assert [p.name for p in tmp_path.glob('best*')] == ['best_score_epoch_4.pth']
 
@@ -253,6 +254,7 @@ def test_fewer_are_kept_after_resuming(make_runner, tmp_path):
         checkpoint=hook(max_keep_ckpts=1),
         train_cfg=dict(by_epoch=True, max_epochs=4),
         resume=True,
+        override=True,
     ).train()
     assert {p.stem for p in tmp_path.glob('epoch*')} == {'epoch_4', 'epoch_4_backbone'}
 
