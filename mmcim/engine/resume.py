@@ -41,7 +41,8 @@ def check_resumable(runner: Runner, checkpoint: dict, filename: str) -> None:
         filename: The file.
 
     Raises:
-        ConfigError: If there is no training in the file, or one with other settings.
+        ConfigError: If there is no training in the file, or one of another model or with
+            other settings.
     """
     missing = [key for key in _NEEDED if key not in checkpoint]
     if missing:
@@ -50,6 +51,7 @@ def check_resumable(runner: Runner, checkpoint: dict, filename: str) -> None:
             'weights alone). Resume from another checkpoint, or use load_from to start a '
             'new run from its weights'
         )
+    check_same_model(unwrapped(runner.model), checkpoint['state_dict'], filename)
     if runner.resumed_record is None:
         runner.logger.warning(f'{filename} has no run record: settings are not compared.')
     else:

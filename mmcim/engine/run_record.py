@@ -211,16 +211,15 @@ def check_evaluation(runner: Runner, trained: dict) -> None:
         if hasattr(getattr(model, 'backbone', None), 'img_size'):
             names.append('image_size')
     first = trained['train_dataloader']['dataset'] | trained['data_preprocessor']
-    for split in ('val', 'test'):
-        loop = getattr(runner, f'_{split}_loop')
+    for name, loop in dict(validation=runner._val_loop, test=runner._test_loop).items():
         if isinstance(loop, BaseLoop):
             second = describe_data(loop.dataloader.dataset) | normalization(model)
-            known = [name for name in names if first[name] and second[name]]
-            pair = ({name: part[name] for name in known} for part in (first, second))
+            known = [key for key in names if first[key] and second[key]]
+            pair = ({key: part[key] for key in known} for part in (first, second))
             if differences := compare(*pair):
                 raise ConfigError(
-                    f'{split}_dataloader does not fit the training: '
-                    f'{report(differences, "the training", f"{split}_dataloader")}'
+                    f'the {name} does not fit the training: '
+                    f'{report(differences, "the training", f"the {name}")}'
                 )
 
 

@@ -214,9 +214,10 @@ class StrictRunner(Runner):
         if training:
             self.resumed_record = record
             check_resumable(self, checkpoint, filename)
-        check_same_model(model, checkpoint.get('state_dict', checkpoint), filename)
-        if not training and record:
-            run_record.check_evaluation(self, record)
+        else:
+            check_same_model(model, checkpoint.get('state_dict', checkpoint), filename)
+            if record:
+                run_record.check_evaluation(self, record)
         return checkpoint
 
     def save_checkpoint(

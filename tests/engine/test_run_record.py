@@ -319,8 +319,8 @@ def with_classes(runner, train, val):
 
 def test_classes_of_training_and_validation(make_runner):
     for val, message in (
-        (('cat', 'cow'), 'classes.1 is dog in the training and cow in val_dataloader'),
-        (('cat',), 'classes.1 is dog in the training and None in val_dataloader'),
+        (('cat', 'cow'), 'classes.1 is dog in the training and cow in the validation'),
+        (('cat',), 'classes.1 is dog in the training and None in the validation'),
     ):
         runner = with_classes(make_runner(scores=[1, 2]), ('cat', 'dog'), val)
         with pytest.raises(ConfigError, match=message):

@@ -55,7 +55,11 @@ def resumed(toy):
             'crash': [*arguments, killed],
             'copy': ['train.py', '--help'],
             'without': [*arguments, without, '--resume']
-            + ['--cfg-options', 'runner_type=Runner', 'default_hooks.runner=None'],
+            + [
+                '--cfg-options',
+                'runner_type=Runner',
+                'default_hooks.runner.type=EmptyCacheHook',
+            ],
             'resume': [*arguments, killed, '--resume'],
         },
         cwd=toy.folder,
