@@ -9,6 +9,7 @@ from typing import Any
 from mmengine.device import get_device
 from mmengine.dist import get_rank, sync_random_seed
 from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper
 from mmengine.registry import HOOKS, LOOPS, RUNNERS
 from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
@@ -81,7 +82,7 @@ class StrictRunner(Runner):
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
         """Move the model to its device, and wrap it where there are several processes."""
-        if self.distributed:
+        if self.distributed and not is_model_wrapper(model):
             return wrap_distributed(model.to(get_device()), self.cfg)
         return super().wrap_model(None, model)
 
@@ -175,7 +176,9 @@ class StrictRunner(Runner):
         """
         override = self.cfg.get('override', False)
         settings = parameter_group_settings(self)
-        super().resume(filename, *args, resume_param_scheduler=not override, **kwargs)
+        if override:
+            kwargs['resume_param_scheduler'] = False
+        super().resume(filename, *args, **kwargs)
         if override:
             apply_override(self, settings)
         for loop in (self._train_loop, self._val_loop):

@@ -7,8 +7,10 @@ import os
 import pickle
 import re
 import signal
+from pathlib import Path
 from types import SimpleNamespace
 
+import mmpretrain
 import pytest
 import torch
 
@@ -16,6 +18,7 @@ from mmcim.utils import load_checkpoint
 
 from .toy_run import TOOLS, run_forked
 
+MMPRETRAIN_TRAIN = Path(mmpretrain.__file__).parent / '.mim/tools/train.py'
 # Is killed while it writes the second epoch's checkpoint, with half of the file there.
 CRASH = """
 import os, signal
@@ -43,10 +46,11 @@ def resumed(toy):
     """A run that was killed while it wrote, and then resumed.
 
     ``found`` is a copy of its work directory from between the two, and ``without``
-    another copy, resumed by mmengine's own runner.
+    another copy, resumed by mmengine's own runner. ``theirs`` is a whole run by the tool
+    of mmpretrain.
     """
-    killed, found, without = (
-        toy.folder / name for name in ('killed', 'found', 'without')
+    killed, found, without, theirs = (
+        toy.folder / name for name in ('killed', 'found', 'without', 'theirs')
     )
     copy = f'import shutil; shutil.copytree({str(killed)!r}, {{!r}})'
     arguments = ['train.py', toy.config, '--work-dir']
@@ -61,6 +65,7 @@ def resumed(toy):
                 'default_hooks.runner.type=EmptyCacheHook',
             ],
             'resume': [*arguments, killed, '--resume'],
+            'theirs': [MMPRETRAIN_TRAIN, toy.config, '--work-dir', theirs],
         },
         cwd=toy.folder,
         before={
@@ -71,10 +76,14 @@ def resumed(toy):
         },
     )
     assert results['crash'].code == -signal.SIGKILL, results['crash'].output
-    for name in ('copy', 'without', 'resume'):
+    for name in ('copy', 'without', 'resume', 'theirs'):
         assert results[name].code == 0, results[name].output
     return SimpleNamespace(
-        work_dir=killed, found=found, without=without, output=results['resume'].output
+        work_dir=killed,
+        found=found,
+        without=without,
+        theirs=theirs,
+        output=results['resume'].output,
     )
 
 
@@ -130,6 +139,15 @@ def test_resumed_run_equals_the_uninterrupted_one(trained, resumed):
     # With mmengine's runner the run goes another way.
     other = load_checkpoint(resumed.without / 'epoch_3.pth')
     assert not same(straight['state_dict'], other['state_dict'])
+
+
+def test_mmpretrains_tool_gives_the_same_run(trained, resumed):
+    ours, theirs = (
+        load_checkpoint(folder / 'epoch_3.pth') for folder in (trained, resumed.theirs)
+    )
+    for key in ('state_dict', 'optimizer', 'param_schedulers'):
+        assert same(ours[key], theirs[key]), key
+    assert same(ours['meta']['run'], theirs['meta']['run'])
 
 
 def test_number_of_kept_checkpoints_after_resuming(resumed):
