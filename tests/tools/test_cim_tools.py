@@ -121,7 +121,11 @@ BAD = {
     'no tokenizer': ['missing.safetensors'],
     'no data': ['train_dataloader.dataset', 'data/imagenet'],
     'no dalle': ['weights/dalle_dvae.safetensors', 'convert_dalle.py', 'encoder.pkl'],
-    'other tokenizer': ['another tokenizer', 'first.safetensors', 'second.safetensors'],
+    'other tokenizer': [
+        'tokenizers.tokenizer.sha256 is',
+        'first.safetensors',
+        'second.safetensors',
+    ],
     'vis of a classifier': ['no CIM with a tokenizer'],
 }
 
