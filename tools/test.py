@@ -6,7 +6,6 @@ Example: ``python tools/test.py CONFIG CHECKPOINT``
 """
 
 import argparse
-import os
 from collections.abc import Sequence
 
 import mmengine
@@ -14,9 +13,8 @@ import numpy as np
 from mmengine.config import Config, ConfigDict
 from mmengine.dist import is_main_process
 from mmengine.evaluator import DumpResults
-from mmengine.registry import LOOPS, DefaultScope
+from mmengine.runner import BaseLoop
 
-from mmcim.checkpoints import load_checkpoint
 from mmcim.evaluation import FrozenFeatureLoop, SelfSupTestLoop
 from mmcim.utils import (
     ConfigError,
@@ -26,7 +24,6 @@ from mmcim.utils import (
     load_config,
     run_cli,
 )
-from mmcim.utils.launch import check_together, drop_pretrained
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -58,17 +55,12 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     add_cfg_options(parser)
     parser.add_argument(
-        '--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none'
-    )
-    parser.add_argument(
-        '--local_rank', '--local-rank', type=int, help='set by some launchers'
+        '--launcher', choices=['none', 'pytorch', 'slurm'], default='none'
     )
     args = parser.parse_args(argv)
     suffixes = ('.json', '.pkl') if args.out_item == 'metrics' else ('.pkl',)
     if args.out and not args.out.endswith(suffixes):
         parser.error(f'--out with --out-item {args.out_item} ends with {suffixes}')
-    if args.local_rank is not None:
-        os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     return args
 
 
@@ -92,29 +84,25 @@ def use_tta(cfg: Config) -> None:
     cfg.model = ConfigDict({**cfg.tta_model, 'module': cfg.model})
 
 
-def check_loop(cfg: Config, args: argparse.Namespace) -> None:
+def check_loop(loop: BaseLoop, args: argparse.Namespace) -> None:
     """Compare what is asked for with what the config's loop can do.
 
     Raises:
         ConfigError: If a trained head is tested without its checkpoint, or predictions
             are wanted of a loop that makes none.
     """
-    kind = (cfg.get('test_cfg') or {}).get('type', 'TestLoop')
-    with DefaultScope.overwrite_default_scope(cfg.get('default_scope', 'mmengine')):
-        loop = LOOPS.get(kind) if isinstance(kind, str) else kind
-    if loop is None:
-        return  # building it says so
-    if not args.checkpoint and not issubclass(loop, FrozenFeatureLoop):
+    frozen = isinstance(loop, FrozenFeatureLoop)
+    if not args.checkpoint and not frozen:
         raise ConfigError(
             f'CHECKPOINT is missing: tools/test.py {args.config} CHECKPOINT. Without it '
             'there would be a random head; only loops that need nothing but a backbone, '
             'such as LinearProbeLoop, take the weights of init_cfg'
         )
-    predicts = not issubclass(loop, FrozenFeatureLoop | SelfSupTestLoop)
+    predicts = not (frozen or isinstance(loop, SelfSupTestLoop))
     if args.out and args.out_item == 'pred' and not predicts:
         raise ConfigError(
-            f'--out: {loop.__name__} makes no predictions; --out-item metrics writes '
-            'its figures'
+            f'--out: {type(loop).__name__} makes no predictions; --out-item metrics '
+            'writes its metrics'
         )
 
 
@@ -137,15 +125,9 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
         show_in(cfg, args.show_dir)
     if args.tta:
         use_tta(cfg)
-    if args.checkpoint:
-        drop_pretrained(cfg.get('model'))
-    check_loop(cfg, args)
-    init_distributed(cfg)
-    if args.checkpoint:
-        check_together(lambda: load_checkpoint(args.checkpoint))
+    init_distributed(cfg.launcher, cfg.get('env_cfg', {}))
     runner = build_runner(cfg, 'test')
-    if not args.checkpoint:
-        runner._init_model_weights()  # mmengine does so for a training only
+    check_loop(runner.test_loop, args)
     if args.out and args.out_item == 'pred':
         runner.test_evaluator.metrics.append(DumpResults(out_file_path=args.out))
     metrics = runner.test()

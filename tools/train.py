@@ -6,15 +6,11 @@ Example: ``python tools/train.py configs/cim/vit-b_8xb256-300e.py --resume``
 """
 
 import argparse
-import os
 from collections.abc import Sequence
 
 from mmengine.config import Config
-from mmengine.dist import get_world_size
-from mmengine.logging import print_log
-from mmengine.runner import Runner, find_latest_checkpoint
+from mmengine.runner import Runner
 
-from mmcim.checkpoints import load_checkpoint
 from mmcim.utils import (
     ConfigError,
     add_cfg_options,
@@ -22,9 +18,7 @@ from mmcim.utils import (
     init_distributed,
     load_config,
     run_cli,
-    scale_lr,
 )
-from mmcim.utils.launch import check_together, drop_pretrained
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -40,8 +34,13 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         nargs='?',
         const='auto',
         metavar='CHECKPOINT',
-        help='go on from a checkpoint; without a name from the latest one in the work '
-        'directory, or from the start if there is none',
+        help='resume from a checkpoint; without a name from the latest one in the work '
+        'directory, or start from scratch if there is none',
+    )
+    parser.add_argument(
+        '--override',
+        action='store_true',
+        help="resume with the config's settings where the checkpoint's differ",
     )
     parser.add_argument(
         '--amp',
@@ -59,19 +58,13 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     add_cfg_options(parser)
     parser.add_argument(
-        '--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none'
+        '--launcher', choices=['none', 'pytorch', 'slurm'], default='none'
     )
-    parser.add_argument(
-        '--local_rank', '--local-rank', type=int, help='set by some launchers'
-    )
-    args = parser.parse_args(argv)
-    if args.local_rank is not None:
-        os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    return args
+    return parser.parse_args(argv)
 
 
 def merge_args(cfg: Config, args: argparse.Namespace) -> None:
-    """Put the command line's wishes into the config."""
+    """Put the command line's options into the config."""
     if args.no_validate:
         cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
     if args.amp and cfg.optim_wrapper.get('type', 'OptimWrapper') == 'OptimWrapper':
@@ -83,59 +76,11 @@ def merge_args(cfg: Config, args: argparse.Namespace) -> None:
             )
         cfg.auto_scale_lr.enable = True
     if args.resume:
-        cfg.resume = True
+        cfg.resume, cfg.load_from = True, None
         if args.resume != 'auto':
             cfg.load_from = args.resume
-
-
-def settle_resume(cfg: Config, auto: bool) -> None:
-    """Find the checkpoint to resume from and make sure that it can be loaded safely.
-
-    Args:
-        cfg (Config): With ``work_dir``; its ``resume`` and ``load_from`` are settled.
-        auto (bool): Take the latest checkpoint in the work directory.
-
-    Raises:
-        ConfigError: If the checkpoint is missing, damaged, brings code along, or is of
-            no training.
-    """
-    if not auto:
-        check_training(cfg.load_from)
-        return
-    latest = find_latest_checkpoint(cfg.work_dir)
-    if latest is None:
-        print_log(
-            f'There is no checkpoint in {cfg.work_dir}: training starts anew.',
-            logger='current',
-        )
-        cfg.resume = False
-        return
-    # The folder may have been moved since.
-    moved = os.path.join(cfg.work_dir, os.path.basename(latest))
-    cfg.load_from = moved if os.path.isfile(moved) else latest
-    if not os.path.isfile(cfg.load_from):
-        raise ConfigError(
-            f'{cfg.work_dir}/last_checkpoint names {latest}, which does not exist; '
-            'give a checkpoint by --resume CHECKPOINT'
-        )
-    check_training(cfg.load_from)
-
-
-def check_training(filename: str) -> None:
-    """Look whether a checkpoint has what a training needs to go on from it.
-
-    Raises:
-        ConfigError: If it has not, or cannot be loaded safely.
-    """
-    checkpoint = load_checkpoint(filename)
-    needed = ('state_dict', 'optimizer', 'message_hub', 'meta')
-    missing = [key for key in needed if key not in checkpoint]
-    if missing:
-        raise ConfigError(
-            f'no training can go on from checkpoint {filename}, which has no '
-            f'{", ".join(missing)} (best_*.pth have weights alone). Resume from another '
-            'one, or begin a new run from its weights by load_from instead of --resume'
-        )
+    if args.override:
+        cfg.override = True
 
 
 def main(argv: Sequence[str] | None = None) -> Runner:
@@ -153,13 +98,7 @@ def main(argv: Sequence[str] | None = None) -> Runner:
     args = parse_args(argv)
     cfg = load_config(args.config, args.cfg_options, args.work_dir, args.launcher)
     merge_args(cfg, args)
-    init_distributed(cfg)
-    auto = args.resume == 'auto' or (cfg.get('resume') and not cfg.get('load_from'))
-    if cfg.get('resume'):
-        check_together(lambda: settle_resume(cfg, auto))
-    if cfg.get('resume'):
-        drop_pretrained(cfg.get('model'))
-    scale_lr(cfg, get_world_size())
+    init_distributed(cfg.launcher, cfg.get('env_cfg', {}))
     runner = build_runner(cfg, 'train')
     runner.train()
     return runner

@@ -2,7 +2,7 @@
 default_scope = 'mmpretrain'
 custom_imports = dict(imports=['mmcim'], allow_failed_imports=False)
 
-# Resumes exactly; loads all of a checkpoint or fails.
+# Resumes exactly; loads all of a checkpoint or fails; stores and compares settings.
 runner_type = 'StrictRunner'
 
 default_hooks = dict(
@@ -15,10 +15,10 @@ default_hooks = dict(
     backbone_export=dict(type='BackboneExportHook'),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     visualization=dict(type='VisualizationHook', enable=False),
+    # Runner.from_cfg does not read runner_type.
+    runner=dict(type='RequireStrictRunnerHook'),
 )
 custom_hooks = [
-    # Batch and tokenizer, stored and compared on resume.
-    dict(type='RunStateHook'),
     # Stops a run whose loss is NaN or infinite.
     dict(type='FiniteLossHook', interval=50),
 ]

@@ -5,6 +5,6 @@ default_hooks = dict(
     logger=dict(interval=20),
     checkpoint=dict(by_epoch=False, interval=200, max_keep_ckpts=1),
 )
-custom_hooks = [dict(type='RunStateHook'), dict(type='FiniteLossHook', interval=20)]
+custom_hooks = [dict(type='FiniteLossHook', interval=20)]
 log_processor = dict(by_epoch=False, window_size=20)
 randomness = dict(seed=0)

@@ -13,10 +13,7 @@ default_hooks = dict(
     # tools/test.py --show-dir turns it on.
     visualization=dict(_delete_=True, type='SegVisualizationHook'),
 )
-custom_hooks = [
-    dict(type='mmpretrain.RunStateHook'),
-    dict(type='mmpretrain.FiniteLossHook', interval=50),
-]
+custom_hooks = [dict(type='mmpretrain.FiniteLossHook', interval=50)]
 visualizer = dict(
     _delete_=True,
     type='SegLocalVisualizer',

@@ -13,7 +13,6 @@ _base_ = [
     '../_base_/default_runtime.py',
 ]
 
-custom_hooks = [*_base_.custom_hooks, dict(type='MomentumUpdateHook')]
 sync_bn = 'torch'
 
 optim_wrapper = dict(

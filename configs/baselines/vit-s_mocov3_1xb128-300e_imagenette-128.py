@@ -17,7 +17,6 @@ model = dict(
     neck=dict(in_channels=384),
 )
 
-custom_hooks = [*_base_.custom_hooks, dict(type='MomentumUpdateHook')]
 sync_bn = 'torch'
 
 train_dataloader = dict(batch_size=128)

@@ -14,7 +14,6 @@ _base_ = [
     '../_base_/default_runtime.py',
 ]
 
-custom_hooks = [*_base_.custom_hooks, dict(type='MomentumUpdateHook')]
 
 # The projector's batch norms see the tokens of all GPUs, so that results do not depend
 # on how the batch is split over them.

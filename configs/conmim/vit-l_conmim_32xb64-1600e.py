@@ -23,5 +23,4 @@ param_scheduler = [
     {**_base_.param_scheduler[1], 'begin': 10, 'end': 1600},
 ]
 
-custom_hooks = [*_base_.custom_hooks, dict(type='MomentumUpdateHook')]
 sync_bn = 'torch'

@@ -15,7 +15,6 @@ _base_ = [
 # 48 of 8 x 8 squares of 16 px are masked.
 model = dict(backbone=dict(img_size=128, patch_size=8))
 
-custom_hooks = [*_base_.custom_hooks, dict(type='MomentumUpdateHook')]
 sync_bn = 'torch'
 
 train_dataloader = dict(batch_size=128)

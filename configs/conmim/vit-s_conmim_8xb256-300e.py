@@ -13,5 +13,4 @@ _base_ = [
     '../_base_/default_runtime.py',
 ]
 
-custom_hooks = [*_base_.custom_hooks, dict(type='MomentumUpdateHook')]
 sync_bn = 'torch'

@@ -12,7 +12,6 @@ _base_ = [
     '../_base_/default_runtime.py',
 ]
 
-custom_hooks = [*_base_.custom_hooks, dict(type='MomentumUpdateHook')]
 
 # The result does not depend on how the batch is split over GPUs.
 sync_bn = 'torch'

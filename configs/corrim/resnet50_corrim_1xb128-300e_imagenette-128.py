@@ -15,8 +15,6 @@ _base_ = [
 model = dict(neck=dict(grid=(4, 4)))
 data_preprocessor = dict(context_size=128, exemplars=dict(size=64))
 
-custom_hooks = [*_base_.custom_hooks, dict(type='MomentumUpdateHook')]
-
 train_dataloader = dict(batch_size=128)
 optim_wrapper = dict(optimizer=dict(lr=5e-4), accumulative_counts=1)
 auto_scale_lr = dict(base_batch_size=128)

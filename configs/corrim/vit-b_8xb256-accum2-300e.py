@@ -11,5 +11,3 @@ _base_ = [
     '../_base_/schedules/adamw_cosine_corrim_300e.py',
     '../_base_/default_runtime.py',
 ]
-
-custom_hooks = [*_base_.custom_hooks, dict(type='MomentumUpdateHook')]

@@ -18,8 +18,6 @@ model = dict(
     neck=dict(in_channels=384),
 )
 
-custom_hooks = [*_base_.custom_hooks, dict(type='MomentumUpdateHook')]
-
 train_dataloader = dict(batch_size=128)
 optim_wrapper = dict(optimizer=dict(lr=5e-4), accumulative_counts=1)
 auto_scale_lr = dict(base_batch_size=128)

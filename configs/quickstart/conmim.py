@@ -14,7 +14,6 @@ _base_ = [
     '../_base_/quickstart_runtime.py',
 ]
 
-custom_hooks = [*_base_.custom_hooks, dict(type='MomentumUpdateHook')]
 
 # Masked patches are told apart by their relative positions alone, which begin at zero and
 # have a few hundred steps to grow.

@@ -12,5 +12,3 @@ _base_ = [
     '../_base_/schedules/quickstart_cim.py',
     '../_base_/quickstart_runtime.py',
 ]
-
-custom_hooks = [*_base_.custom_hooks, dict(type='MomentumUpdateHook')]

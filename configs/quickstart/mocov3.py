@@ -28,5 +28,3 @@ model = dict(
     neck=dict(in_channels=96, hid_channels=256, out_channels=64),
     head=dict(predictor=dict(in_channels=64, hid_channels=256, out_channels=64)),
 )
-
-custom_hooks = [*_base_.custom_hooks, dict(type='MomentumUpdateHook')]

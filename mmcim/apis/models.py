@@ -49,7 +49,6 @@ def load_backbone(
     file = BackboneFile.read(path)
     backbone = file.build(**overrides)
     load_into(backbone, file)
-    backbone.normalization = file.normalization
     return backbone.to(device)
 
 

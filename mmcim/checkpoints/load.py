@@ -76,7 +76,9 @@ def load_into(
             and the file does not record them.
 
     Returns:
-        What has been loaded; it is also logged.
+        What has been loaded; it is also logged. The backbone's attribute
+        ``normalization`` is that of the file, see
+        :attr:`mmcim.checkpoints.BackboneFile.normalization`.
 
     Raises:
         ConfigError: If any of the backbone's tensors is not there in a fitting shape, if
@@ -100,6 +102,8 @@ def load_into(
     ready |= _other_parts(module, file, prefix, inner)
     _check_finite(ready, file.path)
     module.load_state_dict(ready, strict=False)
+    path = inner.removesuffix(TIMM_MODEL).rstrip('.')
+    module.get_submodule(path).normalization = file.normalization
     report.matched = [*ready]
     report.missing = [
         name

@@ -1,7 +1,6 @@
 # Copyright (c) mmcim contributors. All rights reserved.
-from .data_parallel import CPUDataParallel
 from .hooks import *  # noqa: F403
 from .optimizers import *  # noqa: F403
-from .runner import StrictRunner
+from .runner import RequireStrictRunnerHook, StrictRunner
 
-__all__ = ['CPUDataParallel', 'StrictRunner']
+__all__ = ['RequireStrictRunnerHook', 'StrictRunner']

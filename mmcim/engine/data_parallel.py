@@ -1,74 +1,135 @@
 # Copyright (c) mmcim contributors. All rights reserved.
-"""Several processes on CPUs: what DistributedDataParallel leaves to GPUs."""
+"""Several processes: how a model is wrapped, and batch norm over all of their images."""
 
 from typing import Any
 
 import torch
+from mmengine.config import Config
 from mmengine.model import MMDistributedDataParallel
 from mmengine.model.utils import _BatchNormXd
-from mmengine.registry import MODEL_WRAPPERS
 from torch import Tensor, nn
 from torch import distributed as dist
 
+from ..utils.errors import ConfigError
 
-@MODEL_WRAPPERS.register_module()
-class CPUDataParallel(MMDistributedDataParallel):
-    """mmengine's wrapper, in which synchronised batch norms also work on CPUs.
+_WRAPPER = 'MMDistributedDataParallel'
 
-    :func:`mmcim.utils.init_distributed` chooses it where there is no GPU.
+
+def refuse_unsupported(cfg: Config | dict, launcher: str) -> None:
+    """Refuse what would train another way than is promised.
+
+    Raises:
+        ConfigError: For sharded training, DeepSpeed, MPI and mmengine's ``compile``.
+    """
+    wrapper = (cfg.get('model_wrapper_cfg') or {}).get('type', _WRAPPER)
+    optim = (cfg.get('optim_wrapper') or {}).get('type', '')
+    refused = {
+        'launcher=mpi': launcher == 'mpi',
+        'compile': cfg.get('compile'),
+        'strategy (FSDP, DeepSpeed)': cfg.get('strategy'),
+        f'model_wrapper_cfg.type={wrapper}': wrapper != _WRAPPER,
+        f'optim_wrapper.type={optim}': 'DeepSpeed' in str(optim),
+    }
+    for what, found in refused.items():
+        if found:
+            raise ConfigError(
+                f'{what} is not supported; remove it: training is data-parallel, by '
+                'torchrun (--launcher pytorch) or Slurm'
+            )
+
+
+def wrap_distributed(model: nn.Module, cfg: Config | dict) -> MMDistributedDataParallel:
+    """Wrap a model for training in several processes.
+
+    Nothing is broadcast: every process initialises or loads the same weights, those of
+    frozen tokenizers from their files, and batch norms that should share statistics are
+    synchronised.
 
     Args:
-        module (nn.Module): Its ``SyncBatchNorm`` layers are changed in place.
-        **kwargs: See :class:`mmengine.model.MMDistributedDataParallel`.
+        model: On its device; its batch norms are replaced where they are synchronised.
+        cfg: The runner's config, with ``sync_bn`` (synchronise all batch norms, not only
+            those that the model has as ``SyncBN``), ``find_unused_parameters`` and
+            ``model_wrapper_cfg`` (further arguments of ``DistributedDataParallel``).
     """
+    model = synchronize_batch_norms(model, everywhere=bool(cfg.get('sync_bn')))
+    arguments = dict(find_unused_parameters=cfg.get('find_unused_parameters', False))
+    arguments |= cfg.get('model_wrapper_cfg') or {}
+    arguments.pop('type', None)
+    arguments |= dict(broadcast_buffers=False, init_sync=False)
+    on_gpu = any(parameter.is_cuda for parameter in model.parameters())
+    device_ids = [torch.cuda.current_device()] if on_gpu else None
+    return MMDistributedDataParallel(model, **{**arguments, 'device_ids': device_ids})
 
-    def __init__(self, module: nn.Module, **kwargs) -> None:
-        for layer in module.modules():
-            if type(layer) is nn.SyncBatchNorm:
-                layer.__class__ = CPUSyncBatchNorm
-        super().__init__(module, **kwargs)
+
+def synchronize_batch_norms(module: nn.Module, everywhere: bool = True) -> nn.Module:
+    """Replace batch norms by :class:`SyncBatchNorm` with the same tensors.
+
+    Args:
+        module: Changed in place, unless it is a batch norm itself.
+        everywhere: Whether all batch norms are replaced; otherwise only PyTorch's own
+            ``SyncBatchNorm``.
+
+    Returns:
+        The module, or what takes its place.
+    """
+    replaced = nn.modules.batchnorm._BatchNorm if everywhere else nn.SyncBatchNorm
+    if isinstance(module, replaced):
+        norm = SyncBatchNorm(
+            module.num_features,
+            module.eps,
+            module.momentum,
+            module.affine,
+            module.track_running_stats,
+        )
+        norm._parameters, norm._buffers = module._parameters, module._buffers
+        return norm.train(module.training)
+    for name, child in module.named_children():
+        setattr(module, name, synchronize_batch_norms(child, everywhere))
+    return module
 
 
-class CPUSyncBatchNorm(_BatchNormXd):
-    """Batch norm over the pictures of all processes, whatever their number in each.
+class SyncBatchNorm(_BatchNormXd):
+    """Batch norm over the images of all processes, whatever their number in each.
 
-    PyTorch's own ``SyncBatchNorm`` takes no tensors of a CPU, and
-    ``DistributedDataParallel`` refuses its kind there.
+    It computes on any device, in float32 at least. PyTorch's own takes no tensors of a
+    CPU, and ``DistributedDataParallel`` refuses its kind there.
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise.
+        """Normalize.
 
         Args:
-            x (Tensor): (B, C, ...).
+            x: (B, C, ...).
 
         Returns:
-            Tensor: Likewise.
+            Likewise, in the same dtype.
         """
         if not (self.training and dist.is_initialized()):
             return super().forward(x)
         per_channel = [1, -1] + [1] * (x.ndim - 2)
         others = [dim for dim in range(x.ndim) if dim != 1]
-        count = x.new_tensor(x.numel() // x.shape[1])
+        values = x if x.dtype == torch.float64 else x.float()
+        count = values.new_tensor(x.numel() // x.shape[1])
         dist.all_reduce(count)
-        mean = _SumOfProcesses.apply(x.sum(others)) / count
-        centred = x - mean.view(per_channel)
+        mean = _SumOfProcesses.apply(values.sum(others)) / count
+        centred = values - mean.view(per_channel)
         variance = _SumOfProcesses.apply(centred.square().sum(others)) / count
         if self.track_running_stats:
             self._follow(mean.detach(), variance.detach() * count / (count - 1))
-        x = centred * (variance + self.eps).rsqrt().view(per_channel)
-        if self.affine:
-            x = x * self.weight.view(per_channel) + self.bias.view(per_channel)
-        return x
+        scale = (variance + self.eps).rsqrt()
+        if not self.affine:
+            return (centred * scale.view(per_channel)).to(x.dtype)
+        scale = (scale * self.weight).view(per_channel)
+        return (centred * scale + self.bias.view(per_channel)).to(x.dtype)
 
     def _follow(self, mean: Tensor, variance: Tensor) -> None:
         """Move the running statistics towards those of a batch."""
         self.num_batches_tracked += 1
-        share = self.momentum
-        if share is None:  # the mean of all batches
-            share = 1 / self.num_batches_tracked.item()
-        self.running_mean.lerp_(mean, share)
-        self.running_var.lerp_(variance, share)
+        fraction = self.momentum
+        if fraction is None:  # the mean of all batches
+            fraction = 1 / self.num_batches_tracked.item()
+        self.running_mean.lerp_(mean, fraction)
+        self.running_var.lerp_(variance, fraction)
 
 
 class _SumOfProcesses(torch.autograd.Function):

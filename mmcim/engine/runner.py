@@ -1,45 +1,89 @@
 # Copyright (c) mmcim contributors. All rights reserved.
 """The runner of all configs: resumes exactly, and loads all of a checkpoint or fails."""
 
+import os
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
+from mmengine.device import get_device
 from mmengine.dist import get_rank, sync_random_seed
-from mmengine.model import BaseTTAModel, is_model_wrapper
-from mmengine.registry import LOOPS, RUNNERS
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.optim import OptimWrapper
+from mmengine.registry import HOOKS, LOOPS, RUNNERS
 from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.data import DataLoader
 
-from ..checkpoints import load_checkpoint, load_into
+from ..checkpoints import load_checkpoint
 from ..utils.building import ConfigKeyErrors
 from ..utils.errors import ConfigError
+from ..utils.launch import check_together, init_distributed
+from . import run_record
+from .data_parallel import refuse_unsupported, wrap_distributed
+from .hooks import MomentumUpdateHook
+from .initial_weights import begin_from_weights, check_initial_weights
+from .lr_scaling import lr_ratio, scaled_schedulers
+from .resume import (
+    apply_override,
+    check_resumable,
+    check_same_model,
+    latest_checkpoint,
+    parameter_group_settings,
+)
+from .run_record import unwrapped
 from .seeding import SeededDataset, SeededSampler, SeedHook, base_seed
 
 
 @RUNNERS.register_module()
 class StrictRunner(ConfigKeyErrors, Runner):
-    """mmengine's runner with a contract about checkpoints and random numbers.
+    """mmengine's runner with a contract about checkpoints, settings and random numbers.
 
     Chosen by ``runner_type = 'StrictRunner'`` in a config, and then used by the tools of
     mmpretrain as well.
 
     - Random numbers follow from seed, iteration, sample and process
       (:mod:`mmcim.engine.seeding`): a run resumes exactly, also within an epoch.
-    - ``resume`` and tests load all of the model from a checkpoint, or fail.
+    - ``resume`` and tests load all of the model from a checkpoint, or fail. Settings that
+      differ from the checkpoint's are an error (:mod:`mmcim.engine.run_record`), unless
+      ``override = True`` in the config says that the config's are meant.
     - A training with ``load_from`` loads all of the backbone, or fails; see
       :func:`mmcim.checkpoints.load_into`. A momentum encoder begins with the
       first of its steps.
+    - ``auto_scale_lr`` counts accumulated batches and scales whole schedules.
+    - A momentum encoder follows the model after each optimizer step.
+    - Several processes run on CPUs as on GPUs; they stop if their settings differ.
     - Checkpoints are read as data; none of their contents is executed.
 
     Args:
         *args: See :class:`mmengine.runner.Runner`.
         **kwargs: Likewise.
+
+    Attributes:
+        record: Of a training, see :func:`mmcim.engine.run_record.describe_run`.
+        resumed_record: That of the training that is resumed, if it has one.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.record: dict[str, Any] = {}
+        self.resumed_record: dict[str, Any] | None = None
         super().__init__(*args, **kwargs)
         self.register_hook(SeedHook())
+        if hasattr(unwrapped(self.model), 'momentum_encoder'):
+            self.register_hook(MomentumUpdateHook())
+
+    def setup_env(self, env_cfg: dict) -> None:
+        """Start the process group, also on CPUs."""
+        refuse_unsupported(self.cfg, self.launcher)
+        init_distributed(self.launcher, env_cfg)
+        super().setup_env(env_cfg)
+
+    def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
+        """Move the model to its device, and wrap it where there are several processes."""
+        if self.distributed and not is_model_wrapper(model):
+            return wrap_distributed(model.to(get_device()), self.cfg)
+        return super().wrap_model(None, model)
 
     @staticmethod
     def build_dataloader(
@@ -73,14 +117,76 @@ class StrictRunner(ConfigKeyErrors, Runner):
                 loop.pop('by_epoch', None)
         return super().build_train_loop(loop)
 
+    def scale_lr(
+        self, optim_wrapper: OptimWrapper, auto_scale_lr: dict | None = None
+    ) -> None:
+        """Scale the learning rate and its schedule to the effective batch."""
+        batch = self.world_size * self.train_dataloader.batch_sampler.batch_size
+        ratio = lr_ratio(auto_scale_lr, batch * optim_wrapper._accumulative_counts)
+        optimizer = optim_wrapper.optimizer
+        for settings in (optimizer.defaults, *optimizer.param_groups):
+            settings['lr'] *= ratio
+        self.param_schedulers = scaled_schedulers(self.param_schedulers, ratio)
+
+    def train(self) -> nn.Module:
+        """Train; ``resume`` alone takes the latest checkpoint, if there is one."""
+        if self._resume and self._load_from is None:
+            path = check_together(partial(latest_checkpoint, self.work_dir))
+            same = dict(resume=path and os.path.basename(path))
+            check_together(partial(run_record.check_processes, same))
+            self._load_from, self._resume = path, path is not None
+            if path is None:
+                self.logger.info(f'No checkpoint in {self.work_dir}: start from scratch.')
+        return super().train()
+
+    def _init_model_weights(self) -> None:
+        """Initialise the weights, unless a checkpoint has all of them."""
+        if not self._resume:
+            super()._init_model_weights()
+            check_together(partial(check_initial_weights, unwrapped(self.model)))
+
+    def load_or_resume(self) -> None:
+        """Load what the run starts from; the processes stop if they differ.
+
+        A test without a checkpoint takes the weights that ``init_cfg`` names.
+        """
+        if self._has_loaded:
+            return
+        training = isinstance(self._train_loop, BaseLoop)
+        if training:
+            self.record = run_record.describe_run(self)
+            check_together(partial(run_record.check_evaluation, self, self.record))
+        elif self._load_from is None:
+            self._init_model_weights()
+        check_together(super().load_or_resume)
+        self._has_loaded = True
+        if training:
+            same = {**self.record, 'resumed_iteration': self.iter}
+            check_together(partial(run_record.check_processes, same))
+            how = 'resumed from' if self._resume else 'weights of'
+            origin = f'{how} {self._load_from}' if self._load_from else 'from scratch'
+            self.logger.info(run_record.summary(self, origin))
+
     def resume(self, filename: str, *args: Any, **kwargs: Any) -> None:
-        """Resume, with the seed of the run that is resumed."""
+        """Resume with the seed of the run that is resumed; see ``override``.
+
+        Raises:
+            ConfigError: If the checkpoint is not of this run.
+        """
+        override = self.cfg.get('override', False)
+        settings = parameter_group_settings(self)
+        if override:
+            kwargs['resume_param_scheduler'] = False
         super().resume(filename, *args, **kwargs)
+        if override:
+            apply_override(self, settings)
         for loop in (self._train_loop, self._val_loop):
             if isinstance(loop, BaseLoop):
                 sampler = loop.dataloader.batch_sampler.sampler
                 if isinstance(sampler, SeededSampler):
                     sampler.set_seed(base_seed(self))
+        if self.iter >= self.max_iters:
+            self.logger.info(f'Nothing is left to do: {filename} is of a finished run.')
 
     def load_checkpoint(
         self, filename: str, map_location: str | Callable = 'cpu', **kwargs: Any
@@ -96,23 +202,58 @@ class StrictRunner(ConfigKeyErrors, Runner):
             The content of the checkpoint; None where only weights are taken out of it.
 
         Raises:
-            ConfigError: If tensors are missing, surplus or of other shapes.
+            ConfigError: If tensors are missing, surplus or of other shapes, or settings
+                differ from those that the checkpoint was trained with.
         """
-        model = self.model
-        while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
-            model = model.module
-        if isinstance(self._train_loop, BaseLoop) and not self._resume:
+        model = unwrapped(self.model)
+        training = isinstance(self._train_loop, BaseLoop)
+        if training and not self._resume:
             begin_from_weights(model, filename)
             return None
         checkpoint = load_checkpoint(filename, map_location)
-        self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
         state = checkpoint.get('state_dict', checkpoint)
-        state = {name.removeprefix('module.'): value for name, value in state.items()}
-        check_same_model(model, state, filename)
-        model.load_state_dict(state)
+        record = checkpoint.get('meta', {}).get('run')
+        if training:
+            self.resumed_record = record
+            check_resumable(self, checkpoint, filename)
+        else:
+            check_same_model(model, state, filename)
+            if record:
+                run_record.check_evaluation(self, record)
+        self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
+        model.load_state_dict({k.removeprefix('module.'): v for k, v in state.items()})
         self._has_loaded = True
         self.logger.info(f'Loaded all of the model from {filename}.')
         return checkpoint
+
+    def save_checkpoint(
+        self, *args: Any, meta: dict | None = None, **kwargs: Any
+    ) -> None:
+        """Save a checkpoint with the run record."""
+        super().save_checkpoint(
+            *args, meta={**(meta or {}), 'run': self.record}, **kwargs
+        )
+
+
+@HOOKS.register_module()
+class RequireStrictRunnerHook(Hook):
+    """Stop a config's run that another runner would carry out.
+
+    ``Runner.from_cfg`` does not read ``runner_type``; ``RUNNERS.build``, which the tools
+    of mmpretrain call, does.
+    """
+
+    def before_run(self, runner: Runner) -> None:
+        """Look at the class of the runner.
+
+        Raises:
+            ConfigError: If it is not :class:`StrictRunner`.
+        """
+        if not isinstance(runner, StrictRunner):
+            raise ConfigError(
+                f"this config needs runner_type='StrictRunner', not a "
+                f'{type(runner).__name__}; build it by mmengine.registry.RUNNERS.build'
+            )
 
 
 @LOOPS.register_module()
@@ -130,50 +271,3 @@ class ResumableEpochLoop(EpochBasedTrainLoop):
             self.run_iter(index, data_batch)
         self.runner.call_hook('after_train_epoch')
         self._epoch += 1
-
-
-def begin_from_weights(model: nn.Module, filename: str) -> None:
-    """Load all of the backbone, with which a new run begins.
-
-    Args:
-        model: The model, not wrapped. Its momentum encoder, if it has one, begins with
-            the first of its steps.
-        filename: Any file that :func:`mmcim.checkpoints.load_into` reads.
-
-    Raises:
-        ConfigError: If any of the backbone's tensors is not there.
-    """
-    report = load_into(model, filename)
-    if hasattr(model, 'momentum_encoder'):
-        model.momentum_encoder.begin_from(model, report.missing)
-
-
-def check_same_model(
-    model: nn.Module, state_dict: dict[str, Tensor], filename: str
-) -> None:
-    """Compare a model with a checkpoint by names and shapes.
-
-    Args:
-        model: The model, not wrapped.
-        state_dict: The tensors in the checkpoint.
-        filename: The checkpoint, for the error.
-
-    Raises:
-        ConfigError: If any tensor differs.
-    """
-    own = {name: tuple(value.shape) for name, value in model.state_dict().items()}
-    stored = {n: tuple(getattr(v, 'shape', ())) for n, v in state_dict.items()}
-    differ = [name for name in {**stored, **own} if stored.get(name) != own.get(name)]
-    if differ:
-        shapes = [
-            f'{name}: {stored.get(name, "nothing")} in the checkpoint, '
-            f'{own.get(name, "nothing")} in the model'
-            for name in differ[:3]
-        ]
-        raise ConfigError(
-            f'checkpoint {filename} is not of the {type(model).__name__} of this config: '
-            f'{len(differ)} tensors differ\n  '
-            + '\n  '.join([*shapes, '...'][: len(differ)])
-            + '\nUse the config that it was trained with, or start a new run from its '
-            'weights by load_from with another --work-dir'
-        )

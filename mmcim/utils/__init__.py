@@ -9,7 +9,6 @@ from .launch import (
     load_config,
     run_cli,
 )
-from .lr_scaling import effective_batch_size, scale_lr
 
 __all__ = [
     'BuildError',
@@ -19,11 +18,9 @@ __all__ = [
     'atomic_write',
     'build_runner',
     'check_top_level',
-    'effective_batch_size',
     'explain_build_errors',
     'init_distributed',
     'load_config',
     'remove_stale_files',
     'run_cli',
-    'scale_lr',
 ]

@@ -32,10 +32,12 @@ _NOT_ARGUMENTS = {'type', '_scope_', 'convert_to_iter_based'}
 _TOP_LEVEL = (
     *inspect.signature(Runner.__init__).parameters,
     'activation_checkpointing',
+    'compile',
     'custom_imports',
     'efficient_conv_bn_eval',
     'find_unused_parameters',
     'model_wrapper_cfg',
+    'override',
     'runner_type',
     'sync_bn',
     'tta_model',

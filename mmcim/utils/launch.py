@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from mmengine.config import Config, ConfigDict, DictAction
@@ -27,17 +28,9 @@ from torch.distributed.elastic.multiprocessing.errors import get_error_handler
 from .building import explain_build_errors
 from .errors import ConfigError
 
-# How each launcher tells a process its place.
-_PLACE = {
-    'slurm': dict(
-        RANK='SLURM_PROCID', WORLD_SIZE='SLURM_NTASKS', LOCAL_RANK='SLURM_LOCALID'
-    ),
-    'mpi': dict(
-        RANK='OMPI_COMM_WORLD_RANK',
-        WORLD_SIZE='OMPI_COMM_WORLD_SIZE',
-        LOCAL_RANK='OMPI_COMM_WORLD_LOCAL_RANK',
-    ),
-}
+# Where Slurm says what torchrun does.
+_SLURM = dict(RANK='SLURM_PROCID', WORLD_SIZE='SLURM_NTASKS', LOCAL_RANK='SLURM_LOCALID')
+T = TypeVar('T')
 
 
 class _CfgOptions(DictAction):
@@ -83,7 +76,7 @@ def load_config(
         options (dict, optional): Dotted keys to override. Defaults to None.
         work_dir (str, optional): Goes before the config's own; with neither it is
             ``work_dirs/<name of the config>``. Defaults to None.
-        launcher (str): 'none', 'pytorch', 'slurm' or 'mpi'. Defaults to 'none'.
+        launcher (str): 'none', 'pytorch' or 'slurm'. Defaults to 'none'.
 
     Returns:
         Config: The config.
@@ -119,91 +112,64 @@ def load_config(
     return cfg
 
 
-def drop_pretrained(node: object) -> None:
-    """Forget where the weights of a model were from before it was trained.
-
-    A checkpoint has all of them, and the other file need not be at hand any more.
-
-    Args:
-        node (object): The config of the model, changed in place.
-    """
-    if isinstance(node, list):
-        for item in node:
-            drop_pretrained(item)
-    elif isinstance(node, dict):
-        init = node.get('init_cfg')
-        if isinstance(init, dict) and init.get('type') == 'Pretrained':
-            node['init_cfg'] = None
-        for value in node.values():
-            drop_pretrained(value)
-
-
-def init_distributed(cfg: Config) -> None:
+def init_distributed(launcher: str, env_cfg: dict) -> None:
     """Start the process group, on GPUs as mmengine does, on CPUs with gloo.
 
-    mmengine always selects a GPU and wraps the model for one. On CPUs this therefore
-    happens before the Runner is built, which keeps a group that is there, and sets
-    ``cfg.model_wrapper_cfg`` so that the wrapper does not look for a GPU.
+    mmengine always selects a GPU, but keeps a group that is there.
 
     Args:
-        cfg (Config): With ``launcher``; changed in place on CPUs.
+        launcher: 'none', 'pytorch' or 'slurm'.
+        env_cfg: With ``mp_cfg`` and ``dist_cfg``, see :class:`mmengine.runner.Runner`.
     """
-    if cfg.launcher == 'none':
+    if launcher == 'none' or is_distributed():
         return
-    on_cpu = not torch.cuda.is_available()
-    if on_cpu:
-        wrapper = ConfigDict(
-            type='CPUDataParallel',
-            broadcast_buffers=False,
-            find_unused_parameters=cfg.get('find_unused_parameters', False),
-        )
-        wrapper.update(cfg.get('model_wrapper_cfg') or {})
-        cfg.model_wrapper_cfg = ConfigDict({**wrapper, 'device_ids': None})
-    if is_distributed():
-        return
-    env = cfg.get('env_cfg') or {}
-    set_multi_processing(**env.get('mp_cfg', {}), distributed=True)
-    settings = dict(env.get('dist_cfg', {}))
-    if on_cpu:
-        _init_gloo(cfg.launcher, settings.get('timeout'))
+    set_multi_processing(**env_cfg.get('mp_cfg', {}), distributed=True)
+    settings = dict(env_cfg.get('dist_cfg', {}))
+    if torch.cuda.is_available():
+        init_dist(launcher, **settings)
     else:
-        init_dist(cfg.launcher, **settings)
+        _init_gloo(launcher, settings.get('timeout'))
 
 
 def _init_gloo(launcher: str, timeout: int | None) -> None:
-    for name, source in _PLACE.get(launcher, {}).items():
-        os.environ[name] = os.environ[source]
-    os.environ.setdefault('MASTER_PORT', '29500')
-    if launcher == 'slurm' and 'MASTER_ADDR' not in os.environ:
-        hosts = subprocess.run(
-            ['scontrol', 'show', 'hostname', os.environ['SLURM_NODELIST']],
-            check=True,
-            capture_output=True,
-            text=True,
-        ).stdout
-        os.environ['MASTER_ADDR'] = hosts.split()[0]
+    if launcher == 'slurm':
+        for name, source in _SLURM.items():
+            os.environ[name] = os.environ[source]
+        os.environ.setdefault('MASTER_PORT', '29500')
+        if 'MASTER_ADDR' not in os.environ:
+            hosts = subprocess.run(
+                ['scontrol', 'show', 'hostname', os.environ['SLURM_NODELIST']],
+                check=True,
+                capture_output=True,
+                text=True,
+            ).stdout
+            os.environ['MASTER_ADDR'] = hosts.split()[0]
     torch_dist.init_process_group(
         'gloo', timeout=None if timeout is None else timedelta(seconds=timeout)
     )
 
 
-def check_together(check: Callable[[], None]) -> None:
+def check_together(check: Callable[[], T]) -> T:
     """Run a check on all processes and let all of them end if it fails on any.
+
+    Returns:
+        What the check returns on this process.
 
     Raises:
         ConfigError: On the first process, with the messages of all.
         SystemExit: On the others, which then have nothing to add.
     """
-    message = None
+    result = message = None
     try:
-        check()
+        result = check()
     except ConfigError as error:
         message = str(error)
     messages = dict.fromkeys(m for m in all_gather_object(message) if m is not None)
-    if messages:
-        if get_rank() != 0:
-            sys.exit(2)
-        raise ConfigError('\n'.join(messages))
+    if not messages:
+        return result
+    if get_rank() != 0:
+        sys.exit(2)
+    raise ConfigError('\n'.join(messages))
 
 
 def build_runner(cfg: Config, mode: str | None = None) -> Runner:

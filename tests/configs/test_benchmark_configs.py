@@ -14,9 +14,10 @@ from mmengine.registry import PARAM_SCHEDULERS, DefaultScope
 from mmpretrain.registry import MODELS
 from PIL import Image
 
-from mmcim.utils import build_runner, effective_batch_size, load_config
+from mmcim.utils import build_runner, load_config
 
 from ..backbone_files import write_backbone
+from .batches import effective_batch_size
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 NAMES = sorted(path.stem for path in (CONFIGS / 'cim/benchmarks').glob('*.py'))

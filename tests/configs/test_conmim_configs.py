@@ -83,13 +83,6 @@ def test_config_makes_a_step(name):
             assert not value.equal(before[key]) or 'gamma' in key, key
 
 
-@pytest.mark.parametrize('name', NAMES)
-def test_the_momentum_encoder_is_updated_by_a_hook(name):
-    cfg = load(name)
-    hooks = [hook.type for hook in cfg.custom_hooks]
-    assert hooks == ['RunStateHook', 'FiniteLossHook', 'MomentumUpdateHook']
-
-
 @pytest.mark.parametrize('arch, width, depth, heads, scale', [
     ('vit-s_conmim_8xb256', 384, 12, 6, 0.1),
     ('vit-b_conmim_8xb256', 768, 12, 12, 0.1),

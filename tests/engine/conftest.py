@@ -75,6 +75,9 @@ def make_runner(tmp_path):
                 val_evaluator=Evaluator(Scores(scores)),
                 val_cfg=dict(),
             )
+        # What StrictRunner reads in the config itself.
+        names = ('override', 'compile', 'strategy', 'model_wrapper_cfg')
+        cfg = {name: kwargs.pop(name) for name in names if name in kwargs}
         torch.manual_seed(0)
         kwargs.setdefault('train_cfg', dict(by_epoch=True, max_epochs=2))
         kwargs.setdefault('randomness', dict(seed=0))
@@ -92,6 +95,7 @@ def make_runner(tmp_path):
             default_scope='mmpretrain',
             log_level='WARNING',
             experiment_name=f'{tmp_path.name}_{next(count)}',
+            cfg=cfg,
             **kwargs,
         )
 

@@ -1,5 +1,5 @@
 # Copyright (c) mmcim contributors. All rights reserved.
-"""Batch norm over two processes on CPUs against PyTorch's over the whole batch."""
+"""Batch norm over two processes against PyTorch's over the whole batch."""
 
 from functools import partial
 
@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from mmcim.engine.data_parallel import CPUSyncBatchNorm
+from mmcim.engine.data_parallel import SyncBatchNorm, refuse_unsupported
+from mmcim.utils import ConfigError
 
 from ..models.selfsup.two_processes import assert_two_equal_one
 
@@ -54,8 +55,37 @@ def test_two_processes_equal_one(tmp_path, momentum):
 
 def test_without_other_processes_it_is_a_batch_norm():
     torch.manual_seed(0)
-    plain, synchronised = nn.BatchNorm2d(3), CPUSyncBatchNorm(3)
+    plain, synchronised = nn.BatchNorm2d(3), SyncBatchNorm(3)
     for mode in (True, False):
         plain.train(mode), synchronised.train(mode)
         assert synchronised(pictures(4)).equal(plain(pictures(4)))
     assert synchronised.running_var.equal(plain.running_var)
+
+
+@pytest.mark.parametrize(
+    ('cfg', 'launcher', 'message'),
+    [
+        ({}, 'mpi', 'launcher=mpi is not supported'),
+        (dict(compile=True), 'none', 'compile is not supported'),
+        (dict(strategy=dict(type='FSDPStrategy')), 'none', 'strategy .* not supported'),
+        (
+            dict(model_wrapper_cfg=dict(type='MMFullyShardedDataParallel')),
+            'pytorch',
+            'model_wrapper_cfg.type=MMFullyShardedDataParallel is not supported',
+        ),
+        (
+            dict(optim_wrapper=dict(type='DeepSpeedOptimWrapper')),
+            'none',
+            'optim_wrapper.type=DeepSpeedOptimWrapper is not supported',
+        ),
+    ],
+)
+def test_what_is_refused(cfg, launcher, message):
+    with pytest.raises(ConfigError, match=message):
+        refuse_unsupported(cfg, launcher)
+
+
+def test_the_runner_refuses(make_runner):
+    with pytest.raises(ConfigError, match='compile is not supported'):
+        make_runner(compile=True)
+    make_runner(compile=False, model_wrapper_cfg=dict(static_graph=True))

@@ -26,8 +26,9 @@ from mmengine.registry import PARAM_SCHEDULERS, DefaultScope
 from mmpretrain.registry import DATASETS, LOOPS, MODELS, TRANSFORMS
 from torch import nn
 
+from mmcim.engine.lr_scaling import lr_ratio, scaled_schedulers
 from mmcim.models import CIM
-from mmcim.utils import load_config, scale_lr
+from mmcim.utils import load_config
 
 from .store import rounded
 
@@ -140,22 +141,21 @@ def training_recipe(cfg: Config, name: str) -> dict[str, Any]:
     length = {k: cfg.train_cfg.get(k) for k in ('max_epochs', 'max_iters')}
     batch, accumulated = cfg.train_dataloader.batch_size, accumulation(cfg)
     processes = number_of_processes(cfg, name)
-    declared = wrapper.optimizer.lr
-    scale_lr(cfg, processes)
+    ratio = lr_ratio(scaling, processes * batch * accumulated)
+    lr = wrapper.optimizer.lr * ratio
+    schedulers = scaled_schedulers(cfg.param_scheduler, ratio)
     groups, lowest, optimizer = parameter_groups(_model(cfg), _grouping(wrapper))
     return dict(
         batch=f'{processes} processes x {batch} x {accumulated} accumulated',
         length=' '.join(f'{k}={v}' for k, v in length.items() if v),
         base_batch=scaling.get('base_batch_size') if scaling else None,
-        base_lr=rounded(declared, 6),
-        lr=rounded(wrapper.optimizer.lr, 6),
+        base_lr=rounded(wrapper.optimizer.lr, 6),
+        lr=rounded(lr, 6),
         optimizer=optimizer,
         wrapper=_plain(wrapper.get('type', 'OptimWrapper')),
         clip_grad=text(wrapper.get('clip_grad')),
         groups=groups,
-        schedule=learning_rates(
-            wrapper.optimizer.lr, lowest, json_of(cfg.param_scheduler), json_of(length)
-        ),
+        schedule=learning_rates(lr, lowest, json_of(schedulers), json_of(length)),
     )
 
 

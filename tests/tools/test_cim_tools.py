@@ -123,7 +123,11 @@ BAD = {
     'no tokenizer': ['missing.safetensors'],
     'no data': ['train_dataloader.dataset', 'data/imagenet'],
     'no dalle': ['weights/dalle_dvae.safetensors', 'convert_dalle.py', 'encoder.pkl'],
-    'other tokenizer': ['another tokenizer', 'first.safetensors', 'second.safetensors'],
+    'other tokenizer': [
+        'tokenizers.tokenizer.sha256 is',
+        'first.safetensors',
+        'second.safetensors',
+    ],
     'vis of a classifier': ['no CIM with a tokenizer'],
 }
 
@@ -155,7 +159,7 @@ def test_resumed_run_is_bit_identical(runs, folder):
 def test_tokenizer_is_named_in_the_checkpoint_and_not_stored(runs, folder):
     checkpoint = load_checkpoint(folder / 'whole/iter_4.pth')
     assert not any('tokenizer' in key for key in checkpoint['state_dict'])
-    identity = checkpoint['meta']['run_state']['tokenizers']['tokenizer']
+    identity = checkpoint['meta']['run']['tokenizers']['tokenizer']
     assert identity['type'] == 'DiscreteVAE'
     assert identity['source'].endswith('first.safetensors')
     assert len(identity['sha256']) == 64

@@ -66,14 +66,15 @@ def two(toy, port):
 def one(toy, two):
     """The same epoch in one process of batch 8, and the first run resumed in one."""
     work_dir = toy.folder / 'one'
-    more = ['--cfg-options', *FIXED, 'train_cfg.max_epochs=2']
+    more = ['--cfg-options', *FIXED]
     resume = ['train.py', toy.config, '--resume', two[0] / 'epoch_1.pth', '--work-dir']
     cases = dict(
         one=['train.py', toy.config, '--work-dir', work_dir, '--cfg-options', *FIXED]
         + ['train_cfg.max_epochs=1'],
         half_batch=[*resume, toy.folder / 'half_batch', *more]
-        + ['train_dataloader.batch_size=4'],
-        same_batch=[*resume, toy.folder / 'same_batch', *more],
+        + ['train_dataloader.batch_size=4', 'train_cfg.max_epochs=1'],
+        same_batch=[*resume, toy.folder / 'same_batch', '--override', *more]
+        + ['train_cfg.max_epochs=2'],
     )
     return work_dir, run_forked(cases, cwd=toy.folder)
 
@@ -92,18 +93,20 @@ def test_effective_batch_and_learning_rate_count_all_processes(two):
     assert 'Learning rate: 0.005 (scaled from 0.01 at batch 16)' in two[1]
 
 
-def test_run_state_counts_processes(two):
-    state = load_checkpoint(two[0] / 'epoch_1.pth')['meta']['run_state']
-    assert state == dict(world_size=2, batch_size=4, accumulative_counts=1, tokenizers={})
+def test_run_record_counts_processes(two):
+    record = load_checkpoint(two[0] / 'epoch_1.pth')['meta']['run']
+    assert record['train_dataloader']['images_per_iteration'] == 8
+    assert record['environment']['processes'] == 2
 
 
 def test_resuming_with_another_number_of_processes(one):
     results = one[1]
     assert results['half_batch'].code == 2
-    assert '8 (2 process(es) x 4 x 1 accumulated)' in results['half_batch'].output
-    assert '4 (1 process(es) x 4 x 1 accumulated)' in results['half_batch'].output
+    wrong = 'images_per_iteration is 8 in the checkpoint and 4 in this run'
+    assert wrong in results['half_batch'].output
     assert results['same_batch'].code == 0, results['same_batch'].output
-    assert 'Resuming a run of 2 process(es) with 1' in results['same_batch'].output
+    told = 'Resuming: environment.processes is 2 in the checkpoint and 1 in this run'
+    assert told in results['same_batch'].output
 
 
 def test_a_pre_training_in_two_processes(toy, port):

@@ -192,7 +192,7 @@ def test_resumed_run_is_bit_identical(folder, trained):
 
 def test_training_logs_and_validates(trained):
     output = trained['whole'].output
-    assert 'Layer-wise decay 0.9: learning rates from' in output
+    assert 'Layer-wise decay 0.9: ' in output
     assert len(re.findall(r'Iter\(val\) \[3/3\].*aAcc: .*mIoU: .*mAcc: ', output)) == 2
     assert 'The best checkpoint with' in output
     # Batch norms in one process on a CPU.
@@ -203,8 +203,8 @@ def test_training_logs_and_validates(trained):
 def test_amp_runs_on_a_cpu(trained):
     result = trained['amp']
     assert result.code == 0, result.output
-    assert 'Training computes in' in result.output
-    assert 'Training computes in' not in trained['whole'].output
+    assert 'AutoAmpOptimWrapper' in result.output
+    assert 'AutoAmpOptimWrapper' not in trained['whole'].output
 
 
 def predictions(folder, name):

@@ -2,6 +2,7 @@
 """tools/test.py as a process: the metric, and checkpoints that do not fit."""
 
 import json
+import shutil
 from fractions import Fraction
 
 import numpy as np
@@ -45,6 +46,8 @@ def tested(toy, trained):
     folder = toy.folder / 'tested'
     folder.mkdir()
     good = trained / 'epoch_3.pth'
+    for name in 'ac':
+        shutil.copytree(toy.data / 'val/a', toy.data / 'other' / name)
 
     checkpoint = load_checkpoint(good)
     weights = checkpoint['state_dict']
@@ -75,6 +78,9 @@ def tested(toy, trained):
         wider=case(good, '--cfg-options', 'model.head.num_classes=3'),
         code=case(folder / 'code.pth'),
         missing=case(folder / 'nowhere.pth'),
+        mean=case(good, '--cfg-options', 'model.data_preprocessor.mean=[0,0,0]'),
+        classes=case(good, '--cfg-options', 'test_dataloader.dataset.data_prefix=other'),
+        size=case(good, '--cfg-options', 'test_dataloader.dataset.pipeline.1.scale=24'),
         none=['test.py', toy.config, '--work-dir', folder / 'work'],
         no_test=case(good, '--cfg-options', 'test_evaluator=None'),
     )
@@ -102,15 +108,18 @@ def test_writes_predictions_and_pictures(tested):
 @pytest.mark.parametrize(
     ('name', 'parts'),
     [
-        ('more', ['more.pth', 'head.extra', 'nothing in the model']),
-        ('fewer', ['fewer.pth', 'head.layers.head.weight: nothing in the checkpoint']),
+        ('more', ['more.pth', 'head.extra', 'None in the model']),
+        ('fewer', ['fewer.pth', 'head.layers.head.weight is None in the']),
         (
             'backbone',
-            ['backbone.pth', 'cls_token: (1, 1, 16) in the checkpoint', 'differ'],
+            ['backbone.pth', 'cls_token is (1, 1, 16) in the checkpoint', 'differ'],
         ),
-        ('wider', ['head.layers.head.weight: (2, 16) in', '(3, 16) in']),
+        ('wider', ['head.layers.head.weight is (2, 16) in', '(3, 16) in']),
         ('code', ['code.pth', 'Fraction']),
         ('missing', ['nowhere.pth', 'does not exist']),
+        ('mean', ['mean.0 is 127.5 in the training and 0 in the test']),
+        ('classes', ['classes.1 is b in the training and c in the test']),
+        ('size', ['image_size.0 is 16 in the training and 24 in the test']),
         ('none', ['CHECKPOINT is missing', 'random head']),
         ('no_test', ['test_evaluator', 'missing']),
     ],

@@ -7,8 +7,10 @@ import os
 import pickle
 import re
 import signal
+from pathlib import Path
 from types import SimpleNamespace
 
+import mmpretrain
 import pytest
 import torch
 
@@ -16,6 +18,7 @@ from mmcim.checkpoints import load_checkpoint
 
 from .toy_run import TOOLS, run_forked
 
+MMPRETRAIN_TRAIN = Path(mmpretrain.__file__).parent / '.mim/tools/train.py'
 # Is killed while it writes the second epoch's checkpoint, with half of the file there.
 CRASH = """
 import os, signal
@@ -43,10 +46,11 @@ def resumed(toy):
     """A run that was killed while it wrote, and then resumed.
 
     ``found`` is a copy of its work directory from between the two, and ``without``
-    another copy, resumed by mmengine's own runner.
+    another copy, resumed by mmengine's own runner. ``theirs`` is a whole run by the tool
+    of mmpretrain.
     """
-    killed, found, without = (
-        toy.folder / name for name in ('killed', 'found', 'without')
+    killed, found, without, theirs = (
+        toy.folder / name for name in ('killed', 'found', 'without', 'theirs')
     )
     copy = f'import shutil; shutil.copytree({str(killed)!r}, {{!r}})'
     arguments = ['train.py', toy.config, '--work-dir']
@@ -55,8 +59,13 @@ def resumed(toy):
             'crash': [*arguments, killed],
             'copy': ['train.py', '--help'],
             'without': [*arguments, without, '--resume']
-            + ['--cfg-options', 'runner_type=Runner'],
+            + [
+                '--cfg-options',
+                'runner_type=Runner',
+                'default_hooks.runner.type=EmptyCacheHook',
+            ],
             'resume': [*arguments, killed, '--resume'],
+            'theirs': [MMPRETRAIN_TRAIN, toy.config, '--work-dir', theirs],
         },
         cwd=toy.folder,
         before={
@@ -67,10 +76,14 @@ def resumed(toy):
         },
     )
     assert results['crash'].code == -signal.SIGKILL, results['crash'].output
-    for name in ('copy', 'without', 'resume'):
+    for name in ('copy', 'without', 'resume', 'theirs'):
         assert results[name].code == 0, results[name].output
     return SimpleNamespace(
-        work_dir=killed, found=found, without=without, output=results['resume'].output
+        work_dir=killed,
+        found=found,
+        without=without,
+        theirs=theirs,
+        output=results['resume'].output,
     )
 
 
@@ -95,6 +108,8 @@ def test_complete_run(trained):
     output = (trained / 'output.txt').read_text()
     assert 'Effective batch: 8 = 1 process(es) x 8 x 1 accumulated' in output
     assert 'Learning rate: 0.005 (scaled from 0.01 at batch 16)' in output
+    assert 'Images: 32 to train on, 24 to validate' in output
+    assert 'Start: from scratch, iteration 0 of 12' in output
     rates = [float(r) for r in re.findall(r'\blr: (\S+)', output)]
     assert rates[0] == pytest.approx(0.005, rel=0.1)
 
@@ -118,12 +133,21 @@ def test_resumed_run_equals_the_uninterrupted_one(trained, resumed):
     again = load_checkpoint(resumed.work_dir / 'epoch_3.pth')
     for key in ('state_dict', 'optimizer', 'param_schedulers'):
         assert same(straight[key], again[key]), key
-    for key in ('epoch', 'iter', 'run_state'):
+    for key in ('epoch', 'iter', 'run'):
         assert same(straight['meta'][key], again['meta'][key]), key
     assert again['meta']['iter'] == 12
     # With mmengine's runner the run goes another way.
     other = load_checkpoint(resumed.without / 'epoch_3.pth')
     assert not same(straight['state_dict'], other['state_dict'])
+
+
+def test_mmpretrains_tool_gives_the_same_run(trained, resumed):
+    ours, theirs = (
+        load_checkpoint(folder / 'epoch_3.pth') for folder in (trained, resumed.theirs)
+    )
+    for key in ('state_dict', 'optimizer', 'param_schedulers'):
+        assert same(ours[key], theirs[key]), key
+    assert same(ours['meta']['run'], theirs['meta']['run'])
 
 
 def test_number_of_kept_checkpoints_after_resuming(resumed):
@@ -208,6 +232,8 @@ def bad(toy, trained):
             'auto_scale_lr.enable=False', 'optim_wrapper.optimizer.lr=1e30'
         ),
     )
+    cases['finished'] = case(resume=trained / 'epoch_3.pth')
+    cases['other_runner'] = case('runner_type=Runner')
     cases['terminated'] = case(resume='auto', work_dir='terminated')
     cases['help'] = ['train.py', '--help']
     return folder, run_forked(cases, cwd=folder, before=dict(terminated=TERMINATE))
@@ -241,11 +267,15 @@ EXPECTED = dict(
     resume_code=['code.pth', 'mkdir', 'could run any code'],
     part=['part.pth', 'does not have all weights', 'layers.0.attn.proj.bias'],
     resume_half=['half.pth', 'damaged'],
-    resume_batch=['8 (1 process(es) x 8 x 1', '4 (1 process(es) x 4 x 1', 'load_from'],
+    resume_batch=[
+        'images_per_iteration is 8 in the checkpoint and 4 in this run',
+        '--override',
+        'load_from',
+    ],
     resume_weights=['part.pth', 'no optimizer, message_hub, meta', 'load_from'],
     resume_model=[
         'epoch_2.pth is not of the ImageClassifier of this config',
-        'layers.1.ln1.weight: nothing in the checkpoint, (16,) in the model',
+        'layers.1.ln1.weight is None in the checkpoint and (16,) in the model',
         '--work-dir',
     ],
     option=['--cfg-options', '9'],
@@ -303,9 +333,22 @@ def test_terminated_while_writing_leaves_nothing_behind(bad):
     result = results['terminated']
     assert result.code == 128 + signal.SIGTERM, result.output
     work_dir = folder / 'terminated'
-    assert f'no checkpoint in {work_dir}: training starts anew' in result.output
+    assert f'No checkpoint in {work_dir}: start from scratch' in result.output
     assert not list(work_dir.glob('*.pth'))
     assert not list(work_dir.glob('.*.tmp'))
+
+
+def test_finished_run_has_nothing_left_to_do(bad):
+    _, results = bad
+    assert results['finished'].code == 0, results['finished'].output
+    assert 'Nothing is left to do' in results['finished'].output
+
+
+def test_another_runner_stops_before_training(bad):
+    _, results = bad
+    assert results['other_runner'].code == 2
+    message = results['other_runner'].output.splitlines()[-1]
+    assert message.startswith("error: this config needs runner_type='StrictRunner'")
 
 
 def test_help_names_the_options(bad):

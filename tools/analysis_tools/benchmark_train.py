@@ -52,9 +52,7 @@ from mmcim.utils import (
     explain_build_errors,
     load_config,
     run_cli,
-    scale_lr,
 )
-from mmcim.utils.launch import drop_pretrained
 
 PARTS = ('preprocess', 'encode', 'generator', 'decode', 'enhancer', 'loss')
 PARTS += ('backward', 'optimizer')
@@ -131,6 +129,19 @@ class Stopwatch:
         return start.elapsed_time(end) / 1000
 
 
+def drop_pretrained(node: object) -> None:
+    """Leave out where the weights of a model are from, in place."""
+    if isinstance(node, list):
+        for item in node:
+            drop_pretrained(item)
+    elif isinstance(node, dict):
+        init = node.get('init_cfg')
+        if isinstance(init, dict) and init.get('type') == 'Pretrained':
+            node['init_cfg'] = None
+        for value in node.values():
+            drop_pretrained(value)
+
+
 def prepare(path: str, args: argparse.Namespace) -> Config:
     """Read a config and apply the command line to it."""
     cfg = load_config(path, args.cfg_options)
@@ -146,7 +157,6 @@ def prepare(path: str, args: argparse.Namespace) -> Config:
     drop_pretrained(cfg.model)  # weights change no metric, and the file may be missing
     if args.batch_size:
         cfg.train_dataloader.batch_size = args.batch_size
-    scale_lr(cfg, world_size=1)
     return cfg
 
 

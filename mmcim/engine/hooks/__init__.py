@@ -2,13 +2,11 @@
 from .backbone_export import BackboneExportHook
 from .finite_loss import FiniteLossHook
 from .momentum_update import MomentumUpdateHook
-from .run_state import RunStateHook
 from .safe_checkpoint import SafeCheckpointHook
 
 __all__ = [
     'BackboneExportHook',
     'FiniteLossHook',
     'MomentumUpdateHook',
-    'RunStateHook',
     'SafeCheckpointHook',
 ]

@@ -7,32 +7,16 @@ from typing import Any
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
-from mmpretrain.registry import HOOKS
-
-from ...utils.errors import ConfigError
 
 
-@HOOKS.register_module()
 class MomentumUpdateHook(Hook):
     """Let ``model.momentum_encoder`` follow the model after each optimizer step.
 
     Iterations that only accumulate gradients do not count, so that its momentum does
     not depend on how the effective batch is split. The momentum is logged
     as ``momentum``. See :class:`mmcim.models.layers.momentum.MomentumEncoder`.
+    :class:`StrictRunner` adds the hook to a run whose model has a momentum encoder.
     """
-
-    def before_train(self, runner: Runner) -> None:
-        """Look whether there is something to update.
-
-        Raises:
-            ConfigError: If the model has no momentum encoder.
-        """
-        model = _unwrapped(runner)
-        if not hasattr(model, 'momentum_encoder'):
-            raise ConfigError(
-                'custom_hooks has a MomentumUpdateHook, but '
-                f'{type(model).__name__} has no momentum_encoder; remove the hook'
-            )
 
     def after_train_iter(
         self,
@@ -47,10 +31,6 @@ class MomentumUpdateHook(Hook):
             return
         # The iterations left over at the end make a step as well.
         num_steps = math.ceil(runner.max_iters / optim_wrapper._accumulative_counts)
-        model = _unwrapped(runner)
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         momentum = model.momentum_encoder.update(model, num_steps)
         runner.message_hub.update_scalar('train/momentum', momentum)
-
-
-def _unwrapped(runner: Runner) -> Any:
-    return runner.model.module if is_model_wrapper(runner.model) else runner.model

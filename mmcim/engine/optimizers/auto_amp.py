@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 
 import torch
-from mmengine.logging import print_log
 from mmengine.optim import OptimWrapper
 from mmpretrain.registry import OPTIM_WRAPPERS
 from torch import nn
@@ -45,8 +44,6 @@ class AutoAmpOptimWrapper(OptimWrapper):
     def __init__(self, *, enabled: bool = True, **kwargs) -> None:
         super().__init__(**kwargs)
         self.bf16 = enabled and bf16_on_gpu()
-        precision = 'bfloat16 autocast' if self.bf16 else 'float32'
-        print_log(f'Training computes in {precision}.', logger='current')
 
     @contextmanager
     def optim_context(self, model: nn.Module) -> Iterator[None]:

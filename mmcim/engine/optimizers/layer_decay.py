@@ -62,9 +62,8 @@ class LayerDecayOptimWrapperConstructor(NetworkwiseOptimWrapperConstructor):
             depths[depth] = scale
         lowest = min(depths)
         print_log(
-            f'Layer-wise decay {self.rate:g}: learning rates from '
-            f'{self.base_lr * depths[lowest]:.3g} at depth {lowest} to '
-            f'{self.base_lr:.3g} outside of the backbone, {len(depths)} in all.',
+            f'Layer-wise decay {self.rate:g}: {len(depths)} learning rates, from '
+            f'{depths[lowest]:.3g} x lr at depth {lowest} to lr outside of the backbone.',
             logger='current',
         )
         return super()._merge(singles, model)

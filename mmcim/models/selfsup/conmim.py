@@ -20,8 +20,8 @@ class ConMIM(BaseSelfSupervisor):
     its counterpart among all patches of the full image, after a projector, which the
     momentum encoder has a copy of as well.
 
-    A run needs :class:`MomentumUpdateHook`, without which the momentum encoder stays as
-    it was initialised.
+    :class:`StrictRunner` lets the momentum encoder follow; in another loop, call its
+    ``update`` after each optimizer step.
 
     Args:
         backbone: A masked encoder that outputs all tokens, such as

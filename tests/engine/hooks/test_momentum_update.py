@@ -11,7 +11,6 @@ from torch import nn
 
 from mmcim.engine import MomentumUpdateHook
 from mmcim.models.layers import MomentumEncoder
-from mmcim.utils import ConfigError
 
 
 class Followed(BaseModel):
@@ -46,7 +45,7 @@ def train(make_runner, counts=1, epochs=4, **kwargs):
     """Eight numbers in batches of four: two iterations per epoch."""
     watch = Watch()
     runner = make_runner(
-        [MomentumUpdateHook(), watch],
+        [watch],
         model=Followed(),
         train_cfg=dict(by_epoch=True, max_epochs=epochs),
         optim_wrapper=dict(
@@ -109,6 +108,7 @@ def test_a_resumed_run_goes_on(make_runner, tmp_path, counts):
     assert steps == whole.model.momentum_encoder.steps == 8 / counts
 
 
-def test_a_model_without_momentum_encoder(make_runner):
-    with pytest.raises(ConfigError, match='Line has no momentum_encoder'):
-        make_runner([MomentumUpdateHook()]).train()
+def test_only_a_model_with_a_momentum_encoder_has_the_hook(make_runner):
+    for model, count in ((Followed(), 1), (None, 0)):
+        hooks = make_runner(model=model).hooks
+        assert sum(isinstance(hook, MomentumUpdateHook) for hook in hooks) == count

@@ -64,6 +64,7 @@ def test_best_is_known_after_resuming(make_runner, tmp_path):
         scores=[0.35, 0.9],
         train_cfg=dict(by_epoch=True, max_epochs=4),
         resume=True,
+        override=True,
     ).train()
     assert [p.name for p in tmp_path.glob('best*')] == ['best_score_epoch_4.pth']
 

@@ -10,11 +10,12 @@ from mmengine.config import Config
 from mmengine.dist import get_rank
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DefaultScope
-from mmengine.runner import Runner, set_random_seed
+from mmengine.runner import set_random_seed
 from mmpretrain.registry import DATASETS, MODELS
 from torch.utils.data import Dataset
 
 from mmcim.checkpoints import BackboneFile, backbone_path, load_checkpoint, load_into
+from mmcim.engine import StrictRunner
 from mmcim.models import ConMIM, ConMIMDataPreprocessor, DenoisingContrastHead
 from mmcim.models.layers import BaseMasking
 
@@ -338,7 +339,7 @@ class FewPictures(Dataset):
 
 @pytest.fixture(scope='module')
 def run(tmp_path_factory):
-    """A short run by mmengine's runner; gives its folder and its model."""
+    """A short run; gives its folder and its model."""
     folder = tmp_path_factory.mktemp('run')
     config = conmim()
     cfg = Config(
@@ -354,7 +355,6 @@ def run(tmp_path_factory):
             ),
             train_cfg=dict(by_epoch=True, max_epochs=2),
             optim_wrapper=OPTIM,
-            custom_hooks=[dict(type='MomentumUpdateHook')],
             default_hooks=dict(
                 checkpoint=dict(type='SafeCheckpointHook', interval=2),
                 backbone_export=dict(type='BackboneExportHook'),
@@ -363,7 +363,7 @@ def run(tmp_path_factory):
             log_level='WARNING',
         )
     )
-    runner = Runner.from_cfg(cfg)
+    runner = StrictRunner.from_cfg(cfg)
     runner.train()
     return folder, runner.model
 
@@ -446,7 +446,7 @@ def test_400_steps_on_real_images_lower_the_loss(imagenette_mini):
     model = MODELS.build(config)
     model.init_weights()
     with DefaultScope.overwrite_default_scope('mmpretrain'):
-        batches = iter(Runner.build_dataloader(loader))
+        batches = iter(StrictRunner.build_dataloader(loader))
         optim = OPTIM | dict(
             optimizer=dict(type='AdamW', lr=3e-3, betas=(0.9, 0.98)),
             # Relative positions, by which masked patches are told apart, begin at zero.

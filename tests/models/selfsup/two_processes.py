@@ -8,11 +8,10 @@ from pathlib import Path
 
 import torch
 import torch.multiprocessing as mp
-from mmengine.model import convert_sync_batchnorm
 from packaging.version import Version
 from torch import nn
 
-from mmcim.engine import CPUDataParallel
+from mmcim.engine.data_parallel import wrap_distributed
 
 # A fork need not import torch anew, but cannot use the autograd of older versions if the
 # process has used it before.
@@ -36,10 +35,8 @@ def assert_two_equal_one(
     Returns:
         The state dicts of the one process before and after.
     """
-    with socket.socket() as free:
-        free.bind(('127.0.0.1', 0))
-        port = free.getsockname()[1]
-    mp.start_processes(_work, (build, steps, port, folder), nprocs=2, start_method=_START)
+    arguments = (build, steps, free_port(), folder)
+    mp.start_processes(_work, arguments, nprocs=2, start_method=_START)
     whole = build()
     start = {k: v.clone() for k, v in whole.state_dict().items()}
     steps(whole, slice(0, 4))
@@ -55,12 +52,19 @@ def assert_two_equal_one(
     return start, end
 
 
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as free:
+        free.bind(('127.0.0.1', 0))
+        return free.getsockname()[1]
+
+
 def _work(rank, build, steps, port, folder):
     torch.set_num_threads(1)
     torch.distributed.init_process_group(
         'gloo', init_method=f'tcp://127.0.0.1:{port}', rank=rank, world_size=2
     )
-    model = CPUDataParallel(convert_sync_batchnorm(build()))  # sync_bn='torch'
+    model = wrap_distributed(build(), dict(sync_bn='torch'))
     steps(model, slice(2 * rank, 2 * rank + 2))
     with open(f'{folder}/{rank}.pkl', 'wb') as file:
         pickle.dump({k: v.numpy() for k, v in model.module.state_dict().items()}, file)

@@ -1,0 +1,72 @@
+# Copyright (c) mmcim contributors. All rights reserved.
+"""The learning rate of real runs against lr x effective batch / base batch."""
+
+import pytest
+from mmengine.optim.scheduler import CosineAnnealingLR
+
+from mmcim.engine.lr_scaling import lr_ratio, scaled_schedulers
+from mmcim.utils import ConfigError
+
+SCALING = dict(enable=True, base_batch_size=16)
+
+
+def train(make_runner, batch_size=4, counts=2, **kwargs):
+    """Eight numbers in two epochs; gives the runner and the last learning rate."""
+    runner = make_runner(
+        batch_size=batch_size,
+        optim_wrapper=dict(
+            optimizer=dict(type='SGD', lr=0.01), accumulative_counts=counts
+        ),
+        **kwargs,
+    )
+    runner.train()
+    return runner, runner.optim_wrapper.get_lr()['lr'][0]
+
+
+@pytest.mark.parametrize(('counts', 'lr'), [(1, 0.0025), (2, 0.005)])
+def test_accumulated_batches_count(make_runner, counts, lr):
+    _, found = train(make_runner, counts=counts, auto_scale_lr=dict(SCALING))
+    assert found == pytest.approx(lr)
+
+
+def test_end_of_the_schedule_scales(make_runner):
+    schedule = dict(type='CosineAnnealingLR', eta_min=1e-3, T_max=1, end=2)
+    runner, lr = train(make_runner, auto_scale_lr=dict(SCALING), param_scheduler=schedule)
+    assert lr == pytest.approx(0.5e-3)
+    assert runner.record['param_scheduler'][0]['eta_min'] == pytest.approx(0.5e-3)
+    assert schedule['eta_min'] == 1e-3
+
+
+def test_no_scaling_unless_enabled(make_runner):
+    for scaling in (None, dict(base_batch_size=16), dict(SCALING, enable=False)):
+        assert train(make_runner, auto_scale_lr=scaling)[1] == 0.01
+
+
+def test_base_batch_size_is_needed():
+    with pytest.raises(ConfigError, match='base_batch_size'):
+        lr_ratio(dict(enable=True), effective_batch=8)
+
+
+def test_ratios_and_momenta_do_not_scale():
+    schedulers = [
+        dict(type='LinearLR', start_factor=1e-4, end=10),
+        dict(type=CosineAnnealingLR, eta_min=1e-5, begin=10),
+        dict(type='CosineAnnealingMomentum', eta_min=0.5),
+    ]
+    linear, cosine, momentum = scaled_schedulers(schedulers, 2)
+    assert cosine['eta_min'] == 2e-5
+    assert (linear, momentum) == (schedulers[0], schedulers[2])
+    assert scaled_schedulers(None, 2) is None
+
+
+def test_summary_shows_batch_and_learning_rate(make_runner, monkeypatch):
+    runner = make_runner(batch_size=4, auto_scale_lr=dict(SCALING))
+    lines = []
+    monkeypatch.setattr(runner.logger, 'info', lambda text, *_: lines.append(text))
+    runner.train()
+    (block,) = [text for text in lines if 'Effective batch' in text]
+    assert '  Effective batch: 4 = 1 process(es) x 4 x 1 accumulated\n' in block
+    assert '  Learning rate: 0.0025 (scaled from 0.01 at batch 16)\n' in block
+    assert '  Images: 8 to train on\n' in block
+    assert '  Device: cpu, float32\n' in block
+    assert block.endswith('  Start: from scratch, iteration 0 of 4')

@@ -1,0 +1,352 @@
+# Copyright (c) mmcim contributors. All rights reserved.
+"""Which settings are recorded, and what happens if they differ."""
+
+import json
+
+import pytest
+import torch
+import torch.multiprocessing as mp
+from mmengine.model import BaseDataPreprocessor
+from safetensors.torch import save_file
+from torch import nn
+
+from mmcim.engine.initial_weights import check_initial_weights
+from mmcim.engine.run_record import check_normalization, check_processes, compare
+from mmcim.models.tokenizers.base import BaseTokenizer
+from mmcim.utils import ConfigError, load_checkpoint
+from mmcim.utils.launch import check_together
+
+from ..models.selfsup.two_processes import free_port
+
+EPOCHS = dict(by_epoch=True, max_epochs=3)
+ONE_EPOCH = dict(by_epoch=True, max_epochs=1)
+COSINE = dict(type='CosineAnnealingLR', eta_min=1e-4, by_epoch=False)
+
+
+class Table(BaseTokenizer):
+    """A tokenizer in name only."""
+
+    vocab_size, stride = 2, 1
+
+    def __init__(self, source, sha256):
+        nn.Module.__init__(self)
+        self._identity = dict(type='Table', source=source, sha256=sha256)
+
+    def _encode(self, images):
+        raise NotImplementedError
+
+    def _decode(self, ids):
+        raise NotImplementedError
+
+
+@pytest.fixture
+def line(make_runner):
+    """A fresh model, with a tokenizer if its source and hash are given."""
+
+    def build(*identity):
+        model = type(make_runner().model)()
+        if identity:
+            model.tokenizer = Table(*identity)
+        return model
+
+    return build
+
+
+def sgd(counts=1, **kwargs):
+    optimizer = dict(type='SGD', lr=0.01, momentum=0.9) | kwargs
+    return dict(optimizer=optimizer, accumulative_counts=counts)
+
+
+def keep_warnings(runner, monkeypatch):
+    told = []
+    monkeypatch.setattr(runner.logger, 'warning', lambda text, *_: told.append(text))
+    return told
+
+
+def test_record_is_plain_and_complete(make_runner, tmp_path, line):
+    make_runner(
+        model=line('a.safetensors', 'abc'),
+        train_cfg=ONE_EPOCH,
+        optim_wrapper=sgd(2, weight_decay=0.1) | dict(clip_grad=dict(max_norm=3)),
+        param_scheduler=[COSINE],
+    ).train()
+    record = load_checkpoint(tmp_path / 'epoch_1.pth')['meta']['run']
+    torch.save(record, tmp_path / 'record')
+    assert torch.load(tmp_path / 'record', weights_only=True) == record
+    assert record['train_cfg'] == dict(max_epochs=1)
+    assert record['train_dataloader'] == dict(
+        images_per_iteration=4,
+        iterations_per_epoch=2,
+        dataset=dict(size=8, classes=None, image_size=None),
+    )
+    optim = record['optim_wrapper']
+    assert (optim['accumulative_counts'], optim['clip_grad']) == (2, dict(max_norm=3))
+    expected = dict(type='SGD', lr=0.01, momentum=0.9, weight_decay=0.1, nesterov=False)
+    assert expected.items() <= optim['optimizer'].items()
+    (schedule,) = record['param_scheduler']
+    expected = dict(type='CosineAnnealingLR', eta_min=1e-4, begin=0, end=2)
+    assert expected.items() <= schedule.items()
+    identity = dict(type='Table', source='a.safetensors', sha256='abc')
+    assert record['tokenizers'] == dict(tokenizer=identity)
+    assert record['environment'].items() >= dict(processes=1, precision='float32').items()
+
+
+def test_compare_names_what_differs():
+    first = dict(a=dict(lr=0.1, betas=[0.9, 0.95]), names=['cat', 'dog'], new=None)
+    rounded = dict(a=dict(lr=0.1 + 1e-9, betas=[0.9, 0.95]), names=['cat', 'dog'])
+    assert compare(first, rounded) == []
+    second = dict(a=dict(lr=0.2, betas=[0.9, 0.999]), names=['cat'])
+    assert compare(first, second) == [
+        ('a.lr', 0.1, 0.2), ('a.betas.1', 0.95, 0.999), ('names.1', 'dog', None)
+    ]  # fmt: skip
+    assert compare(dict(seed=0), dict(seed=None)) == [('seed', 0, None)]
+
+
+CHANGES = dict(
+    batch=(dict(batch_size=2), 'images_per_iteration is 4 in the checkpoint and 2'),
+    accumulation=(dict(optim_wrapper=sgd(2)), 'accumulative_counts is 1'),
+    lr=(dict(optim_wrapper=sgd(lr=0.02)), 'optimizer.lr is 0.01 in the checkpoint'),
+    momentum=(dict(optim_wrapper=sgd(momentum=0.8)), 'optimizer.momentum is 0.9'),
+    decay=(dict(optim_wrapper=sgd(weight_decay=0.1)), 'optimizer.weight_decay is 0'),
+    length=(dict(train_cfg=dict(by_epoch=True, max_epochs=4)), 'max_epochs is 3'),
+    schedule=(dict(param_scheduler=[dict(COSINE, eta_min=1e-3)]), '0.eta_min is 0.0001'),
+    clipping=(
+        dict(optim_wrapper=sgd() | dict(clip_grad=dict(max_norm=1))),
+        'clip_grad.max_norm is None in the checkpoint and 1',
+    ),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize('change', CHANGES)
+def test_a_change_is_an_error_unless_it_is_meant(
+    make_runner, tmp_path, change, monkeypatch
+):
+    settings = dict(train_cfg=EPOCHS, optim_wrapper=sgd(), param_scheduler=[COSINE])
+    make_runner(**settings, work_dir=tmp_path / 'a').train()
+    changed, message = CHANGES[change]
+    resumed = dict(load_from=str(tmp_path / 'a/epoch_1.pth'), resume=True)
+    settings |= resumed | dict(work_dir=tmp_path / 'b')
+    with pytest.raises(ConfigError) as error:
+        make_runner(**settings | changed).train()
+    assert message in str(error.value)
+    for remedy in ('epoch_1.pth', '--override', 'load_from'):
+        assert remedy in str(error.value)
+    runner = make_runner(**settings | changed, override=True)
+    told = keep_warnings(runner, monkeypatch)
+    runner.train()
+    assert any(message in text for text in told)
+
+
+def test_override_follows_the_schedule_of_the_config(make_runner, tmp_path):
+    """From the middle on, learning rates are those of a run that always had them."""
+    short = dict(train_cfg=EPOCHS, optim_wrapper=sgd(), param_scheduler=[COSINE])
+    warm_up = dict(type='LinearLR', start_factor=0.1, end=3, by_epoch=False)
+    decay = dict(type='StepLR', step_size=1, gamma=0.5, by_epoch=True, begin=1)
+    longer = dict(
+        train_cfg=dict(by_epoch=True, max_epochs=5),
+        optim_wrapper=sgd(lr=0.03, momentum=0.5),
+        param_scheduler=[warm_up, decay],
+    )
+    make_runner(**short, work_dir=tmp_path / 'a').train()
+    make_runner(**longer, work_dir=tmp_path / 'b').train()
+    make_runner(
+        **longer,
+        work_dir=tmp_path / 'c',
+        load_from=str(tmp_path / 'a/epoch_2.pth'),
+        resume=True,
+        override=True,
+    ).train()
+    for epoch in (3, 4, 5):
+        whole, resumed = (
+            load_checkpoint(tmp_path / f'{name}/epoch_{epoch}.pth') for name in 'bc'
+        )
+        groups = [c['optimizer']['param_groups'][0] for c in (whole, resumed)]
+        for key in ('lr', 'initial_lr', 'momentum'):
+            assert groups[0][key] == pytest.approx(groups[1][key]), (epoch, key)
+        assert whole['meta']['iter'] == resumed['meta']['iter'] == 2 * epoch
+
+
+def test_override_keeps_optimizer_states(make_runner, tmp_path):
+    """With no step to be made, the momenta are those of the checkpoint."""
+    settings = dict(train_cfg=ONE_EPOCH, optim_wrapper=sgd())
+    make_runner(**settings).train()
+    settings['optim_wrapper'] = sgd(momentum=0.5)
+    runner = make_runner(**settings, resume=True, override=True)
+    runner.train()
+    state = load_checkpoint(tmp_path / 'epoch_1.pth')['optimizer']['state']
+    for index, value in runner.optim_wrapper.state_dict()['state'].items():
+        assert value['momentum_buffer'].equal(state[index]['momentum_buffer'])
+        assert value['momentum_buffer'].abs().max() > 0
+    assert runner.optim_wrapper.param_groups[0]['momentum'] == 0.5
+
+
+def test_override_with_another_batch_stays_in_the_epoch(make_runner, tmp_path):
+    """Iteration 2 of 4 in the second epoch is iteration 1 of 2."""
+    every = dict(type='SafeCheckpointHook', interval=1, by_epoch=False)
+    run = dict(train_cfg=EPOCHS, checkpoint=dict(every))
+    make_runner(**run, batch_size=2, work_dir=tmp_path / 'a').train()
+    runner = make_runner(
+        **run,
+        batch_size=4,
+        work_dir=tmp_path / 'b',
+        load_from=str(tmp_path / 'a/iter_6.pth'),
+        resume=True,
+        override=True,
+    )
+    places = []
+    step = runner.model.train_step
+    runner.model.train_step = lambda *a, **k: (
+        places.append((runner.epoch, runner.iter)), step(*a, **k))[1]  # fmt: skip
+    runner.train()
+    assert places == [(1, 3), (2, 4), (2, 5)]
+
+
+def test_another_tokenizer_is_an_error(make_runner, line):
+    make_runner(model=line('a.safetensors', 'abc'), train_cfg=EPOCHS).train()
+
+    def resume(model):
+        make_runner(model=model, train_cfg=EPOCHS, resume=True).train()
+
+    with pytest.raises(ConfigError, match='tokenizer.sha256 is abc .* and def'):
+        resume(line('b.safetensors', 'def'))
+    with pytest.raises(ConfigError, match='tokenizer.sha256 is abc .* and None'):
+        resume(line())
+    # The same weights in another place are the same tokenizer.
+    resume(line('/moved/a.safetensors', 'abc'))
+
+
+@pytest.mark.parametrize(('epoch', 'lost'), [(1, 2), (2, 1), (3, 0)])
+def test_gradients_that_are_lost(make_runner, tmp_path, monkeypatch, epoch, lost):
+    """Two iterations make an epoch, three of them a step."""
+    run = dict(optim_wrapper=sgd(3), train_cfg=dict(by_epoch=True, max_epochs=4))
+    make_runner(**run, work_dir=tmp_path / 'a').train()
+    again = make_runner(
+        **run,
+        work_dir=tmp_path / 'b',
+        load_from=str(tmp_path / f'a/epoch_{epoch}.pth'),
+        resume=True,
+    )
+    told = keep_warnings(again, monkeypatch)
+    again.train()
+    found = [text for text in told if 'after an optimizer step' in text]
+    assert len(found) == (lost > 0)
+    if lost:
+        assert f'is {lost} iteration(s) after' in found[0]
+        assert f'gradients of the other {3 - lost}.' in found[0]
+
+
+def test_new_run_from_old_weights_compares_nothing(make_runner, tmp_path):
+    make_runner(train_cfg=ONE_EPOCH, work_dir=tmp_path / 'a').train()
+    make_runner(
+        batch_size=2,
+        work_dir=tmp_path / 'b',
+        load_from=str(tmp_path / 'a/epoch_1.pth'),
+    ).train()
+
+
+def test_other_versions_are_a_warning(make_runner, tmp_path, monkeypatch):
+    make_runner(train_cfg=ONE_EPOCH).train()
+    file = tmp_path / 'epoch_1.pth'
+    checkpoint = load_checkpoint(file)
+    checkpoint['meta']['run']['environment'].update(torch='1.0', processes=2)
+    torch.save(checkpoint, file)
+    again = make_runner(train_cfg=ONE_EPOCH, resume=True)
+    told = keep_warnings(again, monkeypatch)
+    again.train()
+    assert any('environment.torch is 1.0 in the checkpoint' in text for text in told)
+    assert any('environment.processes is 2' in text for text in told)
+
+
+def test_checkpoint_without_a_record_is_a_warning(make_runner, tmp_path, monkeypatch):
+    make_runner(train_cfg=ONE_EPOCH).train()
+    checkpoint = load_checkpoint(tmp_path / 'epoch_1.pth')
+    del checkpoint['meta']['run']
+    torch.save(checkpoint, tmp_path / 'epoch_1.pth')
+    again = make_runner(train_cfg=ONE_EPOCH, resume=True)
+    told = keep_warnings(again, monkeypatch)
+    again.train()
+    assert any('epoch_1.pth has no run record' in text for text in told)
+
+
+def compare_in_two(rank, port, folder, records):
+    torch.distributed.init_process_group(
+        'gloo', init_method=f'tcp://127.0.0.1:{port}', rank=rank, world_size=2
+    )
+    try:
+        check_together(lambda: check_processes(records[rank]))
+        outcome = 'equal'
+    except (ConfigError, SystemExit) as error:
+        outcome = f'{type(error).__name__}: {error}'
+    (folder / f'{rank}.txt').write_text(outcome)
+    torch.distributed.destroy_process_group()
+
+
+def test_processes_with_other_settings_all_stop(tmp_path):
+    for other, expected in (
+        (3, ['equal', 'equal']),
+        (4, ['iteration is 3 in process 0 and 4 in process 1', 'SystemExit: 2']),
+    ):
+        records = [dict(iteration=3), dict(iteration=other)]
+        arguments = (free_port(), tmp_path, records)
+        mp.start_processes(compare_in_two, arguments, nprocs=2, start_method='fork')
+        for rank, part in enumerate(expected):
+            assert part in (tmp_path / f'{rank}.txt').read_text()
+
+
+# --------------------------------------------------------------------------------------
+# Between the parts of a run
+
+
+class Named:
+    """Numbers with class names."""
+
+    def __init__(self, data, classes):
+        self.data, self.metainfo = data, dict(classes=classes)
+
+    def __len__(self):
+        return len(self.data)
+
+    def __getitem__(self, index):
+        return self.data[index]
+
+
+def with_classes(runner, train, val):
+    for name, classes in dict(train=train, val=val).items():
+        loader = getattr(runner, f'_{name}_dataloader')
+        loader['dataset'] = Named(loader['dataset'], classes)
+    return runner
+
+
+def test_classes_of_training_and_validation(make_runner):
+    for val, message in (
+        (('cat', 'cow'), 'classes.1 is dog in the training and cow in the validation'),
+        (('cat',), 'classes.1 is dog in the training and None in the validation'),
+    ):
+        runner = with_classes(make_runner(scores=[1, 2]), ('cat', 'dog'), val)
+        with pytest.raises(ConfigError, match=message):
+            runner.train()
+    with_classes(make_runner(scores=[1, 2]), ('cat', 'dog'), ('cat', 'dog')).train()
+    with_classes(make_runner(scores=[1, 2]), ('cat', 'dog'), None).train()
+
+
+class Normalized(BaseDataPreprocessor):
+    def __init__(self, mean):
+        super().__init__()
+        self.register_buffer('mean', torch.tensor(mean).view(3, 1, 1), False)
+        self.register_buffer('std', torch.ones(3, 1, 1), False)
+
+
+def test_normalization_of_the_loaded_backbone(tmp_path):
+    model = nn.Module()
+    model.data_preprocessor = Normalized([123.675, 116.28, 103.53])
+    model.backbone = nn.Linear(1, 1)
+    check_normalization(model, [123.675, 116.28, 103.53], [1.0] * 3, 'x')
+    path = str(tmp_path / 'backbone.safetensors')
+    metadata = dict(mean=json.dumps([127.5] * 3), std=json.dumps([1.0] * 3))
+    save_file({'weight': torch.zeros(1)}, path, metadata)
+    check_initial_weights(model)
+    model.backbone.init_cfg = dict(type='Pretrained', checkpoint=path)
+    with pytest.raises(ConfigError) as error:
+        check_initial_weights(model)
+    for part in (path, 'mean.0 is 127.5', '123.67', 'data_preprocessor.mean=[127.5'):
+        assert part in str(error.value)
