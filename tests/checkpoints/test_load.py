@@ -14,7 +14,6 @@ import mmseg.registry
 import pytest
 import timm
 import torch
-from mmengine.config import Config
 from mmengine.model import BaseModule, PretrainedInit
 from mmengine.registry import WEIGHT_INITIALIZERS, DefaultScope
 from mmpretrain.registry import MODELS
@@ -26,7 +25,6 @@ from mmcim.checkpoints.load import PREFIXES
 from mmcim.checkpoints.record import describe_function, save_backbone, tensors_sha256
 from mmcim.checkpoints.resize import resize_relative_position_table
 from mmcim.utils import ConfigError
-from mmcim.utils.config_keys import check_keys
 
 from .conftest import arrived, build, resnet, vit
 from .corpus import (
@@ -564,20 +562,3 @@ def test_init_cfg_with_a_grid(path):
     model = initialized(vit(img_size=(32, 128), init_cfg=pretrained(path, grid=[2, 8])))
     assert model.pos_embed.shape[1] == 4 * 16 + 1
     assert torch.equal(model.pos_embed[:, 0], tensors['pos_embed'][:, 0])
-
-
-@pytest.mark.parametrize(
-    ('scope', 'model'), [('mmpretrain', 'ImageClassifier'), ('mmseg', 'EncoderDecoder')]
-)
-def test_config_check_knows_the_keys_of_init_cfg(path, scope, model):
-    saved(VIT, path)
-
-    def check(**kwargs):
-        cfg = pretrained(path, **kwargs)
-        backbone = vit('mmpretrain.VisionTransformer', init_cfg=cfg)
-        with DefaultScope.overwrite_default_scope(scope):
-            check_keys(Config(dict(model=dict(type=model, backbone=backbone))))
-
-    check(prefix='a.', grid=(2, 2), map_location='cpu')
-    with pytest.raises(ConfigError, match=r'init_cfg\.prefixx'):
-        check(prefixx='a.')

@@ -123,6 +123,7 @@ def test_fewer_are_kept_after_resuming(train, tmp_path):
         checkpoint=dict(max_keep_ckpts=1),
         train_cfg=dict(by_epoch=True, max_epochs=4),
         resume=True,
+        override=True,
     )
     assert {p.stem for p in tmp_path.glob('epoch*')} == {'epoch_4', 'epoch_4_backbone'}
 

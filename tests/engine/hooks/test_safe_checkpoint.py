@@ -185,7 +185,8 @@ def test_plain_values_alone(make_runner, tmp_path, schedule):
         param_scheduler=[dict(schedule)],
         resume=True,
     )
-    resumed.load_or_resume()
+    resumed.train_dataloader.dataset.metainfo = Named.dataset_meta
+    resumed.train()  # nothing is left to do
     for old, new in zip(runner.param_schedulers, resumed.param_schedulers):
         assert to_plain(new.state_dict()) == to_plain(old.state_dict())
 
@@ -205,7 +206,7 @@ def test_log_history_is_the_same_after_resuming(make_runner, tmp_path):
     first.train()
     assert 'train/loss' in first.message_hub.log_scalars
     second = make_runner(checkpoint=hook(), resume=True)
-    second.load_or_resume()
+    second.train()  # nothing is left to do
     before, after = (r.message_hub.log_scalars for r in (first, second))
     assert before.keys() == after.keys()
     for name, history in before.items():
