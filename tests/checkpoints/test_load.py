@@ -18,6 +18,7 @@ from mmengine.model import BaseModule, PretrainedInit
 from mmengine.registry import WEIGHT_INITIALIZERS, DefaultScope
 from mmpretrain.registry import MODELS
 from mmseg.registry import MODELS as MMSEG_MODELS
+from timm.layers import resample_abs_pos_embed
 from torch import nn
 
 from mmcim.checkpoints import BackboneFile, BackboneRecord, Pretrained, load_into
@@ -119,6 +120,36 @@ def test_prefix_without_a_record(path, prefix):
     assert arrived(model, tensors) == set(tensors)
 
 
+class Followed(nn.Module):
+    """Two equal networks, of which the copy is what training is for."""
+
+    backbone_prefix = 'copy.backbone.'
+
+    def __init__(self):
+        super().__init__()
+        self.backbone = build(RESNET)
+        self.copy = nn.ModuleDict(dict(backbone=build(RESNET)))
+
+
+def test_place_in_the_module_comes_before_other_prefixes(path):
+    networks = {p: draw(RESNET, seed) for seed, p in enumerate(('', 'copy.'))}
+    content = {}
+    for prefix, tensors in networks.items():
+        content |= below(f'{prefix}backbone.', tensors)
+    write(path, content)
+    assert load_into(model := Followed(), path).prefix == 'copy.backbone.'
+    assert arrived(model, content) == set(content)
+
+
+def test_empty_prefix_is_a_prefix(path):
+    """With it, names are compared from their beginning, even if more match elsewhere."""
+    tensors = draw(RESNET)
+    few = {name: tensors[name] for name in [*tensors][:50]}
+    write(path, few | below('encoder.', tensors))
+    assert load_into(build(RESNET), path).prefix == 'encoder.'
+    assert "tensors match, with prefix ''. " in message(build(RESNET), path, prefix='')
+
+
 def test_first_prefix_of_equals(path):
     """A teacher goes before its student."""
     networks = {p: draw(VIT, seed) for seed, p in enumerate(('student', 'teacher'))}
@@ -167,6 +198,14 @@ def test_report_of_resized_positions(path, log):
         'shared relative position bias copied to 2 layers)'
     ) in log[0]
     assert report.unused == report.missing == []
+
+
+def test_given_grid_goes_before_the_recorded_one(tmp_path):
+    tensors = draw(VIT)
+    path = own_file(tmp_path, 'exported', VIT, tensors, grid=(4, 4))
+    load_into(model := build(vit(img_size=48)), path, grid=(2, 8))
+    expected = resample_abs_pos_embed(tensors['pos_embed'], (6, 6), (2, 8))
+    assert torch.equal(model.pos_embed, expected)
 
 
 def test_class_token_that_the_module_does_without(path):

@@ -116,6 +116,15 @@ def test_heads_and_decoders_keep_their_names():
     ]  # fmt: skip
 
 
+def test_names_that_only_begin_alike_stay():
+    """SwiGLU's two halves in timm, and another norm of the first stage."""
+    stay = ['blocks.0.mlp.fc1_g.weight', 'blocks.0.norm10.bias', 'norms.0.weight']
+    first = ['patch_embed.proj.weight', 'blocks.0.attn.qkv.weight']
+    assert list(to_mmpretrain(dict.fromkeys(first + stay)))[2:] == [
+        'layers.0.mlp.fc1_g.weight', 'layers.0.norm10.bias', 'norms.0.weight',
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     'build',
     [

@@ -2,6 +2,7 @@
 """Random numbers that follow from the place in a run."""
 
 import random
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import torch
 from torch.utils.data import Dataset
 
 from mmcim.engine import StrictRunner, seeding
-from mmcim.engine.seeding import SeededDataset, SeededSampler, seed_generators
+from mmcim.engine.seeding import SeededDataset, SeededSampler, SeedHook, seed_generators
 
 
 def draw():
@@ -28,7 +29,7 @@ class Draws(Dataset):
         return torch.tensor([index, *draw()], dtype=torch.double)
 
 
-def loader(seed=0, sampler='DefaultSampler', **kwargs):
+def loader(seed=0, sampler='DefaultSampler', different=False, **kwargs):
     return StrictRunner.build_dataloader(
         dict(
             dataset=Draws(),
@@ -38,6 +39,7 @@ def loader(seed=0, sampler='DefaultSampler', **kwargs):
             **{'num_workers': 0, **kwargs},
         ),
         seed=seed,
+        diff_rank_seed=different,
     )
 
 
@@ -96,6 +98,41 @@ def test_processes_share_the_samples_of_one(monkeypatch):
     assert torch.equal(torch.stack(parts, dim=1).flatten(0, 1), whole)
 
 
+def test_seeds_that_differ_make_the_same_order_and_samples(monkeypatch):
+    """Of the second process, to whose seed mmengine has added its rank."""
+    monkeypatch.setattr('mmcim.engine.runner.get_rank', lambda: 1)
+    second = loader(seed=4, different=True)
+    assert torch.equal(torch.cat(list(second)), torch.cat(list(loader(seed=3))))
+
+
+def drawn(stage='train', rank=0, iter=0, batch=0, different=False):
+    """What a process draws in an iteration; mmengine adds the rank to its seed."""
+    runner = SimpleNamespace(
+        seed=7 + rank * different,
+        rank=rank,
+        iter=iter,
+        _randomness_cfg=dict(diff_rank_seed=True) if different else {},
+    )
+    getattr(SeedHook(), f'before_{stage}_iter')(runner, batch)
+    return draw()
+
+
+@pytest.mark.parametrize('stage', ['train', 'val', 'test'])
+def test_each_process_draws_numbers_of_its_own(stage):
+    """The same ones whether or not seeds differ, as a resumed run has to."""
+    first, second = (drawn(stage, rank) for rank in (0, 1))
+    assert not set(first) & set(second)
+    assert [drawn(stage, rank, different=True) for rank in (0, 1)] == [first, second]
+
+
+def test_training_follows_the_iteration_and_evaluation_the_batch():
+    assert drawn(iter=5, batch=1) == drawn(iter=5, batch=2) != drawn(iter=6, batch=1)
+    for stage in ('val', 'test'):
+        first = drawn(stage, iter=5, batch=1)
+        assert first == drawn(stage, iter=6, batch=1) != drawn(stage, iter=5, batch=2)
+    assert drawn(iter=1) != drawn('val', batch=1)
+
+
 def test_a_pass_may_begin_anywhere():
     one = loader()
     expected = torch.cat(list(one))
@@ -118,6 +155,24 @@ def test_seed_of_a_resumed_run():
     one = loader(seed=3)
     one.batch_sampler.sampler.set_seed(0)
     assert torch.equal(torch.cat(list(one)), torch.cat(list(loader(seed=0))))
+
+
+def test_validation_of_a_resumed_run_has_the_seed_of_that_run(make_runner, tmp_path):
+    first = make_runner(scores=[1, 2], work_dir=tmp_path / 'a', randomness=dict(seed=3))
+    first.train()
+    again = make_runner(
+        scores=[1],
+        work_dir=tmp_path / 'b',
+        randomness=dict(seed=4),
+        load_from=str(tmp_path / 'a/epoch_1.pth'),
+        resume=True,
+    )
+    again.train()
+    samples = [
+        torch.cat([batch['inputs'] for batch in runner.val_dataloader])
+        for runner in (first, again)
+    ]
+    assert torch.equal(*samples)
 
 
 def test_only_samplers_that_can_skip_say_so():

@@ -47,11 +47,15 @@ def test_masked_encoder_equals_mmpretrain(shared):
         torch.testing.assert_close(a.grad, b.grad, atol=1e-4, rtol=1e-4, msg=name)
 
 
-def test_encoder_equals_mmpretrain():
-    fused, plain = twins(FusedBEiTViT, BEiTViT, out_type='featmap')
+OUTPUTS = dict(raw=(17, 32), cls_token=(32,), featmap=(32, 4, 4), avg_featmap=(32,))
+
+
+@pytest.mark.parametrize('out_type', OUTPUTS)
+def test_encoder_equals_mmpretrain(out_type):
+    fused, plain = twins(FusedBEiTViT, BEiTViT, out_type=out_type)
     images = torch.randn(2, 3, 32, 32)
     ours, theirs = fused(images)[0], plain(images)[0]
-    assert ours.shape == (2, 32, 4, 4)
+    assert ours.shape == (2, *OUTPUTS[out_type])
     torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
 
 

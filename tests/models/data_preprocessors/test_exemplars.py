@@ -181,11 +181,12 @@ def test_crops_and_maps_agree_with_a_picture_turned_by_pillow(case):
     assert abs(found.sum() - width * height) < 0.01 * width * height
 
 
-def test_a_crop_warped_back_lies_where_its_map_says():
-    picture = smooth_picture(96, 96)
+@pytest.mark.parametrize('size', [(96, 96), (80, 112)])
+def test_a_crop_warped_back_lies_where_its_map_says(size):
+    picture = smooth_picture(*size)
     found = regions((50, 44, 56, 38, 37), (40, 50, 40, 40, -20))
     crops = crop_regions(picture, found, 64)[0]
-    maps = region_maps(found, (96, 96), (96, 96))[0]
+    maps = region_maps(found, size, size)[0]
     assert crops.shape == (2, 3, 64, 64)
     for e in range(2):
         center = complex(*found.center[0, e].tolist())

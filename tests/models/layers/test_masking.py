@@ -106,27 +106,28 @@ def test_block_masking_follows_the_law_of_the_sequential_algorithm():
 
 
 @pytest.mark.parametrize(
-    ('num_masked', 'side', 'some_empty'),
-    [(75, 14, False), (20, 6, True), (30, 6, True)],
+    ('num_masked', 'grid', 'some_empty'),
+    [(75, (14, 14), False), (20, (6, 6), True), (30, (6, 6), True), (60, (9, 20), False)],
 )
-def test_blocks_are_those_of_the_sequential_algorithm(num_masked, side, some_empty):
+def test_blocks_are_those_of_the_sequential_algorithm(num_masked, grid, some_empty):
     """From the same random numbers, but for pictures that BEiT's code leaves empty."""
     batch = 300
     torch.manual_seed(0)
-    ours = BlockMasking(num_masked)(batch, (side, side), CPU)
+    ours = BlockMasking(num_masked)(batch, grid, CPU)
     torch.manual_seed(0)
     numbers = torch.rand(64, 4, batch).permute(2, 0, 1).tolist()
 
     def draw(proposals):
-        mask, misfits = torch.zeros(side, side, dtype=torch.bool), 0
+        rows, columns = grid
+        mask, misfits = torch.zeros(grid, dtype=torch.bool), 0
         for u_area, u_aspect, u_top, u_left in proposals:
             wanted = num_masked - int(mask.sum())
             area = 16 + u_area * (wanted - 16)
             aspect = math.exp((2 * u_aspect - 1) * math.log(1 / 0.3))
             h, w = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
             misfits += 1
-            if h < side and w < side:
-                top, left = int(u_top * (side - h + 1)), int(u_left * (side - w + 1))
+            if h < rows and w < columns:
+                top, left = int(u_top * (rows - h + 1)), int(u_left * (columns - w + 1))
                 block = mask[top : top + h, left : left + w]
                 if 0 < (~block).sum() <= wanted:
                     block[:] = True
@@ -154,6 +155,17 @@ def test_no_picture_is_without_a_masked_patch(grid):
                 masking = BlockMasking(num_masked, min_block, min_aspect)
                 counts = masking(32, grid, CPU).sum(dim=(1, 2))
                 assert counts.min() >= 1 and counts.max() <= num_masked
+
+
+@pytest.mark.parametrize('masking', [UniformMasking((4, 6), 8), RatioMasking(unit=2)])
+def test_grids_may_be_rectangles(masking):
+    torch.manual_seed(0)
+    mask = masking(2000, (4, 10), CPU)
+    assert mask.shape == (2000, 4, 10)
+    fraction = mask.float().mean(dim=0)
+    counts = mask.sum(dim=(1, 2)).float()
+    sigma = 0.5 / 2000**0.5
+    assert (fraction - counts.mean() / 40).abs().max() < 5 * sigma
 
 
 def test_the_seed_decides():

@@ -47,6 +47,14 @@ def test_constant_picture_gives_zeros():
     torch.testing.assert_close(out, torch.zeros_like(out), atol=1e-3, rtol=0)
 
 
+def test_faint_texture_of_a_bright_image_keeps_its_digits():
+    """Of 0.001 on 2.6, white once normalised: squares of the pixels would cancel."""
+    torch.manual_seed(0)
+    images = 2.6 + 1e-3 * torch.randn(1, 3, 17, 12)
+    result = SlidingWindowNorm(8)(images).double()
+    torch.testing.assert_close(result, brute_force(images, 8), rtol=1e-3, atol=1e-3)
+
+
 def test_patch_norm_equals_maes_formula():
     torch.manual_seed(0)
     images = torch.randn(2, 3, 32, 48)

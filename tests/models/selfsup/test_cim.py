@@ -19,9 +19,10 @@ def build(configs, **kwargs):
     return model
 
 
-def test_the_five_steps(configs, inputs):
+@pytest.mark.parametrize('mode', ['bicubic', 'bilinear'])
+def test_the_five_steps(configs, inputs, mode):
     """Each part of a corruption, followed by hand."""
-    model = build(configs)
+    model = build(configs, **({} if mode == 'bicubic' else dict(upsampling=mode)))
     batch = model.corrupt(inputs)
     assert isinstance(model, BaseSelfSupervisor)
     assert model.backbone is model.enhancer.backbone
@@ -34,7 +35,7 @@ def test_the_five_steps(configs, inputs):
 
     picture = batch.mixed[:, None].expand(-1, 3, -1, -1) / 15
     picture = picture.repeat_interleave(4, 2).repeat_interleave(4, 3)
-    picture = F.interpolate(picture, size=32, mode='bicubic').clamp(0, 1)
+    picture = F.interpolate(picture, size=32, mode=mode).clamp(0, 1)
     mean = torch.tensor([123.675, 116.28, 103.53]).view(3, 1, 1)
     std = torch.tensor([58.395, 57.12, 57.375]).view(3, 1, 1)
     expected = (255 * picture - mean) / std
@@ -71,16 +72,16 @@ def test_losses(configs, inputs):
 
 
 def test_revdet_reports_what_it_detects(configs, inputs):
-    losses = build(configs, enhancer=revdet())(inputs, mode='loss')
-    assert set(losses) == {
-        'loss_gen',
-        'token_acc',
-        'replaced',
-        'loss_det',
-        'det_auc',
-        'det_acc',
-        'det_base_rate',
-    }
+    model = build(configs, enhancer=revdet(), enhancer_weight=3.0)
+    batch = model.corrupt(inputs)
+    model.corrupt = lambda *args: batch
+    losses = model(inputs, mode='loss')
+    alone = model.enhancer.loss(batch._asdict())
+    assert set(alone) == {'loss_det', 'det_auc', 'det_acc', 'det_base_rate'}
+    assert set(losses) == {'loss_gen', 'token_acc', 'replaced', *alone}
+    for name, value in alone.items():  # the weight is of the loss alone
+        weight = 3 if name == 'loss_det' else 1
+        torch.testing.assert_close(losses[name], weight * value)
 
 
 @pytest.mark.parametrize('objective', ['respix', 'revdet'])

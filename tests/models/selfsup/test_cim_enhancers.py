@@ -83,6 +83,29 @@ def test_both_enhancers_on_each_kind_of_backbone(name):
     assert losses['det_base_rate'] == pytest.approx(replaced.float().mean())
 
 
+def test_enhancers_see_the_corrupted_image():
+    """The original, which is in the same dict, is their target and no more."""
+    torch.manual_seed(0)
+    corrupted, images = torch.randn(2, 2, 3, 32, 32)
+    golden, mixed = torch.randint(4, (2, 2, 4, 4))
+    inputs = dict(corrupted=corrupted, images=images)
+    inputs.update(mask=golden != mixed, golden=golden, mixed=mixed)
+
+    model = MODELS.build(respix())
+    error = model.neck(model.backbone(corrupted)[-1]) - SlidingWindowNorm(8)(images)
+    expected = (0.5 * error.abs() + 0.5 * error.square()).mean()
+    torch.testing.assert_close(model.loss(inputs)['loss_pix'], expected)
+
+    model = MODELS.build(revdet())
+    model.init_weights()
+    conv = model.head.decoder[0]
+    feats = model.backbone(corrupted)[-1]
+    logits = torch.einsum('c,bchw->bhw', conv.weight[0, :, 0, 0], feats) + conv.bias
+    p = 1 / (1 + torch.exp(-logits))
+    expected = -torch.where(golden != mixed, p.log(), (1 - p).log()).mean()
+    torch.testing.assert_close(model.loss(inputs)['loss_det'], expected)
+
+
 def test_detection_metrics():
     model = MODELS.build(revdet()).eval()
     inputs = dict(

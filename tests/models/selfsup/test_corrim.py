@@ -230,6 +230,24 @@ def test_positions_are_sines_and_cosines_at_every_size(model):
         torch.testing.assert_close(tokens, expected[0].flatten(1).T)
 
 
+def test_context_may_be_a_rectangle():
+    """Of 2 x 3 patches; without what both branches add, tokens and positions remain."""
+    torch.manual_seed(0)
+    config = corrim(grid=(2, 3))['neck']
+    neck = MODELS.build(config)
+    for last in (neck.attn.out_proj, neck.mlp[-1]):
+        torch.nn.init.zeros_(last.weight)
+        torch.nn.init.zeros_(last.bias)
+    context, exemplars = torch.randn(1, 1 + 6, WIDTH), torch.randn(1, 1, 5, WIDTH)
+    maps = neck(context, exemplars)
+    assert maps.shape == (1, 1, DIMS, 2, 3)
+    for row in range(2):
+        for column in range(3):
+            token = neck.proj(context[0, 1 + 3 * row + column]) + position(row, column)
+            expected = layer_norm(token, neck.norm3)
+            torch.testing.assert_close(maps[0, 0, :, row, column], expected)
+
+
 def test_targets_are_the_momentum_encoders(model):
     inputs = random_inputs()
     shared = model.momentum_encoder.backbone
