@@ -266,3 +266,18 @@ def test_segmentor_is_opened_by_plain_mmsegmentation(make_runner, tmp_path):
     assert model.dataset_meta['classes'] == ('road', 'sky')
     for name, value in runner.model.state_dict().items():
         assert torch.equal(model.state_dict()[name], value)
+
+
+def test_fewer_are_kept_than_before(make_runner, events):
+    """Of three the oldest goes at once, the next only when another is there."""
+    make_runner(
+        checkpoint=hook(max_keep_ckpts=3), train_cfg=dict(by_epoch=True, max_epochs=3)
+    ).train()
+    events.clear()
+    make_runner(
+        checkpoint=hook(max_keep_ckpts=2),
+        train_cfg=dict(by_epoch=True, max_epochs=4),
+        resume=True,
+        override=True,
+    ).train()
+    assert events == ['+epoch_4.pth', '+last_checkpoint', '-epoch_2.pth']
