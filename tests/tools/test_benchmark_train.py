@@ -38,7 +38,9 @@ def runs(tmp_path_factory):
         'no tokenizer': [TOOL, RESPIX, '--steps', '1'],
         'segmentor': [TOOL, REPO / 'configs/quickstart/segmentation.py'],
         'masks of the loader': [TOOL, VIT_S, '--cfg-options', 'model.masking=None'],
-        'misspelt': [TOOL, RESPIX, '--cfg-options', 'model.generator.temprature=2'],
+        'misspelt': [
+            TOOL, RESPIX, *SHORT, '--cfg-options', 'model.generator.temprature=2',
+        ],
         'no steps': [TOOL, RESPIX, '--steps', '0'],
         'no GPU': [TOOL, RESPIX, '--sync-check'],
         'other tokenizer': [
@@ -51,7 +53,7 @@ def runs(tmp_path_factory):
 def tables(result):
     """Speed, fractions and operations: config -> column -> cell."""
     assert result.code == 0, result.output
-    blocks = result.output.rstrip().split('\n\n')[-3:]
+    blocks = result.output.strip().split('\n\n')[-3:]
     return [read(block.splitlines()[1:]) for block in blocks]
 
 

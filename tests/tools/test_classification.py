@@ -107,7 +107,7 @@ def test_finetuning_with_few_labels(runs):
     # Of 1,000 pictures 2 of each of 10 classes: two batches of 10.
     assert 'Epoch(train) [2][2/2]' in output
     assert 'Backbone weights: 28 of 28 tensors matched' in output
-    assert 'new, because of out_type: ln2.weight, ln2.bias' in output
+    assert 'new in this network: ln2.weight, ln2.bias' in output
     assert len(list((folder / 'run').glob('best_accuracy_top1_epoch_*.pth'))) == 1
 
 
@@ -150,7 +150,7 @@ def test_frozen_features(runs, name, kind, count):
 BAD = {
     'too many': ['Class "n01440764" has 100 pictures', '101 are wanted'],
     'both': ['num_per_class=5', 'share=0.1', 'set one'],
-    'misspelt': ['train_dataloader.dataset.num_per_clas', 'Do you mean num_per_class'],
+    'misspelt': ['train_dataloader.dataset.num_per_clas', "Did you mean 'num_per_class'"],
 }
 
 
