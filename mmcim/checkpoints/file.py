@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from mmengine.dist import barrier, get_rank
 from mmengine.logging import HistoryBuffer
 from mmengine.runner import CheckpointLoader
 from mmpretrain.registry import MODELS
@@ -36,6 +37,8 @@ _CONTAINERS = ('state_dict', 'model', 'module')
 _STATISTICS = ('min', 'max', 'current', 'mean')
 _ARRAY_TYPES = ('bool', 'uint8', 'int8', 'int16', 'int32', 'int64')
 _ARRAY_TYPES += ('uint16', 'uint32', 'uint64', 'float16', 'float32', 'float64')
+# Addresses that mmengine's first process downloads for all.
+_DOWNLOADED = ('http', 'torchvision', 'modelzoo', 'open-mmlab', 'openmmlab', 'mmcls')
 _LFS = b'version https://git-lfs'
 
 
@@ -275,6 +278,8 @@ def _download(url: str, map_location: Any) -> Any:
         with torch.serialization.safe_globals(_safe_globals()):
             return CheckpointLoader.load_checkpoint(url, map_location)
     except Exception as error:  # of network, server, mmengine's lists, or file
+        if get_rank() == 0 and url.startswith(_DOWNLOADED):
+            barrier()  # mmengine lets the other processes wait here
         raise ConfigError(f'checkpoint {url} cannot be loaded: {error!r}') from error
     finally:
         del os.environ[force]

@@ -105,19 +105,9 @@ def load_into(
     path = inner.removesuffix(TIMM_MODEL).rstrip('.')
     module.get_submodule(path).normalization = file.normalization
     report.matched = [*ready]
-    report.missing = [
-        name
-        for name in _tensors_of(module)
-        if name not in ready and name.removeprefix(inner) not in report.new
-    ]
-    outer = prefix.removesuffix(inner)
-    report.elsewhere = Counter(
-        name.split('.')[0]
-        for name in file.tensors
-        if not name.startswith(prefix)
-        and name.removeprefix(outer) not in ready
-        and not is_derived(name)
-    )
+    new = {inner + name for name in report.new}
+    report.missing = [n for n in _tensors_of(module) if n not in ready and n not in new]
+    report.elsewhere = _elsewhere(file, prefix, prefix.removesuffix(inner), report)
     print_log(str(report), logger='current')
     return report
 
@@ -312,6 +302,19 @@ def _check_finite(tensors: Mapping[str, Tensor], path: str) -> None:
         raise ConfigError(
             f'checkpoint {path} has infinite values or NaN in {enumerate_names(broken)}'
         )
+
+
+def _elsewhere(
+    file: BackboneFile, prefix: str, outer: str, report: LoadReport
+) -> Counter[str]:
+    """Count what of a file was not loaded and is of no backbone."""
+    return Counter(
+        name.split('.')[0]
+        for name in file.tensors
+        if not name.startswith(prefix)
+        and name.removeprefix(outer) not in report.matched
+        and not is_derived(name)
+    )
 
 
 def _other_parts(

@@ -1,9 +1,12 @@
 # Copyright (c) mmcim contributors. All rights reserved.
 """The weights that a new run starts from."""
 
+from mmengine.registry import WEIGHT_INITIALIZERS
 from torch import nn
 
-from ..checkpoints import load_into
+from ..checkpoints import Pretrained, load_into
+from ..models.layers.momentum import momentum_encoder_of
+from ..utils.errors import ConfigError
 from .run_record import check_normalization
 
 
@@ -20,9 +23,27 @@ def begin_from_weights(model: nn.Module, filename: str) -> None:
             with another normalization.
     """
     report = load_into(model, filename)
-    if hasattr(model, 'momentum_encoder'):
-        model.momentum_encoder.begin_from(model, report.missing)
+    if encoder := momentum_encoder_of(model):
+        encoder.begin_from(model, report.missing)
     check_initial_weights(model)
+
+
+def check_scope(model: nn.Module) -> None:
+    """Make sure that ``Pretrained`` in the current scope loads all of a backbone.
+
+    Raises:
+        ConfigError: If it is mmengine's own, which leaves random what it does not find.
+    """
+    with WEIGHT_INITIALIZERS.switch_scope_and_registry(None) as registry:
+        strict = registry.get('Pretrained') is Pretrained
+    for name, module in model.named_modules():
+        init = getattr(module, 'init_cfg', None)
+        if not strict and isinstance(init, dict) and init.get('type') == 'Pretrained':
+            raise ConfigError(
+                f"{name}.init_cfg: 'Pretrained' of the scope {registry.scope!r} loads "
+                "weights in part without an error; set default_scope='mmpretrain' or "
+                "'mmseg' in the config"
+            )
 
 
 def check_initial_weights(model: nn.Module) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from mmengine.runner import Runner, find_latest_checkpoint
 from torch import Tensor, nn
 
+from ..models.layers.momentum import momentum_encoder_of
 from ..utils.errors import ConfigError
 from .run_record import check_resumed, compare, report, unwrapped
 
@@ -126,10 +127,8 @@ def apply_override(runner: Runner, settings: list[dict[str, Any]]) -> None:
     for group, values in zip(groups, settings, strict=True):
         group.update(values)
     _follow_schedules(runner, length)
-    model = unwrapped(runner.model)
-    if hasattr(model, 'momentum_encoder'):
-        counts = runner.optim_wrapper._accumulative_counts
-        model.momentum_encoder.steps.fill_(loop._iter // counts)
+    if encoder := momentum_encoder_of(unwrapped(runner.model)):
+        encoder.steps.fill_(loop._iter // runner.optim_wrapper._accumulative_counts)
 
 
 def _follow_schedules(runner: Runner, epoch_length: int | None) -> None:

@@ -6,7 +6,6 @@ and between the data sets of a run.
 """
 
 import math
-from collections import ChainMap
 from collections.abc import Sequence
 from typing import Any
 
@@ -184,7 +183,7 @@ def check_processes(record: dict) -> None:
     """
     everyone = all_gather_object(record)
     for rank, other in enumerate(everyone):
-        if differences := compare(everyone[0], other):
+        if other != everyone[0] and (differences := compare(everyone[0], other)):
             raise ConfigError(
                 'processes run with different settings: '
                 f'{report(differences, "process 0", f"process {rank}")}. All nodes need '
@@ -315,7 +314,7 @@ def _flat(node: Any, name: str = '') -> dict[str, Any]:
         return {name: node}
     items = node.items() if isinstance(node, dict) else enumerate(node)
     parts = [_flat(value, f'{name}.{key}' if name else str(key)) for key, value in items]
-    return dict(ChainMap(*reversed(parts)))
+    return {key: value for part in parts for key, value in part.items()}
 
 
 def _same(a: Any, b: Any) -> bool:

@@ -17,13 +17,14 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from ..checkpoints import load_checkpoint
+from ..models.layers.momentum import momentum_encoder_of
 from ..utils.building import ConfigKeyErrors
 from ..utils.errors import ConfigError
 from ..utils.launch import check_together, init_distributed
 from . import run_record
 from .data_parallel import refuse_unsupported, wrap_distributed
 from .hooks import MomentumUpdateHook
-from .initial_weights import begin_from_weights, check_initial_weights
+from .initial_weights import begin_from_weights, check_initial_weights, check_scope
 from .lr_scaling import lr_ratio, scaled_schedulers
 from .resume import (
     apply_override,
@@ -70,7 +71,7 @@ class StrictRunner(ConfigKeyErrors, Runner):
         self.resumed_record: dict[str, Any] | None = None
         super().__init__(*args, **kwargs)
         self.register_hook(SeedHook())
-        if hasattr(unwrapped(self.model), 'momentum_encoder'):
+        if momentum_encoder_of(unwrapped(self.model)):
             self.register_hook(MomentumUpdateHook())
 
     def setup_env(self, env_cfg: dict) -> None:
@@ -142,6 +143,7 @@ class StrictRunner(ConfigKeyErrors, Runner):
     def _init_model_weights(self) -> None:
         """Initialise the weights, unless a checkpoint has all of them."""
         if not self._resume:
+            check_scope(unwrapped(self.model))
             super()._init_model_weights()
             check_together(partial(check_initial_weights, unwrapped(self.model)))
 

@@ -197,6 +197,8 @@ def _check_keys(cfg: dict, registry: Registry) -> None:
         any_goes = takes_any_keyword(builder)
         cutoff = _MISSPELT if any_goes else _RELATED
         close = _nearest(name, known, cutoff)
+        # timm's pretrained_cfg is not a misspelt pretrained.
+        close = [known for known in close if not name.startswith(f'{known}_')]
         text = f'{_name(builder)} has no argument {name!r}.{_did_you_mean(close)}'
         if close or not any_goes:
             raise ValueError(text)

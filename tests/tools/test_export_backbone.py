@@ -55,16 +55,12 @@ def test_checkpoint_and_plain_backbone_give_the_same(export, trained, tmp_path):
         torch.testing.assert_close(names['features'], expected, rtol=0, atol=1e-5)
 
 
-def test_another_size_and_another_backbone(export, trained, tmp_path):
+def test_another_size(export, trained, tmp_path):
     checkpoint, out = max(trained.glob('epoch_*.pth')), tmp_path / 'a.safetensors'
-    options = ('--to', 'mmpretrain', '--out', out, '--img-size', 16, 32)
+    options = ('--to', 'timm', '--out', out, '--img-size', 16, 32)
     code, stdout, stderr = export(checkpoint, *options)
     assert code == 0, stderr
     assert 'img_size=(16, 32)' in stdout
-    assert tuple(load_backbone(out).img_size) == (16, 32)
-    # A classifier has one backbone; the tool says what it has not.
-    code, _, stderr = export(checkpoint, *options, '--force', '--prefix', 'online.')
-    assert code == 2 and "has no tensors with the prefix 'online.'" in stderr
 
 
 def test_clear_errors_and_nothing_written(export, trained, tmp_path):
@@ -77,10 +73,8 @@ def test_clear_errors_and_nothing_written(export, trained, tmp_path):
         ([tmp_path / 'none.pth', '--to', 'timm', '--out', 'a.safetensors'],
          'none.pth does not exist'),
         ([foreign, '--to', 'timm', '--out', 'a.safetensors'],
-         r"foreign.pth does not say of which network .* no meta\['cfg'\]"),
-        ([checkpoint, '--to', 'torchvision', '--out', 'a.pth'],
-         'torchvision takes a ResNet'),
-        ([checkpoint, '--to', 'timm', '--out', 'a.pth'], 'must end in .safetensors'),
+         'foreign.pth does not say which network its tensors are of'),
+        ([checkpoint, '--to', 'timm', '--out', 'a.pth'], 'must end with .safetensors'),
         ([checkpoint, '--to', 'timm', '--out', there], 'exists; add --force'),
     ]  # fmt: skip
     for (source, to, target, option, out), message in cases:
@@ -96,5 +90,5 @@ def test_clear_errors_and_nothing_written(export, trained, tmp_path):
 def test_help_tells_the_targets(export):
     code, stdout, _ = export('--help')
     assert code == 0
-    for target in ('mmpretrain', 'mmseg', 'timm', 'hf', 'torchvision'):
+    for target in ('timm', 'hf'):
         assert re.search(rf'^--to {target} ', stdout, re.MULTILINE)

@@ -1,6 +1,7 @@
 # Copyright (c) mmcim contributors. All rights reserved.
 """Jobs as real processes: order, progress, failures, and an end that leaves nothing."""
 
+import functools
 import io
 import os
 import platform
@@ -242,7 +243,9 @@ def test_death_of_the_parent_ends_all_unless_nohup(queue, tmp_path, ignored):
     (tmp_path / 'driver.py').write_text(code)
     trap = 'trap "" HUP; ' if ignored else ''
     script = f'{trap}"{sys.executable}" driver.py & echo $! > driver; wait'
-    shell = subprocess.Popen(['sh', '-c', script], cwd=tmp_path)
+    # Whatever starts the tests, nohup included.
+    hang_up = functools.partial(signal.signal, signal.SIGHUP, signal.SIG_DFL)
+    shell = subprocess.Popen(['sh', '-c', script], cwd=tmp_path, preexec_fn=hang_up)
     started = [*pids(tmp_path / 'pids'), int((tmp_path / 'driver').read_text())]
     shell.kill()
     shell.wait()

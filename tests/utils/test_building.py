@@ -532,3 +532,10 @@ def test_models_and_pipelines_of_mmpretrain_build_without_a_word(name, warnings)
         for step in cfg.train_dataloader.dataset.pipeline:
             TRANSFORMS.build(step)
     assert warnings == []
+
+
+def test_longer_name_is_not_a_misspelling():
+    """Which goes to timm.create_model."""
+    config = dict(type='mmpretrain.TIMMBackbone', model_name='resnet18')
+    with explain_build_errors({}):
+        MODELS.build(dict(config, pretrained_cfg=dict(mean=(0.5, 0.5, 0.5))))

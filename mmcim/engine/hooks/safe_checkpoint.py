@@ -14,6 +14,7 @@ from mmengine.hooks import CheckpointHook
 from mmengine.logging import HistoryBuffer
 from mmengine.runner import Runner
 from mmpretrain.registry import HOOKS
+from torch import Tensor
 
 from ...utils.files import atomic_write, remove_stale_files
 
@@ -93,9 +94,9 @@ class SafeCheckpointHook(CheckpointHook):
         scalars = checkpoint.get('message_hub', {}).get('log_scalars', {})
         for name, history in scalars.items():
             if isinstance(history, dict):
-                scalars[name] = HistoryBuffer(
-                    history['log'].numpy(), history['count'].numpy()
-                )
+                # On a GPU, if that is where mmengine resumes to.
+                values = (history[key].cpu().numpy() for key in ('log', 'count'))
+                scalars[name] = HistoryBuffer(*values)
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
         outdated = None
@@ -168,7 +169,8 @@ def to_plain(value: Any) -> Any:
 
     Arrays become tensors, and the history of a logged scalar a dict of its values
     (``log``) and how many iterations each stands for (``count``). Functions in dicts, as
-    some schedulers have, are left out: constructors set them.
+    some schedulers have, are left out: constructors set them. What else a file read as
+    data cannot hold, such as a path, becomes text.
     """
     if isinstance(value, HistoryBuffer):
         return dict(zip(('log', 'count'), map(to_plain, value.data)))
@@ -176,6 +178,9 @@ def to_plain(value: Any) -> Any:
         return {k: to_plain(item) for k, item in value.items() if not callable(item)}
     if isinstance(value, list | tuple):
         return (list if isinstance(value, list) else tuple)(map(to_plain, value))
-    if isinstance(value, np.ndarray):
-        return torch.from_numpy(value)
-    return value.item() if isinstance(value, np.generic) else value
+    if isinstance(value, np.ndarray) and value.dtype.kind in 'biuf':
+        return torch.from_numpy(np.ascontiguousarray(value))
+    if isinstance(value, np.ndarray | np.generic):
+        return to_plain(value.tolist())
+    plain = value is None or isinstance(value, bool | int | float | str | bytes | Tensor)
+    return value if plain else str(value)

@@ -108,3 +108,9 @@ class MomentumEncoder(nn.Module):
             torch._foreach_lerp_(own, source, 1 - momentum)
         self.steps += 1
         return momentum
+
+
+def momentum_encoder_of(model: nn.Module) -> MomentumEncoder | None:
+    """The momentum encoder of a model; mmpretrain's own ones update themselves."""
+    encoder = getattr(model, 'momentum_encoder', None)
+    return encoder if isinstance(encoder, MomentumEncoder) else None

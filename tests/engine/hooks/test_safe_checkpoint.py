@@ -1,7 +1,9 @@
 # Copyright (c) mmcim contributors. All rights reserved.
 """The order of writing and removing; tools/test_train.py kills a process."""
 
+import datetime
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -281,3 +283,40 @@ def test_fewer_are_kept_than_before(make_runner, events):
         override=True,
     ).train()
     assert events == ['+epoch_4.pth', '+last_checkpoint', '-epoch_2.pth']
+
+
+def test_log_history_that_was_loaded_onto_a_gpu(make_runner):
+    runner = make_runner(checkpoint=hook())
+    history = to_plain(HistoryBuffer([0.5, 0.25], [1, 2]))
+    given = {key: OnGPU(value) for key, value in history.items()}
+    checkpoint = dict(message_hub=dict(log_scalars={'loss': given}))
+    runner.call_hook('after_load_checkpoint', checkpoint=checkpoint)
+    log, count = checkpoint['message_hub']['log_scalars']['loss'].data
+    assert log.tolist() == [0.5, 0.25] and count.tolist() == [1, 2]
+
+
+class OnGPU:
+    """A tensor with no NumPy array of its own."""
+
+    def __init__(self, tensor):
+        self.tensor = tensor
+
+    def cpu(self):
+        return self.tensor
+
+
+@pytest.mark.parametrize(
+    ('value', 'expected'),
+    [
+        (np.array(['a', 'b']), ['a', 'b']),
+        (Path('data/x'), 'data/x'),
+        (datetime.date(2026, 1, 2), '2026-01-02'),
+    ],
+)
+def test_what_files_cannot_hold_becomes_text(tmp_path, value, expected):
+    torch.save(to_plain(dict(a=value)), tmp_path / 'a.pth')
+    assert torch.load(tmp_path / 'a.pth', weights_only=True) == dict(a=expected)
+
+
+def test_reversed_array(tmp_path):
+    assert to_plain(np.arange(3)[::-1]).tolist() == [2, 1, 0]
