@@ -202,6 +202,7 @@ def test_get_model_by_name(hub, name, network, size):
     assert parameters == entry['Metadata']['Parameters']
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     'name',
     [

@@ -22,6 +22,8 @@ from torchvision.transforms.functional import pil_to_tensor
 from mmcim.checkpoints import BackboneFile, BackboneRecord, load_checkpoint
 from tests.models.selfsup.conftest import respix
 
+pytestmark = pytest.mark.slow
+
 ARCH = dict(embed_dims=64, num_layers=3, num_heads=4, feedforward_channels=128)
 VIT = dict(arch=ARCH, img_size=224, patch_size=16, out_type='featmap')
 NETWORKS = {

@@ -152,6 +152,7 @@ def test_there_are_all_benchmarks():
     assert sorted(wanted) == NAMES
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', TRAINED)
 def test_config_trains_and_validates(name, pictures, tmp_path):
     cfg, tensors = prepare(name, pictures, tmp_path)

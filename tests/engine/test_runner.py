@@ -50,6 +50,7 @@ def run(make_runner, loop, workers, work_dir, **kwargs):
     return [p.detach().clone() for p in runner.model.parameters()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('workers', WORKERS)
 @pytest.mark.parametrize('loop', LOOPS)
 def test_resumed_run_equals_the_uninterrupted_one(make_runner, tmp_path, loop, workers):

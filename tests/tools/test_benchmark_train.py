@@ -16,6 +16,8 @@ from tools.analysis_tools import benchmark_train
 
 from .toy_run import REPO, run_forked
 
+pytestmark = pytest.mark.slow
+
 TOOL = 'analysis_tools/benchmark_train.py'
 RESPIX = REPO / 'configs/quickstart/cim_respix.py'
 REVDET = REPO / 'configs/quickstart/cim_revdet.py'

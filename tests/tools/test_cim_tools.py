@@ -12,6 +12,8 @@ from mmcim.checkpoints import load_checkpoint
 
 from .toy_run import REPO, run_forked
 
+pytestmark = pytest.mark.slow
+
 RESPIX = REPO / 'configs/quickstart/cim_respix.py'
 VIT_B = REPO / 'configs/cim/vit-b_8xb256-300e.py'
 # Without a tokenizer, whose missing file would be found before the data.

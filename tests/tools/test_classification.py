@@ -13,6 +13,8 @@ from mmpretrain.registry import MODELS
 from ..backbone_files import write_backbone
 from .toy_run import REPO, run_forked
 
+pytestmark = pytest.mark.slow
+
 ARCH = dict(embed_dims=32, num_layers=2, num_heads=2, feedforward_channels=64)
 BENCHMARKS = REPO / 'configs/cim/benchmarks'
 MODEL = """

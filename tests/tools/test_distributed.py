@@ -14,6 +14,8 @@ from mmcim.checkpoints import backbone_path, load_checkpoint
 
 from .toy_run import REPO, TOOLS, run_forked, run_tool
 
+pytestmark = pytest.mark.slow
+
 # No randomness, so that two processes with half the batch do what one does with all.
 FIXED = [
     'model.backbone.drop_rate=0',

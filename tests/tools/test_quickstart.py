@@ -13,6 +13,8 @@ from rich.console import Console
 
 from .toy_run import REPO, run_forked
 
+pytestmark = pytest.mark.slow
+
 SHORT = [
     '--cfg-options',
     'train_cfg.max_iters=2',

@@ -16,6 +16,8 @@ from mmcim.checkpoints import load_checkpoint
 
 from .toy_run import REPO, TOOLS, run_forked, run_tool
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip('mmseg')
 CLASSES = 11
 

@@ -17,6 +17,8 @@ from mmcim.checkpoints import BackboneFile, load_checkpoint
 
 from .toy_run import REPO, Result, run_forked
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip('mmseg')
 CONFIGS = REPO / 'configs'
 NETWORKS = ('vit', 'resnet')

@@ -10,6 +10,8 @@ from mmpretrain.registry import MODELS
 
 from .test_baselines import beit, mae, mocov3, simmim
 
+pytestmark = pytest.mark.slow
+
 STEPS = 200
 BATCH = 32
 

@@ -12,6 +12,8 @@ from mmpretrain.registry import MODELS
 
 from .conftest import respix, revdet, vit
 
+pytestmark = pytest.mark.slow
+
 STEPS = 200
 
 

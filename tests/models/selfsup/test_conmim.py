@@ -412,6 +412,7 @@ def test_checkpoint_gives_either_backbone(run, kept):
     torch.testing.assert_close(network(images)[-1], wanted)
 
 
+@pytest.mark.slow
 def test_400_steps_on_real_images_lower_the_loss(imagenette_mini):
     """48 px, 6 x 6 patches of 8 px, in squares of which about half are masked."""
     loader = dict(

@@ -3,12 +3,15 @@
 
 import math
 
+import pytest
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DefaultScope
 from mmengine.runner import set_random_seed
 from mmpretrain.registry import MODELS
 
 from .test_cim_training import loader  # noqa: F401
+
+pytestmark = pytest.mark.slow
 
 STEPS = 200
 

@@ -91,6 +91,7 @@ def test_equals_official(sizes, shape, tmp_path):
     assert_equal_to_official(tokenizer, encoder, decoder, pictures(*shape))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ('sizes', 'shape'),
     [(dict(n_hid=64, vocab_size=512), (2, 48, 64)), (dict(), (1, 112, 112))],
