@@ -2,7 +2,6 @@
 """What a training writes about the backbone that it exports."""
 
 import hashlib
-import inspect
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -21,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
+from ..utils.arguments import keyword_arguments
 from ..utils.errors import ConfigError
 from ..utils.files import atomic_write
 from .layout import Grid, is_derived, patch_grid
@@ -116,11 +116,17 @@ def save_backbone(
         tensors: The backbone's own names -> tensors.
         record: What is known about them.
     """
-    # safetensors wants neither views nor tensors that share memory.
+    text = replace(record, prefix='').dumps()
+    save_safetensors(path, tensors, dict(format='pt', backbone=text))
+
+
+def save_safetensors(
+    path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]
+) -> None:
+    """Write tensors, which may be views and share memory, completely or not at all."""
     plain = {name: t.detach().cpu().clone().contiguous() for name, t in tensors.items()}
     with atomic_write(path) as file:
-        text = replace(record, prefix='').dumps()
-        file.write(save(plain, dict(format='pt', backbone=text)))
+        file.write(save(plain, dict(metadata)))
 
 
 def describe_backbone(
@@ -244,30 +250,17 @@ def config_after_pretraining(config: dict) -> dict:
     if name not in _AFTER_PRETRAINING:
         return config
     before, after = (
-        _arguments(MODELS.get(key)) for key in (name, _AFTER_PRETRAINING[name])
+        keyword_arguments(MODELS.get(key)) for key in (name, _AFTER_PRETRAINING[name])
     )
     given = {key: value for key, value in config.items() if key in after}
     if given.get('arch') in ('mocov3-s', 'mocov3-small'):
         given['arch'] = dict(_MOCO_SMALL)
     changed = {
-        key: value
-        for key, value in before.items()
-        if key in after and key not in given and value != after[key]
+        key: parameter.default
+        for key, parameter in before.items()
+        if key in after and key not in given and parameter.default != after[key].default
     }
     return dict(type=_AFTER_PRETRAINING[name], **given, **changed)
-
-
-def _arguments(cls: type) -> dict[str, object]:
-    """Named arguments of a constructor and those of its parents, with their defaults."""
-    found: dict[str, object] = {}
-    for part in reversed(cls.__mro__[:-1]):
-        for name, parameter in inspect.signature(part.__init__).parameters.items():
-            if parameter.kind in (
-                parameter.POSITIONAL_OR_KEYWORD,
-                parameter.KEYWORD_ONLY,
-            ):
-                found[name] = parameter.default
-    return found
 
 
 def _normalization(preprocessor: Any) -> tuple[list[float], list[float]]:

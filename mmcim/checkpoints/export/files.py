@@ -9,10 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from safetensors.torch import save
-from torch import Tensor, nn
-
-from ...utils.files import atomic_write
+from torch import nn
 
 
 class Written(NamedTuple):
@@ -25,15 +22,6 @@ class Written(NamedTuple):
 
     usage: str
     load: Callable[[], nn.Module]
-
-
-def save_safetensors(
-    path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]
-) -> None:
-    """Write tensors, which may share memory, to a file."""
-    plain = {name: value.clone().contiguous() for name, value in tensors.items()}
-    with atomic_write(path) as file:
-        file.write(save(plain, metadata))
 
 
 def largest_difference(net: nn.Module, other: nn.Module) -> float:

@@ -11,12 +11,13 @@ from torch import Tensor, nn
 from ...utils.errors import ConfigError
 from ...utils.files import atomic_write
 from ..file import BackboneFile
+from ..record import save_safetensors
 from .architecture import (
     Transformer,
     describe_transformer,
     without_key_bias,
 )
-from .files import Written, save_safetensors
+from .files import Written
 
 # The names of the files on the hub, which all versions of transformers read.
 _NAMES = {

@@ -11,13 +11,14 @@ from torch import Tensor, nn
 
 from ..file import BackboneFile
 from ..names import from_mmpretrain
+from ..record import save_safetensors
 from .architecture import (
     Transformer,
     describe_transformer,
     is_transformer,
     without_key_bias,
 )
-from .files import Written, save_safetensors
+from .files import Written
 
 # Width, depth and heads of timm's names; other sizes are given as arguments.
 _SIZES = dict(
