@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from mmengine.config import Config
+from mmengine.dist import get_world_size
 from mmengine.model import MMDistributedDataParallel
 from mmengine.model.utils import _BatchNormXd
 from torch import Tensor, nn
@@ -46,12 +47,12 @@ def wrap_distributed(model: nn.Module, cfg: Config | dict) -> MMDistributedDataP
     synchronised.
 
     Args:
-        model: On its device; its batch norms are replaced where they are synchronised.
+        model: On its device; its batch norms change where they are synchronised.
         cfg: The runner's config, with ``sync_bn`` (synchronise all batch norms, not only
             those that the model has as ``SyncBN``), ``find_unused_parameters`` and
             ``model_wrapper_cfg`` (further arguments of ``DistributedDataParallel``).
     """
-    model = synchronize_batch_norms(model, everywhere=bool(cfg.get('sync_bn')))
+    synchronize_batch_norms(model, everywhere=bool(cfg.get('sync_bn')))
     arguments = dict(find_unused_parameters=cfg.get('find_unused_parameters', False))
     arguments |= cfg.get('model_wrapper_cfg') or {}
     arguments.pop('type', None)
@@ -61,35 +62,22 @@ def wrap_distributed(model: nn.Module, cfg: Config | dict) -> MMDistributedDataP
     return MMDistributedDataParallel(model, **{**arguments, 'device_ids': device_ids})
 
 
-def synchronize_batch_norms(module: nn.Module, everywhere: bool = True) -> nn.Module:
-    """Replace batch norms by :class:`SyncBatchNorm` with the same tensors.
+def synchronize_batch_norms(model: nn.Module, everywhere: bool = True) -> None:
+    """Turn batch norms into :class:`SyncBatchNorm`, with their tensors and hooks.
 
     Args:
-        module: Changed in place, unless it is a batch norm itself.
-        everywhere: Whether all batch norms are replaced; otherwise only PyTorch's own
+        model: Changed in place.
+        everywhere: Whether all batch norms are turned; otherwise only PyTorch's own
             ``SyncBatchNorm``.
-
-    Returns:
-        The module, or what takes its place.
     """
-    replaced = nn.modules.batchnorm._BatchNorm if everywhere else nn.SyncBatchNorm
-    if isinstance(module, replaced):
-        norm = SyncBatchNorm(
-            module.num_features,
-            module.eps,
-            module.momentum,
-            module.affine,
-            module.track_running_stats,
-        )
-        norm._parameters, norm._buffers = module._parameters, module._buffers
-        return norm.train(module.training)
-    for name, child in module.named_children():
-        setattr(module, name, synchronize_batch_norms(child, everywhere))
-    return module
+    turned = nn.modules.batchnorm._BatchNorm if everywhere else nn.SyncBatchNorm
+    for module in model.modules():
+        if isinstance(module, turned):
+            module.__class__ = SyncBatchNorm
 
 
 class SyncBatchNorm(_BatchNormXd):
-    """Batch norm over the images of all processes, whatever their number in each.
+    """Batch norm over the images of all processes, of which each has one at least.
 
     It computes on any device, in float32 at least. PyTorch's own takes no tensors of a
     CPU, and ``DistributedDataParallel`` refuses its kind there.
@@ -103,15 +91,24 @@ class SyncBatchNorm(_BatchNormXd):
 
         Returns:
             Likewise, in the same dtype.
+
+        Raises:
+            ValueError: In training, if this process has no images, or if all processes
+                together have a single value per channel.
         """
-        if not (self.training and dist.is_initialized()):
+        if self.training and not x.numel():
+            raise ValueError(
+                f'SyncBatchNorm got an empty batch, of shape {tuple(x.shape)}'
+            )
+        if not self.training or get_world_size() == 1:
             return super().forward(x)
         per_channel = [1, -1] + [1] * (x.ndim - 2)
         others = [dim for dim in range(x.ndim) if dim != 1]
         values = x if x.dtype == torch.float64 else x.float()
-        count = values.new_tensor(x.numel() // x.shape[1])
-        dist.all_reduce(count)
-        mean = _SumOfProcesses.apply(values.sum(others)) / count
+        count = values.new_full((1,), x.numel() // x.shape[1])
+        total = _SumOfProcesses.apply(torch.cat([values.sum(others), count]))
+        count = total[-1].detach()  # 2 at least
+        mean = total[:-1] / count
         centred = values - mean.view(per_channel)
         variance = _SumOfProcesses.apply(centred.square().sum(others)) / count
         if self.track_running_stats:

@@ -21,9 +21,13 @@ def lr_ratio(auto_scale_lr: dict | None, effective_batch: int) -> float:
         Effective / base batch size; 1 where scaling is not enabled.
 
     Raises:
-        ConfigError: If scaling is enabled without ``base_batch_size``.
+        ConfigError: If scaling is enabled without ``base_batch_size``, or has other keys.
     """
     scaling = auto_scale_lr or {}
+    if unknown := sorted(set(scaling) - {'enable', 'base_batch_size'}):
+        raise ConfigError(
+            f'auto_scale_lr has no {", ".join(unknown)}; use enable and base_batch_size'
+        )
     if not scaling.get('enable', False):
         return 1.0
     if not scaling.get('base_batch_size'):

@@ -98,8 +98,11 @@ def check_same_model(
 
 
 def parameter_group_settings(runner: Runner) -> list[dict[str, Any]]:
-    """Copy the settings of the optimizer's parameter groups, as learning rates."""
-    groups = runner.optim_wrapper.optimizer.param_groups
+    """Copy the settings of the optimizer's parameter groups, as learning rates.
+
+    Among mmengine's groups is one without parameters, for the logged ``base_lr``.
+    """
+    groups = runner.optim_wrapper.param_groups
     return [{k: v for k, v in group.items() if k != 'params'} for group in groups]
 
 
@@ -123,7 +126,7 @@ def apply_override(runner: Runner, settings: list[dict[str, Any]]) -> None:
         then = runner.resumed_record['train_dataloader']['iterations_per_epoch']
         done = loop._iter - loop._epoch * then
         loop._iter = loop._epoch * length + done * length // then
-    groups = runner.optim_wrapper.optimizer.param_groups
+    groups = runner.optim_wrapper.param_groups
     for group, values in zip(groups, settings, strict=True):
         group.update(values)
     _follow_schedules(runner, length)

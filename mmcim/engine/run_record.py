@@ -194,18 +194,20 @@ def check_processes(record: dict) -> None:
 def check_evaluation(runner: Runner, trained: dict) -> None:
     """Compare the data of validation and test with those of the training.
 
-    Only what both data sets have is compared: class names, unless the model is
+    Only what both data sets have is compared: classes, unless the model is
     self-supervised; the size of images, if the backbone has an ``img_size``; and the
-    normalization.
+    normalization. Other class names and sizes may be meant, and are a warning.
 
     Args:
         runner: With the loops built that are about to run.
         trained: Record of the training, of this run or of a checkpoint.
 
     Raises:
-        ConfigError: If they differ.
+        ConfigError: If the number of classes differs, or the normalization without
+            ``override``.
     """
     model = unwrapped(runner.model)
+    refused = ('num_classes',) + (() if runner.cfg.get('override') else ('mean', 'std'))
     names = ['mean', 'std']
     if not isinstance(model, BaseSelfSupervisor):
         names.append('classes')
@@ -216,12 +218,20 @@ def check_evaluation(runner: Runner, trained: dict) -> None:
         if isinstance(loop, BaseLoop):
             second = describe_data(loop.dataloader.dataset) | normalization(model)
             known = [key for key in names if first[key] and second[key]]
-            pair = ({key: part[key] for key in known} for part in (first, second))
-            if differences := compare(*pair):
+            pair = [{key: part[key] for key in known} for part in (first, second)]
+            pair = [
+                dict(num_classes=len(part.get('classes', ()))) | part for part in pair
+            ]
+            differences = compare(*pair)
+            told = report(differences, 'the training', f'the {name}')
+            if any(key.startswith(refused) for key, *_ in differences):
                 raise ConfigError(
-                    f'the {name} does not fit the training: '
-                    f'{report(differences, "the training", f"the {name}")}'
+                    f'the {name} does not fit the training: {told}. Use the number of '
+                    'classes, mean and std of the training; override=True in the config '
+                    'allows another mean and std'
                 )
+            if differences:
+                runner.logger.warning(f'The {name} differs from the training: {told}.')
 
 
 def check_normalization(

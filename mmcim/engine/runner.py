@@ -10,7 +10,7 @@ from mmengine.device import get_device
 from mmengine.dist import get_rank, sync_random_seed
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
-from mmengine.optim import OptimWrapper
+from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.registry import HOOKS, LOOPS, RUNNERS
 from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
 from torch import nn
@@ -121,11 +121,19 @@ class StrictRunner(ConfigKeyErrors, Runner):
     def scale_lr(
         self, optim_wrapper: OptimWrapper, auto_scale_lr: dict | None = None
     ) -> None:
-        """Scale the learning rate and its schedule to the effective batch."""
+        """Scale the learning rate and its schedule to the effective batch.
+
+        Raises:
+            ConfigError: If there are several optimizers, or for an unknown setting.
+        """
+        if isinstance(optim_wrapper, OptimWrapperDict):
+            raise ConfigError(
+                'optim_wrapper: several optimizers (OptimWrapperDict) are not supported; '
+                'use one OptimWrapper'
+            )
         batch = self.world_size * self.train_dataloader.batch_sampler.batch_size
         ratio = lr_ratio(auto_scale_lr, batch * optim_wrapper._accumulative_counts)
-        optimizer = optim_wrapper.optimizer
-        for settings in (optimizer.defaults, *optimizer.param_groups):
+        for settings in (optim_wrapper.defaults, *optim_wrapper.param_groups):
             settings['lr'] *= ratio
         self.param_schedulers = scaled_schedulers(self.param_schedulers, ratio)
 
@@ -260,12 +268,18 @@ class RequireStrictRunnerHook(Hook):
 
 @LOOPS.register_module()
 class ResumableEpochLoop(EpochBasedTrainLoop):
-    """A loop of epochs that goes on where a checkpoint was written within an epoch."""
+    """A loop of epochs that goes on where a checkpoint was written within an epoch.
+
+    With a data loader that was not built from a config it begins such an epoch anew, as
+    mmengine's.
+    """
 
     def run_epoch(self) -> None:
         """Take the iterations of an epoch that have not been done yet."""
-        done = self._iter - self._epoch * len(self.dataloader)
         batches = self.dataloader.batch_sampler
+        if not isinstance(batches.sampler, SeededSampler):
+            return super().run_epoch()
+        done = self._iter - self._epoch * len(self.dataloader)
         self.runner.call_hook('before_train_epoch')
         self.runner.model.train()
         batches.sampler.leave_out(done * batches.batch_size)

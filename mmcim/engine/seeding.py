@@ -42,7 +42,8 @@ class SeededDataset(Dataset):
     """A dataset whose samples depend on their index and number in the run alone.
 
     Args:
-        dataset: The dataset, or its config. Its attributes are those of this one.
+        dataset: The dataset, or its config. Its attributes are those of this one, which
+            hooks set as well, such as ``pipeline``.
     """
 
     def __init__(self, dataset: Dataset | dict) -> None:
@@ -53,6 +54,12 @@ class SeededDataset(Dataset):
         if name == 'dataset' or name.startswith('__'):
             raise AttributeError(name)
         return getattr(self.dataset, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == 'dataset':
+            super().__setattr__(name, value)
+        else:
+            setattr(self.dataset, name, value)
 
     def __len__(self) -> int:
         return len(self.dataset)

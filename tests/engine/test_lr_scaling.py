@@ -47,6 +47,22 @@ def test_base_batch_size_is_needed():
         lr_ratio(dict(enable=True), effective_batch=8)
 
 
+def test_misspelt_keys_are_refused():
+    with pytest.raises(ConfigError, match='no enabled; use enable and base_batch_size'):
+        lr_ratio(dict(enabled=True, base_batch_size=16), effective_batch=8)
+
+
+def test_logged_base_rate_scales(make_runner):
+    """With several parameter groups it stands in one of its own."""
+    wrapper = dict(
+        optimizer=dict(type='SGD', lr=0.01), paramwise_cfg=dict(bias_lr_mult=1.0)
+    )
+    runner = make_runner(auto_scale_lr=dict(SCALING), optim_wrapper=wrapper)
+    runner.train()
+    expected = dict(base_lr=[pytest.approx(0.0025)], lr=[pytest.approx(0.0025)] * 2)
+    assert runner.optim_wrapper.get_lr() == expected
+
+
 def test_ratios_and_momenta_do_not_scale():
     schedulers = [
         dict(type='LinearLR', start_factor=1e-4, end=10),

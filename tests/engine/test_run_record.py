@@ -4,12 +4,18 @@
 import pytest
 import torch
 import torch.multiprocessing as mp
+from mmcv.transforms import Compose
 from mmengine.model import BaseDataPreprocessor
 from torch import nn
 
 from mmcim.checkpoints import load_checkpoint
 from mmcim.engine.initial_weights import check_initial_weights
-from mmcim.engine.run_record import check_normalization, check_processes, compare
+from mmcim.engine.run_record import (
+    check_evaluation,
+    check_normalization,
+    check_processes,
+    compare,
+)
 from mmcim.models.tokenizers.base import BaseTokenizer
 from mmcim.utils import ConfigError
 from mmcim.utils.launch import check_together
@@ -164,6 +170,21 @@ def test_override_follows_the_schedule_of_the_config(make_runner, tmp_path):
         assert whole['meta']['iter'] == resumed['meta']['iter'] == 2 * epoch
 
 
+def test_override_has_the_logged_base_rate_of_the_config(make_runner, tmp_path):
+    """With several parameter groups it stands in one of its own."""
+    grouped = dict(paramwise_cfg=dict(bias_lr_mult=1.0))
+    run = dict(train_cfg=ONE_EPOCH, param_scheduler=[COSINE])
+    make_runner(**run, optim_wrapper=sgd() | grouped).train()
+    again = make_runner(
+        **run, optim_wrapper=sgd(lr=0.02) | grouped, resume=True, override=True
+    )
+    again.train()
+    group = again.optim_wrapper.base_param_settings
+    lr = again.optim_wrapper.get_lr()
+    assert group['initial_lr'] == 0.02
+    assert lr['base_lr'] * 2 == lr['lr']  # which has two groups
+
+
 def test_override_keeps_optimizer_states(make_runner, tmp_path):
     """With no step to be made, the momenta are those of the checkpoint."""
     settings = dict(train_cfg=ONE_EPOCH, optim_wrapper=sgd())
@@ -315,16 +336,64 @@ def with_classes(runner, train, val):
     return runner
 
 
-def test_classes_of_training_and_validation(make_runner):
-    for val, message in (
-        (('cat', 'cow'), 'classes.1 is dog in the training and cow in the validation'),
-        (('cat',), 'classes.1 is dog in the training and None in the validation'),
-    ):
-        runner = with_classes(make_runner(scores=[1, 2]), ('cat', 'dog'), val)
-        with pytest.raises(ConfigError, match=message):
-            runner.train()
-    with_classes(make_runner(scores=[1, 2]), ('cat', 'dog'), ('cat', 'dog')).train()
-    with_classes(make_runner(scores=[1, 2]), ('cat', 'dog'), None).train()
+def test_another_number_of_classes_is_an_error(make_runner):
+    runner = with_classes(make_runner(scores=[1, 2]), ('cat', 'dog'), ('cat',))
+    message = 'num_classes is 2 in the training and 1 in the validation.* Use the number'
+    with pytest.raises(ConfigError, match=message):
+        runner.train()
+
+
+@pytest.mark.parametrize(
+    ('val', 'message'),
+    [
+        (('cat', 'n01'), 'classes.1 is dog in the training and n01 in the validation'),
+        (('cat', 'dog'), None),
+        (None, None),
+    ],
+)
+def test_other_names_of_classes_are_a_warning(make_runner, monkeypatch, val, message):
+    runner = with_classes(make_runner(scores=[1, 2]), ('cat', 'dog'), val)
+    told = keep_warnings(runner, monkeypatch)
+    runner.train()
+    found = [text for text in told if 'differs from the training' in text]
+    assert len(found) == (message is not None)
+    assert all(message in text for text in found)
+
+
+@pytest.fixture
+def evaluation(make_runner, monkeypatch, line):
+    """Check a test of images of 48 px; gives the warnings."""
+
+    def check(trained_std=1.0, **kwargs):
+        model = line()
+        model.data_preprocessor = Normalized([0.0] * 3)
+        model.backbone = nn.Identity()
+        model.backbone.img_size = 32
+        runner = make_runner(model=model, scores=[1], **kwargs)
+        data = runner.val_dataloader.dataset
+        data.pipeline = Compose([dict(type='Resize', scale=48)])
+        runner._val_loop = runner.build_val_loop(runner._val_loop)
+        trained = dict(
+            train_dataloader=dict(dataset=dict(classes=None, image_size=[32, 32])),
+            data_preprocessor=dict(mean=[0.0] * 3, std=[trained_std] * 3),
+        )
+        told = keep_warnings(runner, monkeypatch)
+        check_evaluation(runner, trained)
+        return told
+
+    return check
+
+
+def test_another_size_of_images_is_a_warning(evaluation):
+    (text,) = evaluation()
+    assert 'image_size.0 is 32 in the training and 48 in the validation' in text
+
+
+def test_another_normalization_is_an_error_unless_it_is_meant(evaluation):
+    with pytest.raises(ConfigError, match='std.0 is 2.0 .* and 1.0 .*override=True'):
+        evaluation(trained_std=2.0)
+    (text,) = evaluation(trained_std=2.0, override=True)
+    assert 'std.0 is 2.0 in the training and 1.0 in the validation' in text
 
 
 class Normalized(BaseDataPreprocessor):

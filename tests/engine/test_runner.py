@@ -3,6 +3,7 @@
 
 import pytest
 import torch
+from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
@@ -144,6 +145,22 @@ def test_another_model_is_refused(make_runner, tmp_path):
         'load_from',
     ):
         assert part in str(error.value)
+
+
+def test_data_loader_that_is_ready(make_runner):
+    """It is taken as it is; each epoch is a whole one."""
+    runner = make_runner()
+    dataset = runner._train_dataloader['dataset']
+    runner._train_dataloader = torch.utils.data.DataLoader(dataset, batch_size=4)
+    runner.train()
+    assert (runner.epoch, runner.iter) == (2, 4)
+
+
+def test_several_optimizers_are_refused(make_runner):
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    wrapper = OptimWrapper(torch.optim.SGD([parameter], lr=0.1))
+    with pytest.raises(ConfigError, match='OptimWrapperDict.*use one OptimWrapper'):
+        make_runner(optim_wrapper=OptimWrapperDict(a=wrapper)).train()
 
 
 def test_it_is_the_runner_that_configs_name(repo):

@@ -189,6 +189,15 @@ def test_attributes_are_those_of_the_dataset():
         dataset.full_init()
 
 
+def test_attributes_are_set_on_the_dataset():
+    """As hooks do that switch the pipeline during a training."""
+    dataset = SeededDataset(Draws())
+    dataset.pipeline = 'new'
+    assert dataset.dataset.pipeline == dataset.pipeline == 'new'
+    dataset.dataset = Draws()
+    assert not hasattr(dataset, 'pipeline')
+
+
 def test_dataset_with_a_fetch_of_its_own():
     """torch asks a dataset for ``__getitems__``, which knows no seeds."""
     subset = torch.utils.data.Subset(Draws(), [4, 1, 3])
