@@ -1,6 +1,9 @@
 # Copyright (c) mmcim contributors. All rights reserved.
 """The weights that a new run starts from."""
 
+import logging
+
+from mmengine.logging import print_log
 from mmengine.registry import WEIGHT_INITIALIZERS
 from torch import nn
 
@@ -10,13 +13,14 @@ from ..utils.errors import ConfigError
 from .run_record import check_normalization
 
 
-def begin_from_weights(model: nn.Module, filename: str) -> None:
+def begin_from_weights(model: nn.Module, filename: str, override: bool = False) -> None:
     """Load all of the backbone, with which a new run starts.
 
     Args:
         model: The model, not wrapped. Its momentum encoder, if it has one, starts with
             the first of its steps.
         filename: Any file that :func:`mmcim.checkpoints.load_into` reads.
+        override: See :func:`check_initial_weights`.
 
     Raises:
         ConfigError: If any of the backbone's tensors is not there, or if it was trained
@@ -25,7 +29,7 @@ def begin_from_weights(model: nn.Module, filename: str) -> None:
     report = load_into(model, filename)
     if encoder := momentum_encoder_of(model):
         encoder.begin_from(model, report.missing)
-    check_initial_weights(model)
+    check_initial_weights(model, override)
 
 
 def check_scope(model: nn.Module) -> None:
@@ -46,8 +50,12 @@ def check_scope(model: nn.Module) -> None:
             )
 
 
-def check_initial_weights(model: nn.Module) -> None:
+def check_initial_weights(model: nn.Module, override: bool = False) -> None:
     """Compare the normalization of a model with that of all weights loaded into it.
+
+    Args:
+        model: The model, not wrapped.
+        override: Whether another one is meant, and only warned about.
 
     Raises:
         ConfigError: If they differ.
@@ -55,4 +63,9 @@ def check_initial_weights(model: nn.Module) -> None:
     for name, module in model.named_modules():
         if normalization := getattr(module, 'normalization', None):
             mean, std = ([255 * value for value in part] for part in normalization)
-            check_normalization(model, mean, std, f'the weights of {name}')
+            try:
+                check_normalization(model, mean, std, f'the weights of {name}')
+            except ConfigError as error:
+                if not override:
+                    raise
+                print_log(str(error), logger='current', level=logging.WARNING)

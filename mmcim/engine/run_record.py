@@ -253,7 +253,8 @@ def check_normalization(
         raise ConfigError(
             'the backbone was trained with another normalization: '
             f'{report(differences, filename, "data_preprocessor")}. Set '
-            f'data_preprocessor.mean={trained["mean"]} and std={trained["std"]}'
+            f'data_preprocessor.mean={trained["mean"]} and std={trained["std"]}, or '
+            'override=True'
         )
 
 

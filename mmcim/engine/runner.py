@@ -34,7 +34,7 @@ from .resume import (
     parameter_group_settings,
 )
 from .run_record import unwrapped
-from .seeding import SeededDataset, SeededSampler, SeedHook, base_seed
+from .seeding import SeededSampler, SeedHook, base_seed, with_seeded_samples
 
 
 @RUNNERS.register_module()
@@ -50,16 +50,13 @@ class StrictRunner(ConfigKeyErrors, Runner):
       differ from the checkpoint's are an error (:mod:`mmcim.engine.run_record`), unless
       ``override = True`` in the config says that the config's are meant.
     - A training with ``load_from`` loads all of the backbone, or fails; see
-      :func:`mmcim.checkpoints.load_into`. A momentum encoder begins with the
-      first of its steps.
+      :func:`mmcim.checkpoints.load_into`.
     - ``auto_scale_lr`` counts accumulated batches and scales whole schedules.
     - A momentum encoder follows the model after each optimizer step.
     - Several processes run on CPUs as on GPUs; they stop if their settings differ.
     - Checkpoints are read as data; none of their contents is executed.
 
-    Args:
-        *args: See :class:`mmengine.runner.Runner`.
-        **kwargs: Likewise.
+    See :class:`mmengine.runner.Runner` for the arguments.
 
     Attributes:
         record: Of a training, see :func:`mmcim.engine.run_record.describe_run`.
@@ -101,12 +98,11 @@ class StrictRunner(ConfigKeyErrors, Runner):
                 by the rank.
         """
         if isinstance(dataloader, dict) and isinstance(dataloader['sampler'], dict):
-            seed = (
-                sync_random_seed() if seed is None else seed - get_rank() * diff_rank_seed
-            )
-            sampler = dict(type=SeededSampler, sampler=dataloader['sampler'])
-            dataset = dict(type=SeededDataset, dataset=dataloader['dataset'])
-            dataloader = {**dataloader, 'sampler': sampler, 'dataset': dataset}
+            if seed is None:
+                seed = sync_random_seed()
+            elif diff_rank_seed:
+                seed -= get_rank()
+            dataloader = with_seeded_samples(dataloader)
         return Runner.build_dataloader(dataloader, seed=seed)
 
     def build_train_loop(self, loop: BaseLoop | dict) -> BaseLoop:
@@ -153,7 +149,8 @@ class StrictRunner(ConfigKeyErrors, Runner):
         if not self._resume:
             check_scope(unwrapped(self.model))
             super()._init_model_weights()
-            check_together(partial(check_initial_weights, unwrapped(self.model)))
+            model, override = unwrapped(self.model), self.cfg.get('override', False)
+            check_together(partial(check_initial_weights, model, override))
 
     def load_or_resume(self) -> None:
         """Load what the run starts from; the processes stop if they differ.
@@ -218,7 +215,7 @@ class StrictRunner(ConfigKeyErrors, Runner):
         model = unwrapped(self.model)
         training = isinstance(self._train_loop, BaseLoop)
         if training and not self._resume:
-            begin_from_weights(model, filename)
+            begin_from_weights(model, filename, self.cfg.get('override', False))
             return None
         checkpoint = load_checkpoint(filename, map_location)
         state = checkpoint.get('state_dict', checkpoint)

@@ -412,5 +412,6 @@ def test_normalization_of_the_loaded_backbone():
     model.backbone.normalization = [0.5] * 3, [1 / 255] * 3  # as load_into sets it
     with pytest.raises(ConfigError) as error:
         check_initial_weights(model)
+    check_initial_weights(model, override=True)
     for part in ('backbone', 'mean.0 is 127.5', '123.67', 'preprocessor.mean=[127.5'):
         assert part in str(error.value)
