@@ -65,23 +65,19 @@ class Quickstart:
             self.add_training(job, job.name, job.folder, tokenizer if job.after else {})
         if self.tasks:
             jobs += [self.evaluation(row, seed) for row in ROWS for seed in SEEDS]
-        first, second = (
-            [f'{folder / name / name}.py', str(self.checkpoint(name))] for name in names
-        )
-        draw = [f'{TOOLS}/visualization/vis_cim.py', *first, '--detector', *second]
-        draw += ['--out', f'{folder}/images.png']
+        runs = [[f'{folder / n / n}.py', str(self.checkpoint(n))] for n in names]
+        draw = [f'{TOOLS}/visualization/vis_cim.py', '--out', f'{folder}/images.png']
         if not self.tasks:
             jobs.append(Job('images', folder / 'images'))
         # The last evaluation draws, too: a process imports for about 10 seconds.
-        jobs[-1].commands.append(draw)
+        jobs[-1].commands.append([*draw, *runs[0], '--detector', *runs[1]])
         jobs[-1].after = tuple(names)
         return jobs
 
     def evaluation(self, row: str, seed: int) -> Job:
         """Probe, fine-tune and segment with one backbone and one seed."""
-        job = Job(
-            f'{row}, seed {seed}', self.args.work_dir / EVALUATION.format(row, seed)
-        )
+        folder = self.args.work_dir / EVALUATION.format(row, seed)
+        job = Job(f'{row}, seed {seed}', folder)
         weights = {'model.backbone.init_cfg': None}
         if row != 'scratch':
             job.after = (row,)
@@ -114,8 +110,8 @@ class Quickstart:
         """Write the config of one run into its work directory; give its path."""
         changes = {**self.args.cfg_options, **changes, 'work_dir': str(folder)}
         # Two runs that begin within a second would otherwise share their name.
-        unique = folder.relative_to(self.args.work_dir).as_posix().replace('/', '_')
-        changes['experiment_name'] = unique
+        parts = folder.relative_to(self.args.work_dir).parts
+        changes['experiment_name'] = '_'.join(parts)
         for key in image_folders(self.load(name).to_dict()):
             changes[f'{key}.data_root'] = self.args.data_root
         return write_config(folder / f'{name}.py', self.configs / f'{name}.py', changes)
@@ -123,15 +119,14 @@ class Quickstart:
     @cache  # noqa: B019  (there is one quickstart in a process)
     def load(self, name: str) -> Config:
         """Load a config as it is run, but for paths and seeds."""
-        path = self.configs / f'{name}.py'
-        cfg = Config.fromfile(path, import_custom_modules=False)
+        cfg = Config.fromfile(self.configs / f'{name}.py', import_custom_modules=False)
         cfg.merge_from_dict(self.args.cfg_options)
         return cfg
 
     def checkpoint(self, name: str, folder: Path | None = None) -> Path:
         """Path of the last checkpoint of a training."""
-        iters = self.load(name).train_cfg.max_iters
-        return (folder or self.args.work_dir / name) / f'iter_{iters}.pth'
+        folder = folder or self.args.work_dir / name
+        return folder / f'iter_{self.load(name).train_cfg.max_iters}.pth'
 
     def summary(self) -> dict[str, dict[str, dict]]:
         """Collect row -> task -> ``mean`` and ``seeds``, in percent."""
@@ -168,12 +163,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    home = os.path.expanduser  # not done by a shell: the Makefile quotes the folder
+    home = os.path.expanduser  # a shell does not: the Makefile quotes the folder
     parser.add_argument('--data-root', type=home, help='your image folder')
     parser.add_argument('--work-dir', type=Path, default='work_dirs/quickstart')
-    parser.add_argument(
-        '--resume', action='store_true', help='resume after an interruption'
-    )
+    parser.add_argument('--resume', action='store_true', help='after an interruption')
     options = dict(nargs='+', action=DictAction, default={}, metavar='KEY=VALUE')
     parser.add_argument('--cfg-options', help='override settings of every run', **options)
     args, console, start = parser.parse_args(), Console(highlight=False), time.monotonic()
@@ -187,7 +180,7 @@ def main() -> None:
         found = args.work_dir / 'check' / 'classes.json'
         check = [f'{TOOLS}/check_images.py', args.data_root, '--out', str(found)]
         run_jobs([Job('your images', found.parent, [check])], console, limit=1)
-        *_, report = (found.parent / 'console.log').read_text().splitlines()
+        report = (found.parent / 'console.log').read_text().splitlines()[-1]
         console.print(report, soft_wrap=True, markup=False)
         num_classes = len(json.loads(found.read_text()))
     quickstart = Quickstart(args, num_classes)
