@@ -215,6 +215,7 @@ def _distributed_probe(rank, folder):
     torch.distributed.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_two_processes(tmp_path):
     """The shares are put together without the sampler's padding."""
     mp.spawn(_distributed_probe, args=(tmp_path,), nprocs=2)

@@ -118,8 +118,6 @@ def test_writes_predictions_and_pictures(tested):
         ('code', ['code.pth', 'Fraction']),
         ('missing', ['nowhere.pth', 'does not exist']),
         ('mean', ['mean.0 is 127.5 in the training and 0 in the test']),
-        ('classes', ['classes.1 is b in the training and c in the test']),
-        ('size', ['image_size.0 is 16 in the training and 24 in the test']),
         ('none', ['CHECKPOINT is missing', 'random head']),
         ('no_test', ['test_evaluator', 'missing']),
     ],
@@ -133,3 +131,17 @@ def test_bad_checkpoint_is_a_message_and_exit_code_2(tested, name, parts):
     for part in parts:
         assert part in message
     assert 'accuracy' not in result.output
+
+
+@pytest.mark.parametrize(
+    ('name', 'warning'),
+    [
+        ('classes', 'classes.1 is b in the training and c in the test'),
+        ('size', 'image_size.0 is 16 in the training and 24 in the test'),
+    ],
+)
+def test_other_names_and_sizes_are_a_warning(tested, name, warning):
+    _, results = tested
+    assert results[name].code == 0, results[name].output
+    assert warning in results[name].output
+    assert '\naccuracy/top1: ' in results[name].output
