@@ -60,7 +60,10 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     suffixes = ('.json', '.pkl') if args.out_item == 'metrics' else ('.pkl',)
     if args.out and not args.out.endswith(suffixes):
-        parser.error(f'--out with --out-item {args.out_item} ends with {suffixes}')
+        parser.error(
+            f'--out must end with {" or ".join(suffixes)} for --out-item '
+            f'{args.out_item}; --out-item metrics writes .json'
+        )
     return args
 
 
