@@ -12,6 +12,7 @@ model = dict(
         img_size=24,
         patch_size=4,
         out_type='avg_featmap',
+        final_norm=False,  # the averaged features are normalised
         init_cfg=dict(
             type='Pretrained',
             checkpoint='work_dirs/quickstart/cim_respix/iter_400_backbone.safetensors',
