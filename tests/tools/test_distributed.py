@@ -26,7 +26,7 @@ FIXED = [
     'train_dataloader.dataset.pipeline.3.brightness=0.',
     'optim_wrapper.clip_grad.max_norm=0.5',
     # Not Adam: the biases of keys have no gradient but rounding, which it would blow up
-    # to whole steps.
+    # to a large part of a step.
     'optim_wrapper.optimizer.type=SGD',
 ]
 

@@ -76,15 +76,19 @@ def decibels(images, originals):
     return sum(values) / len(values)
 
 
-def test_zeros_look_worse_than_a_fitted_prediction(configs, inputs):  # noqa: F811
-    """In both panels; with the statistics of the original they would look alike."""
-    model = MODELS.build(configs).eval()
+def corrupt_waves(model, inputs):
+    """Let a model corrupt waves by patches of other waves; give what it then shows."""
     images, other = waves(4).chunk(2)
     hidden = torch.rand(2, 1, 4, 4, generator=torch.Generator().manual_seed(0)) > 0.5
     corrupted = torch.where(F.interpolate(hidden.float(), (32, 32)) > 0, other, images)
     batch = model.corrupt(inputs)._replace(images=images, corrupted=corrupted)
     model.corrupt = lambda *args: batch
+    return batch
 
+
+def test_zeros_look_worse_than_a_fitted_prediction(configs, inputs):  # noqa: F811
+    model = MODELS.build(configs).eval()
+    images = corrupt_waves(model, inputs).images
     fitted = torch.zeros_like(images, requires_grad=True)
     optimizer = torch.optim.Adam([fitted], lr=0.1)
     for _ in range(100):
@@ -109,6 +113,20 @@ def test_zeros_look_worse_than_a_fitted_prediction(configs, inputs):  # noqa: F8
     assert captioned == {panel: found['zeros', panel] for panel in captioned}
     assert found['fitted', 'predicted'] > found['zeros', 'predicted'] + 10
     assert found['fitted', 'restored'] > found['zeros', 'restored'] + 1
+
+
+def test_restored_image_does_not_depend_on_the_original(configs, inputs):  # noqa: F811
+    """It shows what the network knows: its prediction and the corrupted image."""
+    model = MODELS.build(configs).eval()
+    batch = corrupt_waves(model, inputs)
+    pred = torch.randn(2, 3, 32, 32)
+    model.enhancer.predict = lambda corrupted: pred
+    restored = []
+    for images in (batch.images, batch.images.flip(0)):
+        model.corrupt = lambda *args, images=images: batch._replace(images=images)
+        panels, _ = cim_panels(model, dict(inputs, images=images))
+        restored.append(panels['restored'])
+    assert restored[0].equal(restored[1])
 
 
 def test_grid_has_a_column_per_name(tmp_path):
