@@ -6,7 +6,6 @@ Example: ``python tools/check_images.py DIR``
 """
 
 import argparse
-import json
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +14,7 @@ from pathlib import Path
 from mmcim.datasets import list_images, read_image
 from mmcim.datasets.image_files import EXTENSIONS
 from mmcim.datasets.image_folder import is_val
-from mmcim.utils import ConfigError, atomic_write, run_cli
+from mmcim.utils import ConfigError, run_cli
 
 
 def check_classes(
@@ -73,7 +72,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('folder', type=Path, help='DIR/<class>/*, or images')
     parser.add_argument('--num-per-class', type=int, default=20, help='for training')
-    parser.add_argument('--out', type=Path, help='write the names of the classes, .json')
     args = parser.parse_args(argv)
     listing = list_images(args.folder)
     if listing.classes:
@@ -87,9 +85,6 @@ def main(argv: Sequence[str] | None = None) -> None:
             f'{first_lines(errors)}'
         )
     print(f'All readable: {listing}')
-    if args.out:
-        with atomic_write(args.out) as file:
-            file.write(json.dumps(listing.classes).encode())
 
 
 if __name__ == '__main__':

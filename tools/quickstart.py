@@ -14,7 +14,6 @@ import os
 import signal
 import sys
 import time
-from functools import cache
 from itertools import product
 from pathlib import Path
 from statistics import mean
@@ -27,10 +26,9 @@ from rich.table import Table
 TOOLS = Path(__file__).resolve().parent
 sys.path.insert(0, str(TOOLS.parent))
 
-from tools.job_queue import Job, forget_finished, run_jobs, write_config  # noqa: E402
+from tools.job_queue import Job, run_jobs  # noqa: E402
 
 SEEDS = (0, 1, 2)
-EVALUATION = 'evaluation/{}_seed{}'
 ROWS = dict(scratch='random weights', cim_respix='CIM-ResPix', cim_revdet='CIM-RevDet')
 # Config of what is evaluated -> title, metric, where the choice of labels has its seed.
 TASKS = dict(
@@ -45,151 +43,146 @@ class Quickstart:
 
     Args:
         args: The command line.
-        num_classes: Number of classes; with 0 nothing is evaluated.
     """
 
-    def __init__(self, args: argparse.Namespace, num_classes: int = 10) -> None:
-        own = args.data_root is not None
-        self.configs = TOOLS.parent / 'configs/quickstart' / ('images' if own else '')
-        self.args, self.num_classes = args, num_classes
-        # Image folders have no segmentation maps.
-        self.tasks = list(TASKS)[: 2 if own else 3] if num_classes else []
+    def __init__(self, args: argparse.Namespace) -> None:
+        self.args = args
+        self.configs = TOOLS.parent / 'configs/quickstart'
+        self.tasks, self.num_classes = list(TASKS), 10
+        if args.data_root:
+            self.configs /= 'images'
+            folders = Path(args.data_root).glob('[!.]*')
+            self.num_classes = sum(folder.is_dir() for folder in folders)
+            # Image folders have no segmentation maps, and perhaps no classes.
+            self.tasks = self.tasks[:2] if self.num_classes else []
 
     def jobs(self) -> list[Job]:
         """List all jobs; each waits for those that it needs."""
         folder, (_, *names) = self.args.work_dir, ROWS
-        jobs = [Job('tokenizer', folder / 'tokenizer')]
-        jobs += [Job(name, folder / name, after=('tokenizer',)) for name in names]
-        tokenizer = {'model.tokenizer.checkpoint': str(self.checkpoint('tokenizer'))}
-        for job in jobs:
-            self.add_training(job, job.name, job.folder, tokenizer if job.after else {})
-        if self.tasks:
-            jobs += [self.evaluation(row, seed) for row in ROWS for seed in SEEDS]
-        runs = [[f'{folder / n / n}.py', str(self.checkpoint(n))] for n in names]
-        draw = [f'{TOOLS}/visualization/vis_cim.py', '--out', f'{folder}/images.png']
-        if not self.tasks:
-            jobs.append(Job('images', folder / 'images'))
-        # The last evaluation draws, too: a process imports for about 10 seconds.
-        jobs[-1].commands.append([*draw, *runs[0], '--detector', *runs[1]])
-        jobs[-1].after = tuple(names)
+        config, tokens = self.write_config('tokenizer', folder / 'tokenizer')
+        jobs = [Job('tokenizer', folder / 'tokenizer', [self.train(config)])]
+        if data_root := self.args.data_root:
+            check = [f'{TOOLS}/check_images.py', data_root]
+            jobs.insert(0, Job('your images', folder / 'check', [check]))
+            jobs[-1].after = ('your images',)
+        runs = {}
+        for name in names:
+            changes = {'model.tokenizer.checkpoint': tokens}
+            runs[name] = self.write_config(name, folder / name, changes)
+            train = self.train(runs[name][0])
+            jobs.append(Job(name, folder / name, [train], after=('tokenizer',)))
+        respix, revdet = runs.values()
+        draw = [f'{TOOLS}/visualization/vis_cim.py', *respix, '--detector', *revdet]
+        draw += ['--out', f'{folder}/images.png']
+        jobs.append(Job('images', folder / 'images', [draw], after=tuple(names)))
+        for row, seed in product(ROWS if self.tasks else (), SEEDS):
+            _, checkpoint = runs.get(row, (None, None))
+            jobs.append(self.evaluation(row, seed, checkpoint))
         return jobs
 
-    def evaluation(self, row: str, seed: int) -> Job:
+    def evaluation(self, row: str, seed: int, checkpoint: str | None) -> Job:
         """Probe, fine-tune and segment with one backbone and one seed."""
-        folder = self.args.work_dir / EVALUATION.format(row, seed)
-        job = Job(f'{row}, seed {seed}', folder)
+        job = Job(f'{row}, seed {seed}', self.folder(row, seed), [])
         weights = {'model.backbone.init_cfg': None}
-        if row != 'scratch':
+        if checkpoint:
             job.after = (row,)
-            backbone = f'{self.checkpoint(row).with_suffix("")}_backbone.safetensors'
+            backbone = checkpoint.replace('.pth', '_backbone.safetensors')
             weights = {'model.backbone.init_cfg.checkpoint': backbone}
         for task in self.tasks:
             labels = f'{TASKS[task][2]}.dataset.seed'
             changes = {**weights, 'randomness.seed': seed, labels: seed}
             if task != 'segmentation':
                 changes['model.head.num_classes'] = self.num_classes
-            folder = job.folder / task
-            test = [f'{TOOLS}/test.py', f'{folder / task}.py']
-            if task == 'linear_probe':
-                self.write_config(task, folder, changes)
-            else:
-                self.add_training(job, task, folder, changes)
-                test.append(str(self.checkpoint(task, folder)))
-            metrics = ['--out', f'{folder}/metrics.json', '--out-item', 'metrics']
-            job.commands.append([*test, *metrics])
+            config, trained = self.write_config(task, job.folder / task, changes)
+            test = [f'{TOOLS}/test.py', config]
+            if task != 'linear_probe':
+                job.commands.append(self.train(config))
+                test.append(trained)
+            metrics = ['--out', f'{job.folder / task}/metrics.json']
+            job.commands.append([*test, *metrics, '--out-item', 'metrics'])
         return job
 
-    def add_training(self, job: Job, name: str, folder: Path, changes: dict) -> None:
-        """Let a job train; evaluation is a command of its own."""
-        config = str(self.write_config(name, folder, changes))
+    def folder(self, row: str, seed: int) -> Path:
+        """Folder of an evaluation."""
+        return self.args.work_dir / 'evaluation' / f'{row}_seed{seed}'
+
+    def train(self, config: str) -> list[str]:
+        """Command of a training; evaluation is a command of its own."""
         resume = ['--resume'] if self.args.resume else []
-        job.commands.append([f'{TOOLS}/train.py', config, '--no-validate', *resume])
-        job.trainings[folder] = self.load(name)
+        return [f'{TOOLS}/train.py', config, '--no-validate', *resume]
 
-    def write_config(self, name: str, folder: Path, changes: dict) -> Path:
-        """Write the config of one run into its work directory; give its path."""
-        changes = {**self.args.cfg_options, **changes, 'work_dir': str(folder)}
-        # Two runs that begin within a second would otherwise share their name.
-        parts = folder.relative_to(self.args.work_dir).parts
-        changes['experiment_name'] = '_'.join(parts)
-        for key in image_folders(self.load(name).to_dict()):
-            changes[f'{key}.data_root'] = self.args.data_root
-        return write_config(folder / f'{name}.py', self.configs / f'{name}.py', changes)
+    def write_config(
+        self, name: str, folder: Path, changes: dict | None = None
+    ) -> tuple[str, str]:
+        """Write the config of a run into its work directory.
 
-    @cache  # noqa: B019  (there is one quickstart in a process)
-    def load(self, name: str) -> Config:
-        """Load a config as it is run, but for paths and seeds."""
+        Returns:
+            Paths of the config and of the last checkpoint.
+        """
         cfg = Config.fromfile(self.configs / f'{name}.py', import_custom_modules=False)
-        cfg.merge_from_dict(self.args.cfg_options)
-        return cfg
+        cfg.merge_from_dict({**self.args.cfg_options, **(changes or {})})
+        set_data_root(cfg, self.args.data_root)
+        # Two runs that begin within a second would otherwise share their name.
+        cfg.experiment_name = '_'.join(folder.relative_to(self.args.work_dir).parts)
+        cfg.work_dir = str(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        settings = cfg.to_dict().items()
+        path = folder / f'{name}.py'
+        path.write_text(''.join(f'{key} = {value!r}\n' for key, value in settings))
+        return str(path), f'{folder}/iter_{cfg.train_cfg.max_iters}.pth'
 
-    def checkpoint(self, name: str, folder: Path | None = None) -> Path:
-        """Path of the last checkpoint of a training."""
-        folder = folder or self.args.work_dir / name
-        return folder / f'iter_{self.load(name).train_cfg.max_iters}.pth'
-
-    def summary(self) -> dict[str, dict[str, dict]]:
-        """Collect row -> task -> ``mean`` and ``seeds``, in percent."""
+    def summary(self) -> tuple[dict[str, dict[str, list[float]]], Table]:
+        """Collect row -> task -> metric of each seed, in percent, and format them."""
         found: dict = {row: {} for row in ROWS}
-        for row, task in product(ROWS, self.tasks):
-            folders = [self.args.work_dir / EVALUATION.format(row, s) for s in SEEDS]
-            files = [folder / task / 'metrics.json' for folder in folders]
-            values = [json.loads(file.read_text())[TASKS[task][1]] for file in files]
-            values = [round(float(value), 2) for value in values]
-            found[row][task] = dict(mean=round(mean(values), 2), seeds=values)
-        return found
+        table = Table('%', *(TASKS[task][0] for task in self.tasks))
+        for row, title in ROWS.items():
+            for task in self.tasks:
+                files = [self.folder(row, seed) / task / 'metrics.json' for seed in SEEDS]
+                metrics = [json.loads(file.read_text()) for file in files]
+                found[row][task] = [round(m[TASKS[task][1]], 2) for m in metrics]
+            seeds = found[row].values()
+            table.add_row(
+                title, *(f'{mean(v):.1f} ({", ".join(map(str, v))})' for v in seeds)
+            )
+        return found, table
 
 
-def image_folders(node: object, key: str = '') -> list[str]:
-    """Dotted keys of the datasets in a config that are image folders."""
-    if not isinstance(node, dict):
-        return []
-    below = [image_folders(v, f'{key}.{name}'.strip('.')) for name, v in node.items()]
-    return sum(below, [key] if node.get('type') == 'ImageFolder' else [])
+def set_data_root(node: object, data_root: str | None) -> None:
+    """Let all image folders in a config be ``data_root``, if it is given."""
+    if data_root and isinstance(node, dict):
+        if node.get('type') == 'ImageFolder':
+            node['data_root'] = data_root
+        for child in node.values():
+            set_data_root(child, data_root)
 
 
-def table(summary: dict[str, dict[str, dict]]) -> Table:
-    """Format the summary: mean and the values of all seeds."""
-    found = Table('%', *(TASKS[task][0] for task in summary['scratch']))
-    for row, tasks in summary.items():
-        seeds = [', '.join(f'{v:.1f}' for v in task['seeds']) for task in tasks.values()]
-        cells = [f'{t["mean"]:.1f} ({s})' for t, s in zip(tasks.values(), seeds)]
-        found.add_row(ROWS[row], *cells)
-    return found
-
-
-def main() -> None:
-    """Run the quickstart."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def parse_args() -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
     home = os.path.expanduser  # a shell does not: the Makefile quotes the folder
     parser.add_argument('--data-root', type=home, help='your image folder')
     parser.add_argument('--work-dir', type=Path, default='work_dirs/quickstart')
     parser.add_argument('--resume', action='store_true', help='after an interruption')
     options = dict(nargs='+', action=DictAction, default={}, metavar='KEY=VALUE')
     parser.add_argument('--cfg-options', help='override settings of every run', **options)
-    args, console, start = parser.parse_args(), Console(highlight=False), time.monotonic()
+    args = parser.parse_args()
+    args.work_dir = args.work_dir.absolute()
+    args.data_root = args.data_root and os.path.abspath(args.data_root)
+    return args
+
+
+def main() -> None:
+    """Run the quickstart."""
+    args, console, start = parse_args(), Console(highlight=False), time.monotonic()
     for sign in (signal.SIGINT, signal.SIGTERM):
         signal.signal(sign, lambda number, _: sys.exit(128 + number))
-    args.work_dir, num_classes = args.work_dir.absolute(), 10
-    if not args.resume:
-        forget_finished(args.work_dir)
-    if args.data_root:
-        args.data_root = os.path.abspath(args.data_root)
-        found = args.work_dir / 'check' / 'classes.json'
-        check = [f'{TOOLS}/check_images.py', args.data_root, '--out', str(found)]
-        run_jobs([Job('your images', found.parent, [check])], console, limit=1)
-        report = (found.parent / 'console.log').read_text().splitlines()[-1]
-        console.print(report, soft_wrap=True, markup=False)
-        num_classes = len(json.loads(found.read_text()))
-    quickstart = Quickstart(args, num_classes)
+    quickstart = Quickstart(args)
     limit = 2 if torch.cuda.is_available() else min(torch.get_num_threads(), 8)
     run_jobs(quickstart.jobs(), console, limit, torch.get_num_threads())
     if quickstart.tasks:
-        summary = quickstart.summary()
+        summary, table = quickstart.summary()
         (args.work_dir / 'summary.json').write_text(json.dumps(summary, indent=2))
-        console.print(table(summary))
+        console.print(table)
     minutes, rest = divmod(round(time.monotonic() - start), 60)
     console.print(f'Done in {minutes} min {rest} s; images: {args.work_dir}/images.png')
 

@@ -37,6 +37,10 @@ SCALARS = """{"step": 10, "loss": 0.1, "time": 0.5}
 {"step": 20, "loss": 0.05, "time": 0.5}
 {"step": 20, "accuracy/top1": 50.0}
 {"step": 30, "lo"""
+CONFIG = """
+train_dataloader = dict(batch_size=64)
+train_cfg = dict(max_iters=200)
+"""
 # The process that a signal is sent to.
 DRIVER = """
 import signal, sys
@@ -83,6 +87,19 @@ def job(queue, tmp_path):
     return make
 
 
+class Shown(io.StringIO):
+    """A terminal that makes a file once a text has been shown."""
+
+    def __init__(self, path, text):
+        super().__init__()
+        self.path, self.text = path, text
+
+    def write(self, text):
+        if self.text in text:
+            self.path.touch()
+        return super().write(text)
+
+
 def quiet():
     return Console(file=io.StringIO())
 
@@ -118,41 +135,19 @@ def test_jobs_wait_for_those_before_them(queue, job, tmp_path):
     ]
     queue.run_jobs(jobs, quiet(), limit=3)
     assert (tmp_path / 'log').read_text().split() == ['a1', 'a2', 'b1', 'c1']
-    # All of them are finished now, until that is forgotten.
-    queue.run_jobs(jobs, quiet(), limit=3)
-    assert len((tmp_path / 'log').read_text().split()) == 4
-    queue.forget_finished(tmp_path)
-    assert not any(job.finished for job in jobs)
-
-
-def test_config_that_its_run_has_completed_is_the_same(queue, job, tmp_path):
-    """mmengine writes all settings over the config in the work directory."""
-    config = tmp_path / 'x.py'
-    config.write_text('seed = 0')
-    queue.run_jobs([job('a', ['note', config, 'more = 1'])], quiet(), limit=1)
-    assert 'more = 1' in config.read_text()
-    config.write_text('seed = 0')
-    assert job('a', ['note', config, 'more = 1']).finished
-
-
-def test_other_commands_are_not_finished(queue, job, tmp_path):
-    """Nor is a job with another config; one to be resumed is the same."""
-    (tmp_path / 'x.py').write_text('seed = 0')
-    first = job('a', ['note', tmp_path / 'x.py', 'a'])
-    first.folder.mkdir()
-    first.finish()
-    assert job('a', ['note', tmp_path / 'x.py', 'a', '--resume']).finished
-    assert not job('a', ['note', tmp_path / 'x.py', 'b']).finished
-    (tmp_path / 'x.py').write_text('seed = 1')
-    assert not job('a', ['note', tmp_path / 'x.py', 'a']).finished
 
 
 def test_no_more_jobs_run_than_allowed(queue, job, tmp_path):
     jobs = [job(name, ['sleep', tmp_path / 'pids']) for name in 'abcd']
-    for _ in range(3):
-        queue._advance(jobs, limit=2, threads=1)
-    assert [job.process is not None for job in jobs] == [True, True, False, False]
-    queue._stop([job.process for job in jobs[:2]])
+    try:
+        for _ in range(3):
+            queue.start_next(jobs, limit=2, threads=1)
+        started = [job for job in jobs if job.process]
+        assert started == jobs[:2]
+    finally:
+        for job_ in started:
+            job_.process.stdin.close()
+            job_.process.wait()
 
 
 def test_a_job_may_use_cuda_after_this_process_has(queue, job, tmp_path):
@@ -185,43 +180,40 @@ def test_a_failure_stops_all_and_is_reported(queue, job, tmp_path):
     with pytest.raises(SystemExit, match='error: bad: this is wrong') as error:
         queue.run_jobs(jobs, quiet(), limit=2)
     assert str(tmp_path / 'bad/console.log') in str(error.value)
-    assert not (tmp_path / 'log').exists() and not (tmp_path / 'bad/.finished').exists()
+    assert not (tmp_path / 'log').exists()
     assert jobs[0].process.poll() is not None
 
 
-def test_progress_of_a_training(queue, tmp_path):
-    cfg = dict(train_dataloader=dict(batch_size=64), train_cfg=dict(max_iters=200))
-    folder = tmp_path / 'pixels'
-    logs = folder / '20260101_000000/vis_data'
-    logs.mkdir(parents=True)
-    training = queue.Job(
-        'a', tmp_path / 'a', trainings={folder: cfg, tmp_path / 'b': cfg}
-    )
-    training.process = subprocess.Popen(['true'])
-    training.process.wait()
-    console = Console(file=io.StringIO(), width=100)
-    console.print(queue._table([training, queue.Job('z', tmp_path / 'z')]))
-    assert 'starting' in console.file.getvalue() and 'waiting' in console.file.getvalue()
-    (logs / 'scalars.json').write_text(SCALARS)
-    shown = {}
-    for _ in range(2):
-        queue._print_news([training], shown, console)
-    line = 'a: pixels 20/200  128 images/s  loss 0.050  ETA 1:30'
-    assert console.file.getvalue().count(line) == 1
-    console.print(queue._table([training]))
-    row = console.file.getvalue().splitlines()[-1]
-    for cell in ('a', 'pixels', '20/200', '━', '128', '0.050', '1:30'):
-        assert cell in row
+@pytest.mark.parametrize('terminal', [False, True])
+def test_progress_of_a_training(queue, job, tmp_path, terminal):
+    """Step, speed, loss and ETA come from the newest log below the job's folder."""
+    logs = tmp_path / 'a/pixels/20260101_000000/vis_data'
+    code = f"""
+import os, time
+os.makedirs({str(logs)!r}, exist_ok=True)
+open({str(logs / 'config.py')!r}, 'w').write({CONFIG!r})
+open({str(logs / 'scalars.json')!r}, 'w').write({SCALARS!r})
+while not os.path.exists({str(tmp_path / 'seen')!r}):
+    time.sleep(0.1)
+"""
+    (tmp_path / 'note.py').write_text(code)
+    file = Shown(tmp_path / 'seen', '20/200')
+    console = Console(file=file, width=120, force_terminal=terminal)
+    queue.run_jobs([job('a', ['note']), job('z', ['note'], after=('a',))], console, 1)
+    line = 'pixels 20/200  128 images/s  loss 0.050  ETA 1:30'
+    if terminal:
+        rows = [row for row in file.getvalue().splitlines() if line in row]
+        assert all('a' in row and '━' in row for row in rows) and rows
+        assert 'waiting' in file.getvalue()
+    else:
+        shown = [row for row in file.getvalue().splitlines() if 'starting' not in row]
+        assert shown == [f'a: {line}', 'a: done', 'z: done']
 
 
-def test_job_that_is_killed_is_reported_and_its_workers_end(queue, job, tmp_path):
-    (tmp_path / 'note.py').write_text(
-        SLEEP.replace('time.sleep(600)', 'os.kill(os.getpid(), 9)')
-    )
+def test_job_that_is_killed_is_reported(queue, job, tmp_path):
+    (tmp_path / 'note.py').write_text('import os; os.kill(os.getpid(), 9)')
     with pytest.raises(SystemExit, match='error: a: killed by SIGKILL'):
-        queue.run_jobs([job('a', ['note', tmp_path / 'pids'])], quiet(), limit=1)
-    started = pids(tmp_path / 'pids', jobs=1)
-    assert wait_for(lambda: not any(map(is_alive, started)))
+        queue.run_jobs([job('a', ['note'])], quiet(), limit=1)
 
 
 @pytest.mark.parametrize('sign', [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
@@ -254,16 +246,3 @@ def test_death_of_the_parent_ends_all_unless_nohup(queue, tmp_path, ignored):
         assert all(map(is_alive, started))
         os.kill(started[-1], signal.SIGTERM)
     assert wait_for(lambda: not any(map(is_alive, started)))
-
-
-def test_config_says_what_is_different(queue, tmp_path):
-    from mmengine.config import Config
-
-    base = tmp_path / "John's, base.py"
-    base.write_text('model = dict(a=1, b=dict(c=2))\nx = 3\n')
-    changes = {'model.b.c': None, 'model.b.d': "it's", 'work_dir': 'w, 1'}
-    path = queue.write_config(tmp_path / 'new/x.py', base, changes)
-    assert Config.fromfile(path).to_dict() == dict(
-        model=dict(a=1, b=dict(c=None, d="it's")), x=3, work_dir='w, 1'
-    )
-    assert 'x' not in path.read_text().replace(str(tmp_path), '')

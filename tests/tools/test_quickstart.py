@@ -72,7 +72,7 @@ def runs(tmp_path_factory):
         'digits': ['quickstart.py', *SHORT],
         'not found': ['quickstart.py', '--data-root', 'nowhere', '--work-dir', 'bad'],
         **{name: ['check_images.py', name] for name in BAD},
-        'flat': ['check_images.py', 'flat', '--out', 'classes.json'],
+        'flat': ['check_images.py', 'flat'],
     }
     return folder, run_forked(cases, folder)
 
@@ -82,18 +82,21 @@ def check_summary(folder, tasks):
     assert tuple(summary) == ROWS
     for row in summary.values():
         assert set(row) == tasks
-        for metric in row.values():
-            assert len(metric['seeds']) == 3
-            assert all(0 <= value <= 100 for value in metric['seeds'])
-            assert metric['mean'] == pytest.approx(np.mean(metric['seeds']), abs=0.02)
+        for seeds in row.values():
+            assert len(seeds) == 3
+            assert all(0 <= value <= 100 for value in seeds)
 
 
 def test_whole_quickstart(runs):
     folder, results = runs
     output = results['digits'].output
     assert results['digits'].code == 0, output
-    for job in ('tokenizer', 'cim_respix', 'cim_revdet', 'cim_revdet, seed 2'):
+    jobs = ('tokenizer', 'cim_respix', 'cim_revdet', 'images', 'cim_revdet, seed 2')
+    for job in jobs:
         assert f'\n{job}: done\n' in output
+    summary = json.loads((folder / 'work_dirs/quickstart/summary.json').read_text())
+    mean = np.mean(summary['scratch']['finetune'])
+    assert re.search(rf'random weights .* {mean:.1f} \(', output)
     assert 'cim_respix: cim_respix 2/2  ' in output
     assert all(title in output.split(': done\n')[-1] for title in TITLES)
     folder = folder / 'work_dirs/quickstart'
@@ -110,7 +113,7 @@ def quickstart(monkeypatch):
     return quickstart
 
 
-def arguments(quickstart, folder, data_root, work_dir):
+def arguments(folder, data_root, work_dir):
     options = {'train_cfg.max_iters': 2, 'param_scheduler': None}
     return argparse.Namespace(
         data_root=str(folder / data_root),
@@ -123,10 +126,11 @@ def arguments(quickstart, folder, data_root, work_dir):
 def test_image_folder(runs, quickstart):
     """A job of each kind on images in three classes; a path may have any character."""
     folder, _ = runs
-    jobs = quickstart.Quickstart(arguments(quickstart, folder, OWN, MINE), 3).jobs()
-    assert len(jobs) == 12
-    chosen = {'tokenizer', 'cim_respix', 'cim_revdet', 'cim_revdet, seed 2'}
-    chosen = [job for job in jobs if job.name in chosen]
+    jobs = quickstart.Quickstart(arguments(folder, OWN, MINE)).jobs()
+    assert len(jobs) == 14
+    # All but eight of the nine evaluations.
+    last = 'cim_revdet, seed 2'
+    chosen = [job for job in jobs if 'seed' not in job.name or job.name == last]
     quickstart.run_jobs(chosen, Console(), limit=2)
     found = folder / MINE / 'evaluation/cim_revdet_seed2'
     # Image folders have no segmentation maps.
@@ -137,7 +141,7 @@ def test_image_folder(runs, quickstart):
     log = (found / 'console.log').read_text()
     assert (
         re.findall(r'Backbone weights: (\d+ of \d+) tensors matched', log)
-        == ['54 of 54'] * 2
+        == ['52 of 52'] * 2
     )
     assert (folder / MINE / 'images.png').is_file()
 
@@ -146,10 +150,9 @@ def test_images_without_classes_are_not_evaluated(runs, quickstart):
     folder, results = runs
     assert results['flat'].code == 0, results['flat'].output
     assert 'All readable: 9 images in 0 classes' in results['flat'].output
-    assert json.loads((folder / 'classes.json').read_text()) == []
-    args = arguments(quickstart, folder, 'flat', 'flat_work')
-    names = [job.name for job in quickstart.Quickstart(args, 0).jobs()]
-    assert names == ['tokenizer', 'cim_respix', 'cim_revdet', 'images']
+    args = arguments(folder, 'flat', 'flat_work')
+    names = [job.name for job in quickstart.Quickstart(args).jobs()]
+    assert names == ['your images', 'tokenizer', 'cim_respix', 'cim_revdet', 'images']
 
 
 def test_backbones_arrive(runs):
@@ -195,21 +198,20 @@ def test_unusable_folders(runs, name):
         assert '\n  a: ' not in output
 
 
-def test_resume_finishes_what_is_missing(runs):
-    """Finished jobs are left alone; an interrupted one trains no finished part again."""
+def test_resume_trains_nothing_again(runs):
+    """What has been trained is left alone; what is missing is made."""
     folder, _ = runs
     work_dir = folder / 'work_dirs/quickstart'
-    job = work_dir / 'evaluation/scratch_seed1'
-    (job / '.finished').unlink()
-    (job / 'segmentation/metrics.json').unlink()
-    before = {p: p.stat().st_mtime_ns for p in work_dir.rglob('*.pth')}
-    logs = {p: p.stat().st_mtime_ns for p in work_dir.rglob('console.log')}
+    missing = work_dir / 'evaluation/scratch_seed1/segmentation'
     summary = json.loads((work_dir / 'summary.json').read_text())
+    for path in (missing / 'metrics.json', missing / 'iter_2.pth'):
+        path.unlink()
+    (missing / 'last_checkpoint').unlink()
+    before = {path: path.stat().st_mtime_ns for path in work_dir.rglob('*.pth')}
     again = run_forked({'again': ['quickstart.py', '--resume', *SHORT]}, folder)['again']
     assert again.code == 0, again.output
-    assert before == {p: p.stat().st_mtime_ns for p in work_dir.rglob('*.pth')}
-    changed = [p.parent for p, time in logs.items() if p.stat().st_mtime_ns != time]
-    assert changed == [job]
+    after = {path: path.stat().st_mtime_ns for path in work_dir.rglob('*.pth')}
+    assert after.pop(missing / 'iter_2.pth') and after == before
     assert json.loads((work_dir / 'summary.json').read_text()) == summary
 
 
