@@ -121,14 +121,15 @@ class Quickstart:
         """
         cfg = Config.fromfile(self.configs / f'{name}.py', import_custom_modules=False)
         cfg.merge_from_dict({**self.args.cfg_options, **(changes or {})})
-        set_data_root(cfg, self.args.data_root)
         # Two runs that begin within a second would otherwise share their name.
         cfg.experiment_name = '_'.join(folder.relative_to(self.args.work_dir).parts)
         cfg.work_dir = str(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        settings = cfg.to_dict().items()
+        settings = cfg.to_dict()
+        set_data_root(settings, self.args.data_root)
+        text = [f'{key} = {value!r}\n' for key, value in settings.items()]
         path = folder / f'{name}.py'
-        path.write_text(''.join(f'{key} = {value!r}\n' for key, value in settings))
+        path.write_text(''.join(text))
         return str(path), f'{folder}/iter_{cfg.train_cfg.max_iters}.pth'
 
     def summary(self) -> tuple[dict[str, dict[str, list[float]]], Table]:

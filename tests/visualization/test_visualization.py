@@ -76,7 +76,7 @@ def decibels(images, originals):
     return sum(values) / len(values)
 
 
-def corrupt_waves(model, inputs):
+def corrupt_waves(model, inputs):  # noqa: F811
     """Let a model corrupt waves by patches of other waves; give what it then shows."""
     images, other = waves(4).chunk(2)
     hidden = torch.rand(2, 1, 4, 4, generator=torch.Generator().manual_seed(0)) > 0.5
