@@ -12,40 +12,21 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from mmcim.datasets import list_images, read_image
-from mmcim.datasets.image_files import EXTENSIONS
+from mmcim.datasets.image_files import EXTENSIONS, Listing
 from mmcim.datasets.image_folder import is_val
 from mmcim.utils import ConfigError, run_cli
 
+NUM_PER_CLASS = 20  # for training; the quickstart labels so many
 
-def check_classes(
-    folder: Path, classes: list[str], files: list[str], num_per_class: int
-) -> None:
-    """Check that every class has enough images in both subsets.
 
-    Raises:
-        ConfigError: If one has not.
-    """
-    if len(classes) == 1:
-        raise ConfigError(
-            f'{folder} has one folder, {classes[0]}; expected one for each of two '
-            'classes or more, or images without folders'
-        )
-    count = Counter((file.split('/')[0], is_val(file)) for file in files)
-    few = [
+def too_small_classes(listing: Listing) -> list[str]:
+    """Describe the classes that have too few images in one of the subsets."""
+    count = Counter((file.split('/')[0], is_val(file)) for file in listing.files)
+    return [
         f'{name}: {count[name, False]} for training, {count[name, True]} for validation'
-        for name in classes
-        if count[name, False] < num_per_class or not count[name, True]
+        for name in listing.classes
+        if count[name, False] < NUM_PER_CLASS or not count[name, True]
     ]
-    if few:
-        raise ConfigError(
-            f'{folder}: {len(few)} of {len(classes)} classes have too few images:'
-            f'{first_lines(few)}\nExpected of each: {num_per_class} for training, 1 for '
-            'validation. A fifth is kept for validation, chosen by file name; '
-            f'{2 * num_per_class} images are enough as a rule.\nAdd images '
-            f'({", ".join(EXTENSIONS)}), or move the folders of these classes elsewhere, '
-            'or put all images into one folder without folders in it, to pre-train '
-            'without labels'
-        )
 
 
 def find_error(path: Path) -> str | None:
@@ -71,11 +52,21 @@ def main(argv: Sequence[str] | None = None) -> None:
     """
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('folder', type=Path, help='DIR/<class>/*, or images')
-    parser.add_argument('--num-per-class', type=int, default=20, help='for training')
     args = parser.parse_args(argv)
     listing = list_images(args.folder)
-    if listing.classes:
-        check_classes(args.folder, listing.classes, listing.files, args.num_per_class)
+    if len(listing.classes) == 1:
+        raise ConfigError(
+            f'{args.folder} has one folder, {listing.classes[0]}; expected one for each '
+            'of two classes or more, or images without folders'
+        )
+    if few := too_small_classes(listing):
+        raise ConfigError(
+            f'{args.folder}: {len(few)} of {len(listing.classes)} classes have too few '
+            f'images:{first_lines(few)}\nExpected of each: {NUM_PER_CLASS} for training, '
+            f'1 for validation; {2 * NUM_PER_CLASS} are enough as a rule.\n'
+            f'Add images ({", ".join(EXTENSIONS)}), move these folders elsewhere, or put '
+            'all images into one folder to pre-train without labels'
+        )
     paths = [args.folder / file for file in listing.files]
     with ThreadPoolExecutor() as pool:
         errors = [error for error in pool.map(find_error, paths) if error]

@@ -15,6 +15,8 @@ model = dict(data_preprocessor=_base_.data_preprocessor)
 default_hooks = dict(
     logger=dict(interval=10),
     checkpoint=dict(interval=20, max_keep_ckpts=1, save_best=None),
+    # The scenes are in no files.
+    visualization=dict(type='mmpretrain.InputVisualizationHook'),
 )
 log_processor = dict(window_size=10)
 randomness = dict(seed=0)

@@ -3,6 +3,7 @@
 
 import numpy as np
 from mmpretrain.registry import DATASETS
+from PIL.ImageColor import getrgb
 
 from .digits import Digits
 
@@ -12,9 +13,9 @@ _INK = 64
 
 @DATASETS.register_module()
 class DigitScenes(Digits):
-    """Four of scikit-learn's digits per picture, and what each pixel shows.
+    """Four of scikit-learn's digits per image, and what each pixel shows.
 
-    Digits are put near the centres of the picture's quarters, moved by up to an eighth
+    Digits are put near the centres of the image's quarters, moved by up to an eighth
     of their size; where two overlap, the brighter one is seen. Which digits a scene has
     depends on the seed alone, and scenes of 'train' and 'val' have no digit in common.
 
@@ -23,27 +24,18 @@ class DigitScenes(Digits):
     mmsegmentation's pipelines expect after loading.
 
     Args:
-        num_scenes (int): Number of scenes.
-        seed (int): Seed of the scenes. Defaults to 0.
+        num_scenes: Number of scenes.
+        seed: Seed of the scenes.
         **kwargs: Arguments of :class:`Digits`, with ``split`` and ``size``, the edge
             of one digit in pixels.
-
-    Raises:
-        ValueError: If there is no scene.
     """
 
     METAINFO = {
         'classes': ('background', *'0123456789'),
-        'palette': [
-            [0, 0, 0], [230, 25, 75], [60, 180, 75], [255, 225, 25], [0, 130, 200],
-            [245, 130, 48], [145, 30, 180], [70, 240, 240], [240, 50, 230],
-            [210, 245, 60], [250, 190, 212],
-        ],
-    }  # fmt: skip
+        'palette': [(0, 0, 0), *(getrgb(f'hsl({36 * d}, 100%, 50%)') for d in range(10))],
+    }
 
     def __init__(self, num_scenes: int, seed: int = 0, **kwargs) -> None:
-        if num_scenes < 1:
-            raise ValueError(f'num_scenes={num_scenes} must be at least 1')
         self.num_scenes = num_scenes
         self.seed = seed
         super().__init__(**kwargs)

@@ -17,19 +17,18 @@ _VAL_FRACTION = 0.2
 class Digits(BaseDataset):
     """scikit-learn's 1,797 handwritten digits, enlarged; needs no download.
 
-    The pictures have 8x8 pixels with 17 grey levels, white on black. They are
+    The images have 8x8 pixels with 17 grey levels, white on black. They are
     enlarged once, when the dataset is made, so that the pipeline needs no loading
     transform: ``img`` is uint8 of shape (size, size, 3) with three equal channels,
     ``gt_label`` the digit. Of every digit a fixed fifth is for validation: 1,438
-    pictures are in 'train', 359 in 'val'.
+    images are in 'train', 359 in 'val'.
 
     Args:
-        split (str): 'train' or 'val'.
-        size (int): Edge of the enlarged pictures in pixels. Defaults to 32.
+        split: 'train' or 'val'.
+        size: Edge of the enlarged images in pixels.
         **kwargs: Other arguments of :class:`mmpretrain.datasets.BaseDataset`.
 
     Raises:
-        ImportError: If scikit-learn is not installed.
         ValueError: If the split is not known.
 
     Example:
@@ -58,7 +57,7 @@ class Digits(BaseDataset):
         ]
 
     def _split_indices(self, labels: np.ndarray) -> np.ndarray:
-        """Choose the same fraction of every class, always the same pictures."""
+        """Choose the same fraction of every class, always the same images."""
         rng = np.random.default_rng(_SPLIT_SEED)
         parts = []
         for label in np.unique(labels):
@@ -68,16 +67,12 @@ class Digits(BaseDataset):
         return np.sort(np.concatenate(parts))
 
     def _enlarge(self, image: np.ndarray) -> np.ndarray:
-        """Turn (8, 8) values in 0..16 into a uint8 picture (size, size, 3)."""
+        """Turn (8, 8) values in 0..16 into a uint8 image (size, size, 3)."""
         grey = cv2.resize(
             image / 16 * 255, (self.size, self.size), interpolation=cv2.INTER_CUBIC
         )
         grey = grey.round().clip(0, 255).astype(np.uint8)
         return np.repeat(grey[:, :, None], 3, axis=2)
-
-    def extra_repr(self) -> list[str]:
-        """Describe the dataset when it is printed."""
-        return [f'Split: \t{self.split}', f'Size: \t{self.size} px']
 
 
 def _read_digits() -> tuple[np.ndarray, np.ndarray]:
@@ -86,11 +81,6 @@ def _read_digits() -> tuple[np.ndarray, np.ndarray]:
     Returns:
         Images in 0..16, float, (1797, 8, 8), and their digits, int, (1797,).
     """
-    package = find_spec('sklearn')
-    if package is None:
-        raise ImportError(
-            'The Digits dataset is part of scikit-learn: pip install scikit-learn'
-        )
-    file = Path(package.origin).parent / 'datasets/data/digits.csv.gz'
-    table = np.loadtxt(file, delimiter=',')
+    package = Path(find_spec('sklearn').origin).parent
+    table = np.loadtxt(package / 'datasets/data/digits.csv.gz', delimiter=',')
     return table[:, :-1].reshape(-1, 8, 8), table[:, -1].astype(int)

@@ -77,10 +77,10 @@ def list_images(folder: str | Path, by_class: bool = False) -> Listing:
 def _scan(folder: str) -> tuple[list[str], list[str], Counter[str]]:
     """Give images and folders, '' first, by their paths below a folder, and the rest."""
     files, folders, left_out = [], [], Counter()
-    real, linked, seen = [''], [], set()
-    while real or linked:
-        # Linked folders come last, so that folders are listed under their own names.
-        below = real.pop() if real else heappop(linked)
+    # Linked folders come last, so that folders are listed under their own names.
+    pending, seen = [(False, '')], set()
+    while pending:
+        below = heappop(pending)[1]
         path = os.path.join(folder, below)
         try:
             status, entries = os.stat(path), list(os.scandir(path))
@@ -99,10 +99,7 @@ def _scan(folder: str) -> tuple[list[str], list[str], Counter[str]]:
                 continue
             # An entry knows its type without asking the disk, but raises in a loop.
             if os.path.isdir(entry) if is_link else entry.is_dir():
-                if is_link:
-                    heappush(linked, name)
-                else:
-                    real.append(name)
+                heappush(pending, (is_link, name))
             elif extension not in EXTENSIONS:
                 left_out[extension or 'no extension'] += 1
             elif not (os.path.isfile(entry) if is_link else entry.is_file()):
@@ -112,9 +109,7 @@ def _scan(folder: str) -> tuple[list[str], list[str], Counter[str]]:
     return files, folders, left_out
 
 
-def read_image(
-    source: str | Path | bytes, backend_args: dict | None = None
-) -> np.ndarray:
+def read_image(path: str | Path, backend_args: dict | None = None) -> np.ndarray:
     """Read an image as training does: upright, in colour, with 8 bits.
 
     - The EXIF orientation is applied.
@@ -130,7 +125,7 @@ def read_image(
     (by at most 1) and from the signed images that it takes.
 
     Args:
-        source: The path or address of a file, or its content.
+        path: The path or address of a file.
         backend_args: Of :func:`mmengine.fileio.get`.
 
     Returns:
@@ -139,13 +134,11 @@ def read_image(
     Raises:
         ConfigError: If the file is missing, damaged or refused, with its path.
     """
-    name = 'given as bytes' if isinstance(source, bytes) else repr(os.fspath(source))
+    path = os.fspath(path)
     try:
-        if not isinstance(source, bytes):
-            source = fileio.get(os.fspath(source), backend_args=backend_args)
-        if not source:
+        content = np.frombuffer(fileio.get(path, backend_args=backend_args), np.uint8)
+        if not content.size:
             raise OSError('it is empty')
-        content = np.frombuffer(source, np.uint8)
         # OpenCV gives None for most files that it cannot read.
         image = cv2.imdecode(content, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
         if image is None:  # also if it cannot convert such channels to colours
@@ -159,6 +152,6 @@ def read_image(
             raise OSError(f'its values are {found}; expected are 8 or 16 bits unsigned')
     except (OSError, cv2.error) as error:
         raise ConfigError(
-            f'Cannot read the image {name}: {str(error).strip()}. Replace or remove it'
+            f'Cannot read the image {path!r}: {str(error).strip()}. Replace or remove it'
         ) from error
     return image

@@ -7,7 +7,6 @@ import os
 from mmpretrain.datasets import CustomDataset
 from mmpretrain.registry import DATASETS
 
-from ..utils.errors import ConfigError
 from .image_files import EXTENSIONS, list_images
 
 
@@ -27,15 +26,15 @@ class ImageFolder(CustomDataset):
             ``extensions``; ``with_label=False`` takes images in any folders or none.
 
     Raises:
-        ConfigError: If there is no such subset, or no image in it.
+        ValueError: If there is no such subset, or no image in it.
     """
 
     def __init__(
         self, subset: str | None = None, val_fraction: float = 0.2, **kwargs
     ) -> None:
         if subset not in ('train', 'val', None) or (subset and kwargs.get('ann_file')):
-            raise ConfigError(
-                f"subset must be 'train', 'val' or, with ann_file, None, not {subset!r}"
+            raise ValueError(
+                f"subset={subset!r} is not 'train', 'val' or, with ann_file, None"
             )
         self.subset = subset
         self.val_fraction = val_fraction
@@ -49,15 +48,13 @@ class ImageFolder(CustomDataset):
             wanted = self.subset == 'val'
             files = [f for f in files if is_val(f, self.val_fraction) == wanted]
         if not files:
-            raise ConfigError(
-                f'{self.img_prefix} has no image for subset={self.subset!r} with '
-                f'val_fraction={self.val_fraction}; add images'
-            )
+            chosen = f'subset={self.subset!r} with val_fraction={self.val_fraction}'
+            raise ValueError(f'{self.img_prefix} has no image for {chosen}; add images')
         if not self.with_label:
             return files
         classes = self._metainfo.setdefault('classes', tuple(listing.classes))
         if len(classes) != len(listing.classes):
-            raise ConfigError(
+            raise ValueError(
                 f'{self.img_prefix} has {len(listing.classes)} class folders, but '
                 f'metainfo names {len(classes)} classes'
             )

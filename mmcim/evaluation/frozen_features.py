@@ -24,18 +24,18 @@ def collect_features(
 
     They are what the head of an mmpretrain ``ImageClassifier`` would classify,
     ``extract_feat(..., stage='pre_logits')``. With several processes each computes
-    its share; what the sampler padded is dropped.
+    its part; what the sampler padded is dropped.
 
     Args:
-        model (nn.Module): A classifier in eval mode, possibly wrapped for distributed
-            computation.
-        dataloader (DataLoader): Pictures with labels.
-        fp16 (bool): Whether to compute under autocast. Defaults to False.
+        model: A classifier in eval mode, possibly wrapped for distributed computation.
+        dataloader: Images with labels.
+        fp16: Whether to compute under autocast.
 
     Returns:
-        tuple[np.ndarray, np.ndarray] | None: In the main process the features (N, D),
-        float32, and the labels (N,), int64. None in the others.
+        In the main process the features (N, D), float32, and the labels (N,), int64.
+        None in the others.
     """
+    print_log(f'Computing features of {len(dataloader.dataset)} images', 'current')
     if is_model_wrapper(model):
         model = model.module
     pairs = []
@@ -56,13 +56,13 @@ def topk_accuracy(scores: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     """Count how often the true class is among those with the highest scores.
 
     Args:
-        scores (np.ndarray): (N, C), float, not negative. A class of score zero is no
-            guess: it is never right.
-        labels (np.ndarray): (N,), int.
+        scores: (N, C), float, not negative. A class of score zero is no guess: it is
+            never right.
+        labels: (N,), int.
 
     Returns:
-        dict[str, float]: ``{'top1': percent, 'top5': percent}``. Of equal scores the
-        first counts as the highest.
+        ``{'top1': percent, 'top5': percent}``. Of equal scores the first counts as the
+        highest.
     """
     order = np.argsort(-scores, axis=1, kind='stable')[:, : max(_TOPK)]
     hit = (order == labels[:, None]) & (np.take_along_axis(scores, order, 1) > 0)
@@ -70,7 +70,7 @@ def topk_accuracy(scores: np.ndarray, labels: np.ndarray) -> dict[str, float]:
 
 
 class FrozenFeatureLoop(TestLoop):
-    """Test loop that classifies the test pictures by features of labelled ones.
+    """Test loop that classifies the test images by features of labelled ones.
 
     The features of both sets are computed once, see :func:`collect_features`; then
     :meth:`evaluate` turns them into metrics. The head's own weights play no part, and
@@ -81,72 +81,50 @@ class FrozenFeatureLoop(TestLoop):
     three times that on the way.
 
     Args:
-        runner (Runner): The runner.
-        dataloader (DataLoader | dict): The pictures to test on, the runner's
-            ``test_dataloader``.
-        evaluator (Evaluator | dict | list): Required by the runner, not used.
-        train_dataloader (DataLoader | dict): The labelled pictures. Give it the test
-            pipeline: random crops or flips would blur the features.
-        fp16 (bool): Whether to compute the features under autocast.
-            Defaults to False.
+        *args: See :class:`mmengine.runner.TestLoop`.
+        train_dataloader: The labelled images. Give it the test pipeline: random crops or
+            flips would blur the features.
+        fp16: Whether to compute the features under autocast.
+        **kwargs: See :class:`mmengine.runner.TestLoop`.
+
+    Attributes:
+        prefix: Of the names of the metrics, as ``knn`` in ``knn/top1``.
     """
 
+    prefix: str
+
     def __init__(
-        self,
-        runner,
-        dataloader: DataLoader | dict,
-        evaluator,
-        train_dataloader: DataLoader | dict,
-        fp16: bool = False,
+        self, *args, train_dataloader: DataLoader | dict, fp16: bool = False, **kwargs
     ) -> None:
-        super().__init__(runner, dataloader, evaluator, fp16)
-        self.train_dataloader = runner.build_dataloader(
+        super().__init__(*args, fp16=fp16, **kwargs)
+        self.train_dataloader = self.runner.build_dataloader(
             train_dataloader,
-            seed=runner.seed,
-            diff_rank_seed=runner._randomness_cfg.get('diff_rank_seed', False),
+            seed=self.runner.seed,
+            diff_rank_seed=self.runner._randomness_cfg.get('diff_rank_seed', False),
         )
 
     def run(self) -> dict[str, float]:
-        """Compute the features, evaluate, and report.
-
-        Returns:
-            dict[str, float]: The metrics, in every process.
-        """
+        """Compute the features, evaluate, and report; the metrics, in every process."""
         self.runner.call_hook('before_test')
         self.runner.call_hook('before_test_epoch')
         self.runner.model.eval()
-        train = self._collect(self.train_dataloader, 'training')
-        test = self._collect(self.dataloader, 'test')
+        train = collect_features(self.runner.model, self.train_dataloader, self.fp16)
+        test = collect_features(self.runner.model, self.dataloader, self.fp16)
         result = [self.evaluate(*train, *test) if is_main_process() else None]
         broadcast_object_list(result)
-        (metrics,) = result
+        metrics = {f'{self.prefix}/{name}': value for name, value in result[0].items()}
         self.runner.call_hook('after_test_epoch', metrics=metrics)
         self.runner.call_hook('after_test')
         return metrics
 
     @abstractmethod
-    def evaluate(
-        self,
-        train_feats: np.ndarray,
-        train_labels: np.ndarray,
-        test_feats: np.ndarray,
-        test_labels: np.ndarray,
-    ) -> dict[str, float]:
+    def evaluate(self, *feats_and_labels: np.ndarray) -> dict[str, float]:
         """Judge the features; called in the main process.
 
         Args:
-            train_feats (np.ndarray): (N, D), float32.
-            train_labels (np.ndarray): (N,), int64.
-            test_feats (np.ndarray): (M, D), float32.
-            test_labels (np.ndarray): (M,), int64.
+            *feats_and_labels: Of the training set the features, (N, D), float32, and
+                labels, (N,), int64; then both of the test set, of M images.
 
         Returns:
-            dict[str, float]: Name -> value.
+            Name -> value.
         """
-
-    def _collect(
-        self, dataloader: DataLoader, name: str
-    ) -> tuple[np.ndarray, np.ndarray] | None:
-        size = len(dataloader.dataset)
-        print_log(f'Computing features of {size} {name} pictures', 'current')
-        return collect_features(self.runner.model, dataloader, self.fp16)

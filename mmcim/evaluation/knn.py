@@ -31,18 +31,16 @@ def knn_accuracy(
     standardised or fitted.
 
     Args:
-        train_feats (np.ndarray): (N, D), float.
-        train_labels (np.ndarray): (N,), int.
-        val_feats (np.ndarray): (M, D), float.
-        val_labels (np.ndarray): (M,), int.
-        k (int): Neighbours that vote; all of them if there are fewer.
-            Defaults to 20.
-        temperature (float): The lower, the more the nearest count. Defaults to 0.07.
-        device (str | torch.device): Where to compute. Defaults to 'cpu'.
+        train_feats: (N, D), float.
+        train_labels: (N,), int.
+        val_feats: (M, D), float.
+        val_labels: (M,), int.
+        k: Neighbours that vote; all of them if there are fewer.
+        temperature: The lower, the more the nearest count.
+        device: Where to compute.
 
     Returns:
-        dict[str, float]: ``top1`` and ``top5`` in percent. A class that nobody voted
-        for is never right.
+        ``top1`` and ``top5`` in percent. A class that nobody voted for is never right.
 
     Raises:
         ValueError: If ``k`` or ``temperature`` is not positive.
@@ -74,8 +72,8 @@ class KNNLoop(FrozenFeatureLoop):
 
     Args:
         *args: See :class:`FrozenFeatureLoop`.
-        k (int): As in :func:`knn_accuracy`. Defaults to 20.
-        temperature (float): As in :func:`knn_accuracy`. Defaults to 0.07.
+        k: As in :func:`knn_accuracy`.
+        temperature: As in :func:`knn_accuracy`.
         **kwargs: See :class:`FrozenFeatureLoop`.
 
     Example:
@@ -85,17 +83,12 @@ class KNNLoop(FrozenFeatureLoop):
             test_cfg = dict(type='KNNLoop', train_dataloader=dict(...))
     """
 
+    prefix = 'knn'
+
     def __init__(self, *args, k: int = 20, temperature: float = 0.07, **kwargs) -> None:
         super().__init__(*args, **kwargs)
-        self.k = k
-        self.temperature = temperature
+        self.settings = dict(k=k, temperature=temperature)
 
     def evaluate(self, *feats_and_labels: np.ndarray) -> dict[str, float]:
         """Let the neighbours vote; see :func:`knn_accuracy`."""
-        found = knn_accuracy(
-            *feats_and_labels,
-            k=self.k,
-            temperature=self.temperature,
-            device=get_device(),
-        )
-        return {f'knn/{name}': value for name, value in found.items()}
+        return knn_accuracy(*feats_and_labels, **self.settings, device=get_device())

@@ -15,43 +15,35 @@ def linear_probe(
     C: float = 1.0,
     max_iter: int = 1000,
 ) -> dict[str, float]:
-    """Fit multinomial logistic regression on features and count right answers.
+    """Fit multinomial logistic regression on features and measure its accuracy.
 
     The features are standardised with the training features' mean and standard
     deviation, channel by channel. The fit (L-BFGS) has one optimum, so that the
     result depends on no seed and no learning rate.
 
     Args:
-        train_feats (np.ndarray): (N, D), float.
-        train_labels (np.ndarray): (N,), int, at least two classes.
-        val_feats (np.ndarray): (M, D), float.
-        val_labels (np.ndarray): (M,), int.
-        C (float): Inverse strength of the L2 regularisation: the weight of the sum
-            of the training losses against half the squared norm of the weights.
-            Defaults to 1.
-        max_iter (int): Most iterations of the solver; scikit-learn warns if they
-            do not suffice. Defaults to 1000.
+        train_feats: (N, D), float.
+        train_labels: (N,), int, at least two classes.
+        val_feats: (M, D), float.
+        val_labels: (M,), int.
+        C: Inverse strength of the L2 regularisation: the weight of the sum of the
+            training losses against half the squared norm of the weights.
+        max_iter: Most iterations of the solver; scikit-learn warns if they do not
+            suffice.
 
     Returns:
-        dict[str, float]: ``top1`` and ``top5``, the accuracies on the validation
-        features, in percent.
-
-    Raises:
-        ImportError: If scikit-learn is not installed.
+        ``top1`` and ``top5``, the accuracies on the validation features, in percent.
     """
-    try:
-        from sklearn.linear_model import LogisticRegression
-        from sklearn.pipeline import make_pipeline
-        from sklearn.preprocessing import StandardScaler
-    except ImportError as error:
-        raise ImportError(
-            'The linear probe is fitted by scikit-learn: pip install scikit-learn'
-        ) from error
+    # Importing scikit-learn takes seconds, for which other runs need not wait.
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
     classifier = make_pipeline(
         StandardScaler(), LogisticRegression(C=C, max_iter=max_iter)
     )
     classifier.fit(train_feats, train_labels)
-    # A class without training pictures has no column.
+    # A class without training images has no column.
     seen = classifier.classes_
     scores = np.zeros((len(val_feats), max(seen.max(), val_labels.max()) + 1))
     scores[:, seen] = classifier.predict_proba(val_feats)
@@ -63,13 +55,13 @@ class LinearProbeLoop(FrozenFeatureLoop):
     """Test loop that reports a classifier backbone's linear-probe accuracy.
 
     It replaces a training of the linear head: :func:`linear_probe` fits logistic
-    regression on the features of the training pictures. One process fits, on the CPU:
-    meant for up to about 100,000 training pictures.
+    regression on the features of the training images. One process fits, on the CPU:
+    meant for up to about 100,000 training images.
 
     Args:
         *args: See :class:`FrozenFeatureLoop`.
-        C (float): As in :func:`linear_probe`. Defaults to 1.
-        max_iter (int): As in :func:`linear_probe`. Defaults to 1000.
+        C: As in :func:`linear_probe`.
+        max_iter: As in :func:`linear_probe`.
         **kwargs: See :class:`FrozenFeatureLoop`.
 
     Example:
@@ -81,12 +73,12 @@ class LinearProbeLoop(FrozenFeatureLoop):
                 train_dataloader=dict(...))
     """
 
+    prefix = 'linear'
+
     def __init__(self, *args, C: float = 1.0, max_iter: int = 1000, **kwargs) -> None:
         super().__init__(*args, **kwargs)
-        self.C = C
-        self.max_iter = max_iter
+        self.settings = dict(C=C, max_iter=max_iter)
 
     def evaluate(self, *feats_and_labels: np.ndarray) -> dict[str, float]:
-        """Fit and count; see :func:`linear_probe`."""
-        found = linear_probe(*feats_and_labels, C=self.C, max_iter=self.max_iter)
-        return {f'linear/{name}': value for name, value in found.items()}
+        """Fit and classify; see :func:`linear_probe`."""
+        return linear_probe(*feats_and_labels, **self.settings)

@@ -1,5 +1,5 @@
 # Copyright (c) mmcim contributors. All rights reserved.
-"""Test of a self-supervised model: its own losses on pictures that it did not learn."""
+"""Test of a self-supervised model: its own losses on unseen images."""
 
 from collections import defaultdict
 
@@ -12,16 +12,16 @@ from mmpretrain.registry import LOOPS
 
 @LOOPS.register_module()
 class SelfSupTestLoop(TestLoop):
-    """Test loop that reports what a model's ``loss`` gives, averaged over pictures.
+    """Test loop that reports what a model's ``loss`` gives, averaged over images.
 
-    For CIM that is the losses, token accuracy and detection figures; for a discrete VAE
+    For CIM that is the losses, token accuracy and detection metrics; for a discrete VAE
     the reconstruction loss, PSNR and codes in use. The model is in eval mode, nothing
     is flipped, and masks and samples are drawn with a fixed seed. With several processes
     the mean of their means is reported. The ``test_evaluator`` is not used; ``[]`` does.
 
     Args:
         *args: See :class:`mmengine.runner.TestLoop`.
-        seed (int): Of masks and samples. Defaults to 0.
+        seed: Of masks and samples.
         **kwargs: See :class:`mmengine.runner.TestLoop`.
     """
 
@@ -31,15 +31,10 @@ class SelfSupTestLoop(TestLoop):
 
     @torch.no_grad()
     def run(self) -> dict[str, float]:
-        """Compute the losses.
-
-        Returns:
-            dict[str, float]: Name -> mean.
-        """
+        """Compute the losses: name -> mean."""
         self.runner.call_hook('before_test')
         self.runner.call_hook('before_test_epoch')
-        self.runner.model.eval()
-        model = self.runner.model
+        model = self.runner.model.eval()
         model = model.module if is_model_wrapper(model) else model
         sums, count = defaultdict(float), 0
         device = [torch.cuda.current_device()] if torch.cuda.is_available() else []

@@ -10,15 +10,15 @@ from torch import Tensor
 
 @torch.no_grad()
 def token_accuracy(logits: Tensor, targets: Tensor) -> Tensor:
-    """Compute how often the most probable token is the right one.
+    """Compute how often the most probable token is the target.
 
     Args:
-        logits (Tensor): (..., V), a score for every token of the vocabulary. Of those
+        logits: (..., V), a score for every token of the vocabulary. Of those
             that are equal, in bfloat16 a few, one counts.
-        targets (Tensor): (...), int64, the right ids.
+        targets: (...), int64, the right ids.
 
     Returns:
-        Tensor: Float32 scalar in [0, 1]; NaN if there are no targets.
+        Float32 scalar in [0, 1]; NaN if there are no targets.
     """
     return (logits.argmax(-1) == targets).float().mean()
 
@@ -31,11 +31,11 @@ def binary_auc(logits: Tensor, labels: Tensor) -> Tensor:
     negative, where a tie counts one half.
 
     Args:
-        logits (Tensor): Any shape; only their order matters.
-        labels (Tensor): The same shape, bool or 0 and 1; 1 = positive.
+        logits: Any shape; only their order matters.
+        labels: The same shape, bool or 0 and 1; 1 = positive.
 
     Returns:
-        Tensor: Float32 scalar in [0, 1]; NaN if there is only one class, for which
+        Float32 scalar in [0, 1]; NaN if there is only one class, for which
         the area is not defined.
     """
     logits = logits.flatten().float().contiguous()

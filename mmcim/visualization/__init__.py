@@ -1,5 +1,5 @@
 # Copyright (c) mmcim contributors. All rights reserved.
-"""Pictures of what the networks see and do."""
+"""Images of what the models see and do."""
 
 from .cim_panels import cim_panels
 from .grid import save_grid

@@ -17,59 +17,49 @@ _SHOWN_RANGE = 4.0
 def cim_panels(
     model: CIM,
     inputs: dict,
-    detector: RevDet | None = None,
     data_samples: list | None = None,
-) -> tuple[dict[str, Tensor], dict[str, str]]:
+    detector: RevDet | None = None,
+) -> dict[str, Tensor]:
     """Corrupt a batch as in training, and show each step.
 
     Args:
-        model (CIM): In eval mode, with a tokenizer and a generator.
-        inputs (dict): ``images`` and ``tokenizer_images`` as from its data preprocessor.
-        detector (RevDet, optional): Looks at the same corrupted images as the model's
-            own enhancer. Defaults to the model's own enhancer, if it is one.
-        data_samples (list, optional): With masks, if the data pipeline makes them.
+        model: In eval mode, with a tokenizer and a generator.
+        inputs: ``images`` and ``tokenizer_images`` as from its data preprocessor.
+        data_samples: With masks, if the data pipeline makes them.
+        detector: Looks at the same corrupted images as the model's own enhancer. By
+            default the model's own enhancer, if it is one.
 
     Returns:
-        tuple[dict[str, Tensor], dict[str, str]]: Name -> images, float in [0, 1],
-        (B, 3, H, W), and name -> caption for :func:`save_grid`. Always ``original``,
+        Heading -> images, float in [0, 1], (B, 3, H, W). Always ``original``,
         ``tokenizer``, ``mask`` and ``corrupted``; from ResPix ``target`` and
         ``predicted``, normalised as in the loss, and ``restored``, in pixels; from a
         RevDet ``replaced`` (the truth) and ``detected`` (the probability), red for
-        replaced tokens and blue for original ones. The captions give the PSNR of ResPix
-        beside that of a prediction of zeros.
+        replaced tokens and blue for original ones. Below ``predicted`` and ``restored``
+        stand two more lines: their PSNR, and that of a prediction of zeros.
     """
-    preprocessor, enhancer = model.data_preprocessor, model.enhancer
-    images = inputs['images']
-    size = images.shape[-2:]
+    denormalize, enhancer = model.data_preprocessor.denormalize, model.enhancer
     batch = model.corrupt(inputs, data_samples)
-    original = preprocessor.denormalize(images)
-    reconstructed = model.to_enhancer(model.tokenizer.decode(batch.golden), size)
-    hidden = _enlarge(batch.mask, size)
+    original = denormalize(inputs['images'])
+    decoded = model.tokenizer.decode(batch.golden)
     panels = dict(
         original=original,
-        tokenizer=preprocessor.denormalize(reconstructed),
-        mask=torch.where(hidden > 0.5, torch.full_like(original, 0.5), original),
-        corrupted=preprocessor.denormalize(batch.corrupted),
+        tokenizer=denormalize(model.to_enhancer(decoded, original.shape[-2:])),
+        mask=grey_out(original, batch.mask),
+        corrupted=denormalize(batch.corrupted),
     )
-    captions = {}
     if isinstance(enhancer, ResPix):
-        predicted, captions = _respix_panels(model, batch)
-        panels.update(predicted)
+        panels.update(_respix_panels(model, batch))
     elif detector is None:
         detector = enhancer
     if detector is not None:
         truth = detector.labels(batch.mask, batch.golden, batch.mixed)
         found = detector.predict(batch.corrupted).float().sigmoid()
-        panels.update(
-            replaced=_overlay(original, _enlarge(truth, size)),
-            detected=_overlay(original, _enlarge(found, size)),
-        )
-    return panels, captions
+        panels['replaced'] = overlay(original, truth)
+        panels['detected'] = overlay(original, found)
+    return panels
 
 
-def _respix_panels(
-    model: CIM, batch: Corruption
-) -> tuple[dict[str, Tensor], dict[str, str]]:
+def _respix_panels(model: CIM, batch: Corruption) -> dict[str, Tensor]:
     """Show the prediction as it is trained and as pixels, against that of zeros."""
     head, denormalize = model.enhancer.head, model.data_preprocessor.denormalize
     target, pred = head.target(batch.images), model.enhancer.predict(batch.corrupted)
@@ -80,26 +70,31 @@ def _respix_panels(
     def restored(prediction: Tensor) -> Tensor:
         return denormalize(head.restore(prediction, batch.corrupted))
 
-    panels, captions = {}, {}
+    panels = dict(target=shown(target))
     for name, view, truth in (
         ('predicted', shown, shown(target)),
         ('restored', restored, denormalize(batch.images)),
     ):
-        ours, zeros = (
-            psnr(view(p), truth).mean() for p in (pred, torch.zeros_like(pred))
-        )
-        panels[name] = view(pred)
-        captions[name] = f'{ours:.1f} dB\nzeros {zeros:.1f} dB'
-    return dict(target=shown(target), **panels), captions
+        images, zeros = view(pred), view(torch.zeros_like(pred))
+        ours, base = (psnr(found, truth).mean() for found in (images, zeros))
+        panels[f'{name}\n{ours:.1f} dB\nzeros {base:.1f} dB'] = images
+    return panels
 
 
 def _enlarge(grid: Tensor, size: tuple[int, int]) -> Tensor:
-    """Tokens (B, h, w) to pixels (B, 1, H, W)."""
+    """Values of tokens or pixels, (B, h, w), as pixels (B, 1, H, W)."""
     return F.interpolate(grid[:, None].float(), size=size)
 
 
-def _overlay(pictures: Tensor, share: Tensor) -> Tensor:
-    """Colour pictures from blue (share 0) to red (share 1)."""
-    ends = [pictures.new_tensor(c).view(3, 1, 1) for c in (_ORIGINAL, _REPLACED)]
-    colour = ends[0] + share * (ends[1] - ends[0])
-    return 0.35 * pictures.mean(dim=1, keepdim=True) + 0.65 * colour
+def grey_out(images: Tensor, mask: Tensor) -> Tensor:
+    """Images (B, 3, H, W), grey where the mask (B, h, w) is True."""
+    hidden = _enlarge(mask, images.shape[-2:]) > 0.5
+    return torch.where(hidden, torch.full_like(images, 0.5), images)
+
+
+def overlay(images: Tensor, fraction: Tensor) -> Tensor:
+    """Colour images from blue to red, where the fraction (B, h, w) is 0 and 1."""
+    fraction = _enlarge(fraction, images.shape[-2:])
+    blue, red = (images.new_tensor(c).view(3, 1, 1) for c in (_ORIGINAL, _REPLACED))
+    colour = blue + fraction * (red - blue)
+    return 0.35 * images.mean(dim=1, keepdim=True) + 0.65 * colour

@@ -54,15 +54,15 @@ def check_inputs(config, image_size, tokenizer_size):
     'name, image_size, tokenizer_size',
     [
         ('imagenet_cim_224', 224, 112),
-        ('imagenet_cim_two_pictures_224', 224, 112),
+        ('imagenet_cim_two_sizes_224', 224, 112),
         ('imagenette_cim_128', 128, 64),
         ('folder_cim', 128, 64),
     ],
 )
-def test_cim_from_pictures(repo, imagenette_mini, name, image_size, tokenizer_size):
+def test_cim_from_images(repo, imagenette_mini, name, image_size, tokenizer_size):
     config = load_config(repo, name, imagenette_mini)
     batch = check_inputs(config, image_size, tokenizer_size)
-    if 'two_pictures' in name:
+    if 'two_sizes' in name:
         for sample in batch['data_samples']:
             assert sample.mask.shape == (14, 14) and sample.mask.sum() == 75
 

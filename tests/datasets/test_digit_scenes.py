@@ -29,7 +29,7 @@ def test_labels_are_where_the_ink_is(scenes):
 def test_each_digit_is_found_with_its_label():
     """A scene's quarter holds a digit of the dataset, moved, with that digit's label."""
     digits = Digits(split='val', size=24)
-    pictures = np.stack([digits[i]['img'][:, :, 0] for i in range(len(digits))])
+    images = np.stack([digits[i]['img'][:, :, 0] for i in range(len(digits))])
     labels = digits.get_gt_labels()
     scene = DigitScenes(split='val', size=24, num_scenes=1, seed=3)[0]
     ink, seg = scene['img'][:, :, 0].astype(int), scene['gt_seg_map']
@@ -40,7 +40,7 @@ def test_each_digit_is_found_with_its_label():
             window = np.s_[top + 7 : top + 17, left + 7 : left + 17]
             errors = {
                 (dy, dx): np.abs(
-                    pictures[:, 7 - dy : 17 - dy, 7 - dx : 17 - dx] - ink[window]
+                    images[:, 7 - dy : 17 - dy, 7 - dx : 17 - dx] - ink[window]
                 ).sum((1, 2))
                 for dy in range(-3, 4)
                 for dx in range(-3, 4)
@@ -59,8 +59,3 @@ def test_scenes_depend_on_the_seed_alone(scenes):
     other = DigitScenes(split='train', size=24, num_scenes=40, seed=1)
     np.testing.assert_array_equal(again[5]['img'], scenes[5]['img'])
     assert (other[5]['img'] != scenes[5]['img']).any()
-
-
-def test_no_scene():
-    with pytest.raises(ValueError, match='num_scenes=0'):
-        DigitScenes(split='train', num_scenes=0)

@@ -12,7 +12,7 @@ def splits():
     return {split: Digits(split=split) for split in ('train', 'val')}
 
 
-def pictures(dataset):
+def images_of(dataset):
     return np.stack([dataset[index]['img'] for index in range(len(dataset))])
 
 
@@ -23,23 +23,23 @@ def test_splits_are_complete_disjoint_and_stratified(splits):
     for split, fraction in (('train', 0.8), ('val', 0.2)):
         counts = np.bincount(splits[split].get_gt_labels())
         assert np.abs(counts - fraction * total).max() <= 0.5
-    # All pictures of both splits together are all pictures.
-    both = np.concatenate([pictures(splits['train']), pictures(splits['val'])])
+    # All images of both splits together are all images.
+    both = np.concatenate([images_of(splits['train']), images_of(splits['val'])])
     sums = np.sort(both[:, :, :, 0].sum((1, 2)))
     whole = sorted(splits['train']._enlarge(x)[:, :, 0].sum() for x in digits.images)
     np.testing.assert_array_equal(sums, whole)
 
 
-def test_pictures(splits):
+def test_images_and_labels(splits):
     sample = splits['train'][0]
     img = sample['img']
     assert img.shape == (32, 32, 3) and img.dtype == np.uint8
     assert (img == img[:, :, :1]).all()
-    images = pictures(splits['train'])
+    images = images_of(splits['train'])
     assert images.min() == 0 and images.max() == 255
 
 
-def test_enlarging_keeps_the_picture(splits):
+def test_enlarging_keeps_the_image(splits):
     digits = pytest.importorskip('sklearn.datasets').load_digits()
     for index in (0, 100, 1000):
         large = splits['train']._enlarge(digits.images[index])[:, :, 0]
@@ -54,7 +54,7 @@ def test_size_argument():
 def test_split_is_always_the_same(splits):
     np.random.seed(123)
     again = Digits(split='val')
-    np.testing.assert_array_equal(pictures(again), pictures(splits['val']))
+    np.testing.assert_array_equal(images_of(again), images_of(splits['val']))
 
 
 def test_unknown_split():
@@ -67,9 +67,3 @@ def test_reads_what_scikit_learn_loads():
     images, labels = _read_digits()
     np.testing.assert_array_equal(images, digits.images)
     np.testing.assert_array_equal(labels, digits.target)
-
-
-def test_without_scikit_learn(monkeypatch):
-    monkeypatch.setattr('mmcim.datasets.digits.find_spec', lambda name: None)
-    with pytest.raises(ImportError, match='pip install scikit-learn'):
-        Digits(split='val')

@@ -16,7 +16,7 @@ def digits():
 
 @pytest.fixture
 def folder(tmp_path):
-    """Of ape 100 pictures, of bee 31, of cat 2."""
+    """Of ape 100 images, of bee 31, of cat 2."""
     for name, count in (('ape', 100), ('bee', 31), ('cat', 2)):
         (tmp_path / name).mkdir()
         for i in range(count):
@@ -29,7 +29,7 @@ def build(**kwargs):
     return DATASETS.build(dict(type='FewLabels', dataset=dataset, **kwargs))
 
 
-def pictures(dataset):
+def images(dataset):
     infos = map(dataset.get_data_info, range(len(dataset)))
     return {(info['img'].tobytes(), info['gt_label']) for info in infos}
 
@@ -42,25 +42,25 @@ def test_number_per_class_and_content(digits):
     few = build(num_per_class=5, seed=1)
     assert len(few) == 50
     np.testing.assert_array_equal(np.bincount(few.get_gt_labels()), 5)
-    chosen = pictures(few)
-    assert len(chosen) == 50 and chosen <= pictures(digits)
+    chosen = images(few)
+    assert len(chosen) == 50 and chosen <= images(digits)
     assert few.metainfo['classes'] == tuple('0123456789')
 
 
-def test_all_pictures_without_a_number(digits):
+def test_all_images_without_a_number(digits):
     assert len(build()) == len(digits) == 359
-    assert pictures(build()) == pictures(digits)
+    assert images(build()) == images(digits)
 
 
 def test_seed_decides():
     sets = [
-        pictures(build(**kwargs))
+        images(build(**kwargs))
         for kwargs in (
             dict(num_per_class=3, seed=0),
             dict(num_per_class=3, seed=0),
             dict(num_per_class=3, seed=1),
             dict(num_per_class=9, seed=0),
-            dict(share=0.5, seed=0),
+            dict(fraction=0.5, seed=0),
         )
     ]
     assert sets[0] == sets[1] != sets[2]
@@ -68,15 +68,15 @@ def test_seed_decides():
 
 
 @pytest.mark.parametrize(
-    'share, counts', [(1.0, [100, 31, 2]), (0.1, [10, 3, 1]), (0.01, [1, 1, 1])]
+    'fraction, counts', [(1.0, [100, 31, 2]), (0.1, [10, 3, 1]), (0.01, [1, 1, 1])]
 )
-def test_share_of_every_class(folder, share, counts):
-    few = few_labels(CustomDataset(data_root=str(folder)), share=share)
+def test_fraction_of_every_class(folder, fraction, counts):
+    few = few_labels(CustomDataset(data_root=str(folder)), fraction=fraction)
     np.testing.assert_array_equal(np.bincount(few.get_gt_labels()), counts)
     assert paths(few) == sorted(paths(few)), 'the order is kept'
 
 
-def test_a_list_of_pictures(folder):
+def test_a_list_of_images(folder):
     """The standard 1 % and 10 % of ImageNet are lists: CustomDataset reads such."""
     listed = ['bee/003.png 1', 'ape/097.png 0', 'ape/001.png 0']
     (folder / 'list.txt').write_text('\n'.join(listed))
@@ -91,18 +91,21 @@ def test_a_list_of_pictures(folder):
     )
 
 
-def test_too_few_pictures(digits):
-    with pytest.raises(ValueError, match='Class "2" has 35 pictures, 36 are wanted'):
+def test_too_few_images(digits):
+    with pytest.raises(ValueError, match="Class '2' has only 35 of 36 images"):
         few_labels(digits, num_per_class=36)
 
 
 @pytest.mark.parametrize(
     'kwargs, message',
     [
-        (dict(num_per_class=0), 'num_per_class must be at least 1, not 0'),
-        (dict(share=0.0), 'share must be above 0 and at most 1, not 0.0'),
-        (dict(share=10), 'share must be above 0 and at most 1, not 10'),
-        (dict(share=0.1, num_per_class=5), 'num_per_class=5 and share=0.1 are both'),
+        (dict(num_per_class=0), 'num_per_class=0, .* the number at least 1'),
+        (dict(fraction=0.0), 'fraction=0.0 must be above 0 and at most 1'),
+        (dict(fraction=10), 'fraction=10 must be above 0 and at most 1'),
+        (
+            dict(fraction=0.1, num_per_class=5),
+            'num_per_class=5, fraction=0.1: set one',
+        ),
     ],
 )
 def test_bad_arguments(digits, kwargs, message):

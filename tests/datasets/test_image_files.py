@@ -7,7 +7,6 @@ import os
 import runpy
 from collections import Counter
 from pathlib import Path
-from types import SimpleNamespace
 
 import cv2
 import mmcv
@@ -110,19 +109,30 @@ def expected_bgr(values):
     return values[:, :, ::-1] if values.ndim == 3 else np.dstack([values] * 3)
 
 
+@pytest.fixture
+def decode(tmp_path):
+    """Reads a file of the given content."""
+
+    def read(content):
+        (tmp_path / 'content').write_bytes(content)
+        return read_image(tmp_path / 'content')
+
+    return read
+
+
 @pytest.mark.parametrize('kind', EXACT)
-def test_lossless_formats_exactly(kind):
+def test_lossless_formats_exactly(kind, decode):
     content, values = EXACT[kind]
-    image = read_image(content)
+    image = decode(content)
     assert image.dtype == np.uint8
     np.testing.assert_array_equal(image, expected_bgr(values))
 
 
 @pytest.mark.parametrize('kind', EXACT)
-def test_equals_mmcv(kind):
+def test_equals_mmcv(kind, decode):
     """Segmentation reads with mmcv's LoadImageFromFile."""
     content, _ = EXACT[kind]
-    difference = read_image(content).astype(int) - mmcv.imfrombytes(content)
+    difference = decode(content).astype(int) - mmcv.imfrombytes(content)
     assert np.abs(difference).max() <= (kind == '16-bit tiff')  # mmcv rounds these
 
 
@@ -136,16 +146,16 @@ def test_equals_mmcv(kind):
         (dict(orientation=2), SMOOTH[:, ::-1]),
     ],
 )
-def test_jpeg(options, expected):
+def test_jpeg(options, expected, decode):
     exif = Image.Exif()
     exif[0x0112] = options.pop('orientation', 1)
     content = encode(SMOOTH, 'JPEG', exif=exif, **JPEG, **options)
-    difference = read_image(content) - expected_bgr(expected).astype(int)
+    difference = decode(content) - expected_bgr(expected).astype(int)
     assert np.abs(difference).max() <= 3
 
 
-def test_tiff_with_straight_alpha_is_composited_on_black():
-    image = read_image(encode(np.dstack([RGB, ALPHA]), 'TIFF'))
+def test_tiff_with_straight_alpha_is_composited_on_black(decode):
+    image = decode(encode(np.dstack([RGB, ALPHA]), 'TIFF'))
     difference = image - expected_bgr(RGB * (ALPHA[:, :, None] / 255)).astype(float)
     assert np.abs(difference).max() <= 1
 
@@ -174,11 +184,10 @@ def test_other_files_are_refused_in_one_line(tmp_path, name):
     content, reason = REFUSED[name]
     path = tmp_path / f'{name}.jpg'
     path.write_bytes(content)
-    for source, named in ((path, repr(str(path))), (content, 'given as bytes')):
-        with pytest.raises(ConfigError) as error:
-            read_image(source)
-        message = str(error.value)
-        assert reason in message and named in message and '\n' not in message
+    with pytest.raises(ConfigError) as error:
+        read_image(path)
+    message = str(error.value)
+    assert reason in message and repr(str(path)) in message and '\n' not in message
 
 
 def test_missing_file(tmp_path):
@@ -357,16 +366,15 @@ def test_pil_images_are_read_as_their_files_or_refused(mode, expected):
 
 
 def test_visualization_sees_the_same_pixels(every_kind):
-    first_pictures = runpy.run_path(str(VIS_CIM))['first_pictures']
+    first_images = runpy.run_path(str(VIS_CIM))['first_images']
     loader = dict(
         dataset=every_kind,
         sampler=dict(type='DefaultSampler', shuffle=False),
         collate_fn=dict(type='pseudo_collate'),
         batch_size=1,
     )
-    model = SimpleNamespace(data_preprocessor=lambda batch, training: batch)
     with DefaultScope.overwrite_default_scope('mmpretrain'):
-        batch = first_pictures(Config(dict(train_dataloader=loader)), model, 99)
+        batch = first_images(Config(dict(train_dataloader=loader)), 99)
     assert len(batch['inputs']) == len(EXACT)
     for inputs, sample in zip(batch['inputs'], batch['data_samples']):
         expected = read_image(sample.img_path).transpose(2, 0, 1)

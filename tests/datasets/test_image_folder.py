@@ -5,7 +5,6 @@ from mmpretrain.datasets import CustomDataset
 from PIL import Image
 
 from mmcim.datasets import ImageFolder
-from mmcim.utils import ConfigError
 
 
 @pytest.fixture
@@ -59,14 +58,14 @@ def test_annotation_file(folder):
     (folder / 'list.txt').write_text('ape/3.png 1\nbee/4.png 0\n')
     dataset = ImageFolder(data_root=str(folder), ann_file='list.txt')
     assert dataset.get_gt_labels().tolist() == [1, 0]
-    with pytest.raises(ConfigError, match='with ann_file, None'):
+    with pytest.raises(ValueError, match='with ann_file, None'):
         ImageFolder(data_root=str(folder), ann_file='list.txt', subset='train')
 
 
 def test_clear_errors(folder):
-    with pytest.raises(ConfigError, match='subset'):
+    with pytest.raises(ValueError, match='subset'):
         ImageFolder(subset='test', data_root=str(folder))
-    with pytest.raises(ConfigError, match='has no image for subset'):
+    with pytest.raises(ValueError, match='has no image for subset'):
         ImageFolder(subset='val', val_fraction=0.0, data_root=str(folder))
-    with pytest.raises(ConfigError, match='has 2 class folders, but .* 3 classes'):
+    with pytest.raises(ValueError, match='has 2 class folders, but .* 3 classes'):
         ImageFolder(data_root=str(folder), metainfo=dict(classes='abc'))

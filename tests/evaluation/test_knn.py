@@ -15,7 +15,7 @@ SKLEARN = pytest.importorskip('sklearn.datasets')
 
 
 def brute_force(train, train_labels, val, val_labels, k, temperature):
-    """The definition, picture by picture: top-1 and top-5 in percent."""
+    """The definition, image by image: top-1 and top-5 in percent."""
     right = {1: 0, 5: 0}
     for feat, label in zip(val, val_labels):
         similar = []
@@ -76,7 +76,7 @@ class TestKNNAccuracy:
 
 
 def test_loop_on_the_features_of_a_network(tmp_path):
-    """The loop's figures are those of features computed picture by picture."""
+    """The loop's metrics are those of features computed image by image."""
     loader = dict(
         batch_size=32,
         num_workers=0,

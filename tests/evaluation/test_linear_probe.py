@@ -155,7 +155,7 @@ class TestLinearProbeLoop:
         logs = '\n'.join(path.read_text() for path in tmp_path.rglob('*.log'))
         assert 'linear/top1: 100.0' in logs
 
-    def test_every_picture_counts_once(self, tmp_path):
+    def test_every_image_counts_once(self, tmp_path):
         runner = build_runner(tmp_path)
         runner.model.eval()
         loop = runner.build_test_loop(runner._test_loop)
@@ -217,7 +217,7 @@ def _distributed_probe(rank, folder):
 
 @pytest.mark.slow
 def test_two_processes(tmp_path):
-    """The shares are put together without the sampler's padding."""
+    """The parts are put together without the sampler's padding."""
     mp.spawn(_distributed_probe, args=(tmp_path,), nprocs=2)
     first, second = (
         pickle.loads((tmp_path / f'{rank}.pkl').read_bytes()) for rank in range(2)

@@ -1,5 +1,5 @@
 # Copyright (c) mmcim contributors. All rights reserved.
-"""CIM through the tools, as real processes: bad input, resume, pictures."""
+"""CIM through the tools, as real processes: bad input, resume, images."""
 
 import re
 
@@ -58,7 +58,7 @@ def runs(folder, toy):
 
     resume = [*work('resumed'), '--resume', folder / 'whole/iter_2.pth']
     other = [*work('other'), '--resume', folder / 'whole/iter_2.pth']
-    pictures = f'train_dataloader.dataset.data_root={toy.data}'
+    images = f'train_dataloader.dataset.data_root={toy.data}'
     cases = {
         'whole': arguments(folder, tool_options=work('whole')),
         'resumed': arguments(folder, tool_options=resume),
@@ -70,7 +70,7 @@ def runs(folder, toy):
         'misspelt': arguments(folder, 'model.generator.temprature=2'),
         'no tokenizer': arguments(folder, tokenizer='missing'),
         'no data': ['train.py', MAE],
-        'no dalle': ['train.py', VIT_B, '--cfg-options', pictures],
+        'no dalle': ['train.py', VIT_B, '--cfg-options', images],
         'test': [
             'test.py',
             RESPIX,
@@ -130,7 +130,7 @@ BAD = {
         'first.safetensors',
         'second.safetensors',
     ],
-    'vis of a classifier': ['no CIM with a tokenizer'],
+    'vis of a classifier': ['ImageClassifier is no pre-training'],
 }
 
 
@@ -189,6 +189,6 @@ def test_a_tokenizer_is_tested_on_its_reconstruction(runs):
     assert 1 <= float(found['codes_used']) <= 32
 
 
-def test_pictures_are_drawn(runs, folder):
+def test_images_are_drawn(runs, folder):
     assert runs['vis'].code == 0, runs['vis'].output
     assert (folder / 'grid.png').stat().st_size > 1000

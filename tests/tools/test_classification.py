@@ -90,7 +90,7 @@ def runs(tmp_path_factory, imagenette_mini):
         'logreg': ['test.py', configs['logreg']],
         'few knn': ['test.py', configs['knn'], '--cfg-options', few_frozen],
         'too many': train('bad', f'{few}101'),
-        'both': train('bad', f'{few}5', 'train_dataloader.dataset.share=0.1'),
+        'both': train('bad', f'{few}5', 'train_dataloader.dataset.fraction=0.1'),
         'misspelt': train('bad', 'train_dataloader.dataset.num_per_clas=5'),
     }  # fmt: skip
     return folder, run_forked(cases, cwd=folder)
@@ -144,14 +144,14 @@ def test_frozen_features(runs, name, kind, count):
     assert set(found) == {f'{kind}/top1', f'{kind}/top5'}
     # Even random features know something about the ten classes.
     assert 10 < found[f'{kind}/top1'] < 50 < found[f'{kind}/top5'] < 100
-    assert f'Computing features of {count} training pictures' in result.output
-    assert 'Computing features of 400 test pictures' in result.output
+    assert f'Computing features of {count} images' in result.output
+    assert 'Computing features of 400 images' in result.output
     assert 'Backbone weights: 30 of 30 tensors matched' in result.output
 
 
 BAD = {
-    'too many': ['Class "n01440764" has 100 pictures', '101 are wanted'],
-    'both': ['num_per_class=5', 'share=0.1', 'set one'],
+    'too many': ["Class 'n01440764' has only 100 of 101 images"],
+    'both': ['num_per_class=5', 'fraction=0.1', 'set one'],
     'misspelt': ['train_dataloader.dataset.num_per_clas', "Did you mean 'num_per_class'"],
 }
 

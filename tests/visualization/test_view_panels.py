@@ -6,7 +6,6 @@ import pytest
 import torch
 from mmpretrain.registry import MODELS
 from PIL import Image
-from torch import nn
 
 from mmcim.utils import ConfigError
 from mmcim.visualization import view_panels
@@ -18,7 +17,7 @@ from ..models.selfsup.test_corrim import corrim
 ARCH = dict(embed_dims=16, num_layers=1, num_heads=2, feedforward_channels=16)
 
 
-def pictures(model, size=32):
+def images(model, size=32):
     generator = torch.Generator().manual_seed(0)
     batch = torch.randint(256, (2, 3, size, size), generator=generator)
     torch.manual_seed(0)
@@ -29,7 +28,7 @@ def pictures(model, size=32):
 @pytest.mark.parametrize('predict', [False, True])
 def test_corrims_context_exemplars_and_regions(predict):
     model = MODELS.build(corrim()).eval()
-    inputs = pictures(model, 48)
+    inputs = images(model, 48)
     panels = view_panels(model, inputs, predict)
     names = ['exemplar', 'region', 'found'][: 3 if predict else 2]
     expected = [f'{name} {i}' for i in (1, 2, 3) for name in names]
@@ -60,66 +59,63 @@ def test_conmims_views_and_mask():
         masking=dict(type='RatioMasking', ratio=0.5),
     )
     model = MODELS.build(config).eval()
-    inputs = pictures(model)
+    inputs = images(model)
     torch.manual_seed(1)
     mask = model.masking(2, (4, 4), torch.device('cpu'))
     torch.manual_seed(1)
     panels = view_panels(model, inputs, False)
-    assert list(panels) == ['online', 'masked', 'momentum']
+    assert list(panels) == ['image', 'masked', 'momentum']
     denormalize = model.data_preprocessor.denormalize
-    assert panels['online'].equal(denormalize(inputs['images']))
+    assert panels['image'].equal(denormalize(inputs['images']))
     assert panels['momentum'].equal(denormalize(inputs['momentum_images']))
     hidden = mask.repeat_interleave(8, 1).repeat_interleave(8, 2)
-    masked, online = (panels[k].permute(0, 2, 3, 1) for k in ('masked', 'online'))
-    assert (masked[hidden] == 0.5).all() and masked[~hidden].equal(online[~hidden])
+    masked, image = (panels[k].permute(0, 2, 3, 1) for k in ('masked', 'image'))
+    assert (masked[hidden] == 0.5).all() and masked[~hidden].equal(image[~hidden])
 
 
-@pytest.mark.parametrize('config, share', [(beit, 6 / 16), (simmim, 0.75), (mae, 0.75)])
-def test_masked_pictures_of_the_baselines(config, share):
+@pytest.mark.parametrize(
+    'config, fraction', [(beit, 6 / 16), (simmim, 0.75), (mae, 0.75)]
+)
+def test_masked_images_of_the_baselines(config, fraction):
     model = MODELS.build(config()).eval()
     tokenized = config is beit
-    data = pictures(model)
+    data = images(model)
     panels = view_panels(model, data, False)
-    assert list(panels) == ['picture', 'masked', *(['tokens'] if tokenized else [])]
-    picture, masked = panels['picture'], panels['masked']
-    assert picture.equal(model.data_preprocessor.denormalize(data['images']))
-    hidden = (masked != picture).any(dim=1)
+    assert list(panels) == ['image', 'masked', *(['tokens'] if tokenized else [])]
+    image, masked = panels['image'], panels['masked']
+    assert image.equal(model.data_preprocessor.denormalize(data['images']))
+    hidden = (masked != image).any(dim=1)
     assert (masked.permute(0, 2, 3, 1)[hidden] == 0.5).all()
     # BEiT's blocks may leave some of the wanted patches.
-    assert hidden.float().mean() == pytest.approx(share, abs=0.2 if tokenized else 0)
+    assert hidden.float().mean() == pytest.approx(fraction, abs=0.2 if tokenized else 0)
     if tokenized:
         tokens = model.tokenizer.encode(data['tokenizer_images'])
         assert panels['tokens'][:, 0, ::8, ::8].equal(model.tokenizer.levels[tokens])
 
 
-def test_views_of_mocov3():
+def test_crops_of_mocov3():
     model = MODELS.build(mocov3()).eval()
     crops = list(torch.randint(256, (2, 2, 3, 32, 32), dtype=torch.uint8))
     data = model.data_preprocessor(dict(inputs=crops), training=True)['inputs']
     panels = view_panels(model, data, False)
-    assert list(panels) == ['first', 'second']
+    assert list(panels) == ['image', 'second']
     for name, key in zip(panels, ('images', 'second_crops'), strict=True):
         assert panels[name].equal(model.data_preprocessor.denormalize(data[key]))
 
 
-def test_other_models_are_told():
-    with pytest.raises(TypeError, match='Linear is no method'):
-        view_panels(nn.Linear(1, 1), {}, False)
-
-
 @pytest.fixture
 def tool():
-    return runpy.run_path(str(REPO / 'tools/visualization/vis_views.py'))['main']
+    return runpy.run_path(str(REPO / 'tools/visualization/vis_cim.py'))['main']
 
 
 def test_the_tool_draws_the_digits(tool, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     config = str(REPO / 'configs/quickstart/corrim.py')
     tool([config, '--out', 'views.png', '--num', '2'])
-    picture = np.asarray(Image.open('views.png'))
+    image = np.asarray(Image.open('views.png'))
     # 24 px are shown fourfold: a context, six exemplars and their regions.
-    assert picture.shape == (18 + 2 * 100 + 4, 13 * 100 + 4, 3)
-    region = picture[22 : 22 + 96, 2 * 100 + 4 :][:, :96].astype(int)
+    assert image.shape == (18 + 2 * 100 + 4, 13 * 100 + 4, 3)
+    region = image[22 : 22 + 96, 2 * 100 + 4 :][:, :96].astype(int)
     red = (region[..., 0] > region[..., 2]).mean()
     assert 0.02 < red < 0.6
 
@@ -133,7 +129,14 @@ def test_the_tool_repeats_what_it_draws(tool, tmp_path, monkeypatch):
     assert (tmp_path / 'a.png').read_bytes() == (tmp_path / 'b.png').read_bytes()
 
 
-def test_the_tool_tells_other_methods(tool, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(ConfigError, match='vis_cim'):
-        tool([str(REPO / 'configs/quickstart/cim_respix.py')])
+def test_other_models_and_cim_without_a_tokenizer_are_an_error(tool):
+    with pytest.raises(ConfigError, match='ImageClassifier is no pre-training'):
+        tool([str(REPO / 'configs/quickstart/finetune.py')])
+    with pytest.raises(ConfigError, match='without a tokenizer'):
+        tool([str(REPO / 'configs/cim/ablations/vit-b_input-masked.py')])
+
+
+def test_another_models_checkpoint_is_an_error(tool, tmp_path):
+    torch.save(dict(state_dict=dict(x=torch.zeros(1))), tmp_path / 'other.pth')
+    with pytest.raises(ConfigError, match='other.pth is not of the ConMIM'):
+        tool([str(REPO / 'configs/quickstart/conmim.py'), str(tmp_path / 'other.pth')])

@@ -14,13 +14,18 @@ from mmcim.visualization import cim_panels, save_grid
 from ..models.selfsup.conftest import configs, inputs, revdet  # noqa: F401
 
 
+def headings(panels):
+    """Without the lines below the names."""
+    return {heading.split('\n')[0]: images for heading, images in panels.items()}
+
+
 def test_panels_show_the_steps(configs, inputs):  # noqa: F811
     torch.manual_seed(0)
     model = MODELS.build(configs).eval()
     detector = MODELS.build(revdet()).eval()
     batch = model.corrupt(inputs)
     model.corrupt = lambda *args: batch
-    panels, captions = cim_panels(model, inputs, detector)
+    panels = headings(cim_panels(model, inputs, detector=detector))
     assert list(panels) == [
         'original',
         'tokenizer',
@@ -32,10 +37,9 @@ def test_panels_show_the_steps(configs, inputs):  # noqa: F811
         'replaced',
         'detected',
     ]
-    assert list(captions) == ['predicted', 'restored']
-    for name, pictures in panels.items():
-        assert pictures.shape == (2, 3, 32, 32), name
-        assert pictures.min() >= 0 and pictures.max() <= 1, name
+    for name, images in panels.items():
+        assert images.shape == (2, 3, 32, 32), name
+        assert images.min() >= 0 and images.max() <= 1, name
 
     denormalize = model.data_preprocessor.denormalize
     torch.testing.assert_close(panels['corrupted'], denormalize(batch.corrupted))
@@ -50,8 +54,8 @@ def test_panels_show_the_steps(configs, inputs):  # noqa: F811
 
 def test_revdet_shows_its_own_detection(configs, inputs):  # noqa: F811
     model = MODELS.build({**configs, 'enhancer': revdet()}).eval()
-    panels, captions = cim_panels(model, inputs)
-    assert list(panels)[-2:] == ['replaced', 'detected'] and captions == {}
+    panels = cim_panels(model, inputs)
+    assert list(panels)[-2:] == ['replaced', 'detected']
 
 
 def waves(count, size=32):
@@ -102,7 +106,9 @@ def test_zeros_look_worse_than_a_fitted_prediction(configs, inputs):  # noqa: F8
         fitted=fitted.detach(), zeros=torch.zeros(2, 3, 32, 32)
     ).items():
         model.enhancer.predict = lambda corrupted, pred=pred: pred
-        panels, captions = cim_panels(model, inputs)
+        panels = cim_panels(model, inputs)
+        captions = {heading.split('\n')[0]: heading for heading in panels}
+        panels = headings(panels)
         for panel, truth in dict(predicted='target', restored='original').items():
             shown = decibels(panels[panel].numpy(), panels[truth].numpy())
             own, zeros = re.findall(r'[\d.]+', captions[panel])
@@ -133,18 +139,18 @@ def test_grid_has_a_column_per_name(tmp_path):
     panels = {'black': torch.zeros(3, 3, 8, 8), 'white': torch.ones(3, 3, 8, 8)}
     path = tmp_path / 'new' / 'grid.png'
     save_grid(panels, path, min_side=16)
-    picture = np.asarray(Image.open(path))
-    assert picture.shape == (18 + 3 * 20 + 4, 2 * 20 + 4, 3)
-    assert (picture[22:34, 6:18] == 0).all() and (picture[22:34, 26:38] == 255).all()
+    image = np.asarray(Image.open(path))
+    assert image.shape == (18 + 3 * 20 + 4, 2 * 20 + 4, 3)
+    assert (image[22:34, 6:18] == 0).all() and (image[22:34, 26:38] == 255).all()
     assert [file.name for file in path.parent.iterdir()] == ['grid.png']
 
 
-def test_captions_stand_below_the_names(tmp_path):
-    panels = {'a': torch.zeros(1, 3, 8, 8), 'b': torch.zeros(1, 3, 8, 8)}
-    save_grid(panels, tmp_path / 'x.png', min_side=96, captions={'b': 'first\nsecond'})
-    picture = np.asarray(Image.open(tmp_path / 'x.png'))
-    assert picture.shape == (3 * 18 + 100 + 4, 2 * 100 + 4, 3)
-    caption = picture[18:54] < 128
+def test_headings_of_several_lines(tmp_path):
+    panels = dict.fromkeys(['a', 'b\nfirst\nsecond'], torch.zeros(1, 3, 8, 8))
+    save_grid(panels, tmp_path / 'x.png', min_side=96)
+    image = np.asarray(Image.open(tmp_path / 'x.png'))
+    assert image.shape == (3 * 18 + 100 + 4, 2 * 100 + 4, 3)
+    caption = image[18:54] < 128
     assert not caption[:, :100].any() and caption[:, 100:].any()
 
 

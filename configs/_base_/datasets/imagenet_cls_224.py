@@ -1,5 +1,5 @@
 # ImageNet-1k for classification: data/imagenet/{train,val}/<class>/. Few labels:
-#   --cfg-options train_dataloader.dataset.share=0.01  (or .num_per_class=13)
+#   --cfg-options train_dataloader.dataset.fraction=0.01  (or .num_per_class=13)
 data_preprocessor = dict(
     type='ClsDataPreprocessor',
     num_classes=1000,
@@ -40,7 +40,7 @@ train_dataloader = dict(
     sampler=dict(type='DefaultSampler', shuffle=True),
     collate_fn=dict(type='default_collate'),
     dataset=dict(
-        type='FewLabels',  # all of them, unless share or num_per_class is given
+        type='FewLabels',  # all of them, unless fraction or num_per_class is given
         dataset=dict(
             type='ImageFolder',
             data_root='data/imagenet',

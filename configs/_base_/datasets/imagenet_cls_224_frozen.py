@@ -1,5 +1,5 @@
 # ImageNet-1k for test loops on frozen features: nothing is trained or augmented.
-# Few labels: --cfg-options test_cfg.train_dataloader.dataset.share=0.01
+# Few labels: --cfg-options test_cfg.train_dataloader.dataset.fraction=0.01
 _base_ = 'imagenet_cls_224.py'
 
 test_cfg = dict(

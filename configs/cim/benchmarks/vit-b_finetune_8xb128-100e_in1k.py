@@ -6,7 +6,7 @@ The paper: 83.3 top-1 after ResPix and after RevDet. The recipe is BEiT's for it
 which learning rate, layer decay and warm-up CIM took is not known.
 
     another backbone:  --cfg-options model.backbone.init_cfg.checkpoint=FILE
-    1 % of the labels: --cfg-options train_dataloader.dataset.share=0.01
+    1 % of the labels: --cfg-options train_dataloader.dataset.fraction=0.01
 """
 
 _base_ = [

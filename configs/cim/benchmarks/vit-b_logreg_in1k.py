@@ -3,7 +3,7 @@
     python tools/test.py configs/cim/benchmarks/vit-b_logreg_in1k.py
 
 There is no training loop; for all labels vit-b_linear_8xb2048-90e_in1k.py trains one.
-Other shares: --cfg-options test_cfg.train_dataloader.dataset.share=0.05
+Other fractions: --cfg-options test_cfg.train_dataloader.dataset.fraction=0.05
 """
 
 _base_ = [
@@ -12,4 +12,5 @@ _base_ = [
     '../../_base_/default_runtime.py',
 ]
 
-test_cfg = dict(type='LinearProbeLoop', train_dataloader=dict(dataset=dict(share=0.01)))
+test_cfg = dict(
+    type='LinearProbeLoop', train_dataloader=dict(dataset=dict(fraction=0.01)))

@@ -18,7 +18,7 @@ class CIMDataPreprocessor(DevicePreprocessor):
 
     - one tensor: the tokenizer input is the same image, flipped likewise and resized
       here;
-    - a list of two tensors, from :class:`RandomResizedCropTwoPictures`: the second is
+    - a list of two tensors, from :class:`RandomResizedCropTwoSizes`: the second is
       the tokenizer input. Nothing is flipped or resized, the loader has done it.
 
     Args:

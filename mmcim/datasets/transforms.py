@@ -1,5 +1,5 @@
 # Copyright (c) mmcim contributors. All rights reserved.
-"""Random crops, affine maps and masks."""
+"""Image transforms that run in the data-loader workers."""
 
 import math
 from collections.abc import Sequence
@@ -8,64 +8,99 @@ import cv2
 import mmcv
 import numpy as np
 from mmcv.transforms import BaseTransform
+from mmengine.logging import MMLogger
+from mmengine.utils import to_2tuple
 from mmpretrain.datasets.transforms import BEiTMaskGenerator, RandomResizedCrop
 from mmpretrain.registry import TRANSFORMS
 
+from ..utils.errors import ConfigError
+from .image_files import read_image
+
 
 @TRANSFORMS.register_module()
-class RandomResizedCropTwoPictures(RandomResizedCrop):
-    """Cut one random box and resize it to two pictures, as BEiT's pipeline does.
+class LoadImage(BaseTransform):
+    """Load an image by :func:`~mmcim.datasets.read_image`, or name the file.
 
-    The first picture is for the networks, the second for the tokenizer (CIM,
-    section 3; BEiT, section 2.1). Both are resized by Pillow, whose filters are
+    ``LoadImageFromFile`` stops a run with a bare ``AssertionError`` at the first
+    truncated image, even with ``ignore_empty=True``.
+
+    Args:
+        ignore_empty: What to do with an image that cannot be read. If True, warn once
+            for every file (in every worker process) and return None, on which the
+            dataset takes another image at random; this is for training only, since a
+            dataset with ``test_mode=True`` refuses None. If False, raise an error.
+        backend_args: Of :func:`mmengine.fileio.get`.
+
+    Raises:
+        ConfigError: If the file is missing or cannot be decoded, with its name.
+    """
+
+    def __init__(
+        self, ignore_empty: bool = False, backend_args: dict | None = None
+    ) -> None:
+        self.ignore_empty = ignore_empty
+        self.backend_args = backend_args
+
+    def transform(self, results: dict) -> dict | None:
+        """Add ``img``, ``img_shape`` and ``ori_shape`` to the results.
+
+        Args:
+            results: Has ``img_path``, the file's path or address.
+
+        Returns:
+            The results, ``img`` being (H, W, 3), uint8, BGR; None for an image that
+            cannot be read with ``ignore_empty=True``.
+        """
+        if 'img' in results:
+            return results  # mmpretrain's inferencers read images themselves
+        try:
+            img = read_image(results['img_path'], self.backend_args)
+        except ConfigError as error:
+            if not self.ignore_empty:
+                raise
+            # mmengine's loggers show a repeated warning once.
+            MMLogger.get_current_instance().warning(f'{error}. Another one is used.')
+            return None
+        results['img'] = img
+        results['img_shape'] = results['ori_shape'] = img.shape[:2]
+        return results
+
+
+@TRANSFORMS.register_module()
+class RandomResizedCropTwoSizes(RandomResizedCrop):
+    """Cut one random box and resize it to two sizes, as BEiT's pipeline does.
+
+    The first image is for the models, the second for the tokenizer (CIM, section 3;
+    BEiT, section 2.1). Both are resized by Pillow, whose filters are
     antialiased; mmpretrain's ``RandomResizedCropAndInterpolationWithTwoPic``
     resizes with OpenCV, which is not, and its boxes never reach the right and the
     lower border.
 
     Args:
-        scale (int | Sequence[int]): Size of the first picture, (h, w).
-            Defaults to 224.
-        second_scale (int | Sequence[int]): Size of the second picture, (h, w).
-            Defaults to 112.
-        crop_ratio_range (Sequence[float]): Range of the box's area as a fraction
-            of the picture's. Defaults to (0.08, 1.0).
-        aspect_ratio_range (Sequence[float]): Range of the box's width / height.
-            Defaults to (3 / 4, 4 / 3).
-        interpolation (str): Filter for the first picture. Defaults to 'bicubic'.
-        second_interpolation (str): Filter for the second picture.
-            Defaults to 'lanczos'.
+        scale: Size of the first image, (h, w).
+        second_scale: Size of the second image, (h, w).
+        interpolation: Filter for the first image.
+        second_interpolation: Filter for the second image.
+        **kwargs: ``crop_ratio_range``, ``aspect_ratio_range`` and ``max_attempts`` of
+            mmpretrain's ``RandomResizedCrop``.
     """
 
     def __init__(
         self,
         scale: int | Sequence[int] = 224,
         second_scale: int | Sequence[int] = 112,
-        crop_ratio_range: Sequence[float] = (0.08, 1.0),
-        aspect_ratio_range: Sequence[float] = (3 / 4, 4 / 3),
         interpolation: str = 'bicubic',
         second_interpolation: str = 'lanczos',
+        **kwargs,
     ) -> None:
-        super().__init__(
-            scale,
-            crop_ratio_range=crop_ratio_range,
-            aspect_ratio_range=aspect_ratio_range,
-            interpolation=interpolation,
-            backend='pillow',
-        )
-        if isinstance(second_scale, int):
-            second_scale = (second_scale, second_scale)
-        self.second_scale = second_scale
+        super().__init__(scale, interpolation=interpolation, backend='pillow', **kwargs)
+        self.second_scale = to_2tuple(second_scale)
         self.second_interpolation = second_interpolation
 
     def transform(self, results: dict) -> dict:
-        """Replace ``img`` by a list of the two pictures.
+        """Replace ``img``, uint8 (H, W, 3), by a list of the two images.
 
-        Args:
-            results (dict): Has ``img``, uint8 of shape (H, W, 3).
-
-        Returns:
-            dict: The results; ``img`` is a list of two uint8 arrays, ``img_shape``
-            the (h, w) of the first.
+        ``img_shape`` becomes the (h, w) of the first.
         """
         img = results['img']
         top, left, height, width = self.rand_crop_params(img)
@@ -80,29 +115,21 @@ class RandomResizedCropTwoPictures(RandomResizedCrop):
         results['img_shape'] = tuple(self.scale)
         return results
 
-    def __repr__(self) -> str:
-        return (
-            f'{super().__repr__()[:-1]}, second_scale={self.second_scale}, '
-            f'second_interpolation={self.second_interpolation})'
-        )
-
 
 @TRANSFORMS.register_module()
 class RandomAffine(BaseTransform):
-    """Rotate, shift, scale and shear a picture at random about its centre.
+    """Rotate, shift, scale and shear an image at random about its centre.
 
-    One warp does all four (bilinear), so that a small picture costs about 50
+    One warp does all four (bilinear), so that a small image costs about 50
     microseconds. Every quantity is drawn uniformly and independently.
 
     Args:
-        degrees (float): Rotate by at most this angle, to both sides. Defaults to 0.
-        translate (float): Shift by at most this fraction of the picture's width
-            and height, to all sides. Defaults to 0.
-        scale (Sequence[float]): Range of the magnification. Defaults to (1, 1).
-        shear (float): Slant the columns by at most this angle in degrees, to both
-            sides. Defaults to 0.
-        fill (float): Value of the pixels that come from outside the picture, on the
-            picture's own scale. Defaults to 0.
+        degrees: Rotate by at most this angle, to both sides.
+        translate: Shift by at most this fraction of the image's width and height, to all
+            sides.
+        scale: Range of the magnification.
+        shear: Slant the columns by at most this angle in degrees, to both sides.
+        fill: Value of the pixels that come from outside the image, on its own scale.
     """
 
     def __init__(
@@ -147,26 +174,19 @@ class RandomAffine(BaseTransform):
         )
         return results
 
-    def __repr__(self) -> str:
-        return (
-            f'{type(self).__name__}(degrees={self.degrees}, '
-            f'translate={self.translate}, scale={self.scale}, '
-            f'shear={self.shear}, fill={self.fill})'
-        )
-
 
 @TRANSFORMS.register_module()
 class BEiTBlockMask(BEiTMaskGenerator):
-    """BEiT's blockwise mask, in which every position can be masked.
+    """BEiT's blockwise mask, in which every patch can be masked.
 
     mmpretrain's ``BEiTMaskGenerator`` draws a block's corner with an exclusive upper
     bound where BEiT's code has an inclusive one, so that the last row and the last
     column of the grid are never masked. Apart from that both are the same (BEiT,
-    algorithm 1): exactly ``num_masking_patches`` positions are masked, 1 = masked.
+    algorithm 1): exactly ``num_masking_patches`` are masked, 1 = masked.
     """
 
     def _mask(self, mask: np.ndarray, max_mask_patches: int) -> int:
-        """Mask one more block in place; return the number of new positions."""
+        """Mask one more block in place; return the number of newly masked patches."""
         for _ in range(10):
             area = np.random.uniform(self.min_num_patches, max_mask_patches)
             aspect = math.exp(np.random.uniform(*self.log_aspect_ratio))

@@ -8,7 +8,7 @@ train_pipeline = [
     dict(type='ColorJitter', brightness=0.4, contrast=0.4, saturation=0.4),
     dict(type='RandomFlip', prob=0.5, direction='horizontal'),
     dict(
-        type='RandomResizedCropTwoPictures',
+        type='RandomResizedCropTwoSizes',
         scale=224,
         second_scale=112,
         crop_ratio_range=(0.08, 1.0),
@@ -25,5 +25,5 @@ train_pipeline = [
 
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
 
-# Its masks come with the training pictures.
+# Its masks come with the training images.
 test_dataloader = test_cfg = test_evaluator = None

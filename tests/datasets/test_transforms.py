@@ -6,7 +6,11 @@ import pytest
 from mmpretrain.registry import TRANSFORMS
 from PIL import Image
 
-from mmcim.datasets import BEiTBlockMask, RandomAffine, RandomResizedCropTwoPictures
+from mmcim.datasets.transforms import (
+    BEiTBlockMask,
+    RandomAffine,
+    RandomResizedCropTwoSizes,
+)
 
 
 def noise(height, width, seed=0):
@@ -17,11 +21,11 @@ def pillow(crop, size, kind):
     return np.asarray(Image.fromarray(crop).resize(size, kind))
 
 
-class TestRandomResizedCropTwoPictures:
+class TestRandomResizedCropTwoSizes:
     @pytest.mark.parametrize('seed', range(3))
-    def test_pictures_are_pillow_s(self, seed):
+    def test_images_are_those_of_pillow(self, seed):
         img = noise(375, 500)
-        transform = TRANSFORMS.build(dict(type='RandomResizedCropTwoPictures'))
+        transform = TRANSFORMS.build(dict(type='RandomResizedCropTwoSizes'))
         np.random.seed(seed)
         top, left, height, width = transform.rand_crop_params(img)
         np.random.seed(seed)
@@ -33,19 +37,21 @@ class TestRandomResizedCropTwoPictures:
         assert results['img_shape'] == (224, 224)
 
     def test_sizes_are_height_width(self):
-        transform = RandomResizedCropTwoPictures((32, 48), (16, 24))
+        transform = RandomResizedCropTwoSizes((32, 48), (16, 24))
         first, second = transform(dict(img=noise(64, 64)))['img']
         assert first.shape == (32, 48, 3) and second.shape == (16, 24, 3)
 
     def test_antialiased(self):
         # Averaging over 4x4 uniform pixels leaves a fourth of the deviation of 73.9.
-        transform = RandomResizedCropTwoPictures(112, 56, (1, 1), (1, 1))
+        transform = RandomResizedCropTwoSizes(112, 56, crop_ratio_range=(1, 1))
         img = noise(224, 224)
         _, second = transform(dict(img=img))['img']
         assert second.std() < 25
 
     def test_boxes_reach_all_borders(self):
-        transform = RandomResizedCropTwoPictures(8, 4, (0.3, 1.0), (1, 1))
+        transform = RandomResizedCropTwoSizes(
+            8, 4, crop_ratio_range=(0.3, 1.0), aspect_ratio_range=(1, 1)
+        )
         img = np.zeros((6, 6, 3), np.uint8)
         np.random.seed(0)
         boxes = {transform.rand_crop_params(img) for _ in range(500)}

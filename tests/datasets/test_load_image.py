@@ -11,7 +11,7 @@ from mmengine.logging.logger import FilterDuplicateWarning
 from mmpretrain.datasets import CustomDataset
 from PIL import Image
 
-from mmcim.datasets import LoadImage
+from mmcim.datasets.transforms import LoadImage
 from mmcim.utils import ConfigError
 
 RGB = np.random.default_rng(0).integers(0, 256, (90, 70, 3), np.uint8)
