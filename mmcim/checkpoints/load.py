@@ -3,8 +3,9 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import mmpretrain.registry
 import mmseg.registry
@@ -19,8 +20,8 @@ from ..utils.errors import ConfigError
 from .file import BackboneFile
 from .layout import Grid, backbone_prefix, is_derived, starts_anew
 from .names import TIMM_MODEL, from_mmpretrain, to_mmpretrain
-from .record import describe_function
-from .report import LoadReport, enumerate_names
+from .record import BackboneRecord, describe_function
+from .report import LoadReport, enumerate_names, group
 from .resize import convert_relative_position_tables, resize_positions
 
 # Where the backbone is in files that do not record it; the first that matches most.
@@ -32,12 +33,7 @@ PREFIXES = (
     'model.',
     'model.backbone.',
     'encoder.',
-    'timm_model.',
-    'backbone.timm_model.',
     'teacher.backbone.',
-    'student.backbone.',
-    'student.module.backbone.',
-    'enhancer.backbone.',
 )
 # What the layers of a transformer work on or with, by the names of mmpretrain and timm.
 # A class token is not among them: a network may deliberately do without.
@@ -90,24 +86,29 @@ def load_into(
         file = BackboneFile.read(file, prefix)
     inner = _backbone_of(module)
     backbone = module.get_submodule(inner.rstrip('.'))
-    prefix, tensors = _find(file, inner, backbone)
-    report = LoadReport(file.path, type(backbone).__name__, prefix)
-    if file.record and prefix.removesuffix(TIMM_MODEL) == file.record.prefix:
-        _check_function(backbone, file)
-        grid = grid or file.record.grid
-    ready = _fit(backbone, tensors, grid, report)
-    if report.problems:
-        raise ConfigError(report.error())
+    try:
+        prefix, given = _find(file, inner, backbone)
+        report = LoadReport(file.path, prefix)
+        ready = _fit(backbone, given, grid, file.record, report)
+    except ValueError as error:
+        raise ConfigError(f'checkpoint {file.path} {error}') from error
     ready = {inner + name: value for name, value in ready.items()}
-    ready |= _other_parts(module, file, prefix, inner)
-    _check_finite(ready, file.path)
+    outer = prefix.removesuffix(inner)
+    if outer != prefix:
+        ready |= _other_parts(module, inner, file.below(outer))
     module.load_state_dict(ready, strict=False)
     path = inner.removesuffix(TIMM_MODEL).rstrip('.')
     module.get_submodule(path).normalization = file.normalization
     report.matched = [*ready]
     new = {inner + name for name in report.new}
     report.missing = [n for n in _tensors_of(module) if n not in ready and n not in new]
-    report.elsewhere = _elsewhere(file, prefix, prefix.removesuffix(inner), report)
+    report.elsewhere = Counter(
+        name.split('.')[0]
+        for name in file.tensors
+        if not name.startswith(prefix)
+        and name.removeprefix(outer) not in ready
+        and not is_derived(name)
+    )
     print_log(str(report), logger='current')
     return report
 
@@ -185,68 +186,90 @@ def _find(
     # A network of timm itself wants timm's names.
     rename = from_mmpretrain if hasattr(backbone, 'blocks') else to_mmpretrain
     wanted = _tensors_of(backbone).keys()
-    prefixes: Iterable[str] = (inner, *PREFIXES)
-    if file.prefix is not None:
-        prefixes = (file.prefix, file.prefix + TIMM_MODEL)
-    try:
-        found = {prefix: rename(file.below(prefix)) for prefix in prefixes}
-    except ValueError as error:
-        raise ConfigError(f'checkpoint {file.path} {error}') from error
+    prefixes = (inner, *PREFIXES) if file.prefix is None else (file.prefix,)
+    inside = [prefix + last for prefix in prefixes for last in ('', TIMM_MODEL)]
+    found = {prefix: rename(file.below(prefix)) for prefix in inside}
     prefix = max(found, key=lambda key: len(found[key].keys() & wanted))
     if found[prefix].keys() & wanted:
         return prefix, found[prefix]
-    text = f'checkpoint {file.path} has no tensor of a {type(backbone).__name__}'
+    text = f'has no tensor of a {type(backbone).__name__}'
     text += '' if file.prefix is None else f' with prefix {file.prefix!r}'
     dots = {name[: m.end()] for name in file.tensors for m in re.finditer(r'\.', name)}
     matching = [p for p in sorted(dots) if rename(file.below(p)).keys() >= wanted]
     if matching:
-        raise ConfigError(f'{text}; select one with prefix: {", ".join(matching)}')
+        raise ValueError(f'{text}; select one with prefix: {", ".join(matching)}')
     begins = sorted({name.split('.')[0] for name in file.tensors})
-    raise ConfigError(f'{text}; its names begin with: {enumerate_names(begins)}')
+    raise ValueError(f'{text}; its names begin with: {enumerate_names(begins)}')
 
 
 def _fit(
     backbone: nn.Module,
     given: dict[str, Tensor],
     grid: Grid | None,
+    record: BackboneRecord | None,
     report: LoadReport,
 ) -> dict[str, Tensor]:
-    """Resize, share or copy what has to be, and note in the report what does not fit."""
+    """Resize, share or copy what has to be, and compare everything.
+
+    Args:
+        backbone: The network.
+        given: Tensors of the file by the network's names; changed in place.
+        grid: What the caller says of the file's network.
+        record: What the file says of it.
+        report: Notes what has been done.
+
+    Returns:
+        The backbone's tensors that the file has.
+
+    Raises:
+        ValueError: If anything does not fit.
+    """
     wanted = _tensors_of(backbone)
-    report.converted, report.problems = convert_relative_position_tables(given, wanted)
+    report.converted = convert_relative_position_tables(given, wanted)
+    problems = {}
+    if record:
+        grid = grid or record.grid
+        problems = _other_function(backbone, record.function)
     ready = {}
-    for name in [name for name in wanted if name in given]:
-        own = wanted[name]
+    for name, own in wanted.items():
+        if name not in given:
+            if starts_anew(backbone, name):
+                report.new.append(name)
+            elif own.is_floating_point():  # not a counter
+                problems[name] = 'missing'
+            continue
         try:
             value = resize_positions(backbone, name, given[name], own, grid)
+            _check_fit(value, own)
         except ValueError as error:
-            report.problems[name] = str(error)
+            problems[name] = str(error)
             continue
-        if value.shape != own.shape:
-            shapes = [tuple(t.shape) for t in (value, own)]
-            report.problems[name] = f'of shape {shapes[0]} instead of {shapes[1]}'
-        elif not _same_kind(value, own):
-            report.problems[name] = f'of {value.dtype} instead of {own.dtype}'
-        else:
-            ready[name] = value
-            if value is not given[name]:
-                before, after = (t[..., 0].numel() for t in (given[name], value))
-                report.resized[name] = before, after
-    for name in [name for name in wanted if name not in given]:
-        if starts_anew(backbone, name):
-            report.new.append(name)
-        elif wanted[name].is_floating_point():  # not a counter
-            report.problems.setdefault(name, 'missing')
-    report.total = len(ready) + len(report.problems)
+        ready[name] = value
+        if value is not given[name]:
+            before, after = (t[..., 0].numel() for t in (given[name], value))
+            report.resized[name] = before, after
+    report.total = total = len(ready) + len(problems.keys() & wanted.keys())
     report.unused = [name for name in given if name not in wanted]
     surplus = _surplus(wanted, {name: given[name] for name in report.unused})
-    report.problems |= dict.fromkeys(surplus, 'in the file, but not in the module')
+    problems |= dict.fromkeys(surplus, 'in the file, but not in the module')
+    if problems:
+        raise ValueError(
+            f'does not fit a {type(backbone).__name__}: {len(ready)} of {total} tensors '
+            f'match, with prefix {report.prefix!r}. {group(problems)}. Set type, arch, '
+            "patch_size, ... of the module as in the checkpoint's training, or take "
+            'another prefix or checkpoint'
+        )
     return ready
 
 
-def _same_kind(value: Tensor, own: Tensor) -> bool:
-    """Whether a tensor is of floating point where the module's own is."""
-    return value.is_floating_point() or not own.is_floating_point()
+def _check_fit(value: Tensor, own: Tensor) -> None:
+    """Raise a ValueError if a tensor cannot take the place of a module's own."""
+    if value.shape != own.shape:
+        raise ValueError(f'of shape {tuple(value.shape)} instead of {tuple(own.shape)}')
+    if own.is_floating_point() and not value.is_floating_point():
+        raise ValueError(f'of {value.dtype} instead of {own.dtype}')
+    if value.is_floating_point() and not value.isfinite().all():
+        raise ValueError('with infinite values or NaN')
 
 
 def _surplus(wanted: Mapping[str, Tensor], unused: Mapping[str, Tensor]) -> list[str]:
@@ -269,66 +292,23 @@ def _surplus(wanted: Mapping[str, Tensor], unused: Mapping[str, Tensor]) -> list
     ]
 
 
-def _check_function(backbone: nn.Module, file: BackboneFile) -> None:
-    """Compare what changes a network's features and no shape.
-
-    Raises:
-        ConfigError: If the file's network computes something else.
-    """
+def _other_function(backbone: nn.Module, recorded: Mapping[str, Any]) -> dict[str, str]:
+    """Compare what changes a network's features and no shape; gives the differences."""
     own = describe_function(backbone)
-    differences: dict[str, list[str]] = {}
-    for name, value in file.record.function.items():
-        if own.get(name, value) != value:
-            path, _, key = name.rpartition('.')
-            what = f'{key} {value} instead of {own[name]}'
-            differences.setdefault(what, []).append(path or type(backbone).__name__)
-    if differences:
-        found = [f'{what}: {enumerate_names(v)}' for what, v in differences.items()]
-        raise ConfigError(
-            f'checkpoint {file.path} fits a {type(backbone).__name__} in all shapes, but '
-            f'was trained with {"; ".join(found)}. Set the same in the config of this '
-            'network'
-        )
-
-
-def _check_finite(tensors: Mapping[str, Tensor], path: str) -> None:
-    """Refuse the weights of a training that has diverged."""
-    broken = [
-        name
-        for name, value in tensors.items()
-        if value.is_floating_point() and not value.isfinite().all()
-    ]
-    if broken:
-        raise ConfigError(
-            f'checkpoint {path} has infinite values or NaN in {enumerate_names(broken)}'
-        )
-
-
-def _elsewhere(
-    file: BackboneFile, prefix: str, outer: str, report: LoadReport
-) -> Counter[str]:
-    """Count what of a file was not loaded and is of no backbone."""
-    return Counter(
-        name.split('.')[0]
-        for name in file.tensors
-        if not name.startswith(prefix)
-        and name.removeprefix(outer) not in report.matched
-        and not is_derived(name)
-    )
+    return {
+        name.lstrip('.'): f'{value} instead of {own[name]}'
+        for name, value in recorded.items()
+        if own.get(name, value) != value
+    }
 
 
 def _other_parts(
-    module: nn.Module, file: BackboneFile, prefix: str, inner: str
+    module: nn.Module, inner: str, given: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
     """Tensors of heads and necks that are in the file in the same shape."""
-    if not inner or not prefix.endswith(inner):
-        return {}
     own = _tensors_of(module)
     return {
         name: value
-        for name, value in file.below(prefix.removesuffix(inner)).items()
-        if not name.startswith(inner)
-        and name in own
-        and own[name].shape == value.shape
-        and _same_kind(value, own[name])
+        for name, value in given.items()
+        if not name.startswith(inner) and name in own and own[name].shape == value.shape
     }

@@ -21,9 +21,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
 from ..utils.arguments import keyword_arguments
-from ..utils.errors import ConfigError
 from ..utils.files import atomic_write
-from .layout import Grid, is_derived, patch_grid
+from .layout import Grid, is_derived, normalization, patch_grid
 from .names import TIMM_MODEL
 
 SUFFIX = '_backbone.safetensors'
@@ -55,7 +54,8 @@ class BackboneRecord:
         function: What its features depend on besides config and tensors, see
             :func:`describe_function`.
         grid: Rows and columns of patches.
-        mean: Of R, G and B of its input, on the scale 0..255; empty if unknown.
+        mean: Of R, G and B of its input, on the scale 0..255; empty if unknown, or if it
+            sees BGR.
         std: Likewise.
         origin: Where it came from: ``method``, ``epoch`` or ``iter``,
             ``tokenizer_sha256``.
@@ -71,27 +71,16 @@ class BackboneRecord:
     origin: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def parse(cls, text: str, path: str) -> 'BackboneRecord':
+    def parse(cls, text: str) -> 'BackboneRecord':
         """Read a record from the text in a file.
 
         Raises:
-            ConfigError: If the text is not a record.
+            ValueError: If the text is not JSON.
+            TypeError: If it is not a record.
         """
-        try:
-            record = cls(**json.loads(text))
-            record.prefix = str(record.prefix)
-            height, width = (1, 1) if record.grid is None else record.grid
-            if record.grid is not None:
-                record.grid = int(height), int(width)
-            record.mean = list(map(float, record.mean))
-            record.std = list(map(float, record.std))
-            record.function, record.origin = dict(record.function), dict(record.origin)
-            if min(height, width) < 1 or len(record.mean) != len(record.std):
-                raise ValueError('grid, mean or std is of a wrong size')
-        except (ValueError, TypeError, ArithmeticError, RecursionError) as error:
-            raise ConfigError(
-                f'checkpoint {path}: its record of the backbone cannot be read: {error!r}'
-            ) from error
+        record = cls(**json.loads(text))
+        if record.grid is not None:
+            record.grid = tuple(map(int, record.grid))
         return record
 
     def dumps(self) -> str:
@@ -147,15 +136,22 @@ def describe_backbone(
     if config is None:
         return None
     backbone = model.get_submodule(prefix.rstrip('.'))
-    mean, std = _normalization(getattr(model, 'data_preprocessor', None))
+    preprocessor = getattr(model, 'data_preprocessor', None)
+    # mmpretrain's and mmcim's preprocessors have the one, mmengine's the other.
+    rgb = ('to_rgb', '_channel_conversion')
+    known = normalization(model)
+    # The order of channels does not matter where all have the same statistics.
+    grey = all(values and len({*values}) == 1 for values in known.values())
+    if not grey and not any(getattr(preprocessor, name, False) for name in rgb):
+        known = {}
     return BackboneRecord(
         config=config,
         sha256=tensors_sha256(tensors),
         prefix=prefix,
         function=describe_function(backbone),
         grid=patch_grid(backbone),
-        mean=mean,
-        std=std,
+        mean=known.get('mean') or [],
+        std=known.get('std') or [],
         origin=dict(method=type(model).__name__),
     )
 
@@ -261,25 +257,6 @@ def config_after_pretraining(config: dict) -> dict:
         if key in after and key not in given and parameter.default != after[key].default
     }
     return dict(type=_AFTER_PRETRAINING[name], **given, **changed)
-
-
-def _normalization(preprocessor: Any) -> tuple[list[float], list[float]]:
-    """Mean and std of R, G and B, 0..255; empty for a network that sees BGR.
-
-    Where all channels have the same statistics, as of grey images, their order does not
-    matter.
-    """
-    mean, std = (getattr(preprocessor, name, None) for name in ('mean', 'std'))
-    if mean is None or std is None:
-        return [], []
-    # Modules keep them in float32, which makes 123.675 another number.
-    mean, std = ([round(v, 4) for v in t.flatten().tolist()] for t in (mean, std))
-    # mmpretrain's and mmcim's preprocessors keep the one, mmengine's the other.
-    rgb = getattr(preprocessor, 'to_rgb', False) or getattr(
-        preprocessor, '_channel_conversion', False
-    )
-    grey = len(set(mean)) == len(set(std)) == 1
-    return (mean, std) if rgb or grey else ([], [])
 
 
 def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:

@@ -185,5 +185,5 @@ def test_clear_errors(backbone, write_backbone, tmp_path):
     network = load_backbone(unknown)
     with pytest.raises(ConfigError, match='set backbone.normalization'):
         extract_features(network, torch.rand(1, 3, 32, 32))
-    network.normalization = ([0.5] * 3, [0.5] * 3)
+    network.normalization = ([127.5] * 3, [127.5] * 3)
     assert extract_features(network, torch.rand(1, 3, 32, 32)).shape == (1, 512)

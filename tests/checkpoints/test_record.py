@@ -206,14 +206,14 @@ def test_describe_backbone():
     assert record.mean == record.std == []
     text = json.loads(record.dumps())
     assert text['grid'] == [2, 8]
-    assert BackboneRecord.parse(record.dumps(), 'x.pth').grid == (2, 8)
+    assert BackboneRecord.parse(record.dumps()).grid == (2, 8)
     assert described(resnet()).grid is None
 
 
 def test_values_that_json_does_not_have_are_no_end_of_a_training():
     config = vit(dtype=torch.float16)
     record = BackboneRecord(dict(config, hook=print), '0')
-    read = BackboneRecord.parse(record.dumps(), 'x.pth')
+    read = BackboneRecord.parse(record.dumps())
     assert read.config['dtype'] == 'torch.float16'
 
 
