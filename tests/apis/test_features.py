@@ -183,7 +183,7 @@ def test_clear_errors(backbone, write_backbone, tmp_path):
         extract_features(backbone, [])
     unknown = write_backbone(dict(type='ResNet', depth=18), mean=[], std=[])
     network = load_backbone(unknown)
-    with pytest.raises(ConfigError, match='set backbone.normalization'):
+    with pytest.raises(ValueError, match='set backbone.normalization'):
         extract_features(network, torch.rand(1, 3, 32, 32))
     network.normalization = ([127.5] * 3, [127.5] * 3)
     assert extract_features(network, torch.rand(1, 3, 32, 32)).shape == (1, 512)
