@@ -6,15 +6,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
-from mmengine.utils import is_seq_of
 from PIL import Image, ImageOps
 from torch import Tensor, nn
 from torchvision.transforms.functional import pil_to_tensor
 
 from mmcim.datasets import list_images, read_image
-
-# The size of images for backbones that do not specify theirs, such as a ResNet.
-_DEFAULT_SIZE = 224
 
 ImageLike = str | Path | Image.Image
 
@@ -65,20 +61,18 @@ def extract_features(
         )
     if isinstance(images, str | Path):
         images = [os.path.join(images, file) for file in list_images(images).files]
-    size = img_size or getattr(backbone, 'img_size', _DEFAULT_SIZE)
+    size = img_size or getattr(backbone, 'img_size', 224)  # a ResNet has none
     size = (size, size) if isinstance(size, int) else tuple(size)
     device = next(backbone.parameters()).device
     mean, std = (torch.tensor(v, device=device).view(3, 1, 1) for v in normalization)
     training = backbone.training
     backbone.train(False)
     features = []
-    try:
-        for batch in _batches(images, batch_size, size):
-            outputs = backbone((batch.to(device) - mean) / std)
-            outputs = outputs if isinstance(outputs, Tensor) else outputs[-1]
-            features.append(_pool(backbone, outputs).cpu())
-    finally:
-        backbone.train(training)
+    for batch in _batches(images, batch_size, size):
+        outputs = backbone((batch.to(device) - mean) / std)
+        outputs = outputs if isinstance(outputs, Tensor) else outputs[-1]
+        features.append(_pool(backbone, outputs).cpu())
+    backbone.train(training)
     return torch.cat(features).float()
 
 
@@ -89,15 +83,9 @@ def _batches(
     if isinstance(images, Tensor):
         wrong = images.ndim != 4 or images.size(1) != 3 or not images.is_floating_point()
         if wrong or images.amin() < 0 or images.amax() > 1:
-            raise ValueError(
-                'images must be a float tensor (B, 3, H, W) in [0, 1], not '
-                f'{images.dtype} of shape {tuple(images.shape)} in '
-                f'[{images.min():.3g}, {images.max():.3g}]'
-            )
+            raise ValueError('images must be a float tensor (B, 3, H, W) in [0, 1]')
         yield from (255 * batch for batch in images.split(batch_size))
         return
-    if not images or not is_seq_of(images, (str, Path, Image.Image)):
-        raise ValueError('images must be a folder, a tensor, or paths or PIL images')
     for start in range(0, len(images), batch_size):
         batch = images[start : start + batch_size]
         yield torch.stack([_load(image, size) for image in batch])

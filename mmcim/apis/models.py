@@ -63,15 +63,14 @@ def feature_extractor(
     nor labels are needed. Images go through the config's test pipeline.
 
     Args:
-        config: A pre-training or classifier, or a name in
-            mmpretrain's ``ModelHub``.
+        config: A pre-training or classifier, or a name in mmpretrain's ``ModelHub``.
         checkpoint: Its checkpoint, a plain backbone, or any other file that
             :func:`mmcim.checkpoints.load_into` reads.
         device: Where it goes.
 
     Returns:
-        Takes paths, arrays (H, W, 3; BGR, uint8) or lists of them, and
-        gives a list with one tuple of features per image; see mmpretrain.
+        Takes paths, arrays (H, W, 3; BGR, uint8) or lists of them, and gives a list with
+        one tuple of features per image; see mmpretrain.
 
     Raises:
         ValueError: If the config is not for mmpretrain, has no backbone or no test
@@ -86,17 +85,15 @@ def feature_extractor(
     if not isinstance(cfg, Config):
         is_file = Path(config).suffix == '.py'
         cfg = Config.fromfile(config) if is_file else ModelHub.get(str(config)).config
-    scope = cfg.get('default_scope') or 'mmpretrain'
-    if scope != 'mmpretrain':
-        raise ValueError(
-            f'the config of a {cfg.model.type} has models of {scope}, but expected is a '
-            "pre-training or classifier. load_backbone reads a segmentor's checkpoint."
-        )
     prefix = getattr(MODELS.get(cfg.model.type), 'backbone_prefix', 'backbone.')
     backbone = None if prefix is None else find_backbone_config(cfg, prefix)
-    if backbone is None or 'test_dataloader' not in cfg:
-        lack = 'test_dataloader' if backbone else 'backbone to keep'
-        raise ValueError(f'the config of a {cfg.model.type} has no {lack}')
+    scope = cfg.get('default_scope') or 'mmpretrain'
+    if scope != 'mmpretrain' or backbone is None or 'test_dataloader' not in cfg:
+        raise ValueError(
+            'expected is the config of a pre-training or classifier of mmpretrain with '
+            f'backbone and test_dataloader, not of a {cfg.model.type} of {scope}. '
+            "load_backbone reads a segmentor's checkpoint"
+        )
     given = cfg.model.get('data_preprocessor') or cfg.get('data_preprocessor') or {}
     preprocessor = {k: given[k] for k in ('mean', 'std', 'to_rgb') if k in given}
     preprocessor['type'] = 'ClsDataPreprocessor'
@@ -108,8 +105,7 @@ def feature_extractor(
     data = dict(dataset=dict(type='CustomDataset', pipeline=pipeline))
     # Another library may have made its own scope the default one.
     with DefaultScope.overwrite_default_scope('mmpretrain'):
-        network = get_model(
-            Config(dict(model=model, test_dataloader=data)), device=device
-        )
+        built = Config(dict(model=model, test_dataloader=data))
+        network = get_model(built, device=device)
         load_into(network.backbone, checkpoint)
         return FeatureExtractor(network)

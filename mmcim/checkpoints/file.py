@@ -6,6 +6,7 @@ A checkpoint is a pickle, and a pickle may call anything. Here nothing of it is 
 tensors and plain values. What was damaged on the way is found by checksums.
 """
 
+import json
 import os
 import re
 import zipfile
@@ -39,9 +40,7 @@ _STATISTICS = ('min', 'max', 'current', 'mean')
 # Schemes of names that mmengine knows the addresses of.
 _MODEL_LISTS = {
     'torchvision': model_lists.get_torchvision_models,
-    'modelzoo': model_lists.get_torchvision_models,
     'open-mmlab': model_lists.get_external_models,
-    'openmmlab': model_lists.get_external_models,
     'mmcls': model_lists.get_mmcls_models,
 }
 
@@ -96,9 +95,9 @@ class BackboneFile:
         file = cls(path, tensors)
         try:
             if 'backbone' in meta:
-                file.record = BackboneRecord.parse(meta['backbone'])
+                file.record = BackboneRecord(**json.loads(meta['backbone']))
                 file.prefix = file.record.prefix
-        except (ArithmeticError, RecursionError, TypeError, ValueError) as error:
+        except (RecursionError, TypeError, ValueError) as error:
             raise ConfigError(
                 f'checkpoint {path}: its record of the backbone cannot be read: {error!r}'
             ) from error
@@ -128,9 +127,8 @@ class BackboneFile:
     @property
     def normalization(self) -> tuple[list[float], list[float]] | None:
         """Mean and std of R, G and B, on the scale 0..255; None if not recorded."""
-        if self.record is None or not self.record.mean:
-            return None
-        return self.record.mean, self.record.std
+        record = self.record
+        return (record.mean, record.std) if record and record.mean else None
 
     def build(self, **overrides: Any) -> nn.Module:
         """Build the backbone, without its weights, by the recorded config.

@@ -3,7 +3,7 @@
 
 import re
 
-from torch import nn
+from torch import Tensor, nn
 
 Grid = tuple[int, int]
 """Rows and columns of patches."""
@@ -44,15 +44,11 @@ def patch_grid(module: nn.Module) -> Grid | None:
     Returns:
         None if the module does not specify it.
     """
-    patch_embed = getattr(module, 'patch_embed', None)
-    for grid in (
-        getattr(module, 'patch_resolution', None),
-        getattr(patch_embed, 'init_out_size', None),
-        getattr(patch_embed, 'grid_size', None),
-        getattr(module, 'window_size', None),
-    ):
-        if grid is not None:
-            return tuple(grid)
+    for owner in (getattr(module, 'patch_embed', None), module):
+        for name in ('init_out_size', 'grid_size', 'patch_resolution', 'window_size'):
+            grid = getattr(owner, name, None)
+            if grid is not None:
+                return tuple(grid)
     return None
 
 
@@ -72,6 +68,15 @@ def normalization(model: nn.Module) -> dict[str, list[float] | None]:
 def is_derived(name: str) -> bool:
     """Tell whether a buffer follows from the module's size alone."""
     return name.rpartition('.')[2] in _DERIVED
+
+
+def tensors_of(module: nn.Module) -> dict[str, Tensor]:
+    """Parameters and persistent buffers that do not follow from the module's size."""
+    return {
+        name: value
+        for name, value in module.state_dict().items()
+        if isinstance(value, Tensor) and not is_derived(name)
+    }
 
 
 def starts_anew(backbone: nn.Module, name: str) -> bool:

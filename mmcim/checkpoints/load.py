@@ -11,41 +11,27 @@ import mmpretrain.registry
 import mmseg.registry
 from mmengine.logging import print_log
 from mmengine.model import PretrainedInit
-from mmengine.model.weight_init import update_init_info
 from mmpretrain.models.backbones import TIMMBackbone
 from mmpretrain.models.backbones.base_backbone import BaseBackbone
 from torch import Tensor, nn
 
 from ..utils.errors import ConfigError
 from .file import BackboneFile
-from .layout import Grid, backbone_prefix, is_derived, starts_anew
+from .layout import Grid, backbone_prefix, is_derived, starts_anew, tensors_of
 from .names import TIMM_MODEL, from_mmpretrain, to_mmpretrain
 from .record import BackboneRecord, describe_function
 from .report import LoadReport, enumerate_names, group
 from .resize import convert_relative_position_tables, resize_positions
 
 # Where the backbone is in files that do not record it; the first that matches most.
-PREFIXES = (
-    '',
-    'backbone.',
-    'module.',
-    'module.backbone.',
-    'model.',
-    'model.backbone.',
-    'encoder.',
-    'teacher.backbone.',
+PREFIXES = tuple(
+    outer + inner
+    for outer in ('', 'module.', 'model.', 'encoder.', 'teacher.')
+    for inner in ('', 'backbone.')
 )
-# What the layers of a transformer work on or with, by the names of mmpretrain and timm.
-# A class token is not among them: a network may deliberately do without.
-_INPUTS = (
-    'dist_token',
-    'norm_pre',
-    'pos_embed',
-    'pre_norm',
-    'reg_token',
-    'register_tokens',
-    'rel_pos_bias',
-)
+# What the layers of a transformer work on or with begins so in mmpretrain and timm; reg
+# are registers. A network may deliberately do without a class token.
+_INPUTS = ('dist_token', 'norm_pre', 'pos_embed', 'pre_norm', 'reg', 'rel_pos_bias')
 
 
 def load_into(
@@ -101,7 +87,7 @@ def load_into(
     module.get_submodule(path).normalization = file.normalization
     report.matched = [*ready]
     new = {inner + name for name in report.new}
-    report.missing = [n for n in _tensors_of(module) if n not in ready and n not in new]
+    report.missing = [n for n in tensors_of(module) if n not in ready and n not in new]
     report.elsewhere = Counter(
         name.split('.')[0]
         for name in file.tensors
@@ -132,15 +118,9 @@ class Pretrained(PretrainedInit):
         ConfigError: If not all of the backbone's weights are there, or would not stay.
     """
 
-    def __init__(
-        self,
-        checkpoint: str,
-        prefix: str | None = None,
-        map_location: str = 'cpu',
-        grid: Grid | None = None,
-    ) -> None:
-        super().__init__(checkpoint, prefix, map_location)
-        self.grid = None if grid is None else tuple(grid)
+    def __init__(self, *args: Any, grid: Grid | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.grid = grid
 
     def __call__(self, module: nn.Module) -> None:
         """Load the weights into a module."""
@@ -153,8 +133,6 @@ class Pretrained(PretrainedInit):
             )
         file = BackboneFile.read(self.checkpoint, self.prefix, self.map_location)
         load_into(module, file, grid=self.grid)
-        if hasattr(module, '_params_init_info'):
-            update_init_info(module, init_info=self._get_init_info())
 
 
 # Under this very name, which mmpretrain's networks compare literally.
@@ -170,25 +148,16 @@ def _backbone_of(module: nn.Module) -> str:
     return prefix
 
 
-def _tensors_of(module: nn.Module) -> dict[str, Tensor]:
-    """Parameters and persistent buffers that do not follow from the module's size."""
-    return {
-        name: value
-        for name, value in module.state_dict().items()
-        if isinstance(value, Tensor) and not is_derived(name)
-    }
-
-
 def _find(
     file: BackboneFile, inner: str, backbone: nn.Module
 ) -> tuple[str, dict[str, Tensor]]:
     """Give the backbone's prefix in the file, and its tensors by the module's names."""
     # A network of timm itself wants timm's names.
     rename = from_mmpretrain if hasattr(backbone, 'blocks') else to_mmpretrain
-    wanted = _tensors_of(backbone).keys()
-    prefixes = (inner, *PREFIXES) if file.prefix is None else (file.prefix,)
-    inside = [prefix + last for prefix in prefixes for last in ('', TIMM_MODEL)]
-    found = {prefix: rename(file.below(prefix)) for prefix in inside}
+    wanted = tensors_of(backbone).keys()
+    outer = (inner, *PREFIXES) if file.prefix is None else (file.prefix,)
+    prefixes = [prefix + last for prefix in outer for last in ('', TIMM_MODEL)]
+    found = {prefix: rename(file.below(prefix)) for prefix in prefixes}
     prefix = max(found, key=lambda key: len(found[key].keys() & wanted))
     if found[prefix].keys() & wanted:
         return prefix, found[prefix]
@@ -196,10 +165,11 @@ def _find(
     text += '' if file.prefix is None else f' with prefix {file.prefix!r}'
     dots = {name[: m.end()] for name in file.tensors for m in re.finditer(r'\.', name)}
     matching = [p for p in sorted(dots) if rename(file.below(p)).keys() >= wanted]
+    begins = enumerate_names(sorted({name.split('.')[0] for name in file.tensors}))
+    hint = f'its names begin with: {begins}'
     if matching:
-        raise ValueError(f'{text}; select one with prefix: {", ".join(matching)}')
-    begins = sorted({name.split('.')[0] for name in file.tensors})
-    raise ValueError(f'{text}; its names begin with: {enumerate_names(begins)}')
+        hint = f'select one with prefix: {", ".join(matching)}'
+    raise ValueError(f'{text}; {hint}')
 
 
 def _fit(
@@ -224,8 +194,8 @@ def _fit(
     Raises:
         ValueError: If anything does not fit.
     """
-    wanted = _tensors_of(backbone)
-    report.converted = convert_relative_position_tables(given, wanted)
+    wanted = tensors_of(backbone)
+    convert_relative_position_tables(given, wanted)
     problems = {}
     if record:
         grid = grid or record.grid
@@ -283,7 +253,7 @@ def _surplus(wanted: Mapping[str, Tensor], unused: Mapping[str, Tensor]) -> list
     return [
         name
         for name, value in unused.items()
-        if name.partition('.')[0] in {*common, *_INPUTS}
+        if (name.partition('.')[0] in common or name.startswith(_INPUTS))
         # A counter; the head that timm keeps beside a norm; a bias of keys, which adds
         # the same to all scores that a softmax compares.
         and value.is_floating_point()
@@ -306,7 +276,7 @@ def _other_parts(
     module: nn.Module, inner: str, given: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
     """Tensors of heads and necks that are in the file in the same shape."""
-    own = _tensors_of(module)
+    own = tensors_of(module)
     return {
         name: value
         for name, value in given.items()

@@ -9,23 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmcv.cnn import bricks
 from mmengine.config import Config
 from mmengine.registry import MODELS as ROOT
 from mmengine.utils import get_object_from_string
 from mmpretrain.registry import MODELS
 from safetensors.torch import save
-from timm import layers
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.modules.dropout import _DropoutNd
 
 from ..utils.arguments import keyword_arguments
 from ..utils.files import atomic_write
 from .layout import Grid, is_derived, normalization, patch_grid
 from .names import TIMM_MODEL
 
-SUFFIX = '_backbone.safetensors'
 # Backbones that mask images, or freeze some of their parameters, and those with the same
 # tensors and features that take whole images of any size and train all.
 _AFTER_PRETRAINING = {
@@ -36,11 +32,9 @@ _AFTER_PRETRAINING = {
     'MAEBaselineViT': 'VisionTransformer',
     'MAEViT': 'VisionTransformer',
 }
-# A name for the size that MoCoV3ViT alone has.
-_MOCO_SMALL = dict(embed_dims=384, num_layers=12, num_heads=12, feedforward_channels=1536)
 # What changes the features of a module, but none of its shapes.
 _FUNCTION = ('num_heads', 'eps', 'style', 'approximate')
-_TRAINING_ONLY = (_DropoutNd, bricks.DropPath, layers.DropPath, nn.Identity)
+_TRAINING_ONLY = ('Dropout', 'DropPath', 'Identity')
 
 
 @dataclass
@@ -70,21 +64,8 @@ class BackboneRecord:
     std: list[float] = field(default_factory=list)
     origin: dict[str, Any] = field(default_factory=dict)
 
-    @classmethod
-    def parse(cls, text: str) -> 'BackboneRecord':
-        """Read a record from the text in a file.
-
-        Raises:
-            ValueError: If the text is not JSON.
-            TypeError: If it is not a record.
-        """
-        record = cls(**json.loads(text))
-        if record.grid is not None:
-            record.grid = tuple(map(int, record.grid))
-        return record
-
     def dumps(self) -> str:
-        """Give the record as JSON."""
+        """Give the record as JSON; ``BackboneRecord(**json.loads(text))`` reads it."""
         # What is no plain value becomes text, which no file may build a network of.
         return json.dumps(asdict(self), default=str)
 
@@ -92,7 +73,7 @@ class BackboneRecord:
 def backbone_path(checkpoint: str | Path) -> Path:
     """Path of the backbone beside a checkpoint: ``epoch_1_backbone.safetensors``."""
     path = Path(checkpoint)
-    return path.with_name(path.stem + SUFFIX)
+    return path.with_name(f'{path.stem}_backbone.safetensors')
 
 
 def save_backbone(
@@ -164,29 +145,18 @@ def describe_function(backbone: nn.Module) -> dict[str, Any]:
     """
     found = {}
     for name, module in backbone.named_modules():
-        name = name.removeprefix(TIMM_MODEL)
-        for key in _FUNCTION:
-            value = getattr(module, key, None)
-            if isinstance(value, int | float | str):
-                found[f'{name}.{key}'] = value
+        values = {key: getattr(module, key, None) for key in _FUNCTION}
         weight = getattr(module, 'weight', None)
+        matrix = weight is not None and weight.ndim > 1
         # Networks differ in classes of the same layer, but hardly in those of its parts.
-        if not (
-            [*module.children()]
-            or isinstance(module, _TRAINING_ONLY)
-            or (weight is not None and weight.ndim > 1)
-        ):
-            found[f'{name}.type'] = _kind(module)
+        kind = type(module).__name__
+        if not (matrix or [*module.children()] or kind in _TRAINING_ONLY):
+            # Batch norm is the same of any dimension, synchronised or not.
+            values['type'] = 'BatchNorm' if isinstance(module, _BatchNorm) else kind
+        for key, value in values.items():
+            if isinstance(value, int | float | str):
+                found[f'{name.removeprefix(TIMM_MODEL)}.{key}'] = value
     return found
-
-
-def _kind(module: nn.Module) -> str:
-    """Name a layer by the class of torch that it is of, if any."""
-    if isinstance(module, _BatchNorm):
-        return 'BatchNorm'  # of any dimension, synchronised or not
-    bases = type(module).__mro__
-    own = (b for b in bases if b.__module__.startswith('torch.nn') and b is not nn.Module)
-    return next(own, type(module)).__name__
 
 
 def find_backbone_config(cfg: Config, prefix: str) -> dict | None:
@@ -215,25 +185,19 @@ def find_backbone_config(cfg: Config, prefix: str) -> dict | None:
     return config_after_pretraining(config)
 
 
-def _with_names(node: Any) -> Any:
-    """Replace classes and their dotted paths, as pure-Python configs have them."""
+def _with_names(node: Any, key: str = '') -> Any:
+    """Replace classes and paths, as pure-Python configs have, by registered names."""
     if isinstance(node, dict):
-        node = {key: _with_names(value) for key, value in node.items()}
-        if isinstance(node.get('type'), str) and node['type'].count('.') > 1:
-            node['type'] = _with_names(get_object_from_string(node['type']))
-        return node
+        return {name: _with_names(value, name) for name, value in node.items()}
     if isinstance(node, list | tuple):
         return [_with_names(item) for item in node]
-    return _registered_name(node) if isinstance(node, type) else node
-
-
-def _registered_name(cls: type) -> str:
-    """Give the name under which a class is registered, with the library's scope."""
-    for registry in (ROOT, *ROOT.children.values()):
-        for name, found in registry.module_dict.items():
-            if found is cls:
+    if key == 'type' and isinstance(node, str) and node.count('.') > 1:
+        node = get_object_from_string(node)
+    for registry in (ROOT, *ROOT.children.values()) if isinstance(node, type) else ():
+        for name, cls in registry.module_dict.items():
+            if cls is node:
                 return name if registry is ROOT else f'{registry.scope}.{name}'
-    return f'{cls.__module__}.{cls.__qualname__}'
+    return node
 
 
 def config_after_pretraining(config: dict) -> dict:
@@ -250,7 +214,7 @@ def config_after_pretraining(config: dict) -> dict:
     )
     given = {key: value for key, value in config.items() if key in after}
     if given.get('arch') in ('mocov3-s', 'mocov3-small'):
-        given['arch'] = dict(_MOCO_SMALL)
+        given['arch'] = MODELS.get(name).arch_zoo[given['arch']]  # it alone has them
     changed = {
         key: parameter.default
         for key, parameter in before.items()

@@ -14,12 +14,12 @@ class LoadReport:
     Attributes:
         checkpoint: The file.
         prefix: What the names of the backbone's tensors begin with in the file.
-        matched: Tensors that were loaded, by the module's names.
+        matched: Tensors that were loaded, by the module's names, other parts'
+            as well.
         total: Number of tensors of the backbone that a checkpoint has to have; all of
             them were loaded.
         resized: Those of the backbone that were interpolated, with the number of
             positions before and after, which another shape may not change.
-        converted: What else was done to relative position bias tables.
         new: Tensors of the backbone that only fine-tuning has; they keep their
             initialisation.
         missing: Tensors of heads and necks, and counters, that the file does not have in
@@ -34,7 +34,6 @@ class LoadReport:
     matched: list[str] = field(default_factory=list)
     total: int = 0
     resized: dict[str, tuple[int, int]] = field(default_factory=dict)
-    converted: str = ''
     new: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     unused: list[str] = field(default_factory=list)
@@ -42,11 +41,8 @@ class LoadReport:
 
     def __str__(self) -> str:
         """One sentence for the log."""
-        others = len(self.matched) - self.total
         parts = {
             'resized': group({k: f'{a} -> {b}' for k, (a, b) in self.resized.items()}),
-            'converted': self.converted,
-            'also loaded': f'{others} of other parts' if others else '',
             'new in this network': enumerate_names(self.new),
             'missing': enumerate_names(self.missing),
             'unused': enumerate_names(self.unused) or 'none',

@@ -59,15 +59,12 @@ def resize_positions(
 
 def convert_relative_position_tables(
     given: dict[str, Tensor], wanted: Mapping[str, Tensor]
-) -> str:
+) -> None:
     """Copy a shared table to the layers, or equal ones of the layers to a shared one.
 
     Args:
         given: Tensors of the file by the network's names; changed in place.
         wanted: Tensors of the network.
-
-    Returns:
-        What was done, '' if nothing.
 
     Raises:
         ValueError: If the tables of the layers differ.
@@ -77,17 +74,14 @@ def convert_relative_position_tables(
     if own and not theirs and _SHARED_TABLE in given:
         shared = given.pop(_SHARED_TABLE)
         given.update((name, shared.clone()) for name in own)
-        return f'shared relative position bias copied to {len(own)} layers'
-    if not theirs or _SHARED_TABLE not in wanted or _SHARED_TABLE in given:
-        return ''
-    first, *others = (given.pop(name) for name in theirs)
-    if any(not torch.equal(first, table) for table in others):
-        raise ValueError(
-            f'has a different {_TABLE} in each layer; set use_rel_pos_bias=True and '
-            'use_shared_rel_pos_bias=False of the module'
-        )
-    given[_SHARED_TABLE] = first
-    return f'equal relative position bias of {len(theirs)} layers shared'
+    elif theirs and _SHARED_TABLE in wanted and _SHARED_TABLE not in given:
+        first, *others = (given.pop(name) for name in theirs)
+        if any(not torch.equal(first, table) for table in others):
+            raise ValueError(
+                f'has a different {_TABLE} in each layer; set use_rel_pos_bias=True and '
+                'use_shared_rel_pos_bias=False of the module'
+            )
+        given[_SHARED_TABLE] = first
 
 
 def resize_relative_position_table(table: Tensor, grid: Grid, new_grid: Grid) -> Tensor:

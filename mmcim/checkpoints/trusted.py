@@ -13,9 +13,8 @@ from mmengine.registry import MODELS as ROOT
 from mmpretrain.models.backbones.base_backbone import BaseBackbone
 from mmpretrain.registry import MODELS
 
-# Where weights were once loaded from; the file has them now. Of others, by their ends.
-_LEFT_OUT = ('init_cfg', 'pretrained', '_scope_')
-_PLACES = ('checkpoint', 'path', 'file', 'pretrained')
+# Where weights were once loaded from; the file has them now.
+_LEFT_OUT = ('init_cfg', 'pretrained', 'checkpoint', 'checkpoint_path', '_scope_')
 # Where the parts of a backbone are defined; others may read files or the network.
 _PARTS = (
     'torch.nn.',
@@ -27,8 +26,7 @@ _PARTS = (
 _CLASS_KEYS = ('type', 'conv_type', 'norm_layer')
 # In paths, addresses and names that Python imports. Names of architectures ('1.6gf',
 # '768/32') are only looked up in tables, and timm's models may have a dot.
-_PATH = dict(arch=re.compile(r'$^'), model_name=re.compile(r'[/\\:]'))
-_ANY_PATH = re.compile(r'[/\\:.]')
+_PATH, _DOT = re.compile(r'[/\\:]'), re.compile(r'[/\\:.]')
 
 
 def registered_class(name: Any) -> type | None:
@@ -79,23 +77,18 @@ def _is_backbone(cls: Any) -> bool:
     )
 
 
-def _left_out(key: str, value: Any) -> bool:
-    return key in _LEFT_OUT or (isinstance(value, str) and key.endswith(_PLACES))
-
-
 def _trusted(value: Any, key: str) -> Any:
     if isinstance(value, dict):
-        return {k: _trusted(v, k) for k, v in value.items() if not _left_out(k, v)}
+        return {k: _trusted(v, k) for k, v in value.items() if k not in _LEFT_OUT}
     if isinstance(value, list | tuple):
         return type(value)(_trusted(item, key) for item in value)
     if key in _CLASS_KEYS and value is not None:
         cls = registered_class(value)
-        known = _is_backbone(cls) or f'{getattr(cls, "__module__", "")}.'.startswith(
-            _PARTS
-        )
+        module = f'{getattr(cls, "__module__", "")}.'
+        known = _is_backbone(cls) or module.startswith(_PARTS)
     else:
-        path = _PATH.get(key, _ANY_PATH)
-        known = not (isinstance(value, str) and path.search(value))
+        path = _PATH if key == 'model_name' else _DOT
+        known = key == 'arch' or not (isinstance(value, str) and path.search(value))
     if not known:
         raise ValueError(
             f'its config has {key}={value!r}, but may only name registered parts of '

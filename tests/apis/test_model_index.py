@@ -268,5 +268,5 @@ def test_feature_extractor_of_a_segmentor(hub):
     for config in (SEGMENTOR, REPO / f'configs/segmentation/{SEGMENTOR}.py'):
         with pytest.raises(ValueError) as error:
             feature_extractor(config, 'none.pth')
-        assert 'EncoderDecoder has models of mmseg' in str(error.value)
-        assert 'expected is a pre-training or classifier' in str(error.value)
+        assert 'of a pre-training or classifier of mmpretrain' in str(error.value)
+        assert 'not of a EncoderDecoder of mmseg' in str(error.value)

@@ -41,7 +41,6 @@ def test_text_of_everything():
         matched=['backbone.a', 'backbone.b', 'neck.w'],
         total=2,
         resized={'layers.0.t': (52, 212), 'layers.1.t': (52, 212)},
-        converted='shared to layers',
         new=['ln2.weight'],
         missing=['head.w'],
         unused=['mask_token'],
@@ -49,7 +48,6 @@ def test_text_of_everything():
     )
     assert str(report) == (
         'Backbone weights: 2 of 2 tensors matched from x.pth, prefix backbone.; resized: '
-        'layers.0-1.t 52 -> 212; converted: shared to layers; also loaded: 1 of other '
-        'parts; new in this network: ln2.weight; missing: head.w; unused: mask_token; '
-        'elsewhere in the file: decoder 3, proj 1.'
+        'layers.0-1.t 52 -> 212; new in this network: ln2.weight; missing: head.w; '
+        'unused: mask_token; elsewhere in the file: decoder 3, proj 1.'
     )

@@ -160,13 +160,11 @@ SHARED = f'rel_pos_bias.{TABLE}'
 def test_shared_table_to_layers_and_back():
     table = random_table((3, 3))
     given = {SHARED: table}
-    text = convert_relative_position_tables(given, dict.fromkeys(LAYERS))
-    assert text == 'shared relative position bias copied to 3 layers'
+    convert_relative_position_tables(given, dict.fromkeys(LAYERS))
     assert list(given) == LAYERS
     assert all(torch.equal(value, table) for value in given.values())
     back = dict(given)
-    text = convert_relative_position_tables(back, {SHARED: None})
-    assert text == 'equal relative position bias of 3 layers shared'
+    convert_relative_position_tables(back, {SHARED: None})
     assert list(back) == [SHARED] and torch.equal(back[SHARED], table)
     given[LAYERS[2]][0, 0] += 1  # copies, not the same memory
     assert torch.equal(given[LAYERS[1]], table)
@@ -178,5 +176,5 @@ def test_tables_of_the_same_kind_stay():
     for names in (LAYERS, [SHARED]):
         given = {name: random_table((2, 2)) for name in names}
         before = dict(given)
-        assert convert_relative_position_tables(given, before) == ''
+        convert_relative_position_tables(given, before)
         assert given == before

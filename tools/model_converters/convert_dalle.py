@@ -21,22 +21,6 @@ from mmcim.models.tokenizers.dalle import build_dalle
 from mmcim.utils import run_cli
 
 
-def make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument('encoder', type=Path, help='encoder.pkl or dalle_encoder.pth')
-    parser.add_argument('decoder', type=Path, help='decoder.pkl')
-    parser.add_argument('--out', type=Path, required=True, help='file to write')
-    parser.add_argument(
-        '--trust-pickle',
-        action='store_true',
-        help='unpickle modules, which runs whatever code the files contain',
-    )
-    parser.add_argument('--force', action='store_true', help='replace the output')
-    return parser
-
-
 def read(path: Path, trust_pickle: bool) -> dict[str, Tensor]:
     """Load tensors from a file that holds them alone, or in a pickled module.
 
@@ -70,7 +54,18 @@ def read(path: Path, trust_pickle: bool) -> dict[str, Tensor]:
 
 
 def main() -> None:
-    parser = make_parser()
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('encoder', type=Path, help='encoder.pkl or dalle_encoder.pth')
+    parser.add_argument('decoder', type=Path, help='decoder.pkl')
+    parser.add_argument('--out', type=Path, required=True, help='file to write')
+    parser.add_argument(
+        '--trust-pickle',
+        action='store_true',
+        help='unpickle modules, which runs whatever code the files contain',
+    )
+    parser.add_argument('--force', action='store_true', help='replace the output')
     args = parser.parse_args()
     if args.out.suffix != '.safetensors':
         parser.error(f'--out must end in .safetensors, got {args.out}')

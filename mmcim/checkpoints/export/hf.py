@@ -2,14 +2,16 @@
 """``ViTModel`` and ``BeitModel`` of Hugging Face's transformers."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
+from ..layout import tensors_of
 from ..names import rename
 from ..record import save_safetensors
-from .transformer import has_layer_scale, is_beit, tensors_of
+from .transformer import arguments_of, is_beit
 
 # The names of the files on the hub, which all versions of transformers read.
 _NAMES = {
@@ -32,31 +34,34 @@ _NAMES = {
     'layers.#.gamma_1': 'encoder.layer.#.lambda_1',
     'layers.#.gamma_2': 'encoder.layer.#.lambda_2',
 }
-
-
-class _Output(nn.Module):
-    def __init__(self, model: nn.Module, name: str) -> None:
-        super().__init__()
-        self.model = model
-        self.name = name
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.model(images)[self.name]
+# timm's arguments -> keys of config.json.
+_KEYS = dict(
+    patch_size='patch_size',
+    in_chans='num_channels',
+    embed_dim='hidden_size',
+    depth='num_hidden_layers',
+    num_heads='num_attention_heads',
+    qkv_bias='qkv_bias',
+    use_abs_pos_emb='use_absolute_position_embeddings',
+    use_rel_pos_bias='use_relative_position_bias',
+    use_shared_rel_pos_bias='use_shared_relative_position_bias',
+    init_values='layer_scale_init_value',
+)
 
 
 def write(
-    net: nn.Module, normalization: tuple[list, list] | None, out: Path
-) -> tuple[str, nn.Module]:
+    net: nn.Module, normalization: list[list[float]], out: Path
+) -> tuple[str, Callable]:
     """Write a folder for ``from_pretrained`` of transformers.
 
     Args:
         net: The network, with its weights. What it puts out becomes what the other
             network does: pooled features, or all tokens.
-        normalization: Mean and std of its images, on the scale 0..255, if known.
+        normalization: Mean and std of its images, on the scale 0..1; [] if unknown.
         out: The folder to write.
 
     Returns:
-        Python code that opens it, and the network that this opens.
+        Python code that opens it, and what then maps images to features.
 
     Raises:
         ImportError: If transformers is not installed.
@@ -65,20 +70,18 @@ def write(
     import transformers
 
     beit = is_beit(net)
-    if normalization is None:
+    if not normalization:
         raise ValueError(
             'the checkpoint does not record mean and std of its images, which '
             'preprocessor_config.json has to have; checkpoints of mmcim do'
         )
-    kind, pooler = ('BeitModel' if beit else 'ViTModel'), net.out_type == 'avg_featmap'
+    kind, pooler = 'BeitModel' if beit else 'ViTModel', net.out_type == 'avg_featmap'
     out.mkdir()
     tensors = rename(_split_qkv(tensors_of(net)), _NAMES)
     save_safetensors(out / 'model.safetensors', tensors, dict(format='pt'))
-    config = _common_config(net) | dict(architectures=[kind])
-    config |= _beit_config(net) if beit else _vit_config(net)
+    config = dict(architectures=[kind], **_config(net))
     (out / 'config.json').write_text(json.dumps(config, indent=2))
-    processor = _processor_config(net, *normalization)
-    processor['image_processor_type'] = kind.replace('Model', 'ImageProcessor')
+    processor = _processor_config(net, kind, *normalization)
     (out / 'preprocessor_config.json').write_text(json.dumps(processor, indent=2))
 
     model, info = getattr(transformers, kind).from_pretrained(
@@ -93,7 +96,7 @@ def write(
         f"processor = AutoImageProcessor.from_pretrained('{out}')"
     )
     name = 'pooler_output' if pooler else 'last_hidden_state'
-    return usage, _Output(model.eval(), name)
+    return usage, lambda images: model.eval()(images)[name]
 
 
 def _split_qkv(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -109,45 +112,31 @@ def _split_qkv(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return split
 
 
-def _common_config(net: nn.Module) -> dict[str, Any]:
-    layer, patches = net.layers[0], net.patch_embed.projection
+def _config(net: nn.Module) -> dict[str, Any]:
+    known, beit = arguments_of(net), is_beit(net)
+    config = {theirs: known[ours] for ours, theirs in _KEYS.items() if ours in known}
     height, width = net.img_size
-    return dict(
-        hidden_size=net.embed_dims,
-        num_hidden_layers=net.num_layers,
-        num_attention_heads=layer.attn.num_heads,
-        intermediate_size=layer.ffn.layers[0][0].out_features,
-        layer_norm_eps=layer.ln1.eps,
+    config |= dict(
+        model_type='beit' if beit else 'vit',
+        intermediate_size=net.layers[0].ffn.layers[0][0].out_features,
+        layer_norm_eps=net.layers[0].ln1.eps,
         image_size=height if height == width else [height, width],
-        patch_size=patches.kernel_size[0],
-        num_channels=patches.in_channels,
     )
-
-
-def _vit_config(net: nn.Module) -> dict[str, Any]:
-    return dict(model_type='vit', qkv_bias=net.layers[0].attn.qkv.bias is not None)
-
-
-def _beit_config(net: nn.Module) -> dict[str, Any]:
-    return dict(
-        model_type='beit',
-        use_absolute_position_embeddings=net.pos_embed is not None,
-        use_relative_position_bias=net.use_rel_pos_bias,
-        use_shared_relative_position_bias=net.rel_pos_bias is not None,
-        layer_scale_init_value=0.1 if has_layer_scale(net) else 0.0,
+    if beit:
         # Without it, the last tokens are normalised.
-        use_mean_pooling=not net.final_norm,
-    )
+        config['use_mean_pooling'] = not net.final_norm
+    return config
 
 
 def _processor_config(
-    net: nn.Module, mean: list[float], std: list[float]
+    net: nn.Module, kind: str, mean: list[float], std: list[float]
 ) -> dict[str, Any]:
     height, width = net.img_size
     return dict(
+        image_processor_type=kind.replace('Model', 'ImageProcessor'),
         size=dict(height=height, width=width),
         do_center_crop=False,
         resample=3,  # bicubic
-        image_mean=[round(v / 255, 8) for v in mean],
-        image_std=[round(v / 255, 8) for v in std],
+        image_mean=mean,
+        image_std=std,
     )
