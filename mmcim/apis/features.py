@@ -68,11 +68,13 @@ def extract_features(
     training = backbone.training
     backbone.train(False)
     features = []
-    for batch in _batches(images, batch_size, size):
-        outputs = backbone((batch.to(device) - mean) / std)
-        outputs = outputs if isinstance(outputs, Tensor) else outputs[-1]
-        features.append(_pool(backbone, outputs).cpu())
-    backbone.train(training)
+    try:
+        for batch in _batches(images, batch_size, size):
+            outputs = backbone((batch.to(device) - mean) / std)
+            outputs = outputs if isinstance(outputs, Tensor) else outputs[-1]
+            features.append(_pool(backbone, outputs).cpu())
+    finally:
+        backbone.train(training)
     return torch.cat(features).float()
 
 

@@ -230,9 +230,7 @@ def _download(address: str) -> str:
         url = _MODEL_LISTS[scheme]()[name] if scheme in _MODEL_LISTS else address
         return download_cached_file(url, check_hash=False)
     except Exception as error:  # of network, server, or mmengine's lists
-        raise ConfigError(
-            f'checkpoint {address} cannot be downloaded: {error!r}'
-        ) from error
+        raise ConfigError(f'{address} cannot be downloaded: {error!r}') from error
     finally:
         if get_rank() == 0:
             barrier()

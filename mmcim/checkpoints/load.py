@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ..utils.errors import ConfigError
 from .file import BackboneFile
-from .layout import Grid, backbone_prefix, is_derived, starts_anew, tensors_of
+from .layout import Grid, backbone_prefix, starts_anew, tensors_of
 from .names import TIMM_MODEL, from_mmpretrain, to_mmpretrain
 from .record import BackboneRecord, describe_function
 from .report import LoadReport, enumerate_names, group
@@ -58,15 +58,13 @@ def load_into(
             and the file does not record them.
 
     Returns:
-        What has been loaded; it is also logged. The backbone's attribute
-        ``normalization`` is that of the file, see
-        :attr:`mmcim.checkpoints.BackboneFile.normalization`.
+        What has been loaded; it is also logged. The backbone gets the file's
+        :attr:`~mmcim.checkpoints.BackboneFile.normalization` as attribute.
 
     Raises:
-        ConfigError: If any of the backbone's tensors is not there in a fitting shape, if
-            the file's network has more layers, or anything in them, that the module does
-            not have, if it has other heads, activations or the like, which no shape
-            shows, if values are infinite or NaN, or if it cannot be read.
+        ConfigError: If the file cannot be read, if any of the backbone's tensors is not
+            there in a fitting shape or is infinite or NaN, or if the file's network
+            computes with more than the module, or with other heads, norms or the like.
     """
     if not isinstance(file, BackboneFile):
         file = BackboneFile.read(file, prefix)
@@ -91,9 +89,7 @@ def load_into(
     report.elsewhere = Counter(
         name.split('.')[0]
         for name in file.tensors
-        if not name.startswith(prefix)
-        and name.removeprefix(outer) not in ready
-        and not is_derived(name)
+        if not name.startswith(prefix) and name.removeprefix(outer) not in ready
     )
     print_log(str(report), logger='current')
     return report
@@ -153,18 +149,18 @@ def _find(
 ) -> tuple[str, dict[str, Tensor]]:
     """Give the backbone's prefix in the file, and its tensors by the module's names."""
     # A network of timm itself wants timm's names.
-    rename = from_mmpretrain if hasattr(backbone, 'blocks') else to_mmpretrain
+    convert = from_mmpretrain if hasattr(backbone, 'blocks') else to_mmpretrain
     wanted = tensors_of(backbone).keys()
     outer = (inner, *PREFIXES) if file.prefix is None else (file.prefix,)
     prefixes = [prefix + last for prefix in outer for last in ('', TIMM_MODEL)]
-    found = {prefix: rename(file.below(prefix)) for prefix in prefixes}
+    found = {prefix: convert(file.below(prefix)) for prefix in prefixes}
     prefix = max(found, key=lambda key: len(found[key].keys() & wanted))
     if found[prefix].keys() & wanted:
         return prefix, found[prefix]
     text = f'has no tensor of a {type(backbone).__name__}'
     text += '' if file.prefix is None else f' with prefix {file.prefix!r}'
     dots = {name[: m.end()] for name in file.tensors for m in re.finditer(r'\.', name)}
-    matching = [p for p in sorted(dots) if rename(file.below(p)).keys() >= wanted]
+    matching = [p for p in sorted(dots) if convert(file.below(p)).keys() >= wanted]
     begins = enumerate_names(sorted({name.split('.')[0] for name in file.tensors}))
     hint = f'its names begin with: {begins}'
     if matching:
