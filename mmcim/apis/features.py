@@ -6,16 +6,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
-from mmengine.utils import is_seq_of
 from PIL import Image, ImageOps
 from torch import Tensor, nn
 from torchvision.transforms.functional import pil_to_tensor
 
 from mmcim.datasets import list_images, read_image
-from mmcim.utils import ConfigError
-
-# The size of images for backbones that do not specify theirs, such as a ResNet.
-_DEFAULT_SIZE = 224
 
 ImageLike = str | Path | Image.Image
 
@@ -49,9 +44,8 @@ def extract_features(
         (N, D), float32, on the CPU, in the order of the images.
 
     Raises:
-        ConfigError: If an image cannot be read, or the backbone does not specify how
-            images are normalised.
-        ValueError: If a tensor is not (B, 3, H, W) in [0, 1].
+        ValueError: If an image cannot be read, a tensor is not (B, 3, H, W) in [0, 1], or
+            the backbone does not specify how images are normalised.
 
     Examples:
         >>> files = list_images('images').files
@@ -61,13 +55,13 @@ def extract_features(
     """
     normalization = getattr(backbone, 'normalization', None)
     if normalization is None:
-        raise ConfigError(
+        raise ValueError(
             'this backbone does not specify how images are normalised; set '
-            'backbone.normalization = (mean, std), three values each, on the scale 0..1'
+            'backbone.normalization = (mean, std), three values each, on the scale 0..255'
         )
     if isinstance(images, str | Path):
         images = [os.path.join(images, file) for file in list_images(images).files]
-    size = img_size or getattr(backbone, 'img_size', _DEFAULT_SIZE)
+    size = img_size or getattr(backbone, 'img_size', 224)  # a ResNet has none
     size = (size, size) if isinstance(size, int) else tuple(size)
     device = next(backbone.parameters()).device
     mean, std = (torch.tensor(v, device=device).view(3, 1, 1) for v in normalization)
@@ -87,34 +81,28 @@ def extract_features(
 def _batches(
     images: Sequence[ImageLike] | Tensor, batch_size: int, size: tuple[int, int]
 ) -> Iterator[Tensor]:
-    """Give images in [0, 1], (b, 3, H, W)."""
+    """Give images on the scale 0..255, (b, 3, H, W)."""
     if isinstance(images, Tensor):
         wrong = images.ndim != 4 or images.size(1) != 3 or not images.is_floating_point()
         if wrong or images.amin() < 0 or images.amax() > 1:
-            raise ValueError(
-                'images must be a float tensor (B, 3, H, W) in [0, 1], not '
-                f'{images.dtype} of shape {tuple(images.shape)} in '
-                f'[{images.min():.3g}, {images.max():.3g}]'
-            )
-        yield from images.split(batch_size)
+            raise ValueError('images must be a float tensor (B, 3, H, W) in [0, 1]')
+        yield from (255 * batch for batch in images.split(batch_size))
         return
-    if not images or not is_seq_of(images, (str, Path, Image.Image)):
-        raise ValueError('images must be a folder, a tensor, or paths or PIL images')
     for start in range(0, len(images), batch_size):
         batch = images[start : start + batch_size]
         yield torch.stack([_load(image, size) for image in batch])
 
 
 def _load(image: ImageLike, size: tuple[int, int]) -> Tensor:
-    """Give (3, H, W) in [0, 1]."""
+    """Give (3, H, W) on the scale 0..255."""
     if not isinstance(image, Image.Image):
         image = Image.fromarray(read_image(image)[:, :, ::-1])
     elif image.mode[0] in 'IF':  # I;16, too: Pillow would clip the values
-        raise ConfigError(f'PIL images of mode {image.mode} are ambiguous; give the file')
+        raise ValueError(f'PIL images of mode {image.mode} are ambiguous; give the file')
     height, width = size
     image = ImageOps.exif_transpose(image).convert('RGB')
     image = ImageOps.fit(image, (width, height), Image.Resampling.BICUBIC)
-    return pil_to_tensor(image).float() / 255
+    return pil_to_tensor(image).float()
 
 
 def _pool(backbone: nn.Module, features: Tensor) -> Tensor:

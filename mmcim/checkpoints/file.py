@@ -6,6 +6,7 @@ A checkpoint is a pickle, and a pickle may call anything. Here nothing of it is 
 tensors and plain values. What was damaged on the way is found by checksums.
 """
 
+import json
 import os
 import re
 import zipfile
@@ -20,9 +21,10 @@ import numpy as np
 import torch
 from mmengine.dist import barrier, get_rank
 from mmengine.logging import HistoryBuffer
-from mmengine.runner import CheckpointLoader
+from mmengine.runner import checkpoint as model_lists
 from mmpretrain.registry import MODELS
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
+from timm.models._hub import download_cached_file
 from torch import Tensor, nn
 
 from ..utils.errors import ConfigError
@@ -35,11 +37,12 @@ from .trusted import trusted_backbone_config
 _CONTAINERS = ('state_dict', 'model', 'module')
 # What mmengine's log history can compute; stored as getattr(HistoryBuffer, name).
 _STATISTICS = ('min', 'max', 'current', 'mean')
-_ARRAY_TYPES = ('bool', 'uint8', 'int8', 'int16', 'int32', 'int64')
-_ARRAY_TYPES += ('uint16', 'uint32', 'uint64', 'float16', 'float32', 'float64')
-# Addresses that mmengine's first process downloads for all.
-_DOWNLOADED = ('http', 'torchvision', 'modelzoo', 'open-mmlab', 'openmmlab', 'mmcls')
-_LFS = b'version https://git-lfs'
+# Schemes of names that mmengine knows the addresses of.
+_MODEL_LISTS = {
+    'torchvision': model_lists.get_torchvision_models,
+    'open-mmlab': model_lists.get_external_models,
+    'mmcls': model_lists.get_mmcls_models,
+}
 
 
 class Weights(NamedTuple):
@@ -89,15 +92,21 @@ class BackboneFile:
         """
         path = os.fspath(path)
         tensors, meta = read_weights(path, map_location)
-        record = (
-            BackboneRecord.parse(meta['backbone'], path) if 'backbone' in meta else None
-        )
+        file = cls(path, tensors)
+        try:
+            if 'backbone' in meta:
+                file.record = BackboneRecord(**json.loads(meta['backbone']))
+                file.prefix = file.record.prefix
+        except (RecursionError, TypeError, ValueError) as error:
+            raise ConfigError(
+                f'checkpoint {path}: its record of the backbone cannot be read: {error!r}'
+            ) from error
         if prefix is not None:
-            prefix = f'{prefix.rstrip(".")}.'.lstrip('.')
-            if record and prefix != record.prefix:
-                record = None  # it is about another one
-        file = cls(path, tensors, record.prefix if record else prefix, record)
-        if record and tensors_sha256(file.below(record.prefix)) != record.sha256:
+            file.prefix = f'{prefix.rstrip(".")}.'.lstrip('.')
+        record = file.record
+        if record and file.prefix != record.prefix:
+            file.record = None  # it is about another one
+        elif record and tensors_sha256(file.below(file.prefix)) != record.sha256:
             raise ConfigError(
                 f'checkpoint {path} is damaged: the tensors of its backbone do not match '
                 'their recorded SHA-256. Copy or download it again'
@@ -117,12 +126,9 @@ class BackboneFile:
 
     @property
     def normalization(self) -> tuple[list[float], list[float]] | None:
-        """Mean and std of R, G and B, on the scale 0..1; None if not recorded."""
-        if self.record is None or not self.record.mean:
-            return None
-        # 57.12 / 255 is not quite 0.224.
-        mean, std = self.record.mean, self.record.std
-        return [round(v / 255, 8) for v in mean], [round(v / 255, 8) for v in std]
+        """Mean and std of R, G and B, on the scale 0..255; None if not recorded."""
+        record = self.record
+        return (record.mean, record.std) if record and record.mean else None
 
     def build(self, **overrides: Any) -> nn.Module:
         """Build the backbone, without its weights, by the recorded config.
@@ -143,14 +149,13 @@ class BackboneFile:
                 'and *_backbone.safetensors of mmcim do. Load the weights into a network '
                 'of your own with mmcim.checkpoints.load_into'
             )
-        config = trusted_backbone_config(self.record.config, self.path)
-        # Whatever the default scope is, as mmseg in a segmentor.
-        config = {'_scope_': 'mmpretrain', **config, **overrides}
         try:
-            net = MODELS.build(config)
+            config = trusted_backbone_config(self.record.config)
+            # Whatever the default scope is, as mmseg in a segmentor.
+            net = MODELS.build({'_scope_': 'mmpretrain', **config, **overrides})
         except Exception as error:  # whatever a foreign constructor raises
             raise ConfigError(
-                f'{self.path}: its backbone {config} cannot be built: {error}'
+                f'{self.path}: its backbone cannot be built: {error}'
             ) from error
         net.train(False)  # eval() of mmpretrain's backbones returns None
         return net
@@ -160,83 +165,75 @@ def read_weights(path: str | Path, map_location: Any = 'cpu') -> Weights:
     """Read the tensors of any file of weights.
 
     Args:
-        path: A ``.safetensors`` file, a file of ``torch.save`` (training checkpoint or
-            state dict), or a URL of mmengine's ``CheckpointLoader`` such as ``https://``
-            or ``torchvision://``.
+        path: See :func:`load_checkpoint`.
         map_location: See ``torch.load``; safetensors come to the CPU.
 
     Raises:
         ConfigError: If it is missing, damaged, wants to run code, or holds no tensors.
     """
-    path = os.fspath(path)
-    if path.endswith('.safetensors') and '://' not in path:
-        return _read_safetensors(path)
     content = load_checkpoint(path, map_location)
-    meta = content.get('meta') if isinstance(content, Mapping) else None
-    tensors = dict(_named_tensors(_state_dict(content)))
+    content = content if isinstance(content, Mapping) else {}
+    states = (content.get(name) for name in _CONTAINERS)
+    state = next((state for state in states if isinstance(state, Mapping)), content)
+    tensors = dict(_named_tensors(state))
     if not tensors:
-        keys = list(content) if isinstance(content, Mapping) else type(content).__name__
         raise ConfigError(
             f'checkpoint {path} holds no weights: expected names of tensors, at the top '
-            f'or under one of {", ".join(_CONTAINERS)}; found {str(keys)[:200]}'
+            f'or under one of {", ".join(_CONTAINERS)}; found {str([*content])[:200]}'
         )
+    meta = content.get('meta')
     return Weights(tensors, meta if isinstance(meta, Mapping) else {})
 
 
 def load_checkpoint(path: str | Path, map_location: Any = 'cpu') -> Any:
-    """Load a file of ``torch.save`` as data, never as code.
+    """Load a file of weights as data, never as code.
 
     Args:
-        path: A local file or a URL.
-        map_location: See ``torch.load``.
+        path: A ``.safetensors`` file, a file of ``torch.save`` (training checkpoint or
+            state dict), or an address such as ``https://`` or ``torchvision://``, whose
+            file is kept in the cache of ``torch.hub``.
+        map_location: See ``torch.load``; safetensors come to the CPU.
 
     Returns:
-        What is in the file. A config's text in ``meta['config']``, as mmengine before
-        0.3 has it, is left out: mmengine would execute it when it resumes.
+        What is in the file; of safetensors a dict with ``state_dict`` and ``meta``. A
+        config's text in ``meta['config']``, as mmengine before 0.3 has it, is left out:
+        mmengine would execute it when it resumes.
 
     Raises:
         ConfigError: If the file is missing, damaged, or wants to run code.
     """
-    load = _download if '://' in str(path) else _load_local
-    content = load(str(path), map_location)
+    path = os.fspath(path)
+    path = _download(path) if '://' in path else os.path.expanduser(path)
+    if not os.path.isfile(path):
+        raise ConfigError(f'checkpoint {path} does not exist')
+    try:
+        if path.endswith('.safetensors'):
+            with safe_open(path, framework='pt') as file:
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+                return dict(state_dict=tensors, meta=file.metadata() or {})
+        _check_crc(path)
+        with torch.serialization.safe_globals(_safe_globals()):
+            content = torch.load(path, map_location=map_location, weights_only=True)
+    except Exception as error:  # torch, zipfile and safetensors raise a dozen types
+        raise ConfigError(f'checkpoint {path} {_reason(error)}') from error
     if isinstance(content, dict) and isinstance(content.get('meta'), dict):
         content['meta'].pop('config', None)
     return content
 
 
-def _load_local(path: str, map_location: Any) -> Any:
-    local = _local_file(path)
-    _check_crc(local)
+def _download(address: str) -> str:
+    """Download a file into torch's cache, unless it is there, and give its path."""
+    if get_rank() > 0:
+        barrier()  # until the first process has it for all who share its cache
+    scheme, _, name = address.partition('://')
     try:
-        with torch.serialization.safe_globals(_safe_globals()):
-            return torch.load(local, map_location=map_location, weights_only=True)
-    except Exception as error:  # torch raises a dozen types for a damaged file
-        refused = re.search(r'(?:GLOBAL |getattr\().*', str(error))
-        if isinstance(error, UnpicklingError) and refused:
-            # torch's own advice is to load it unsafely.
-            raise ConfigError(
-                f'checkpoint {path} holds more than tensors and plain values and was not '
-                'loaded, because unpickling it could run any code (it asks for '
-                f'{refused[0]}). If you trust its source, open it once with '
-                'torch.load(FILE, weights_only=False) and save the dict of tensors alone'
-            ) from error
-        raise ConfigError(
-            f'checkpoint {path} is damaged or not a checkpoint: {error}'
-        ) from error
-
-
-def _local_file(path: str | Path) -> str:
-    """Expand the path of a file that is there, and is not a stand-in for one."""
-    local = os.path.expanduser(path)
-    if not os.path.isfile(local):
-        raise ConfigError(f'checkpoint {path} does not exist')
-    with open(local, 'rb') as file:
-        if file.read(len(_LFS)) == _LFS:
-            raise ConfigError(
-                f'checkpoint {path} is a Git LFS pointer, not the weights; get them with '
-                'git lfs pull'
-            )
-    return local
+        url = _MODEL_LISTS[scheme]()[name] if scheme in _MODEL_LISTS else address
+        return download_cached_file(url, check_hash=False)
+    except Exception as error:  # of network, server, or mmengine's lists
+        raise ConfigError(f'{address} cannot be downloaded: {error!r}') from error
+    finally:
+        if get_rank() == 0:
+            barrier()
 
 
 def _check_crc(path: str) -> None:
@@ -244,63 +241,31 @@ def _check_crc(path: str) -> None:
 
     ``torch.load`` does not look at them, so that a flipped bit becomes another weight.
     """
-    try:
-        if not zipfile.is_zipfile(path):  # as before torch 1.6
-            return
+    if zipfile.is_zipfile(path):  # unlike before torch 1.6
         with zipfile.ZipFile(path) as file:
-            damaged = file.testzip()
-    except Exception as error:  # zipfile raises a dozen types for a damaged file
-        raise ConfigError(f'checkpoint {path} is damaged: {error}') from error
-    if damaged is not None:
-        raise ConfigError(
-            f'checkpoint {path} is damaged: {damaged} in it does not match its checksum. '
-            'Copy or download it again, or take another checkpoint'
+            if damaged := file.testzip():
+                raise ValueError(f'{damaged} in it does not match its checksum')
+
+
+def _reason(error: Exception) -> str:
+    """Say why a file was not loaded, without torch's advice to load it unsafely."""
+    refused = re.search(r'(?:GLOBAL |getattr\().*', str(error))
+    if isinstance(error, UnpicklingError) and refused:
+        return (
+            'holds more than tensors and plain values and was not loaded, because '
+            f'unpickling it could run any code (it asks for {refused[0]}). If you trust '
+            'its source, open it once with torch.load(FILE, weights_only=False) and save '
+            'the dict of tensors alone'
         )
-
-
-def _read_safetensors(path: str) -> Weights:
-    try:
-        with safe_open(_local_file(path), framework='pt') as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            return Weights(tensors, file.metadata() or {})
-    except SafetensorError as error:
-        raise ConfigError(
-            f'checkpoint {path} is damaged or not a safetensors file: {error}'
-        ) from error
-
-
-def _download(url: str, map_location: Any) -> Any:
-    """Let mmengine find and download a file, but read it as data."""
-    force = 'TORCH_FORCE_WEIGHTS_ONLY_LOAD'  # mmengine's torch.load allows code
-    before = os.environ.get(force)
-    os.environ[force] = '1'
-    try:
-        with torch.serialization.safe_globals(_safe_globals()):
-            return CheckpointLoader.load_checkpoint(url, map_location)
-    except Exception as error:  # of network, server, mmengine's lists, or file
-        if get_rank() == 0 and url.startswith(_DOWNLOADED):
-            barrier()  # mmengine lets the other processes wait here
-        raise ConfigError(f'checkpoint {url} cannot be loaded: {error!r}') from error
-    finally:
-        del os.environ[force]
-        os.environ.update({} if before is None else {force: before})
-
-
-def _state_dict(content: Any) -> Any:
-    """Take the weights out of what else a training program saves."""
-    if not isinstance(content, Mapping):
-        return {}
-    for name in _CONTAINERS:
-        if isinstance(content.get(name), Mapping):
-            return content[name]
-    return {k: v for k, v in content.items() if k != 'optimizer'}
+    cause = str(error).rpartition('WeightsUnpickler error:')[2].split('\n')[0].strip()
+    return f'is damaged or not a checkpoint: {cause}. Copy or download it again'
 
 
 def _named_tensors(node: Mapping, prefix: str = '') -> Iterator[tuple[str, Tensor]]:
     for name, value in node.items():
         if isinstance(value, Tensor):
             yield f'{prefix}{name}', value
-        elif isinstance(value, Mapping):
+        elif isinstance(value, Mapping) and name != 'optimizer':
             yield from _named_tensors(value, f'{prefix}{name}.')
 
 
@@ -324,6 +289,7 @@ def _safe_globals() -> list:
         for name in ('_reconstruct', 'scalar')
         for core in ('_core', 'core')
     ]
+    numbers = np.typecodes['AllInteger'] + np.typecodes['Float'] + '?'
     return [
         HistoryBuffer,
         Namespace,
@@ -331,5 +297,5 @@ def _safe_globals() -> list:
         np.ndarray,
         np.dtype,
         *arrays,
-        *(type(np.dtype(name)) for name in _ARRAY_TYPES),
+        *{type(np.dtype(code)) for code in numbers},
     ]

@@ -3,7 +3,7 @@
 
 import re
 
-from torch import nn
+from torch import Tensor, nn
 
 Grid = tuple[int, int]
 """Rows and columns of patches."""
@@ -19,13 +19,13 @@ _DERIVED = (
 
 
 def backbone_prefix(model: nn.Module) -> str | None:
-    """Tell where in a model the backbone is that is kept.
+    """Say where in a model the backbone is that is kept.
 
     Args:
-        model (nn.Module): A classifier, segmentor or pre-training, not wrapped.
+        model: A classifier, segmentor or pre-training, not wrapped.
 
     Returns:
-        str | None: The prefix of the backbone's tensors in the model's state dict, which
+        The prefix of the backbone's tensors in the model's state dict, which
         ends with a dot: the class's ``backbone_prefix``, else 'backbone.' if there is
         such a module. None if the model has no backbone to keep.
     """
@@ -38,27 +38,45 @@ def patch_grid(module: nn.Module) -> Grid | None:
     """Rows and columns of patches that a module's position tensors are made for.
 
     Args:
-        module (nn.Module): A vision transformer of mmpretrain, mmseg or timm, or one of
-            their attentions with relative positions.
+        module: A vision transformer of mmpretrain, mmseg or timm, or one of their
+            attentions with relative positions.
 
     Returns:
-        tuple[int, int] | None: None if the module does not tell.
+        None if the module does not specify it.
     """
-    patch_embed = getattr(module, 'patch_embed', None)
-    for grid in (
-        getattr(module, 'patch_resolution', None),
-        getattr(patch_embed, 'init_out_size', None),
-        getattr(patch_embed, 'grid_size', None),
-        getattr(module, 'window_size', None),
-    ):
-        if grid is not None:
-            return tuple(grid)
+    for owner in (getattr(module, 'patch_embed', None), module):
+        for name in ('init_out_size', 'grid_size', 'patch_resolution', 'window_size'):
+            grid = getattr(owner, name, None)
+            if grid is not None:
+                return tuple(grid)
     return None
+
+
+def normalization(model: nn.Module) -> dict[str, list[float] | None]:
+    """The mean and std by which a model normalizes its images, on the scale 0..255.
+
+    Modules keep them in float32; here they are the numbers of the config again.
+    """
+    preprocessor = getattr(model, 'data_preprocessor', None)
+    values = {name: getattr(preprocessor, name, None) for name in ('mean', 'std')}
+    return {
+        name: None if value is None else [float(f'{v:.6g}') for v in value.flatten()]
+        for name, value in values.items()
+    }
 
 
 def is_derived(name: str) -> bool:
     """Tell whether a buffer follows from the module's size alone."""
     return name.rpartition('.')[2] in _DERIVED
+
+
+def tensors_of(module: nn.Module) -> dict[str, Tensor]:
+    """Parameters and persistent buffers that do not follow from the module's size."""
+    return {
+        name: value
+        for name, value in module.state_dict().items()
+        if isinstance(value, Tensor) and not is_derived(name)
+    }
 
 
 def starts_anew(backbone: nn.Module, name: str) -> bool:

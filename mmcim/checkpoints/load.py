@@ -3,53 +3,35 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import mmpretrain.registry
 import mmseg.registry
 from mmengine.logging import print_log
 from mmengine.model import PretrainedInit
-from mmengine.model.weight_init import update_init_info
 from mmpretrain.models.backbones import TIMMBackbone
 from mmpretrain.models.backbones.base_backbone import BaseBackbone
 from torch import Tensor, nn
 
 from ..utils.errors import ConfigError
 from .file import BackboneFile
-from .layout import Grid, backbone_prefix, is_derived, starts_anew
+from .layout import Grid, backbone_prefix, starts_anew, tensors_of
 from .names import TIMM_MODEL, from_mmpretrain, to_mmpretrain
-from .record import describe_function
-from .report import LoadReport, enumerate_names
+from .record import BackboneRecord, describe_function
+from .report import LoadReport, enumerate_names, group
 from .resize import convert_relative_position_tables, resize_positions
 
 # Where the backbone is in files that do not record it; the first that matches most.
-PREFIXES = (
-    '',
-    'backbone.',
-    'module.',
-    'module.backbone.',
-    'model.',
-    'model.backbone.',
-    'encoder.',
-    'timm_model.',
-    'backbone.timm_model.',
-    'teacher.backbone.',
-    'student.backbone.',
-    'student.module.backbone.',
-    'enhancer.backbone.',
+PREFIXES = tuple(
+    outer + inner
+    for outer in ('', 'module.', 'model.', 'encoder.', 'teacher.')
+    for inner in ('', 'backbone.')
 )
-# What the layers of a transformer work on or with, by the names of mmpretrain and timm.
-# A class token is not among them: a network may deliberately do without.
-_INPUTS = (
-    'dist_token',
-    'norm_pre',
-    'pos_embed',
-    'pre_norm',
-    'reg_token',
-    'register_tokens',
-    'rel_pos_bias',
-)
+# What the layers of a transformer work on or with begins so in mmpretrain and timm; reg
+# are registers. A network may deliberately do without a class token.
+_INPUTS = ('dist_token', 'norm_pre', 'pos_embed', 'pre_norm', 'reg', 'rel_pos_bias')
 
 
 def load_into(
@@ -76,38 +58,39 @@ def load_into(
             and the file does not record them.
 
     Returns:
-        What has been loaded; it is also logged. The backbone's attribute
-        ``normalization`` is that of the file, see
-        :attr:`mmcim.checkpoints.BackboneFile.normalization`.
+        What has been loaded; it is also logged. The backbone gets the file's
+        :attr:`~mmcim.checkpoints.BackboneFile.normalization` as attribute.
 
     Raises:
-        ConfigError: If any of the backbone's tensors is not there in a fitting shape, if
-            the file's network has more layers, or anything in them, that the module does
-            not have, if it has other heads, activations or the like, which no shape
-            shows, if values are infinite or NaN, or if it cannot be read.
+        ConfigError: If the file cannot be read, if any of the backbone's tensors is not
+            there in a fitting shape or is infinite or NaN, or if the file's network
+            computes with more than the module, or with other heads, norms or the like.
     """
     if not isinstance(file, BackboneFile):
         file = BackboneFile.read(file, prefix)
     inner = _backbone_of(module)
     backbone = module.get_submodule(inner.rstrip('.'))
-    prefix, tensors = _find(file, inner, backbone)
-    report = LoadReport(file.path, type(backbone).__name__, prefix)
-    if file.record and prefix.removesuffix(TIMM_MODEL) == file.record.prefix:
-        _check_function(backbone, file)
-        grid = grid or file.record.grid
-    ready = _fit(backbone, tensors, grid, report)
-    if report.problems:
-        raise ConfigError(report.error())
+    try:
+        prefix, given = _find(file, inner, backbone)
+        report = LoadReport(file.path, prefix)
+        ready = _fit(backbone, given, grid, file.record, report)
+    except ValueError as error:
+        raise ConfigError(f'checkpoint {file.path} {error}') from error
     ready = {inner + name: value for name, value in ready.items()}
-    ready |= _other_parts(module, file, prefix, inner)
-    _check_finite(ready, file.path)
+    outer = prefix.removesuffix(inner)
+    if outer != prefix:
+        ready |= _other_parts(module, inner, file.below(outer))
     module.load_state_dict(ready, strict=False)
     path = inner.removesuffix(TIMM_MODEL).rstrip('.')
     module.get_submodule(path).normalization = file.normalization
     report.matched = [*ready]
     new = {inner + name for name in report.new}
-    report.missing = [n for n in _tensors_of(module) if n not in ready and n not in new]
-    report.elsewhere = _elsewhere(file, prefix, prefix.removesuffix(inner), report)
+    report.missing = [n for n in tensors_of(module) if n not in ready and n not in new]
+    report.elsewhere = Counter(
+        name.split('.')[0]
+        for name in file.tensors
+        if not name.startswith(prefix) and name.removeprefix(outer) not in ready
+    )
     print_log(str(report), logger='current')
     return report
 
@@ -131,15 +114,9 @@ class Pretrained(PretrainedInit):
         ConfigError: If not all of the backbone's weights are there, or would not stay.
     """
 
-    def __init__(
-        self,
-        checkpoint: str,
-        prefix: str | None = None,
-        map_location: str = 'cpu',
-        grid: Grid | None = None,
-    ) -> None:
-        super().__init__(checkpoint, prefix, map_location)
-        self.grid = None if grid is None else tuple(grid)
+    def __init__(self, *args: Any, grid: Grid | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.grid = grid
 
     def __call__(self, module: nn.Module) -> None:
         """Load the weights into a module."""
@@ -152,8 +129,6 @@ class Pretrained(PretrainedInit):
             )
         file = BackboneFile.read(self.checkpoint, self.prefix, self.map_location)
         load_into(module, file, grid=self.grid)
-        if hasattr(module, '_params_init_info'):
-            update_init_info(module, init_info=self._get_init_info())
 
 
 # Under this very name, which mmpretrain's networks compare literally.
@@ -169,84 +144,98 @@ def _backbone_of(module: nn.Module) -> str:
     return prefix
 
 
-def _tensors_of(module: nn.Module) -> dict[str, Tensor]:
-    """Parameters and persistent buffers that do not follow from the module's size."""
-    return {
-        name: value
-        for name, value in module.state_dict().items()
-        if isinstance(value, Tensor) and not is_derived(name)
-    }
-
-
 def _find(
     file: BackboneFile, inner: str, backbone: nn.Module
 ) -> tuple[str, dict[str, Tensor]]:
     """Give the backbone's prefix in the file, and its tensors by the module's names."""
     # A network of timm itself wants timm's names.
-    rename = from_mmpretrain if hasattr(backbone, 'blocks') else to_mmpretrain
-    wanted = _tensors_of(backbone).keys()
-    prefixes: Iterable[str] = (inner, *PREFIXES)
-    if file.prefix is not None:
-        prefixes = (file.prefix, file.prefix + TIMM_MODEL)
-    try:
-        found = {prefix: rename(file.below(prefix)) for prefix in prefixes}
-    except ValueError as error:
-        raise ConfigError(f'checkpoint {file.path} {error}') from error
+    convert = from_mmpretrain if hasattr(backbone, 'blocks') else to_mmpretrain
+    wanted = tensors_of(backbone).keys()
+    outer = (inner, *PREFIXES) if file.prefix is None else (file.prefix,)
+    prefixes = [prefix + last for prefix in outer for last in ('', TIMM_MODEL)]
+    found = {prefix: convert(file.below(prefix)) for prefix in prefixes}
     prefix = max(found, key=lambda key: len(found[key].keys() & wanted))
     if found[prefix].keys() & wanted:
         return prefix, found[prefix]
-    text = f'checkpoint {file.path} has no tensor of a {type(backbone).__name__}'
+    text = f'has no tensor of a {type(backbone).__name__}'
     text += '' if file.prefix is None else f' with prefix {file.prefix!r}'
     dots = {name[: m.end()] for name in file.tensors for m in re.finditer(r'\.', name)}
-    matching = [p for p in sorted(dots) if rename(file.below(p)).keys() >= wanted]
+    matching = [p for p in sorted(dots) if convert(file.below(p)).keys() >= wanted]
+    begins = enumerate_names(sorted({name.split('.')[0] for name in file.tensors}))
+    hint = f'its names begin with: {begins}'
     if matching:
-        raise ConfigError(f'{text}; select one with prefix: {", ".join(matching)}')
-    begins = sorted({name.split('.')[0] for name in file.tensors})
-    raise ConfigError(f'{text}; its names begin with: {enumerate_names(begins)}')
+        hint = f'select one with prefix: {", ".join(matching)}'
+    raise ValueError(f'{text}; {hint}')
 
 
 def _fit(
     backbone: nn.Module,
     given: dict[str, Tensor],
     grid: Grid | None,
+    record: BackboneRecord | None,
     report: LoadReport,
 ) -> dict[str, Tensor]:
-    """Resize, share or copy what has to be, and note in the report what does not fit."""
-    wanted = _tensors_of(backbone)
-    report.converted, report.problems = convert_relative_position_tables(given, wanted)
+    """Resize, share or copy what has to be, and compare everything.
+
+    Args:
+        backbone: The network.
+        given: Tensors of the file by the network's names; changed in place.
+        grid: What the caller says of the file's network.
+        record: What the file says of it.
+        report: Notes what has been done.
+
+    Returns:
+        The backbone's tensors that the file has.
+
+    Raises:
+        ValueError: If anything does not fit.
+    """
+    wanted = tensors_of(backbone)
+    convert_relative_position_tables(given, wanted)
+    problems = {}
+    if record:
+        grid = grid or record.grid
+        problems = _other_function(backbone, record.function)
     ready = {}
-    for name in [name for name in wanted if name in given]:
-        own = wanted[name]
+    for name, own in wanted.items():
+        if name not in given:
+            if starts_anew(backbone, name):
+                report.new.append(name)
+            elif own.is_floating_point():  # not a counter
+                problems[name] = 'missing'
+            continue
         try:
             value = resize_positions(backbone, name, given[name], own, grid)
+            _check_fit(value, own)
         except ValueError as error:
-            report.problems[name] = str(error)
+            problems[name] = str(error)
             continue
-        if value.shape != own.shape:
-            shapes = [tuple(t.shape) for t in (value, own)]
-            report.problems[name] = f'of shape {shapes[0]} instead of {shapes[1]}'
-        elif not _same_kind(value, own):
-            report.problems[name] = f'of {value.dtype} instead of {own.dtype}'
-        else:
-            ready[name] = value
-            if value is not given[name]:
-                before, after = (t[..., 0].numel() for t in (given[name], value))
-                report.resized[name] = before, after
-    for name in [name for name in wanted if name not in given]:
-        if starts_anew(backbone, name):
-            report.new.append(name)
-        elif wanted[name].is_floating_point():  # not a counter
-            report.problems.setdefault(name, 'missing')
-    report.total = len(ready) + len(report.problems)
+        ready[name] = value
+        if value is not given[name]:
+            before, after = (t[..., 0].numel() for t in (given[name], value))
+            report.resized[name] = before, after
+    report.total = total = len(ready) + len(problems.keys() & wanted.keys())
     report.unused = [name for name in given if name not in wanted]
     surplus = _surplus(wanted, {name: given[name] for name in report.unused})
-    report.problems |= dict.fromkeys(surplus, 'in the file, but not in the module')
+    problems |= dict.fromkeys(surplus, 'in the file, but not in the module')
+    if problems:
+        raise ValueError(
+            f'does not fit a {type(backbone).__name__}: {len(ready)} of {total} tensors '
+            f'match, with prefix {report.prefix!r}. {group(problems)}. Set type, arch, '
+            "patch_size, ... of the module as in the checkpoint's training, or take "
+            'another prefix or checkpoint'
+        )
     return ready
 
 
-def _same_kind(value: Tensor, own: Tensor) -> bool:
-    """Whether a tensor is of floating point where the module's own is."""
-    return value.is_floating_point() or not own.is_floating_point()
+def _check_fit(value: Tensor, own: Tensor) -> None:
+    """Raise a ValueError if a tensor cannot take the place of a module's own."""
+    if value.shape != own.shape:
+        raise ValueError(f'of shape {tuple(value.shape)} instead of {tuple(own.shape)}')
+    if own.is_floating_point() and not value.is_floating_point():
+        raise ValueError(f'of {value.dtype} instead of {own.dtype}')
+    if value.is_floating_point() and not value.isfinite().all():
+        raise ValueError('with infinite values or NaN')
 
 
 def _surplus(wanted: Mapping[str, Tensor], unused: Mapping[str, Tensor]) -> list[str]:
@@ -260,7 +249,7 @@ def _surplus(wanted: Mapping[str, Tensor], unused: Mapping[str, Tensor]) -> list
     return [
         name
         for name, value in unused.items()
-        if name.partition('.')[0] in {*common, *_INPUTS}
+        if (name.partition('.')[0] in common or name.startswith(_INPUTS))
         # A counter; the head that timm keeps beside a norm; a bias of keys, which adds
         # the same to all scores that a softmax compares.
         and value.is_floating_point()
@@ -269,66 +258,23 @@ def _surplus(wanted: Mapping[str, Tensor], unused: Mapping[str, Tensor]) -> list
     ]
 
 
-def _check_function(backbone: nn.Module, file: BackboneFile) -> None:
-    """Compare what changes a network's features and no shape.
-
-    Raises:
-        ConfigError: If the file's network computes something else.
-    """
+def _other_function(backbone: nn.Module, recorded: Mapping[str, Any]) -> dict[str, str]:
+    """Compare what changes a network's features and no shape; gives the differences."""
     own = describe_function(backbone)
-    differences: dict[str, list[str]] = {}
-    for name, value in file.record.function.items():
-        if own.get(name, value) != value:
-            path, _, key = name.rpartition('.')
-            what = f'{key} {value} instead of {own[name]}'
-            differences.setdefault(what, []).append(path or type(backbone).__name__)
-    if differences:
-        found = [f'{what}: {enumerate_names(v)}' for what, v in differences.items()]
-        raise ConfigError(
-            f'checkpoint {file.path} fits a {type(backbone).__name__} in all shapes, but '
-            f'was trained with {"; ".join(found)}. Set the same in the config of this '
-            'network'
-        )
-
-
-def _check_finite(tensors: Mapping[str, Tensor], path: str) -> None:
-    """Refuse the weights of a training that has diverged."""
-    broken = [
-        name
-        for name, value in tensors.items()
-        if value.is_floating_point() and not value.isfinite().all()
-    ]
-    if broken:
-        raise ConfigError(
-            f'checkpoint {path} has infinite values or NaN in {enumerate_names(broken)}'
-        )
-
-
-def _elsewhere(
-    file: BackboneFile, prefix: str, outer: str, report: LoadReport
-) -> Counter[str]:
-    """Count what of a file was not loaded and is of no backbone."""
-    return Counter(
-        name.split('.')[0]
-        for name in file.tensors
-        if not name.startswith(prefix)
-        and name.removeprefix(outer) not in report.matched
-        and not is_derived(name)
-    )
+    return {
+        name.lstrip('.'): f'{value} instead of {own[name]}'
+        for name, value in recorded.items()
+        if own.get(name, value) != value
+    }
 
 
 def _other_parts(
-    module: nn.Module, file: BackboneFile, prefix: str, inner: str
+    module: nn.Module, inner: str, given: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
     """Tensors of heads and necks that are in the file in the same shape."""
-    if not inner or not prefix.endswith(inner):
-        return {}
-    own = _tensors_of(module)
+    own = tensors_of(module)
     return {
         name: value
-        for name, value in file.below(prefix.removesuffix(inner)).items()
-        if not name.startswith(inner)
-        and name in own
-        and own[name].shape == value.shape
-        and _same_kind(value, own[name])
+        for name, value in given.items()
+        if not name.startswith(inner) and name in own and own[name].shape == value.shape
     }

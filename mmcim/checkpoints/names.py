@@ -10,22 +10,22 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-# A ViT or BEiT, part by part: in mmpretrain and in timm. What is not here (cls_token,
-# pos_embed, rel_pos_bias, attn.qkv, attn.q_bias, gamma_1, ...) is named alike.
-_STEM = {
+# The parts of a ViT or BEiT in mmpretrain and in timm, the first that a name begins with;
+# # is a number. What is not here (cls_token, pos_embed, attn.qkv, gamma_1, ...) is named
+# alike.
+_TIMM_NAMES = {
     'patch_embed.projection': 'patch_embed.proj',
     'pre_norm': 'norm_pre',
     'ln1': 'norm',
     'ln2': 'fc_norm',
-}
-_LAYER = {
-    'ln1': 'norm1',
-    'ln2': 'norm2',
-    'ffn.layers.0.0': 'mlp.fc1',
-    'ffn.layers.1': 'mlp.fc2',
+    'layers.#.ln1': 'blocks.#.norm1',
+    'layers.#.ln2': 'blocks.#.norm2',
+    'layers.#.ffn.layers.0.0': 'blocks.#.mlp.fc1',
+    'layers.#.ffn.layers.1': 'blocks.#.mlp.fc2',
     # LayerScale of a ViT; in a BEiT it is gamma_1 and gamma_2 on both sides.
-    'attn.gamma1.weight': 'ls1.gamma',
-    'ffn.gamma2.weight': 'ls2.gamma',
+    'layers.#.attn.gamma1.weight': 'blocks.#.ls1.gamma',
+    'layers.#.ffn.gamma2.weight': 'blocks.#.ls2.gamma',
+    'layers.#': 'blocks.#',
 }
 # What makes a ViT of either naming certain: a patch embedding and a first layer with
 # attention over all tokens. Swin, HiViT and others lack one of them.
@@ -58,8 +58,7 @@ def to_mmpretrain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """
     if not tensors.keys() >= _TIMM:
         return dict(tensors)
-    stem, layer = ({new: old for old, new in t.items()} for t in (_STEM, _LAYER))
-    return _rename(tensors, ('blocks', 'layers'), stem, layer)
+    return rename(tensors, {theirs: ours for ours, theirs in _TIMM_NAMES.items()})
 
 
 def from_mmpretrain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -76,32 +75,33 @@ def from_mmpretrain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """
     if not tensors.keys() >= _MMPRETRAIN:
         return dict(tensors)
-    return _rename(tensors, ('layers', 'blocks'), _STEM, _LAYER)
+    return rename(tensors, _TIMM_NAMES)
 
 
-def _rename(
-    tensors: Mapping[str, Tensor],
-    layers: tuple[str, str],
-    stem: Mapping[str, str],
-    layer: Mapping[str, str],
-) -> dict[str, Tensor]:
-    old_layers, new_layers = layers
+def rename(tensors: Mapping[str, Tensor], table: Mapping[str, str]) -> dict[str, Tensor]:
+    """Replace the first parts of dotted names.
+
+    Args:
+        tensors: Name -> tensor.
+        table: What a name begins with -> what it begins with instead; the first that
+            fits counts. ``#`` stands for the number of a layer.
+
+    Returns:
+        The same tensors in the same order.
+
+    Raises:
+        ValueError: If two tensors would have the same name.
+    """
     renamed = {}
     for name, value in tensors.items():
-        match = re.fullmatch(rf'{old_layers}\.(\d+)\.(.+)', name)
-        if match:
-            name = f'{new_layers}.{match[1]}.{_replace_start(match[2], layer)}'
-        else:
-            name = _replace_start(name, stem)
+        number = re.search(r'(?<=layers\.|blocks\.)\d+', name)
+        number = number[0] if number else ''
+        general = name.replace(f'.{number}.', '.#.', 1)
+        for old, new in table.items():
+            if f'{general}.'.startswith(f'{old}.'):
+                name = (new + general[len(old) :]).replace('#', number, 1)
+                break
         if name in renamed:
             raise ValueError(f'has two tensors that would be named {name!r}')
         renamed[name] = value
     return renamed
-
-
-def _replace_start(name: str, table: Mapping[str, str]) -> str:
-    """Replace the first parts of a dotted name by the table."""
-    for old, new in table.items():
-        if name == old or name.startswith(old + '.'):
-            return new + name[len(old) :]
-    return name

@@ -9,24 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmcv.cnn import bricks
 from mmengine.config import Config
 from mmengine.registry import MODELS as ROOT
 from mmengine.utils import get_object_from_string
 from mmpretrain.registry import MODELS
 from safetensors.torch import save
-from timm import layers
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.modules.dropout import _DropoutNd
 
 from ..utils.arguments import keyword_arguments
-from ..utils.errors import ConfigError
 from ..utils.files import atomic_write
-from .layout import Grid, is_derived, patch_grid
+from .layout import Grid, is_derived, normalization, patch_grid
 from .names import TIMM_MODEL
 
-SUFFIX = '_backbone.safetensors'
 # Backbones that mask images, or freeze some of their parameters, and those with the same
 # tensors and features that take whole images of any size and train all.
 _AFTER_PRETRAINING = {
@@ -37,11 +32,9 @@ _AFTER_PRETRAINING = {
     'MAEBaselineViT': 'VisionTransformer',
     'MAEViT': 'VisionTransformer',
 }
-# A name for the size that MoCoV3ViT alone has.
-_MOCO_SMALL = dict(embed_dims=384, num_layers=12, num_heads=12, feedforward_channels=1536)
 # What changes the features of a module, but none of its shapes.
 _FUNCTION = ('num_heads', 'eps', 'style', 'approximate')
-_TRAINING_ONLY = (_DropoutNd, bricks.DropPath, layers.DropPath, nn.Identity)
+_TRAINING_ONLY = ('Dropout', 'DropPath', 'Identity')
 
 
 @dataclass
@@ -55,7 +48,8 @@ class BackboneRecord:
         function: What its features depend on besides config and tensors, see
             :func:`describe_function`.
         grid: Rows and columns of patches.
-        mean: Of R, G and B of its input, on the scale 0..255; empty if unknown.
+        mean: Of R, G and B of its input, on the scale 0..255; empty if unknown, or if it
+            sees BGR.
         std: Likewise.
         origin: Where it came from: ``method``, ``epoch`` or ``iter``,
             ``tokenizer_sha256``.
@@ -70,32 +64,8 @@ class BackboneRecord:
     std: list[float] = field(default_factory=list)
     origin: dict[str, Any] = field(default_factory=dict)
 
-    @classmethod
-    def parse(cls, text: str, path: str) -> 'BackboneRecord':
-        """Read a record from the text in a file.
-
-        Raises:
-            ConfigError: If the text is not a record.
-        """
-        try:
-            record = cls(**json.loads(text))
-            record.prefix = str(record.prefix)
-            height, width = (1, 1) if record.grid is None else record.grid
-            if record.grid is not None:
-                record.grid = int(height), int(width)
-            record.mean = list(map(float, record.mean))
-            record.std = list(map(float, record.std))
-            record.function, record.origin = dict(record.function), dict(record.origin)
-            if min(height, width) < 1 or len(record.mean) != len(record.std):
-                raise ValueError('grid, mean or std is of a wrong size')
-        except (ValueError, TypeError, ArithmeticError, RecursionError) as error:
-            raise ConfigError(
-                f'checkpoint {path}: its record of the backbone cannot be read: {error!r}'
-            ) from error
-        return record
-
     def dumps(self) -> str:
-        """Give the record as JSON."""
+        """Give the record as JSON; ``BackboneRecord(**json.loads(text))`` reads it."""
         # What is no plain value becomes text, which no file may build a network of.
         return json.dumps(asdict(self), default=str)
 
@@ -103,7 +73,7 @@ class BackboneRecord:
 def backbone_path(checkpoint: str | Path) -> Path:
     """Path of the backbone beside a checkpoint: ``epoch_1_backbone.safetensors``."""
     path = Path(checkpoint)
-    return path.with_name(path.stem + SUFFIX)
+    return path.with_name(f'{path.stem}_backbone.safetensors')
 
 
 def save_backbone(
@@ -147,15 +117,22 @@ def describe_backbone(
     if config is None:
         return None
     backbone = model.get_submodule(prefix.rstrip('.'))
-    mean, std = _normalization(getattr(model, 'data_preprocessor', None))
+    preprocessor = getattr(model, 'data_preprocessor', None)
+    # mmpretrain's and mmcim's preprocessors have the one, mmengine's the other.
+    rgb = ('to_rgb', '_channel_conversion')
+    known = normalization(model)
+    # The order of channels does not matter where all have the same statistics.
+    grey = all(values and len({*values}) == 1 for values in known.values())
+    if not grey and not any(getattr(preprocessor, name, False) for name in rgb):
+        known = {}
     return BackboneRecord(
         config=config,
         sha256=tensors_sha256(tensors),
         prefix=prefix,
         function=describe_function(backbone),
         grid=patch_grid(backbone),
-        mean=mean,
-        std=std,
+        mean=known.get('mean') or [],
+        std=known.get('std') or [],
         origin=dict(method=type(model).__name__),
     )
 
@@ -168,29 +145,18 @@ def describe_function(backbone: nn.Module) -> dict[str, Any]:
     """
     found = {}
     for name, module in backbone.named_modules():
-        name = name.removeprefix(TIMM_MODEL)
-        for key in _FUNCTION:
-            value = getattr(module, key, None)
-            if isinstance(value, int | float | str):
-                found[f'{name}.{key}'] = value
+        values = {key: getattr(module, key, None) for key in _FUNCTION}
         weight = getattr(module, 'weight', None)
+        matrix = weight is not None and weight.ndim > 1
         # Networks differ in classes of the same layer, but hardly in those of its parts.
-        if not (
-            [*module.children()]
-            or isinstance(module, _TRAINING_ONLY)
-            or (weight is not None and weight.ndim > 1)
-        ):
-            found[f'{name}.type'] = _kind(module)
+        kind = type(module).__name__
+        if not (matrix or [*module.children()] or kind in _TRAINING_ONLY):
+            # Batch norm is the same of any dimension, synchronised or not.
+            values['type'] = 'BatchNorm' if isinstance(module, _BatchNorm) else kind
+        for key, value in values.items():
+            if isinstance(value, int | float | str):
+                found[f'{name.removeprefix(TIMM_MODEL)}.{key}'] = value
     return found
-
-
-def _kind(module: nn.Module) -> str:
-    """Name a layer by the class of torch that it is of, if any."""
-    if isinstance(module, _BatchNorm):
-        return 'BatchNorm'  # of any dimension, synchronised or not
-    bases = type(module).__mro__
-    own = (b for b in bases if b.__module__.startswith('torch.nn') and b is not nn.Module)
-    return next(own, type(module)).__name__
 
 
 def find_backbone_config(cfg: Config, prefix: str) -> dict | None:
@@ -219,25 +185,19 @@ def find_backbone_config(cfg: Config, prefix: str) -> dict | None:
     return config_after_pretraining(config)
 
 
-def _with_names(node: Any) -> Any:
-    """Replace classes and their dotted paths, as pure-Python configs have them."""
+def _with_names(node: Any, key: str = '') -> Any:
+    """Replace classes and paths, as pure-Python configs have, by registered names."""
     if isinstance(node, dict):
-        node = {key: _with_names(value) for key, value in node.items()}
-        if isinstance(node.get('type'), str) and node['type'].count('.') > 1:
-            node['type'] = _with_names(get_object_from_string(node['type']))
-        return node
+        return {name: _with_names(value, name) for name, value in node.items()}
     if isinstance(node, list | tuple):
         return [_with_names(item) for item in node]
-    return _registered_name(node) if isinstance(node, type) else node
-
-
-def _registered_name(cls: type) -> str:
-    """Give the name under which a class is registered, with the library's scope."""
-    for registry in (ROOT, *ROOT.children.values()):
-        for name, found in registry.module_dict.items():
-            if found is cls:
+    if key == 'type' and isinstance(node, str) and node.count('.') > 1:
+        node = get_object_from_string(node)
+    for registry in (ROOT, *ROOT.children.values()) if isinstance(node, type) else ():
+        for name, cls in registry.module_dict.items():
+            if cls is node:
                 return name if registry is ROOT else f'{registry.scope}.{name}'
-    return f'{cls.__module__}.{cls.__qualname__}'
+    return node
 
 
 def config_after_pretraining(config: dict) -> dict:
@@ -254,32 +214,13 @@ def config_after_pretraining(config: dict) -> dict:
     )
     given = {key: value for key, value in config.items() if key in after}
     if given.get('arch') in ('mocov3-s', 'mocov3-small'):
-        given['arch'] = dict(_MOCO_SMALL)
+        given['arch'] = MODELS.get(name).arch_zoo[given['arch']]  # it alone has them
     changed = {
         key: parameter.default
         for key, parameter in before.items()
         if key in after and key not in given and parameter.default != after[key].default
     }
     return dict(type=_AFTER_PRETRAINING[name], **given, **changed)
-
-
-def _normalization(preprocessor: Any) -> tuple[list[float], list[float]]:
-    """Mean and std of R, G and B, 0..255; empty for a network that sees BGR.
-
-    Where all channels have the same statistics, as of grey images, their order does not
-    matter.
-    """
-    mean, std = (getattr(preprocessor, name, None) for name in ('mean', 'std'))
-    if mean is None or std is None:
-        return [], []
-    # Modules keep them in float32, which makes 123.675 another number.
-    mean, std = ([round(v, 4) for v in t.flatten().tolist()] for t in (mean, std))
-    # mmpretrain's and mmcim's preprocessors keep the one, mmengine's the other.
-    rgb = getattr(preprocessor, 'to_rgb', False) or getattr(
-        preprocessor, '_channel_conversion', False
-    )
-    grey = len(set(mean)) == len(set(std)) == 1
-    return (mean, std) if rgb or grey else ([], [])
 
 
 def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:

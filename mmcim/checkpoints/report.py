@@ -4,6 +4,7 @@
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import groupby
 
 
 @dataclass
@@ -12,14 +13,13 @@ class LoadReport:
 
     Attributes:
         checkpoint: The file.
-        backbone: Class of the backbone.
         prefix: What the names of the backbone's tensors begin with in the file.
-        matched: Tensors that were loaded, by the module's names.
+        matched: Tensors that were loaded, by the module's names, other parts'
+            as well.
         total: Number of tensors of the backbone that a checkpoint has to have; all of
             them were loaded.
         resized: Those of the backbone that were interpolated, with the number of
             positions before and after, which another shape may not change.
-        converted: What else was done to relative position bias tables.
         new: Tensors of the backbone that only fine-tuning has; they keep their
             initialisation.
         missing: Tensors of heads and necks, and counters, that the file does not have in
@@ -27,53 +27,33 @@ class LoadReport:
         unused: Tensors of the file under the prefix that the backbone does not have.
         elsewhere: Number of the file's other unused tensors by the first part of their
             names.
-        problems: Name -> why nothing was loaded.
     """
 
     checkpoint: str
-    backbone: str
     prefix: str
     matched: list[str] = field(default_factory=list)
     total: int = 0
     resized: dict[str, tuple[int, int]] = field(default_factory=dict)
-    converted: str = ''
     new: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     unused: list[str] = field(default_factory=list)
     elsewhere: Mapping[str, int] = field(default_factory=dict)
-    problems: dict[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        """One paragraph for the log."""
-        sizes = {name: f'{a} -> {b}' for name, (a, b) in self.resized.items()}
-        how = [f'{len(sizes)} resized: {group(sizes)}'] if sizes else []
-        how += [self.converted] if self.converted else []
-        text = f'Backbone weights: {self.total} of {self.total} tensors matched'
-        text += f' ({"; ".join(how)})' if how else ''
-        text += f' from {self.checkpoint}, '
-        text += f'prefix {self.prefix}' if self.prefix else 'no prefix'
-        others = len(self.matched) - self.total
-        counts = ', '.join(f'{k} {n}' for k, n in self.elsewhere.items())
+        """One sentence for the log."""
         parts = {
-            'also loaded': f'{others} of other parts' if others else '',
+            'resized': group({k: f'{a} -> {b}' for k, (a, b) in self.resized.items()}),
             'new in this network': enumerate_names(self.new),
             'missing': enumerate_names(self.missing),
             'unused': enumerate_names(self.unused) or 'none',
-            'elsewhere in the file': counts,
+            'elsewhere in the file': ', '.join(
+                f'{name} {count}' for name, count in self.elsewhere.items()
+            ),
         }
+        text = f'Backbone weights: {self.total} of {self.total} tensors matched from '
+        text += f'{self.checkpoint}, prefix {self.prefix or "none"}'
         text += ''.join(f'; {what}: {names}' for what, names in parts.items() if names)
         return text + '.'
-
-    def error(self) -> str:
-        """What does not fit, and what to do."""
-        fits = self.total - len(self.problems.keys() - {*self.unused})
-        kind = 'has more than the' if fits == self.total else 'does not have all'
-        return (
-            f'checkpoint {self.checkpoint} {kind} weights of a {self.backbone}: '
-            f'{fits} of {self.total} tensors match, with prefix {self.prefix!r}. '
-            f'{group(self.problems)}. Set type, arch, patch_size, ... of the module as '
-            "in the checkpoint's training, or select another backbone with prefix"
-        )
 
 
 def group(names: Mapping[str, str]) -> str:
@@ -91,24 +71,17 @@ def enumerate_names(names: Iterable[str]) -> str:
         >>> enumerate_names(['layers.0.ln1.bias', 'layers.1.ln1.bias', 'ln1.bias'])
         'layers.0-1.ln1.bias, ln1.bias'
     """
-    numbers: dict[tuple[str, str], list[int]] = {}
+    numbers: dict[str, list[int]] = {}
     for name in names:
-        start, number, end = re.fullmatch(
-            r'(.*?)(?:(?<=\.)(\d+)(?=\.)(.*))?', name
-        ).groups()
-        found = numbers.setdefault((start, end or ''), [])
-        found += [int(number)] if number else []
-    return ', '.join(
-        f'{start}{_ranges(found)}{end}' for (start, end), found in numbers.items()
-    )
+        number = re.search(r'(?<=\.)\d+(?=\.)', name)
+        general = name.replace(f'.{number[0]}.', '.{}.', 1) if number else name
+        numbers.setdefault(general, []).extend([int(number[0])] if number else [])
+    return ', '.join(name.format(_ranges(found)) for name, found in numbers.items())
 
 
 def _ranges(numbers: list[int]) -> str:
     """Write numbers like '0-5,7'."""
-    ranges: list[list[int]] = []
-    for number in sorted(numbers):
-        if ranges and number == ranges[-1][-1] + 1:
-            ranges[-1].append(number)
-        else:
-            ranges.append([number])
+    # Where numbers rise by one, their difference to the position is the same.
+    runs = groupby(enumerate(sorted(numbers)), lambda item: item[1] - item[0])
+    ranges = [[number for _, number in run] for _, run in runs]
     return ','.join(f'{r[0]}-{r[-1]}' if len(r) > 1 else f'{r[0]}' for r in ranges)

@@ -3,7 +3,7 @@
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 
 import numpy as np
@@ -40,54 +40,48 @@ def resize_positions(
         ValueError: If it is not certain which grid it is for.
     """
     path, _, last = name.rpartition('.')
-    if last not in _POSITIONS:
-        return value
-    new_grid = patch_grid(backbone.get_submodule(path))
+    new_grid = patch_grid(backbone.get_submodule(path)) if last in _POSITIONS else None
     if new_grid is None or value.ndim != own.ndim or value.shape[-1] != own.shape[-1]:
         return value
     if last == _TABLE:
-        grid = _grid_of_table(len(value), len(own), grid, new_grid)
+        grid = _find_grid(len(value), len(own), _offsets, grid, new_grid)
         return resize_relative_position_table(value, grid, new_grid)
     if value.ndim != 3:
         return value
-    extra = own.shape[1] - new_grid[0] * new_grid[1]
-    grid = _grid_of_embedding(value.shape[1], extra, grid, new_grid)
+    grid = _find_grid(value.shape[1], own.shape[1], math.prod, grid, new_grid)
     if grid != new_grid:
-        prefix = value.shape[1] - grid[0] * grid[1]
-        value = resample_abs_pos_embed(value, new_grid, grid, prefix)
+        tokens = value.shape[1] - math.prod(grid)
+        value = resample_abs_pos_embed(value, new_grid, grid, tokens)
     # A network without class token does without the first embedding, too.
-    surplus = 0 if extra else value.shape[1] - own.shape[1]
+    surplus = value.shape[1] - own.shape[1]
     return value[:, surplus:] if surplus else value
 
 
 def convert_relative_position_tables(
     given: dict[str, Tensor], wanted: Mapping[str, Tensor]
-) -> tuple[str, dict[str, str]]:
+) -> None:
     """Copy a shared table to the layers, or equal ones of the layers to a shared one.
 
     Args:
         given: Tensors of the file by the network's names; changed in place.
         wanted: Tensors of the network.
 
-    Returns:
-        What was done, '' if nothing, and name -> problem.
+    Raises:
+        ValueError: If the tables of the layers differ.
     """
     own = [name for name in wanted if _LAYER_TABLE.fullmatch(name)]
     theirs = [name for name in given if _LAYER_TABLE.fullmatch(name)]
     if own and not theirs and _SHARED_TABLE in given:
         shared = given.pop(_SHARED_TABLE)
         given.update((name, shared.clone()) for name in own)
-        return f'shared relative position bias copied to {len(own)} layers', {}
-    if not theirs or _SHARED_TABLE not in wanted or _SHARED_TABLE in given:
-        return '', {}
-    first, *others = (given.pop(name) for name in theirs)
-    if any(not torch.equal(first, table) for table in others):
-        return '', {
-            _SHARED_TABLE: 'the file has a different table in each layer; set '
-            'use_rel_pos_bias=True and use_shared_rel_pos_bias=False'
-        }
-    given[_SHARED_TABLE] = first
-    return f'equal relative position bias of {len(theirs)} layers shared', {}
+    elif theirs and _SHARED_TABLE in wanted and _SHARED_TABLE not in given:
+        first, *others = (given.pop(name) for name in theirs)
+        if any(not torch.equal(first, table) for table in others):
+            raise ValueError(
+                f'has a different {_TABLE} in each layer; set use_rel_pos_bias=True and '
+                'use_shared_rel_pos_bias=False of the module'
+            )
+        given[_SHARED_TABLE] = first
 
 
 def resize_relative_position_table(table: Tensor, grid: Grid, new_grid: Grid) -> Tensor:
@@ -108,16 +102,8 @@ def resize_relative_position_table(table: Tensor, grid: Grid, new_grid: Grid) ->
 
     Returns:
         Tensor: ((2h' - 1) * (2w' - 1) + extra, heads), of the same dtype.
-
-    Raises:
-        ValueError: If the table has fewer rows than the grid has offsets.
     """
     height, width = (2 * side - 1 for side in grid)
-    if len(table) < height * width:
-        raise ValueError(
-            f'a table of {len(table)} rows is too small for {_by(grid)} patches, which '
-            f'have {height * width} offsets'
-        )
     if tuple(grid) == tuple(new_grid):
         return table
     offsets, extra = table.split([height * width, len(table) - height * width])
@@ -130,50 +116,42 @@ def resize_relative_position_table(table: Tensor, grid: Grid, new_grid: Grid) ->
     return torch.cat((offsets.to(table.dtype), extra))
 
 
-def infer_grid(count: int) -> Grid | None:
-    """Sides of a square of ``count`` patches; None if it is not a square."""
-    side = math.isqrt(max(count, 0))
-    return (side, side) if side * side == count else None
-
-
-def _grid_of_table(rows: int, own_rows: int, grid: Grid | None, new_grid: Grid) -> Grid:
-    extra = own_rows - _offsets(new_grid)
-    # The windows of a Swin have a grid of their own.
-    if grid is not None and rows == _offsets(grid) + extra:
-        return grid
-    if rows == own_rows:
-        return new_grid
-    sides = infer_grid(rows - extra)
-    if sides is None or sides[0] % 2 == 0:
-        raise ValueError(
-            f'has {rows} relative positions, which are not of a square of patches: set '
-            'grid=(rows, columns) of the file'
-        )
-    return (sides[0] + 1) // 2, (sides[1] + 1) // 2
-
-
 def _offsets(grid: Grid) -> int:
     return (2 * grid[0] - 1) * (2 * grid[1] - 1)
 
 
-def _grid_of_embedding(count: int, extra: int, grid: Grid | None, new_grid: Grid) -> Grid:
+def _find_grid(
+    count: int,
+    own_count: int,
+    positions: Callable[[Grid], int],
+    grid: Grid | None,
+    new_grid: Grid,
+) -> Grid:
+    """Find the rows and columns of patches that a tensor of a file is for.
+
+    Args:
+        count: Its number of positions, with those of other tokens.
+        own_count: That of the network.
+        positions: Gives the number of positions of a grid.
+        grid: Is taken if it fits. (The windows of a Swin have a grid of their own.)
+        new_grid: That of the network.
+
+    Raises:
+        ValueError: If none or several are possible.
+    """
+    extra = own_count - positions(new_grid)
     # Where the module has no class token, the file may still have one, or two.
     tokens = (extra,) if extra else (0, 1, 2)
-    if grid is not None:
-        if count - grid[0] * grid[1] not in tokens:
-            raise ValueError(
-                f'has {count} positions, which are not those of {_by(grid)} patches and '
-                f'{extra} other tokens'
-            )
-        return grid
-    squares = [grid for n in tokens if (grid := infer_grid(count - n))]
-    same = [new_grid] if count - extra == new_grid[0] * new_grid[1] else []
-    possible = {*squares[:1], *same}
+    if grid is not None and count - positions(grid) in tokens:
+        return tuple(grid)
+    squares = {(side, side) for side in range(1, math.isqrt(count) + 1)}
+    possible = {square for square in squares if count - positions(square) in tokens}
+    possible |= {new_grid} if count == own_count else set()
     if len(possible) == 1:
         return possible.pop()
-    grids = ' or of '.join(_by(grid) for grid in sorted(possible)) or 'no square of'
+    sizes = ' or '.join(f'{rows} x {columns}' for rows, columns in sorted(possible))
     raise ValueError(
-        f'has {count} positions, which may be of {grids} patches besides {extra} other '
+        f'has {count} positions, of {sizes or "no square of"} patches and {extra} other '
         'tokens: set grid=(rows, columns) of the file, or use a network with as many '
         'other tokens'
     )
@@ -213,7 +191,3 @@ def _interpolation(old: int, new: int) -> tuple[tuple[float, ...], ...]:
     wanted = np.arange(-new_reach, new_reach + 1).clip(known[0], known[-1])
     # A spline is linear in its values: those of unit vectors are the weights.
     return tuple(map(tuple, CubicSpline(known, np.eye(old))(wanted).tolist()))
-
-
-def _by(grid: Grid) -> str:
-    return f'{grid[0]} x {grid[1]}'

@@ -13,11 +13,8 @@ from mmengine.registry import MODELS as ROOT
 from mmpretrain.models.backbones.base_backbone import BaseBackbone
 from mmpretrain.registry import MODELS
 
-from ..utils.errors import ConfigError
-
-# Where weights were once loaded from; the file has them now. Of others, by their ends.
-_LEFT_OUT = ('init_cfg', 'pretrained', '_scope_')
-_PLACES = ('checkpoint', 'path', 'file', 'pretrained')
+# Where weights were once loaded from; the file has them now.
+_LEFT_OUT = ('init_cfg', 'pretrained', 'checkpoint', 'checkpoint_path', '_scope_')
 # Where the parts of a backbone are defined; others may read files or the network.
 _PARTS = (
     'torch.nn.',
@@ -27,7 +24,8 @@ _PARTS = (
 )
 # Keys whose values networks look up in a registry.
 _CLASS_KEYS = ('type', 'conv_type', 'norm_layer')
-# Of paths, addresses and names that Python imports; only timm's models have a dot.
+# In paths, addresses and names that Python imports. Names of architectures ('1.6gf',
+# '768/32') are only looked up in tables, and timm's models may have a dot.
 _PATH, _DOT = re.compile(r'[/\\:]'), re.compile(r'[/\\:.]')
 
 
@@ -35,15 +33,13 @@ def registered_class(name: Any) -> type | None:
     """Look up a class in mmpretrain's registry and its relatives, importing nothing.
 
     Args:
-        name (Any): ``'VisionTransformer'``, or with a scope ``'mmseg.ResNet'``.
+        name: ``'VisionTransformer'``, or with a scope ``'mmseg.ResNet'``.
 
     Returns:
-        type | None: None if nothing is registered under this name.
+        None if nothing is registered under this name.
     """
-    if not isinstance(name, str):
-        return None
-    scope, _, key = name.rpartition('.')
-    registry = {'': MODELS, ROOT.scope: ROOT}.get(scope) or ROOT.children.get(scope)
+    scope, _, key = str(name).rpartition('.')
+    registry = {'': MODELS, ROOT.scope: ROOT, **ROOT.children}.get(scope)
     while registry is not None:
         if key in registry.module_dict:
             return registry.module_dict[key]
@@ -51,67 +47,51 @@ def registered_class(name: Any) -> type | None:
     return None
 
 
-def trusted_backbone_config(config: Any, source: str) -> dict:
+def trusted_backbone_config(config: Any) -> dict:
     """Decide whether a config from a file of weights may be built.
 
     Args:
-        config (Any): What the file says builds its backbone.
-        source (str): The file, for the error.
+        config: What the file says builds its backbone.
 
     Returns:
-        dict: A copy without the places that weights were once loaded from.
+        A copy without the places that weights were once loaded from.
 
     Raises:
-        ConfigError: If it is not of a registered backbone, names any class in it that is
+        ValueError: If it is not of a registered backbone, names any class in it that is
             not registered, or a path or address.
     """
     name = config.get('type') if isinstance(config, dict) else None
-    cls = registered_class(name)
-    if cls is None or not _is_backbone(cls):
-        raise ConfigError(
-            f'{source}: its config names {name!r}, which is not a registered backbone; '
-            'import the package that registers it, or load the weights into a network '
-            'of your own by mmcim.checkpoints.load_into'
+    if not _is_backbone(registered_class(name)):
+        raise ValueError(
+            f'its config names {name!r}, which is not a registered backbone; import the '
+            'package that registers it, or load the weights into a network of your own '
+            'by mmcim.checkpoints.load_into'
         )
-    return _trusted(config, 'backbone', source)
+    return _trusted(config, 'backbone')
 
 
-def _is_backbone(cls: type) -> bool:
+def _is_backbone(cls: Any) -> bool:
     """Whether a class is a backbone of mmpretrain, or of a library without a base."""
-    is_class = isinstance(cls, type)
-    return is_class and (
+    return isinstance(cls, type) and (
         issubclass(cls, BaseBackbone) or 'backbones' in cls.__module__.split('.')
     )
 
 
-def _is_part(cls: type | None) -> bool:
-    return cls is not None and (
-        f'{cls.__module__}.'.startswith(_PARTS) or _is_backbone(cls)
-    )
-
-
-def _left_out(key: str, value: Any) -> bool:
-    return key in _LEFT_OUT or (isinstance(value, str) and str(key).endswith(_PLACES))
-
-
-def _trusted(value: Any, key: str, source: str) -> Any:
+def _trusted(value: Any, key: str) -> Any:
     if isinstance(value, dict):
-        return {
-            k: _trusted(v, k, source) for k, v in value.items() if not _left_out(k, v)
-        }
+        return {k: _trusted(v, k) for k, v in value.items() if k not in _LEFT_OUT}
     if isinstance(value, list | tuple):
-        return type(value)(_trusted(item, key, source) for item in value)
-    if key in _CLASS_KEYS and value is not None and not _is_part(registered_class(value)):
-        raise ConfigError(
-            f'{source}: its config has {key}={value!r}, which is not a registered part '
-            'of backbones, such as a norm or an activation'
-        )
-    # Names of architectures ('1.6gf', '768/32') are only looked up in tables.
-    free = key in ('arch', *_CLASS_KEYS)
-    refused = None if free else _PATH if key == 'model_name' else _DOT
-    if refused and isinstance(value, str) and refused.search(value):
-        raise ConfigError(
-            f'{source}: its config has {key}={value!r}; the config of a backbone in a '
-            'file of weights may not name files, addresses or code'
+        return type(value)(_trusted(item, key) for item in value)
+    if key in _CLASS_KEYS and value is not None:
+        cls = registered_class(value)
+        module = f'{getattr(cls, "__module__", "")}.'
+        known = _is_backbone(cls) or module.startswith(_PARTS)
+    else:
+        path = _PATH if key == 'model_name' else _DOT
+        known = key == 'arch' or not (isinstance(value, str) and path.search(value))
+    if not known:
+        raise ValueError(
+            f'its config has {key}={value!r}, but may only name registered parts of '
+            'backbones, such as norms and activations, and no files, addresses or code'
         )
     return value

@@ -62,9 +62,8 @@ def check_initial_weights(model: nn.Module, override: bool = False) -> None:
     """
     for name, module in model.named_modules():
         if normalization := getattr(module, 'normalization', None):
-            mean, std = ([255 * value for value in part] for part in normalization)
             try:
-                check_normalization(model, mean, std, f'the weights of {name}')
+                check_normalization(model, *normalization, f'the weights of {name}')
             except ConfigError as error:
                 if not override:
                     raise

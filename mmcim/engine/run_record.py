@@ -22,6 +22,7 @@ from mmpretrain.models import BaseSelfSupervisor
 from torch import nn
 from torch.utils.data import Dataset
 
+from ..checkpoints.layout import normalization
 from ..models.tokenizers.base import BaseTokenizer
 from ..utils.errors import ConfigError
 from ..version import __version__
@@ -99,13 +100,6 @@ def describe_data(dataset: Dataset) -> dict[str, Any]:
             image_size=image_size,
         )
     )
-
-
-def normalization(model: nn.Module) -> dict[str, list[float] | None]:
-    """The mean and std by which a model normalizes its images, on the scale 0..255."""
-    preprocessor = getattr(model, 'data_preprocessor', None)
-    values = {name: getattr(preprocessor, name, None) for name in ('mean', 'std')}
-    return {k: None if v is None else v.flatten().tolist() for k, v in values.items()}
 
 
 def unwrapped(model: nn.Module) -> nn.Module:

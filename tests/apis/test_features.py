@@ -179,11 +179,9 @@ def test_clear_errors(backbone, write_backbone, tmp_path):
     ):
         with pytest.raises(ValueError, match=r'must be a float tensor \(B, 3, H, W\)'):
             extract_features(backbone, wrong)
-    with pytest.raises(ValueError, match='must be a folder, a tensor, or'):
-        extract_features(backbone, [])
     unknown = write_backbone(dict(type='ResNet', depth=18), mean=[], std=[])
     network = load_backbone(unknown)
-    with pytest.raises(ConfigError, match='set backbone.normalization'):
+    with pytest.raises(ValueError, match='set backbone.normalization'):
         extract_features(network, torch.rand(1, 3, 32, 32))
-    network.normalization = ([0.5] * 3, [0.5] * 3)
+    network.normalization = ([127.5] * 3, [127.5] * 3)
     assert extract_features(network, torch.rand(1, 3, 32, 32)).shape == (1, 512)

@@ -19,7 +19,7 @@ from mmpretrain.registry import MODELS as NETWORKS
 from torch.testing import assert_close
 
 from mmcim.apis import feature_extractor
-from mmcim.utils import ConfigError, load_config
+from mmcim.utils import load_config
 
 from ..backbone_files import write_backbone
 
@@ -266,7 +266,7 @@ def test_feature_extractor_beside_a_segmentor(hub, own_scope, tmp_path):
 
 def test_feature_extractor_of_a_segmentor(hub):
     for config in (SEGMENTOR, REPO / f'configs/segmentation/{SEGMENTOR}.py'):
-        with pytest.raises(ConfigError) as error:
+        with pytest.raises(ValueError) as error:
             feature_extractor(config, 'none.pth')
-        assert 'EncoderDecoder has models of mmseg' in str(error.value)
-        assert 'expected is a pre-training or classifier' in str(error.value)
+        assert 'of a pre-training or classifier of mmpretrain' in str(error.value)
+        assert 'not of a EncoderDecoder of mmseg' in str(error.value)

@@ -20,6 +20,7 @@ from safetensors.torch import save_file
 from mmcim.checkpoints import (
     BackboneFile,
     BackboneRecord,
+    file,
     load_checkpoint,
     read_weights,
     save_backbone,
@@ -113,7 +114,7 @@ def test_flipped_bits_are_found(tmp_path, monkeypatch):
         flipped = bytearray(whole)
         flipped[start + place] ^= 1 << bit
         (tmp_path / 'flipped.pth').write_bytes(flipped)
-        with pytest.raises(ConfigError, match='flipped.pth is damaged: .*checksum'):
+        with pytest.raises(ConfigError, match='flipped.pth is damaged .*checksum'):
             load_checkpoint('flipped.pth')
     load_checkpoint('x.pth')
 
@@ -140,8 +141,8 @@ def test_weights_are_taken_out_of_what_else_is_there(tmp_path, container):
     [
         (dict(epoch=3, optimizer={}), r"\['epoch', 'optimizer'\]"),
         (dict(state_dict={}), r"\['state_dict'\]"),
-        (torch.zeros(2), 'Tensor'),
-        ([1, 2], 'list'),
+        (torch.zeros(2), r'\[\]'),
+        ([1, 2], r'\[\]'),
     ],
 )
 def test_no_weights(tmp_path, content, found):
@@ -170,28 +171,47 @@ def server(tmp_path, monkeypatch):
         thread.join()
 
 
-@pytest.mark.parametrize('before', [None, '0'])
+def lists(monkeypatch, **urls):
+    """Let mmengine know these addresses alone."""
+    for scheme in ('torchvision', 'open-mmlab'):
+        monkeypatch.setitem(file._MODEL_LISTS, scheme, lambda: urls)
+
+
 @pytest.mark.parametrize('scheme', ['http', 'torchvision', 'open-mmlab'])
-def test_downloads(server, tmp_path, scheme, monkeypatch, before):
-    force = 'TORCH_FORCE_WEIGHTS_ONLY_LOAD'
-    monkeypatch.delenv(force, raising=False)
-    if before:
-        monkeypatch.setenv(force, before)
-    content = dict(state_dict={'a': torch.ones(2)}, meta=dict(config='run()', epoch=1))
-    torch.save(content, tmp_path / 'www/net.pth')
-    urls = {'net': f'{server}/net.pth'}
-    where = 'mmengine.runner.checkpoint.get_'
-    monkeypatch.setattr(where + 'torchvision_models', lambda: urls)
-    monkeypatch.setattr(where + 'external_models', lambda: urls)
-    tensors, meta = read_weights(urls['net'] if scheme == 'http' else f'{scheme}://net')
-    assert torch.equal(tensors['a'], torch.ones(2))
-    assert meta == dict(epoch=1)
-    assert os.environ.get(force) == before
+@pytest.mark.parametrize('suffix', ['.pth', '.safetensors'])
+def test_downloads(server, tmp_path, scheme, suffix, monkeypatch):
+    """Once: then the file is in the cache."""
+    name = f'net{suffix}'
+    if suffix == '.pth':
+        meta = dict(config='run()', epoch=1)
+        torch.save(dict(state_dict={'a': torch.ones(2)}, meta=meta), f'www/{name}')
+    else:
+        save_file({'a': torch.ones(2)}, f'www/{name}', metadata=dict(epoch='1'))
+    lists(monkeypatch, net=f'{server}/{name}')
+    address = f'{server}/{name}' if scheme == 'http' else f'{scheme}://net'
+    for _ in range(2):
+        tensors, meta = read_weights(address)
+        assert torch.equal(tensors['a'], torch.ones(2))
+        assert meta == dict(epoch=1 if suffix == '.pth' else '1')
+        (tmp_path / 'www' / name).unlink(missing_ok=True)
+    assert os.listdir('home/hub/checkpoints') == [name]
+
+
+def test_flipped_bit_of_a_download(server, tmp_path):
+    """The error names the file in the cache, which has to go."""
+    torch.save({'a': torch.ones(1000)}, 'www/net.pth')
+    data = bytearray((tmp_path / 'www/net.pth').read_bytes())
+    data[data.index(torch.ones(1000).numpy().tobytes()) + 7] ^= 1
+    (tmp_path / 'www/net.pth').write_bytes(data)
+    with pytest.raises(
+        ConfigError, match='hub/checkpoints/net.pth is damaged .*checksum'
+    ):
+        read_weights(f'{server}/net.pth')
 
 
 def test_downloaded_code_is_not_run(server, tmp_path):
     torch.save(dict(state_dict={}, evil=Call(os.mkdir, 'called')), 'www/evil.pth')
-    with pytest.raises(ConfigError, match='evil.pth cannot be loaded: .*[Ww]eights.only'):
+    with pytest.raises(ConfigError, match='evil.pth holds more than tensors'):
         read_weights(f'{server}/evil.pth')
     assert not (tmp_path / 'called').exists()
 
@@ -199,8 +219,32 @@ def test_downloaded_code_is_not_run(server, tmp_path):
 @pytest.mark.parametrize('url', ['{}/none.pth', 'torchvision://no_such_network'])
 def test_failed_downloads(server, url):
     url = url.format(server)
-    with pytest.raises(ConfigError, match=f'{url} cannot be loaded: .*(404|no_such)'):
+    with pytest.raises(ConfigError, match=f'{url} cannot be downloaded: .*(404|no_such)'):
         read_weights(url)
+
+
+@pytest.mark.parametrize('rank', [0, 1])
+@pytest.mark.parametrize('there', [True, False])
+def test_the_first_process_downloads(server, monkeypatch, rank, there):
+    """The others wait, also for one that fails, and look into the same cache."""
+    events = []
+    monkeypatch.setattr(file, 'get_rank', lambda: rank)
+    monkeypatch.setattr(file, 'barrier', lambda: events.append('barrier'))
+    original = file.download_cached_file
+
+    def download(*args, **kwargs):
+        events.append('download')
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(file, 'download_cached_file', download)
+    if there:
+        torch.save({'a': torch.ones(2)}, 'www/net.pth')
+        read_weights(f'{server}/net.pth')
+    else:
+        with pytest.raises(ConfigError, match='404'):
+            read_weights(f'{server}/net.pth')
+    order = ['download', 'barrier']
+    assert events == (order if rank == 0 else order[::-1])
 
 
 # --------------------------------------------------------------------------------------
@@ -219,7 +263,7 @@ def test_either_file_has_the_same_backbone(tmp_path, kind):
     found = file.below(prefix)
     assert found.keys() == tensors.keys()
     assert all(torch.equal(found[name], value) for name, value in tensors.items())
-    assert file.record.grid == (4, 4)
+    assert file.record.grid == [4, 4]
     with DefaultScope.overwrite_default_scope('mmseg'):  # which has a ViT of its own
         net = file.build()
     assert type(net).__module__ == 'mmpretrain.models.backbones.vision_transformer'
@@ -258,18 +302,16 @@ def test_arguments_in_place_of_the_configs(tmp_path):
 )
 def test_network_that_cannot_be_built(tmp_path, config):
     path = own_file(tmp_path, 'exported', dict(config), draw(VIT))
-    with pytest.raises(
-        ConfigError, match=f'{path.name}: its backbone .* cannot be built'
-    ):
+    with pytest.raises(ConfigError, match=f'{path.name}: its backbone cannot be built'):
         BackboneFile.read(path).build()
 
 
-def test_normalization_is_on_the_scale_of_one(tmp_path):
+def test_normalization_is_the_recorded_one(tmp_path):
     tensors = draw(VIT)
     record = BackboneRecord(VIT, tensors_sha256(tensors), mean=MEAN, std=STD)
     save_backbone(tmp_path / 'x.safetensors', tensors, record)
     file = BackboneFile.read(tmp_path / 'x.safetensors')
-    assert file.normalization == ([0.5, 0.2, 0.0], [1.0, 0.1, 0.2])
+    assert file.normalization == (MEAN, STD)
 
 
 RECORD = dict(config=VIT, sha256='0')
@@ -282,10 +324,7 @@ RECORD = dict(config=VIT, sha256='0')
         *(
             json.dumps(RECORD | change)
             for change in (
-                dict(unknown=1), dict(grid=[1e999, 2]), dict(grid=[0, 4]), dict(grid=[]),
-                dict(grid=[1, 2, 3]), dict(grid=7), dict(grid='ab'), dict(mean=None),
-                dict(mean=[1, 2, 3], std=[1]), dict(mean=['a']), dict(function=5),
-                dict(origin='abc'),
+                dict(unknown=1),
             )
         ),
     ],
@@ -299,9 +338,8 @@ def test_record_that_cannot_be_read(tmp_path, record):
     assert '\n' not in str(error.value)
 
 
-@pytest.mark.parametrize('change', [dict(prefix=None), dict(prefix=[]), dict(sha256=7)])
-def test_record_of_other_tensors(tmp_path, change):
-    text = json.dumps(RECORD | change)
+def test_record_of_other_tensors(tmp_path):
+    text = json.dumps(RECORD | dict(sha256=7))
     torch.save(dict(state_dict=draw(VIT), meta=dict(backbone=text)), tmp_path / 'x.pth')
     with pytest.raises(ConfigError, match=r'x\.pth is damaged: .* SHA-256'):
         BackboneFile.read(tmp_path / 'x.pth')

@@ -8,7 +8,6 @@ from torch import nn
 from mmcim.checkpoints import resize
 from mmcim.checkpoints.resize import (
     convert_relative_position_tables,
-    infer_grid,
     resize_positions,
     resize_relative_position_table,
 )
@@ -85,11 +84,6 @@ def test_table_keeps_dtype_and_gives_gradients():
     assert table.grad.float().sum().item() == pytest.approx(2 * (81 + 3), rel=0.02)
 
 
-def test_table_too_small():
-    with pytest.raises(ValueError, match='a table of 28 rows .* 4 x 4 .* 49 offsets'):
-        resize_relative_position_table(random_table((3, 3)), (4, 4), (5, 5))
-
-
 class Network(nn.Module):
     """What resizing asks a vision transformer: its grid."""
 
@@ -140,9 +134,9 @@ def test_embedding_of_a_class_token_that_the_network_does_without(new_grid):
 @pytest.mark.parametrize(
     ('count', 'new_grid', 'message'),
     [
-        (16, (6, 6), 'has 16 positions, .* no square of patches besides 1 other'),
-        (15, (4, 4), 'has 15 positions, .* no square of patches besides 1 other'),
-        (17, (2, 8), 'of 2 x 8 or of 4 x 4 patches besides 1 other tokens: set grid='),
+        (16, (6, 6), 'has 16 positions, of no square of patches and 1 other'),
+        (15, (4, 4), 'has 15 positions, of no square of patches and 1 other'),
+        (17, (2, 8), 'of 2 x 8 or 4 x 4 patches and 1 other tokens: set grid='),
     ],
 )
 def test_embedding_of_an_uncertain_grid(count, new_grid, message):
@@ -154,7 +148,7 @@ def test_embedding_of_an_uncertain_grid(count, new_grid, message):
     ('count', 'tokens'), [(15, 1), (16, 1), (18, 1), (15, 0), (19, 0)]
 )
 def test_embedding_that_is_not_of_the_given_grid(count, tokens):
-    with pytest.raises(ValueError, match=f'{count} positions, .* not those of 4 x 4 '):
+    with pytest.raises(ValueError, match=f'has {count} positions, of no square of '):
         resized_embedding(torch.zeros(1, count, 2), (4, 4), (5, 5), tokens)
 
 
@@ -166,28 +160,21 @@ SHARED = f'rel_pos_bias.{TABLE}'
 def test_shared_table_to_layers_and_back():
     table = random_table((3, 3))
     given = {SHARED: table}
-    text, problems = convert_relative_position_tables(given, dict.fromkeys(LAYERS))
-    assert text == 'shared relative position bias copied to 3 layers' and not problems
+    convert_relative_position_tables(given, dict.fromkeys(LAYERS))
     assert list(given) == LAYERS
     assert all(torch.equal(value, table) for value in given.values())
     back = dict(given)
-    text, problems = convert_relative_position_tables(back, {SHARED: None})
-    assert text == 'equal relative position bias of 3 layers shared' and not problems
+    convert_relative_position_tables(back, {SHARED: None})
     assert list(back) == [SHARED] and torch.equal(back[SHARED], table)
     given[LAYERS[2]][0, 0] += 1  # copies, not the same memory
     assert torch.equal(given[LAYERS[1]], table)
-    _, problems = convert_relative_position_tables(given, {SHARED: None})
-    assert 'use_rel_pos_bias=True' in problems[SHARED]
+    with pytest.raises(ValueError, match='use_rel_pos_bias=True'):
+        convert_relative_position_tables(given, {SHARED: None})
 
 
 def test_tables_of_the_same_kind_stay():
     for names in (LAYERS, [SHARED]):
         given = {name: random_table((2, 2)) for name in names}
         before = dict(given)
-        assert convert_relative_position_tables(given, before) == ('', {})
+        convert_relative_position_tables(given, before)
         assert given == before
-
-
-def test_grid_of_a_square():
-    assert infer_grid(196) == (14, 14)
-    assert infer_grid(195) is None

@@ -69,9 +69,9 @@ def write(folder, config, kind):
 @pytest.mark.parametrize('name', BAD)
 def test_untrusted_config_is_refused(evil, name, kind):
     path = write(evil.parent, BAD[name], kind)
-    with pytest.raises(ConfigError, match=rf'{path.name}: its config'):
+    with pytest.raises(ConfigError, match=rf'{path.name}: .* its config '):
         load_backbone(path)
-    with pytest.raises(ConfigError, match=rf'{path.name}: its config'):
+    with pytest.raises(ConfigError, match=rf'{path.name}: .* its config '):
         export_backbone(path, 'timm', evil.parent / 'out.safetensors')
     # Weights without a config are weights still, and nothing is built of it.
     init = dict(type='Pretrained', checkpoint=str(path))
@@ -116,7 +116,7 @@ def test_places_of_earlier_weights_are_left_out():
             dict(timm, diffusion_cfg={}),
         ),
     ):
-        assert trusted_backbone_config(given, 'x') == expected
+        assert trusted_backbone_config(given) == expected
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,7 @@ def test_places_of_earlier_weights_are_left_out():
     ],
 )
 def test_good_config_stays_as_it_is(config):
-    assert trusted_backbone_config(config, 'x') == config
+    assert trusted_backbone_config(config) == config
 
 
 @pytest.mark.parametrize(

@@ -409,7 +409,7 @@ def test_normalization_of_the_loaded_backbone():
     model.backbone = nn.Linear(1, 1)
     check_normalization(model, [123.675, 116.28, 103.53], [1.0] * 3, 'x')
     check_initial_weights(model)
-    model.backbone.normalization = [0.5] * 3, [1 / 255] * 3  # as load_into sets it
+    model.backbone.normalization = [127.5] * 3, [1.0] * 3  # as load_into sets it
     with pytest.raises(ConfigError) as error:
         check_initial_weights(model)
     check_initial_weights(model, override=True)

@@ -61,7 +61,7 @@ def test_writes_official_weights_with_their_hash(convert, files, tmp_path):
     args = ('encoder.pkl', 'decoder.pkl', '--trust-pickle')
     code, stdout, stderr = convert(out, *args)
     assert code == 0, stderr
-    assert 'runs whatever code the file contains' in stderr  # the reason
+    assert 'unpickling encoder.pkl runs whatever code it contains' in stderr
 
     encoder = torch.load(files / 'encoder.pkl', weights_only=False).state_dict()
     decoder = torch.load(files / 'decoder.pkl', weights_only=False).state_dict()
@@ -101,23 +101,28 @@ def test_takes_mmpretrains_encoder(convert, files, tmp_path):
     ('args', 'message'),
     [
         (('encoder.pkl', 'decoder.pkl'),
-         'encoder.pkl is a pickled module.*runs whatever code.*add --trust-pickle'),
+         'encoder.pkl holds more than tensors.*: --trust-pickle runs whatever code'),
         (('decoder.pkl', 'encoder.pkl', '--trust-pickle'),
-         'decoder.pkl holds the decoder, expected the encoder'),
+         'decoder.pkl as encoder with encoder.pkl as decoder does not fit: '),
         (('encoder.pkl', 'encoder.pkl', '--trust-pickle'),
-         'encoder.pkl holds the encoder, expected the decoder'),
-        (('none.pkl', 'decoder.pkl', '--trust-pickle'), 'none.pkl does not exist'),
-        (('page.pkl', 'decoder.pkl', '--trust-pickle'), 'page.pkl is no PyTorch file'),
-        (('short.pkl', 'decoder.pkl', '--trust-pickle'), 'short.pkl is damaged'),
+         'encoder.pkl as encoder with encoder.pkl as decoder does not fit: '),
+        (('none.pkl', 'decoder.pkl', '--trust-pickle'), 'none.pkl cannot be unpickled'),
+        (('none.pkl', 'decoder.pkl'), 'none.pkl does not exist'),
+        (('page.pkl', 'decoder.pkl', '--trust-pickle'), 'page.pkl cannot be unpickled'),
+        (('page.pkl', 'decoder.pkl'), 'page.pkl is damaged or not a checkpoint'),
+        (('short.pkl', 'decoder.pkl', '--trust-pickle'), 'short.pkl cannot be unpickled'),
         (('other.pth', 'decoder.pkl', '--trust-pickle'),
-         "other.pth is not OpenAI's dVAE encoder"),
+         'other.pth as encoder .* does not fit: missing encoder.blocks.input.w'),
     ],
-    ids=['untrusted', 'swapped', 'twice', 'missing', 'page', 'short', 'other'],
+    ids=[
+        'untrusted', 'swapped', 'twice', 'missing', 'missing untrusted', 'page',
+        'page untrusted', 'short', 'other',
+    ],
 )  # fmt: skip
 def test_clear_errors_and_nothing_written(convert, tmp_path, args, message):
     code, _, stderr = convert(tmp_path / 'dalle.safetensors', *args)
     assert code == 2
-    errors = [line for line in stderr.splitlines() if line.startswith('error:')]
+    errors = [line for line in stderr.splitlines() if 'convert_dalle.py: error: ' in line]
     assert len(errors) == 1
     assert re.search(message, errors[0]), errors[0]
     assert list(tmp_path.iterdir()) == []
@@ -141,5 +146,5 @@ def test_as_a_process_it_refuses_to_unpickle(repo, files, tmp_path):
     )
     assert done.returncode == 2
     assert 'Traceback' not in done.stderr
-    assert 'add --trust-pickle' in done.stderr
+    assert ': --trust-pickle runs' in done.stderr
     assert list(tmp_path.iterdir()) == []

@@ -265,7 +265,7 @@ EXPECTED = dict(
     resume=['nowhere.pth', 'does not exist'],
     resume_moved=['last_checkpoint', '/nowhere/epoch_9.pth', '--resume'],
     resume_code=['code.pth', 'mkdir', 'could run any code'],
-    part=['part.pth', 'does not have all weights', 'layers.0.attn.proj.bias'],
+    part=['part.pth', 'does not fit a ', 'layers.0.attn.proj.bias'],
     resume_half=['half.pth', 'damaged'],
     resume_batch=[
         'images_per_iteration is 8 in the checkpoint and 4 in this run',

@@ -262,7 +262,7 @@ def test_all_weights_arrive(runs, task, network):
     assert f': {count} of {count} tensors matched' in reports[0]
     assert f' from {file}, no prefix; ' in reports[0]
     assert reports[0].endswith(f'; unused: {", ".join(dropped) or "none"}.')
-    resized = re.findall(r'1 resized: (\S+) (\d+) -> (\d+)\)', reports[0])
+    resized = re.findall(r'resized: (\S+) (\d+) -> (\d+);', reports[0])
     expected = RESIZED.get(name)
     assert resized == ([] if expected is None else [tuple(map(str, expected))])
     assert ('resized' in reports[0]) == (expected is not None)
@@ -309,7 +309,7 @@ def test_segmentor_beats_one_class_everywhere(runs, camvid, network):
 
 
 BAD = {
-    'half': ['half.safetensors is damaged or not a safetensors file'],
+    'half': ['half.safetensors is damaged or not a checkpoint'],
     'resnet for a vit': [
         'has no tensor of a VisionTransformer',
         'its names begin with: bn1, conv1, layer1',

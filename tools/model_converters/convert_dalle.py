@@ -9,38 +9,51 @@ mmpretrain's dalle_encoder.pth, which holds the same encoder as plain tensors.
 """
 
 import argparse
-import pickle
 import sys
-import zipfile
-from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors.torch import save
-from torch import Tensor, nn
+from torch import Tensor
 
-from mmcim.checkpoints.record import tensors_sha256
+from mmcim.checkpoints import read_weights
+from mmcim.checkpoints.record import save_safetensors, tensors_sha256
 from mmcim.models.tokenizers.dalle import build_dalle
-from mmcim.utils import ConfigError, atomic_write, run_cli
-
-_WHY = (
-    "a pickled module and not plain tensors, as OpenAI's files are. Unpickling runs "
-    'whatever code the file contains, with your rights. Do so only with files from a '
-    'source that you trust, like https://cdn.openai.com/dall-e/'
-)
-# The first layers tell the networks apart: the encoder sees 7 x 7 pixels of RGB.
-_FIRST = 'blocks.input.w'
-# What torch raises for a file that is none of its own, or is cut off.
-_DAMAGED = (
-    pickle.UnpicklingError,
-    RuntimeError,
-    EOFError,
-    OSError,
-    zipfile.BadZipFile,
-)
+from mmcim.utils import run_cli
 
 
-def parse_args() -> argparse.Namespace:
+def read(path: Path, trust_pickle: bool) -> dict[str, Tensor]:
+    """Load tensors from a file that holds them alone, or in a pickled module.
+
+    Args:
+        path: The file.
+        trust_pickle: Whether code in the file may run.
+
+    Returns:
+        The tensors of one network.
+
+    Raises:
+        ValueError: If the file cannot be read, or would have to be trusted.
+    """
+    try:
+        return read_weights(path).tensors
+    except ValueError as error:
+        if not trust_pickle:
+            raise ValueError(
+                f"{error}. OpenAI's own files are pickled modules: --trust-pickle runs "
+                'whatever code they contain, with your rights. Use it only for files '
+                'from a source that you trust, like https://cdn.openai.com/dall-e/'
+            ) from error
+    print(f'warning: unpickling {path} runs whatever code it contains', file=sys.stderr)
+    try:
+        return torch.load(path, map_location='cpu', weights_only=False).state_dict()
+    except Exception as error:  # whatever the code in the file raises
+        raise ValueError(
+            f"{path} cannot be unpickled: {error!r}. OpenAI's files need "
+            '"pip install dall-e attrs"'
+        ) from error
+
+
+def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -53,94 +66,23 @@ def parse_args() -> argparse.Namespace:
         help='unpickle modules, which runs whatever code the files contain',
     )
     parser.add_argument('--force', action='store_true', help='replace the output')
-    return parser.parse_args()
-
-
-def read(path: Path, trust_pickle: bool) -> object:
-    """Load a file: as plain tensors if it is that, else as a pickled module.
-
-    Args:
-        path: The file.
-        trust_pickle: Whether code in the file may run.
-
-    Returns:
-        What the file holds.
-
-    Raises:
-        ConfigError: If the file is missing, is damaged, or would have to be trusted.
-    """
-    if not path.is_file():
-        raise ConfigError(f'{path.absolute()} does not exist')
-    with path.open('rb') as file:
-        head = file.read(2)
-    if not head.startswith((b'PK', b'\x80')):  # an archive, or a bare pickle
-        raise ConfigError(f'{path} is no PyTorch file: it begins with {head!r}')
-    try:
-        return torch.load(path, map_location='cpu', weights_only=True)
-    except pickle.UnpicklingError as error:
-        if not trust_pickle:
-            raise ConfigError(
-                f'{path} is {_WHY}. If you do, add --trust-pickle.'
-            ) from error
-    except _DAMAGED as error:
-        raise ConfigError(f'{path} is damaged or no PyTorch file: {error}') from error
-
-    print(f'warning: unpickling {path}: it is {_WHY}.', file=sys.stderr)
-    try:
-        return torch.load(path, map_location='cpu', weights_only=False)
-    except ImportError as error:
-        raise ConfigError(
-            f"{path} needs the module {error.name!r}; OpenAI's pickles need "
-            '"pip install dall-e attrs"'
-        ) from error
-    except _DAMAGED as error:
-        raise ConfigError(f'{path} is damaged or no PyTorch file: {error}') from error
-
-
-def weights_of(content: object, path: Path, part: str) -> dict[str, Tensor]:
-    """Tensors of one network, under the official names.
-
-    Args:
-        content: A module, a state dict, or a checkpoint with the key ``state_dict``.
-        path: Where it came from, for errors.
-        part: 'encoder' or 'decoder'.
-
-    Returns:
-        Name -> tensor, each name with the part in front.
-
-    Raises:
-        ConfigError: If it is the other network, or none.
-    """
-    if isinstance(content, nn.Module):
-        content = content.state_dict()
-    if isinstance(content, Mapping):
-        content = content.get('state_dict', content)
-    first = content.get(_FIRST) if isinstance(content, Mapping) else None
-    if not isinstance(first, Tensor) or first.ndim != 4:
-        raise ConfigError(f"{path} is not OpenAI's dVAE {part}: it has no {_FIRST}")
-    found = 'encoder' if first.shape[1:] == (3, 7, 7) else 'decoder'
-    if found != part:
-        raise ConfigError(
-            f'{path} holds the {found}, expected the {part}: give encoder, then decoder'
-        )
-    return {f'{part}.{key}': tensor.contiguous() for key, tensor in content.items()}
-
-
-def main() -> None:
-    args = parse_args()
+    args = parser.parse_args()
     if args.out.suffix != '.safetensors':
-        raise ConfigError(f'--out must end in .safetensors, got {args.out}')
+        parser.error(f'--out must end in .safetensors, got {args.out}')
     if args.out.exists() and not args.force:
-        raise ConfigError(f'{args.out} exists; add --force to replace it')
+        parser.error(f'{args.out} exists; add --force to replace it')
 
     tensors = {}
-    for part, path in (('encoder', args.encoder), ('decoder', args.decoder)):
-        tensors |= weights_of(read(path, args.trust_pickle), path, part)
-    build_dalle(tensors, f'{args.encoder} with {args.decoder}')
+    try:
+        for part in ('encoder', 'decoder'):
+            found = read(getattr(args, part), args.trust_pickle)
+            tensors |= {f'{part}.{name}': value for name, value in found.items()}
+        build_dalle(tensors, f'{args.encoder} as encoder with {args.decoder} as decoder')
+    except ValueError as error:
+        parser.error(str(error))
 
     sha256 = tensors_sha256(tensors)
-    with atomic_write(args.out) as file:
-        file.write(save(tensors, metadata={'sha256': sha256}))
+    save_safetensors(args.out, tensors, dict(sha256=sha256))
     print(f'{args.out}: {len(tensors)} tensors, sha256 {sha256}')
 
 

@@ -4,15 +4,21 @@
 mmpretrain, mmsegmentation and torchvision read the files of a training as they are.
 """
 
+import os
+import shutil
+import textwrap
+from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
+
+import torch
+from torch import nn
 
 from ...utils.errors import ConfigError
 from ..file import BackboneFile
-from ..layout import is_derived
 from ..load import load_into
 from . import hf, timm
-from .files import largest_difference, replacing
 
 # Module, and what --out ends with; Hugging Face's is a folder.
 TARGETS = dict(timm=(timm, '.safetensors'), hf=(hf, ''))
@@ -62,33 +68,42 @@ def export_backbone(
         raise ConfigError(f'for {target}, --out must end with {suffix}, got {out}')
     if out.exists() and not force:
         raise ConfigError(f'{out} exists; add --force to replace it')
-    if out.exists() and out.is_dir() != (not suffix):
-        kinds = ('file', 'folder') if out.is_dir() else ('folder', 'file')
-        raise ConfigError(
-            f'for {target}, --out is a {kinds[0]}, but {out} is a {kinds[1]}'
-        )
     file = BackboneFile.read(checkpoint)
     net = file.build(**({} if img_size is None else dict(img_size=tuple(img_size))))
     load_into(net, file)
-    tensors = {
-        name: value.float() if value.is_floating_point() else value
-        for name, value in net.state_dict().items()
-        if not is_derived(name)
-    }
-    with replacing(out) as temporary:
+    scale = [[round(v / 255, 8) for v in part] for part in file.normalization or ()]
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=out.parent, prefix='.export') as folder:
+        temporary = Path(folder) / out.name
         try:
-            written = library.write(file, net, tensors, temporary)
-            difference = largest_difference(net, written.load())
+            usage, other = library.write(net, scale, temporary)
+            difference = largest_difference(net, other)
             if not difference <= _TOLERANCE:  # NaN, too
                 raise ValueError(f'features differ by {difference:.1e} of their size')
-        except ImportError as error:
-            raise ConfigError(f'--to {target} needs the package: {error}') from error
-        except ConfigError:
-            raise
+            if out.is_dir() and temporary.is_dir():
+                shutil.rmtree(out)
+            os.replace(temporary, out)
         except Exception as error:  # whatever a library raises for what it cannot express
-            reason = ' '.join(str(error).split())  # torch's has several lines
+            # torch's has a line for each tensor.
+            reason = textwrap.shorten(str(error), 300, placeholder=' ...')
             raise ConfigError(
-                f'{target} has no network like this {type(net).__name__}: {reason}. '
+                f'this {type(net).__name__} cannot be exported to {target}: {reason}. '
                 'Nothing was written'
             ) from error
-    return Export(written.usage.replace(str(temporary), str(out)), difference)
+    return Export(usage.replace(str(temporary), str(out)), difference)
+
+
+def largest_difference(net: nn.Module, other: Callable) -> float:
+    """Compare the features of two networks on random images.
+
+    Returns:
+        The largest difference, relative to the largest feature; NaN and infinity count
+        as any other value.
+    """
+    channels = next(w for w in net.parameters() if w.ndim == 4).shape[1]
+    size = getattr(net, 'img_size', (224, 224))
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(2, channels, *size, generator=generator)
+    with torch.no_grad():
+        expected, found = net(images)[-1], other(images)
+    return ((found - expected).abs().max() / expected.abs().max()).item()

@@ -1,6 +1,7 @@
 # Copyright (c) mmcim contributors. All rights reserved.
 """The exported backbone is that of its checkpoint, and comes and goes with it."""
 
+import json
 from types import SimpleNamespace
 
 import pytest
@@ -144,7 +145,7 @@ def saved_by(model, config=CONFIG):
         SimpleNamespace(model=model, cfg=cfg), checkpoint
     )
     text = checkpoint['meta'].get('backbone')
-    return text and BackboneRecord.parse(text, '')
+    return text and BackboneRecord(**json.loads(text))
 
 
 def test_wrapped_model():
