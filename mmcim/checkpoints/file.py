@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, NamedTuple
+from urllib.parse import urlparse
 
 import numpy as np
 import torch
@@ -24,7 +25,6 @@ from mmengine.logging import HistoryBuffer
 from mmengine.runner import checkpoint as model_lists
 from mmpretrain.registry import MODELS
 from safetensors import safe_open
-from timm.models._hub import download_cached_file
 from torch import Tensor, nn
 
 from ..utils.errors import ConfigError
@@ -43,6 +43,7 @@ _MODEL_LISTS = {
     'open-mmlab': model_lists.get_external_models,
     'mmcls': model_lists.get_mmcls_models,
 }
+_LFS = b'version https://git-lfs'
 
 
 class Weights(NamedTuple):
@@ -215,7 +216,7 @@ def load_checkpoint(path: str | Path, map_location: Any = 'cpu') -> Any:
         with torch.serialization.safe_globals(_safe_globals()):
             content = torch.load(path, map_location=map_location, weights_only=True)
     except Exception as error:  # torch, zipfile and safetensors raise a dozen types
-        raise ConfigError(f'checkpoint {path} {_reason(error)}') from error
+        raise ConfigError(f'checkpoint {path} {_reason(path, error)}') from error
     if isinstance(content, dict) and isinstance(content.get('meta'), dict):
         content['meta'].pop('config', None)
     return content
@@ -228,7 +229,11 @@ def _download(address: str) -> str:
     scheme, _, name = address.partition('://')
     try:
         url = _MODEL_LISTS[scheme]()[name] if scheme in _MODEL_LISTS else address
-        return download_cached_file(url, check_hash=False)
+        path = Path(torch.hub.get_dir(), 'checkpoints', Path(urlparse(url).path).name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            torch.hub.download_url_to_file(url, str(path), progress=False)
+        return str(path)
     except Exception as error:  # of network, server, or mmengine's lists
         raise ConfigError(f'{address} cannot be downloaded: {error!r}') from error
     finally:
@@ -247,8 +252,11 @@ def _check_crc(path: str) -> None:
                 raise ValueError(f'{damaged} in it does not match its checksum')
 
 
-def _reason(error: Exception) -> str:
+def _reason(path: str, error: Exception) -> str:
     """Say why a file was not loaded, without torch's advice to load it unsafely."""
+    with open(path, 'rb') as file:
+        if file.read(len(_LFS)) == _LFS:
+            return 'is a Git LFS pointer, not the weights: run git lfs pull'
     refused = re.search(r'(?:GLOBAL |getattr\().*', str(error))
     if isinstance(error, UnpicklingError) and refused:
         return (

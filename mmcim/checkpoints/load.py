@@ -26,7 +26,7 @@ from .resize import convert_relative_position_tables, resize_positions
 # Where the backbone is in files that do not record it; the first that matches most.
 PREFIXES = tuple(
     outer + inner
-    for outer in ('', 'module.', 'model.', 'encoder.', 'teacher.')
+    for outer in ('', 'module.', 'model.', 'encoder.', 'teacher.', 'student.')
     for inner in ('', 'backbone.')
 )
 # What the layers of a transformer work on or with begins so in mmpretrain and timm; reg
@@ -73,13 +73,13 @@ def load_into(
     try:
         prefix, given = _find(file, inner, backbone)
         report = LoadReport(file.path, prefix)
-        ready = _fit(backbone, given, grid, file.record, report)
+        fitted = _fit(backbone, given, grid, file.record, report)
+        ready = {inner + name: value for name, value in fitted.items()}
+        outer = prefix.removesuffix(inner)
+        if outer != prefix:
+            ready |= _other_parts(module, inner, file.below(outer))
     except ValueError as error:
         raise ConfigError(f'checkpoint {file.path} {error}') from error
-    ready = {inner + name: value for name, value in ready.items()}
-    outer = prefix.removesuffix(inner)
-    if outer != prefix:
-        ready |= _other_parts(module, inner, file.below(outer))
     module.load_state_dict(ready, strict=False)
     path = inner.removesuffix(TIMM_MODEL).rstrip('.')
     module.get_submodule(path).normalization = file.normalization
@@ -272,9 +272,14 @@ def _other_parts(
     module: nn.Module, inner: str, given: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
     """Tensors of heads and necks that are in the file in the same shape."""
-    own = tensors_of(module)
-    return {
-        name: value
-        for name, value in given.items()
-        if not name.startswith(inner) and name in own and own[name].shape == value.shape
-    }
+    found = {}
+    for name, own in tensors_of(module).items():
+        value = given.get(name)
+        if value is None or name.startswith(inner) or value.shape != own.shape:
+            continue
+        try:
+            _check_fit(value, own)
+        except ValueError as error:
+            raise ValueError(f'has {name} {error}') from error
+        found[name] = value
+    return found

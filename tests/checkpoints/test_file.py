@@ -28,7 +28,7 @@ from mmcim.checkpoints import (
 from mmcim.checkpoints.record import tensors_sha256
 from mmcim.utils import ConfigError
 
-from .corpus import ENHANCER, GENERATOR, VIT, draw, own_file
+from .corpus import ENHANCER, GENERATOR, LFS, VIT, draw, own_file
 
 
 class Call:
@@ -94,6 +94,13 @@ def test_refuses_anything_else(tmp_path, monkeypatch, value):
 @pytest.mark.parametrize('name', ['nowhere.pth', 'nowhere.safetensors'])
 def test_missing(tmp_path, name):
     with pytest.raises(ConfigError, match=f'{name} does not exist'):
+        read_weights(tmp_path / name)
+
+
+@pytest.mark.parametrize('name', ['net.pth', 'net.safetensors'])
+def test_git_lfs_pointer(tmp_path, name):
+    (tmp_path / name).write_bytes(LFS)
+    with pytest.raises(ConfigError, match=f'{name} is a Git LFS pointer.*git lfs pull'):
         read_weights(tmp_path / name)
 
 
@@ -230,13 +237,13 @@ def test_the_first_process_downloads(server, monkeypatch, rank, there):
     events = []
     monkeypatch.setattr(file, 'get_rank', lambda: rank)
     monkeypatch.setattr(file, 'barrier', lambda: events.append('barrier'))
-    original = file.download_cached_file
+    original = torch.hub.download_url_to_file
 
     def download(*args, **kwargs):
         events.append('download')
         return original(*args, **kwargs)
 
-    monkeypatch.setattr(file, 'download_cached_file', download)
+    monkeypatch.setattr(torch.hub, 'download_url_to_file', download)
     if there:
         torch.save({'a': torch.ones(2)}, 'www/net.pth')
         read_weights(f'{server}/net.pth')

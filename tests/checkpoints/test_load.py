@@ -334,6 +334,14 @@ def test_other_parts_of_a_whole_model(path, classes, log):
     assert report.elsewhere == ({} if same else dict(head=2))
 
 
+def test_other_parts_have_to_be_finite(path):
+    tensors = draw(dict(CLASSIFIER, head=dict(LINEAR, num_classes=3)))
+    tensors['head.fc.bias'][1] = torch.nan
+    write(path, dict(state_dict=tensors))
+    text = message(build(CLASSIFIER), path)
+    assert 'has head.fc.bias with infinite values or NaN' in text
+
+
 def test_other_modules_are_required_as_a_whole(path):
     write(
         path,
