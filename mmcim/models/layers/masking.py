@@ -12,8 +12,6 @@ import torch
 from mmpretrain.registry import MODELS
 from torch import Tensor
 
-from mmcim.utils import ConfigError
-
 
 class BaseMasking(metaclass=ABCMeta):
     """A masking strategy: how the masks of a batch are drawn.
@@ -38,7 +36,7 @@ class BaseMasking(metaclass=ABCMeta):
             bool, (B, h, w); True is masked.
 
         Raises:
-            ConfigError: If the strategy does not suit the grid.
+            ValueError: If the strategy does not suit the grid.
         """
 
 
@@ -49,7 +47,7 @@ def _mask_lowest(scores: Tensor, num_masked: Tensor | int) -> Tensor:
 
 def _check_count(low: int, high: int, grid: tuple[int, int]) -> None:
     if not 0 < low <= high < grid[0] * grid[1]:
-        raise ConfigError(
+        raise ValueError(
             f'{low} to {high} masked patches of {grid[0]} x {grid[1]} leave nothing to '
             'predict or nothing to see'
         )
@@ -112,7 +110,7 @@ class RatioMasking(BaseMasking):
 
     def __call__(self, batch_size, grid, device):
         if grid[0] % self.unit or grid[1] % self.unit:
-            raise ConfigError(
+            raise ValueError(
                 f'a grid of {grid[0]} x {grid[1]} patches cannot be divided into squares '
                 f'of unit={self.unit} patches'
             )
@@ -173,7 +171,7 @@ class BlockMasking(BaseMasking):
         h, w = grid
         # A rectangle is smaller than the grid on both sides.
         if self.num_masked >= h * w or min(h, w) < 2:
-            raise ConfigError(
+            raise ValueError(
                 f'num_masked={self.num_masked} does not fit a grid of {h} x {w} patches'
             )
         # One draw for all proposals: area, aspect, top, left.

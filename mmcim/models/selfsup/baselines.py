@@ -13,34 +13,11 @@ from torch import Tensor
 from mmcim.evaluation import token_accuracy
 
 from ..layers.momentum import MomentumEncoder
-
-
-class _Baseline:
-    """What they share: a data preprocessor on the device, and features of its images."""
-
-    preprocessor = 'DevicePreprocessor'
-
-    def __init__(self, *args, data_preprocessor: dict | None = None, **kwargs) -> None:
-        preprocessor = {'type': self.preprocessor, **(data_preprocessor or {})}
-        super().__init__(*args, data_preprocessor=preprocessor, **kwargs)
-
-    def extract_feat(self, inputs: Tensor | dict) -> tuple[Tensor]:
-        """Features of full images.
-
-        Args:
-            inputs: Normalised images, (B, 3, H, W), or what the data preprocessor
-                returns.
-
-        Returns:
-            What the backbone outputs.
-        """
-        return super().extract_feat(
-            inputs['images'] if isinstance(inputs, dict) else inputs
-        )
+from .base import SelfSupervisor
 
 
 @MODELS.register_module()
-class BEiTBaseline(_Baseline, BEiT):
+class BEiTBaseline(SelfSupervisor, BEiT):
     """BEiT (arXiv 2106.08254): predict the visual tokens of masked patches.
 
     Any tokenizer of :mod:`mmcim.models.tokenizers` will do. Compared with mmpretrain's
@@ -53,8 +30,7 @@ class BEiTBaseline(_Baseline, BEiT):
         tokenizer: A frozen tokenizer.
         masking: The masking strategy, see :mod:`mmcim.models.layers.masking`.
             Defaults to BEiT's blocks.
-        data_preprocessor: See :class:`CIMDataPreprocessor`.
-        init_cfg: See :class:`mmengine.model.BaseModule`.
+        **kwargs: See :class:`SelfSupervisor`.
 
     Raises:
         ValueError: If tokenizer, head, grid and tokenizer input do not fit together.
@@ -68,15 +44,9 @@ class BEiTBaseline(_Baseline, BEiT):
         head: dict,
         tokenizer: dict,
         masking: dict = dict(type='BlockMasking'),  # noqa: B006
-        data_preprocessor: dict | None = None,
-        init_cfg: dict | None = None,
+        **kwargs,
     ) -> None:
-        super().__init__(
-            backbone=backbone,
-            head=head,
-            data_preprocessor=data_preprocessor,
-            init_cfg=init_cfg,
-        )
+        super().__init__(backbone, head=head, **kwargs)
         self.tokenizer = MODELS.build(tokenizer)
         self.masking = MODELS.build(masking)
         self.tokenizer.check_fit(
@@ -109,7 +79,7 @@ class BEiTBaseline(_Baseline, BEiT):
 
 
 @MODELS.register_module()
-class SimMIMBaseline(_Baseline, SimMIM):
+class SimMIMBaseline(SelfSupervisor, SimMIM):
     """SimMIM (arXiv 2111.09886) on a ViT: regress the pixels of masked patches.
 
     mmpretrain's class knows Swin alone and draws its masks on the CPU.
@@ -120,8 +90,7 @@ class SimMIMBaseline(_Baseline, SimMIM):
         head: ``SimMIMHead``.
         masking: The masking strategy, see :mod:`mmcim.models.layers.masking`.
             Defaults to 0.6 of the squares of 2 x 2 patches.
-        data_preprocessor: See :class:`DevicePreprocessor`.
-        init_cfg: See :class:`mmengine.model.BaseModule`.
+        **kwargs: See :class:`SelfSupervisor`.
     """
 
     def __init__(
@@ -130,16 +99,9 @@ class SimMIMBaseline(_Baseline, SimMIM):
         neck: dict,
         head: dict,
         masking: dict = dict(type='RatioMasking', ratio=0.6, unit=2),  # noqa: B006
-        data_preprocessor: dict | None = None,
-        init_cfg: dict | None = None,
+        **kwargs,
     ) -> None:
-        super().__init__(
-            backbone=backbone,
-            neck=neck,
-            head=head,
-            data_preprocessor=data_preprocessor,
-            init_cfg=init_cfg,
-        )
+        super().__init__(backbone, neck, head, **kwargs)
         self.masking = MODELS.build(masking)
 
     def loss(self, inputs: dict, data_samples: list | None = None) -> dict[str, Tensor]:
@@ -182,7 +144,7 @@ class MAEBaselineViT(MAEViT):
 
 
 @MODELS.register_module()
-class MAEBaseline(_Baseline, MAE):
+class MAEBaseline(SelfSupervisor, MAE):
     """MAE (arXiv 2111.06377): see a quarter of the patches, regress the rest.
 
     mmpretrain's class on the images of :class:`DevicePreprocessor`.
@@ -214,7 +176,7 @@ class MAEBaseline(_Baseline, MAE):
 
 
 @MODELS.register_module()
-class MoCoV3Baseline(_Baseline, MoCoV3):
+class MoCoV3Baseline(SelfSupervisor, MoCoV3):
     """MoCo v3 (arXiv 2104.02057): match two crops of an image among those of others.
 
     mmpretrain's class moves its momentum encoder in each forward pass, even where
@@ -226,28 +188,15 @@ class MoCoV3Baseline(_Baseline, MoCoV3):
         neck: The projector.
         head: ``MoCoV3Head``.
         momentum: Of the momentum encoder at the start; it rises to 1 along half a cosine.
-        data_preprocessor: See :class:`TwoCropsDataPreprocessor`.
-        init_cfg: See :class:`mmengine.model.BaseModule`.
+        **kwargs: See :class:`SelfSupervisor`.
     """
 
     preprocessor = 'TwoCropsDataPreprocessor'
 
     def __init__(
-        self,
-        backbone: dict,
-        neck: dict,
-        head: dict,
-        momentum: float = 0.99,
-        data_preprocessor: dict | None = None,
-        init_cfg: dict | None = None,
+        self, backbone: dict, neck: dict, head: dict, momentum: float = 0.99, **kwargs
     ) -> None:
-        super().__init__(
-            backbone=backbone,
-            neck=neck,
-            head=head,
-            data_preprocessor=data_preprocessor,
-            init_cfg=init_cfg,
-        )
+        super().__init__(backbone, neck, head, **kwargs)
         self.momentum_encoder = MomentumEncoder(self, ('backbone', 'neck'), momentum)
 
     def init_weights(self) -> None:

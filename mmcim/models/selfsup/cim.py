@@ -9,8 +9,7 @@ from mmpretrain.models.selfsup import BaseSelfSupervisor
 from mmpretrain.registry import MODELS
 from torch import Tensor
 
-from mmcim.utils import ConfigError
-
+from .base import SelfSupervisor
 from .cim_enhancers import RevDet
 
 
@@ -37,7 +36,7 @@ class Corruption(NamedTuple):
 
 
 @MODELS.register_module()
-class CIM(BaseSelfSupervisor):
+class CIM(SelfSupervisor):
     """Corrupted Image Modeling.
 
     A jointly trained generator replaces about half of an image's visual tokens with
@@ -110,19 +109,6 @@ class CIM(BaseSelfSupervisor):
         """The network that is exported after pre-training."""
         return self.enhancer.backbone
 
-    def extract_feat(self, inputs: Tensor | dict) -> tuple[Tensor]:
-        """Features of uncorrupted images.
-
-        Args:
-            inputs: Normalised images, (B, 3, H, W), or what the data preprocessor
-                returns.
-
-        Returns:
-            The backbone's feature maps.
-        """
-        images = inputs['images'] if isinstance(inputs, dict) else inputs
-        return self.enhancer.extract_feat(images)
-
     def loss(self, inputs: dict, data_samples: list | None = None) -> dict[str, Tensor]:
         """Corrupt, enhance, compare.
 
@@ -179,13 +165,13 @@ class CIM(BaseSelfSupervisor):
             bool, (B, h, w); True is masked.
 
         Raises:
-            ConfigError: If masks and generator have another grid.
+            ValueError: If masks and generator have another grid.
         """
         if self.masking is not None:
             return self.masking(len(images), self.grid, images.device)
         masks = torch.stack([torch.as_tensor(s.mask) for s in data_samples])
         if tuple(masks.shape[1:]) != self.grid:
-            raise ConfigError(
+            raise ValueError(
                 f'the data pipeline makes masks of {tuple(masks.shape[1:])}, but the '
                 f"generator's grid is {self.grid}; set input_size of the mask transform"
             )

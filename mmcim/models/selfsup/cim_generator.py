@@ -27,7 +27,7 @@ class CIMGenerator(BaseSelfSupervisor):
             ``'argmax'`` always the likeliest, ``'uniform'`` from the whole vocabulary
             whatever the prediction.
         temperature: Divides the logits before the softmax.
-        init_cfg: See :class:`mmengine.model.BaseModule`.
+        **kwargs: See :class:`mmpretrain.models.BaseSelfSupervisor`.
 
     Raises:
         ValueError: If ``sampling`` or ``temperature`` is something else.
@@ -41,9 +41,9 @@ class CIMGenerator(BaseSelfSupervisor):
         head: dict,
         sampling: str = 'softmax',
         temperature: float = 1.0,
-        init_cfg: dict | None = None,
+        **kwargs,
     ) -> None:
-        super().__init__(backbone=backbone, head=head, init_cfg=init_cfg)
+        super().__init__(backbone, head=head, **kwargs)
         if sampling not in self.SAMPLING:
             raise ValueError(f'sampling={sampling!r} is none of {self.SAMPLING}')
         if temperature <= 0:

@@ -4,15 +4,15 @@
 import torch
 import torch.nn.functional as F
 from mmengine.model import BaseModule
-from mmpretrain.models.selfsup import BaseSelfSupervisor
 from mmpretrain.registry import MODELS
 from torch import Tensor, nn
 
 from ..layers.momentum import MomentumEncoder
+from .base import SelfSupervisor
 
 
 @MODELS.register_module()
-class ConMIM(BaseSelfSupervisor):
+class ConMIM(SelfSupervisor):
     """Masked image modeling whose targets are the patches of a momentum encoder.
 
     An encoder sees an image with most patches masked. A momentum encoder, its slowly
@@ -35,13 +35,13 @@ class ConMIM(BaseSelfSupervisor):
         end_momentum: At its end.
         export: Which backbone is exported after pre-training and computes the features:
             ``'momentum'``, which the authors fine-tune, or ``'online'``.
-        data_preprocessor: See :class:`ConMIMDataPreprocessor`.
-        init_cfg: See :class:`mmengine.model.BaseModule`.
+        **kwargs: See :class:`SelfSupervisor`.
 
     Raises:
         ValueError: If ``export`` is something else.
     """
 
+    preprocessor = 'ConMIMDataPreprocessor'
     EXPORTS = dict(momentum='momentum_encoder.backbone.', online='backbone.')
 
     backbone_prefix = EXPORTS['momentum']
@@ -56,17 +56,9 @@ class ConMIM(BaseSelfSupervisor):
         momentum: float = 0.996,
         end_momentum: float = 1.0,
         export: str = 'momentum',
-        data_preprocessor: dict | None = None,
-        init_cfg: dict | None = None,
+        **kwargs,
     ) -> None:
-        preprocessor = {'type': 'ConMIMDataPreprocessor', **(data_preprocessor or {})}
-        super().__init__(
-            backbone=backbone,
-            neck=neck,
-            head=head,
-            data_preprocessor=preprocessor,
-            init_cfg=init_cfg,
-        )
+        super().__init__(backbone, neck, head, **kwargs)
         if export not in self.EXPORTS:
             raise ValueError(f'export={export!r} is none of {tuple(self.EXPORTS)}')
         self.masking = MODELS.build(masking)

@@ -4,18 +4,16 @@
 import torch
 import torch.nn.functional as F
 from mmengine.model import BaseModule
-from mmpretrain.models.selfsup import BaseSelfSupervisor
 from mmpretrain.models.utils import build_2d_sincos_position_embedding
 from mmpretrain.registry import MODELS
 from torch import Tensor, nn
 
-from mmcim.utils import ConfigError
-
 from ..layers.momentum import MomentumEncoder
+from .base import SelfSupervisor
 
 
 @MODELS.register_module()
-class CorrIM(BaseSelfSupervisor):
+class CorrIM(SelfSupervisor):
     """Correlational Image Modeling: find where in an image its crops come from.
 
     An online encoder sees the exemplars, which are crops of random size, shape, rotation
@@ -36,13 +34,13 @@ class CorrIM(BaseSelfSupervisor):
         head: :class:`CorrelationHead`. Defaults to its defaults.
         momentum: At the start of training.
         end_momentum: At its end.
-        data_preprocessor: See :class:`CorrIMDataPreprocessor`.
-        init_cfg: See :class:`mmengine.model.BaseModule`.
+        **kwargs: See :class:`SelfSupervisor`.
 
     Raises:
         ValueError: If context or exemplars cannot be divided into patches.
     """
 
+    preprocessor = 'CorrIMDataPreprocessor'
     backbone_prefix = 'backbone.'
     """Prefix of the exported backbone's tensors."""
 
@@ -53,17 +51,9 @@ class CorrIM(BaseSelfSupervisor):
         head: dict = dict(type='CorrelationHead'),  # noqa: B006
         momentum: float = 0.99,
         end_momentum: float = 1.0,
-        data_preprocessor: dict | None = None,
-        init_cfg: dict | None = None,
+        **kwargs,
     ) -> None:
-        preprocessor = {'type': 'CorrIMDataPreprocessor', **(data_preprocessor or {})}
-        super().__init__(
-            backbone=backbone,
-            neck=neck,
-            head=head,
-            data_preprocessor=preprocessor,
-            init_cfg=init_cfg,
-        )
+        super().__init__(backbone, neck, head, **kwargs)
         self.momentum_encoder = MomentumEncoder(
             self, ['backbone'], momentum, end_momentum
         )
@@ -95,19 +85,6 @@ class CorrIM(BaseSelfSupervisor):
         """Initialise, and start with two equal encoders."""
         super().init_weights()
         self.momentum_encoder.copy_from(self)
-
-    def extract_feat(self, inputs: Tensor | dict) -> tuple[Tensor]:
-        """Features of whole images from the online encoder.
-
-        Args:
-            inputs: Normalised images, (B, 3, H, W), or what the data preprocessor
-                returns.
-
-        Returns:
-            What the backbone outputs.
-        """
-        images = inputs['images'] if isinstance(inputs, dict) else inputs
-        return self.backbone(images)
 
     def loss(self, inputs: dict, data_samples: list | None = None) -> dict[str, Tensor]:
         """Embed, correlate, compare.
@@ -222,14 +199,14 @@ class CorrelationDecoder(BaseModule):
             A map per exemplar, (B, E, D, h, w).
 
         Raises:
-            ConfigError: If the context has fewer than h * w tokens, or more than one
+            ValueError: If the context has fewer than h * w tokens, or more than one
                 besides.
         """
         batch_size, num = exemplars.shape[:2]
         rows, columns = self.grid
         num_extra = context.size(1) - rows * columns
         if num_extra not in (0, 1):
-            raise ConfigError(
+            raise ValueError(
                 f'the context has {context.size(1)} tokens, which are not '
                 f'{rows} x {columns} patches with or without a class token; set '
                 'model.neck.grid to the rows and columns of its patches'

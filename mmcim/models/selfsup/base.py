@@ -1,0 +1,36 @@
+# Copyright (c) mmcim contributors. All rights reserved.
+"""What all methods share: a data preprocessor on the device, and features."""
+
+from mmpretrain.models.selfsup import BaseSelfSupervisor
+from torch import Tensor
+
+
+class SelfSupervisor(BaseSelfSupervisor):
+    """A method whose loss takes what its data preprocessor makes of a batch.
+
+    Args:
+        *args: See :class:`mmpretrain.models.BaseSelfSupervisor`.
+        data_preprocessor: Its type defaults to :attr:`preprocessor`.
+        **kwargs: See :class:`mmpretrain.models.BaseSelfSupervisor`.
+    """
+
+    preprocessor = 'DevicePreprocessor'
+    """Type of the data preprocessor unless it says another."""
+
+    def __init__(self, *args, data_preprocessor: dict | None = None, **kwargs) -> None:
+        preprocessor = {'type': self.preprocessor, **(data_preprocessor or {})}
+        super().__init__(*args, data_preprocessor=preprocessor, **kwargs)
+
+    def extract_feat(self, inputs: Tensor | dict) -> tuple[Tensor]:
+        """Features of whole images.
+
+        Args:
+            inputs: Normalised images, (B, 3, H, W), or what the data preprocessor
+                returns.
+
+        Returns:
+            What the backbone outputs.
+        """
+        return super().extract_feat(
+            inputs['images'] if isinstance(inputs, dict) else inputs
+        )
