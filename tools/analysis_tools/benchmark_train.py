@@ -45,6 +45,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mmcim.evaluation import binary_auc
 from mmcim.models.selfsup import CIM
+from mmcim.models.tokenizers import DiscreteVAENet
 from mmcim.models.tokenizers.dalle import _Decoder, _Encoder
 from mmcim.utils import (
     ConfigError,
@@ -160,11 +161,12 @@ def prepare(path: str, args: argparse.Namespace) -> Config:
     return cfg
 
 
-def random_tokenizer(cfg: dict, folder: str) -> str:
+def random_tokenizer(model: dict, folder: str) -> str:
     """Write a tokenizer of full size with random weights.
 
     Args:
-        cfg: ``model.tokenizer`` of a config.
+        model: Config of a model with a tokenizer. A ``DiscreteVAE`` gets its grid and
+            vocabulary, and the default width and depth.
         folder: Where to write.
 
     Returns:
@@ -173,7 +175,8 @@ def random_tokenizer(cfg: dict, folder: str) -> str:
     Raises:
         ConfigError: If it is neither OpenAI's dVAE nor one of this project.
     """
-    if cfg['type'] == 'DALLETokenizer':
+    kind = model['tokenizer']['type']
+    if kind == 'DALLETokenizer':
         # The sizes of OpenAI's modules.
         net = nn.ModuleDict(
             dict(
@@ -186,13 +189,19 @@ def random_tokenizer(cfg: dict, folder: str) -> str:
                 nn.init.zeros_(parameter)
             else:
                 nn.init.normal_(parameter, std=parameter[0].numel() ** -0.5)
-    elif cfg['type'] == 'DiscreteVAE':
-        sizes = {k: v for k, v in cfg.items() if k not in ('type', 'checkpoint')}
-        net = MODELS.build(dict(type='DiscreteVAENet', **sizes))
+    elif kind == 'DiscreteVAE':
+        generator = model.get('generator', model)
+        backbone = generator['backbone']
+        size = backbone.get('img_size', 224)
+        side = (model['data_preprocessor'] or {}).get('tokenizer_size') or size
+        net = DiscreteVAENet(
+            stride=side * backbone.get('patch_size', 16) // size,
+            vocab_size=generator['head']['vocab_size'],
+        )
     else:
         raise ConfigError(
             'random weights are made for a DALLETokenizer or a DiscreteVAE; for a '
-            f'{cfg["type"]} give the weights by model.tokenizer.checkpoint'
+            f'{kind} give the weights by model.tokenizer.checkpoint'
         )
     path = Path(folder) / 'tokenizer.safetensors'
     save_file(net.state_dict(), path)
@@ -216,7 +225,7 @@ def build(cfg: Config, random: bool) -> nn.Module:
     model = {'data_preprocessor': cfg.get('data_preprocessor'), **cfg.model}
     with tempfile.TemporaryDirectory() as folder:
         if random and model.get('tokenizer'):
-            checkpoint = random_tokenizer(model['tokenizer'], folder)
+            checkpoint = random_tokenizer(model, folder)
             model['tokenizer'] = {**model['tokenizer'], 'checkpoint': checkpoint}
         with explain_build_errors(cfg, 'model'):
             model = MODELS.build(model)

@@ -20,7 +20,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from mmcim.checkpoints.record import tensors_sha256
-from mmcim.models.tokenizers.dalle import build_dalle
+from mmcim.models.tokenizers import DALLETokenizer
 from mmcim.utils import ConfigError, atomic_write, run_cli
 
 _WHY = (
@@ -136,7 +136,7 @@ def main() -> None:
     tensors = {}
     for part, path in (('encoder', args.encoder), ('decoder', args.decoder)):
         tensors |= weights_of(read(path, args.trust_pickle), path, part)
-    build_dalle(tensors, f'{args.encoder} with {args.decoder}')
+    DALLETokenizer.build(tensors, f'{args.encoder} with {args.decoder}')
 
     sha256 = tensors_sha256(tensors)
     with atomic_write(args.out) as file:

@@ -1,8 +1,12 @@
 # Copyright (c) mmcim contributors. All rights reserved.
 """What all methods share: a data preprocessor on the device, and features."""
 
+import torch
 from mmpretrain.models.selfsup import BaseSelfSupervisor
+from mmpretrain.registry import MODELS
 from torch import Tensor
+
+from ..layers.masking import BaseMasking
 
 
 class SelfSupervisor(BaseSelfSupervisor):
@@ -34,3 +38,19 @@ class SelfSupervisor(BaseSelfSupervisor):
         return super().extract_feat(
             inputs['images'] if isinstance(inputs, dict) else inputs
         )
+
+
+def build_masking(masking: dict, grid: tuple[int, int]) -> BaseMasking:
+    """Build a masking strategy for a grid of patches.
+
+    Args:
+        masking: Its config.
+        grid: Rows and columns of patches.
+
+    Raises:
+        ValueError: If the strategy does not suit the grid.
+    """
+    built = MODELS.build(masking)
+    # It checks the grid; on this device nothing is drawn.
+    built(1, tuple(grid), torch.device('meta'))
+    return built

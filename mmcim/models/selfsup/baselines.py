@@ -13,7 +13,7 @@ from torch import Tensor
 from mmcim.evaluation import token_accuracy
 
 from ..layers.momentum import MomentumEncoder
-from .base import SelfSupervisor
+from .base import SelfSupervisor, build_masking
 
 
 @MODELS.register_module()
@@ -48,7 +48,7 @@ class BEiTBaseline(SelfSupervisor, BEiT):
     ) -> None:
         super().__init__(backbone, head=head, **kwargs)
         self.tokenizer = MODELS.build(tokenizer)
-        self.masking = MODELS.build(masking)
+        self.masking = build_masking(masking, self.backbone.patch_resolution)
         self.tokenizer.check_fit(
             vocab_size=self.head.vocab_size,
             head='model.head',
@@ -102,7 +102,7 @@ class SimMIMBaseline(SelfSupervisor, SimMIM):
         **kwargs,
     ) -> None:
         super().__init__(backbone, neck, head, **kwargs)
-        self.masking = MODELS.build(masking)
+        self.masking = build_masking(masking, self.backbone.patch_resolution)
 
     def loss(self, inputs: dict, data_samples: list | None = None) -> dict[str, Tensor]:
         """Mask, encode, decode.

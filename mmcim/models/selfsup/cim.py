@@ -9,7 +9,7 @@ from mmpretrain.models.selfsup import BaseSelfSupervisor
 from mmpretrain.registry import MODELS
 from torch import Tensor
 
-from .base import SelfSupervisor
+from .base import SelfSupervisor, build_masking
 from .cim_enhancers import RevDet
 
 
@@ -95,7 +95,6 @@ class CIM(SelfSupervisor):
             raise ValueError(
                 f"upsampling={upsampling!r} is neither 'bilinear' nor 'bicubic'"
             )
-        self.masking = None if masking is None else MODELS.build(masking)
         self.tokenizer = None if tokenizer is None else MODELS.build(tokenizer)
         self.generator = None if generator is None else MODELS.build(generator)
         self.enhancer = MODELS.build(enhancer)
@@ -103,6 +102,7 @@ class CIM(SelfSupervisor):
         self.upsampling = upsampling
         self.grid = grid if self.generator is None else self.generator.grid
         self._check_fit()
+        self.masking = None if masking is None else build_masking(masking, self.grid)
 
     @property
     def backbone(self) -> torch.nn.Module:

@@ -2,7 +2,7 @@
 """What every discrete image tokenizer has in common: interface and freezing."""
 
 from abc import ABCMeta, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import torch
 from mmengine.model import BaseModule
@@ -10,36 +10,6 @@ from torch import Tensor, nn
 
 from mmcim.checkpoints import read_weights
 from mmcim.checkpoints.record import tensors_sha256
-
-
-def load_exactly(
-    module: nn.Module, tensors: Mapping[str, Tensor], source: str, remedy: str
-) -> None:
-    """Load every tensor into a module, which may still be on the meta device.
-
-    Args:
-        module: Its parameters become float32 tensors on the CPU.
-        tensors: Name -> tensor, named as in the module's state dict.
-        source: Where the tensors come from, for the error.
-        remedy: What to do when they do not fit, for the error.
-
-    Raises:
-        ValueError: If a tensor is missing, is unexpected or has another shape.
-    """
-    expected = module.state_dict()
-    problems = [f'missing {key}' for key in expected if key not in tensors]
-    problems += [f'unexpected {key}' for key in tensors if key not in expected]
-    problems += [
-        f'{key} is {tuple(tensors[key].shape)}, expected {tuple(value.shape)}'
-        for key, value in expected.items()
-        if key in tensors and tensors[key].shape != value.shape
-    ]
-    if problems:
-        shown = '; '.join(problems[:6])
-        more = f'; and {len(problems) - 6} more' if len(problems) > 6 else ''
-        raise ValueError(f'{source} does not fit: {shown}{more}. {remedy}')
-    floats = {key: value.float() for key, value in tensors.items()}
-    module.load_state_dict(floats, assign=True)
 
 
 def freeze(module: nn.Module) -> nn.Module:
@@ -69,8 +39,8 @@ class BaseTokenizer(BaseModule, metaclass=ABCMeta):
     """A frozen pair of functions between images and grids of discrete codes.
 
     A subclass sets :attr:`vocab_size` and :attr:`stride`, implements
-    :meth:`_encode` and :meth:`_decode`, and in its constructor reads its weights
-    with :meth:`_load`, builds its networks and ends with ``freeze(self)``.
+    :meth:`_encode`, :meth:`_decode` and :meth:`_network`, and in its constructor gets
+    its network from :meth:`_load` and ends with ``freeze(self)``.
 
     A tokenizer is frozen by construction: it has no parameters and an empty state
     dict, stays in eval mode, builds no graph, and no initialisation of a parent
@@ -82,6 +52,9 @@ class BaseTokenizer(BaseModule, metaclass=ABCMeta):
 
     stride: int
     """Side, in pixels, of the square of the image that one id stands for."""
+
+    expected: str
+    """The kind of checkpoint, for the error when it is another."""
 
     @property
     def identity(self) -> dict[str, str]:
@@ -204,15 +177,52 @@ class BaseTokenizer(BaseModule, metaclass=ABCMeta):
         """Read the tensors that make the tokenizer what it is."""
         return read_weights(checkpoint).tensors
 
-    def _load(self, checkpoint: str) -> dict[str, Tensor]:
-        """Read the weights and note their identity."""
+    @classmethod
+    def _network(cls, tensors: dict[str, Tensor]) -> nn.Module:
+        """Build the network of a checkpoint, and give its tensors the network's names.
+
+        Args:
+            tensors: Those of the checkpoint; changed in place.
+
+        Raises:
+            KeyError: If one is missing whose shape is needed.
+            ValueError: If one is of no such network.
+        """
+        raise NotImplementedError
+
+    @classmethod
+    def build(cls, tensors: dict[str, Tensor], source: str) -> nn.Module:
+        """Build the network of a checkpoint, and load every tensor in float32.
+
+        Args:
+            tensors: Those of the checkpoint.
+            source: Where they come from, for the error.
+
+        Raises:
+            ValueError: If a tensor is missing, is unexpected or has another shape.
+        """
+        tensors = {name: tensor.float() for name, tensor in tensors.items()}
+        try:
+            with torch.device('meta'):
+                network = cls._network(tensors)
+            network.load_state_dict(tensors, assign=True)
+        except (KeyError, ValueError, RuntimeError) as error:
+            missing = 'missing ' if isinstance(error, KeyError) else ''
+            problem = ' '.join(str(error).split())
+            raise ValueError(
+                f'{source} does not fit: {missing}{problem}. {cls.expected}'
+            ) from error
+        return network
+
+    def _load(self, checkpoint: str) -> nn.Module:
+        """Read the weights, note their identity and build their network."""
         tensors = self._read(checkpoint)
         self._identity = {
             'type': type(self).__name__,
             'source': str(checkpoint),
             'sha256': tensors_sha256(tensors),
         }
-        return tensors
+        return self.build(tensors, checkpoint)
 
     def train(self, mode: bool = True) -> 'BaseTokenizer':
         """Stay in eval mode, whatever the parent module does."""

@@ -264,7 +264,7 @@ def test_trains_in_a_runner_resumes_and_becomes_a_tokenizer(tmp_path):
     assert record.temperatures == pytest.approx(expected)
 
     # The checkpoint is the tokenizer; nothing in it is unpickled.
-    tokenizer = DiscreteVAE(str(tmp_path / 'epoch_2.pth'), **SIZES)
+    tokenizer = DiscreteVAE(str(tmp_path / 'epoch_2.pth'))
     images = digits()[:4]
     assert torch.equal(tokenizer.encode(images), model.backbone(images).argmax(1))
 
