@@ -4,8 +4,7 @@
 Parameters have the names and shapes of mmpretrain's ``BEiTViT``, and with the same
 weights the outputs are the same. Unlike mmpretrain's, attention does not materialise the
 N x N scores of each head, the feed-forward branch is dropped once per layer, not twice,
-``attn_drop_rate`` takes effect, images may have any size, and frozen stages stay in
-evaluation mode.
+images may have any size, and frozen stages stay in evaluation mode.
 """
 
 import math
@@ -40,10 +39,8 @@ class BEiTEncoder(BaseBackbone):
         in_channels: Number of the images' channels.
         out_indices: Layers whose outputs are returned; negative ones count from the end.
         drop_rate: Dropout of embeddings and of both branches.
-        attn_drop_rate: Dropout of attention weights.
         drop_path_rate: Probability of dropping a branch of the last layer; it rises
             linearly from 0 in the first.
-        bias: 'qv_bias' adds a bias to queries and values, True to keys as well.
         norm_cfg: Config of all layer norms.
         final_norm: Whether to normalise the last tokens.
         out_type: What is returned of each layer ``out_indices``: 'raw', all tokens
@@ -78,9 +75,7 @@ class BEiTEncoder(BaseBackbone):
         in_channels: int = 3,
         out_indices: int | Sequence[int] = -1,
         drop_rate: float = 0.0,
-        attn_drop_rate: float = 0.0,
         drop_path_rate: float = 0.0,
-        bias: str | bool = 'qv_bias',
         norm_cfg: dict = dict(type='LN', eps=1e-6),  # noqa: B006
         final_norm: bool = False,
         out_type: str = 'avg_featmap',
@@ -114,8 +109,7 @@ class BEiTEncoder(BaseBackbone):
         if use_shared_rel_pos_bias:
             self.rel_pos_bias = RelativePositionBias(grid, sizes['num_heads'])
         layer = dict(sizes, grid=grid if use_rel_pos_bias else None, norm_cfg=norm_cfg)
-        layer.update(drop_rate=drop_rate, attn_drop_rate=attn_drop_rate, bias=bias)
-        layer.update(layer_scale_init_value=layer_scale_init_value)
+        layer.update(layer_scale_init_value=layer_scale_init_value, drop_rate=drop_rate)
         self._add_layers(layer, drop_path_rate)
         norm = partial(build_norm_layer, norm_cfg, self.embed_dims)
         self.ln1 = norm() if final_norm else None

@@ -64,31 +64,23 @@ class BEiTAttention(nn.Module):
         num_heads: Number of attention heads.
         grid: Rows and columns of patches that its own relative position bias table is
             made for. None for no table.
-        bias: 'qv_bias' adds a bias to queries and values, True to keys as well.
-        attn_drop_rate: Dropout of attention weights.
         drop_rate: Dropout of the output.
     """
 
+    bias = 'qv_bias'
+    """Which of queries, keys and values have a bias, as mmpretrain names it."""
+
     def __init__(
-        self,
-        embed_dims: int,
-        num_heads: int,
-        grid: Grid | None,
-        bias: str | bool,
-        attn_drop_rate: float,
-        drop_rate: float,
+        self, embed_dims: int, num_heads: int, grid: Grid | None, drop_rate: float
     ) -> None:
         super().__init__()
         self.num_heads = num_heads
-        self.bias = bias
-        if bias == 'qv_bias':
-            self.q_bias = nn.Parameter(torch.zeros(embed_dims))
-            self.v_bias = nn.Parameter(torch.zeros(embed_dims))
+        self.q_bias = nn.Parameter(torch.zeros(embed_dims))
+        self.v_bias = nn.Parameter(torch.zeros(embed_dims))
         self.use_rel_pos_bias = grid is not None
         if grid is not None:
             _add_table(self, grid, num_heads)
-        self.qkv = nn.Linear(embed_dims, embed_dims * 3, bias=bias is True)
-        self.attn_drop = nn.Dropout(attn_drop_rate)
+        self.qkv = nn.Linear(embed_dims, embed_dims * 3, bias=False)
         self.proj = nn.Linear(embed_dims, embed_dims)
         self.proj_drop = nn.Dropout(drop_rate)
 
@@ -102,16 +94,14 @@ class BEiTAttention(nn.Module):
         Returns:
             Of the shape of ``x``.
         """
-        bias = self.qkv.bias
-        if self.bias == 'qv_bias':
-            bias = torch.cat((self.q_bias, torch.zeros_like(self.v_bias), self.v_bias))
+        # A bias of keys would add the same to all scores of a query.
+        bias = torch.cat((self.q_bias, torch.zeros_like(self.v_bias), self.v_bias))
         qkv = F.linear(x, self.qkv.weight, bias)  # (B, N, 3 * C)
         qkv = qkv.unflatten(-1, (3, self.num_heads, -1))  # (B, N, 3, heads, C / heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (B, heads, N, C / heads)
         if rel_pos_bias is not None:
             rel_pos_bias = rel_pos_bias.to(q.dtype)
-        dropout = self.attn_drop.p if self.training else 0.0
-        x = F.scaled_dot_product_attention(q, k, v, rel_pos_bias, dropout)
+        x = F.scaled_dot_product_attention(q, k, v, rel_pos_bias)
         return self.proj_drop(self.proj(x.transpose(1, 2).flatten(2)))  # (B, N, C)
 
 
@@ -125,7 +115,7 @@ class BEiTLayer(nn.Module):
         drop_rate: Dropout of what both branches compute.
         drop_path_rate: Probability of dropping a branch.
         norm_cfg: Config of the layer norms.
-        **attention: The other arguments of :class:`BEiTAttention`.
+        **attention: See :class:`BEiTAttention`.
     """
 
     def __init__(

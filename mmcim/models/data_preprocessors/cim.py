@@ -38,11 +38,6 @@ class CIMDataPreprocessor(DevicePreprocessor):
         **kwargs,
     ) -> None:
         super().__init__(**kwargs)
-        if tokenizer_interpolation not in ('bicubic', 'bilinear'):
-            raise ValueError(
-                "tokenizer_interpolation must be 'bicubic' or 'bilinear', "
-                f'not {tokenizer_interpolation!r}'
-            )
         self.tokenizer_size = tokenizer_size and tuple(to_2tuple(tokenizer_size))
         self.tokenizer_interpolation = tokenizer_interpolation
 

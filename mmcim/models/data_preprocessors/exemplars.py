@@ -6,6 +6,7 @@ follow from the rectangles' coordinates and not from a resampled image.
 """
 
 import math
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -31,6 +32,7 @@ class Regions(NamedTuple):
 
 
 @MODELS.register_module()
+@dataclass
 class ExemplarSampling:
     """How CorrIM's exemplars are drawn (arXiv 2303.12670, sec. 3.2).
 
@@ -53,31 +55,24 @@ class ExemplarSampling:
         ValueError: If a value is out of its range.
     """
 
-    def __init__(
-        self,
-        num: int = 6,
-        size: int = 64,
-        scale: tuple[float, float] = (0.05, 0.48),
-        aspect_ratio: tuple[float, float] = (1 / 3, 3.0),
-        degrees: tuple[int, int] = (-45, 44),
-    ) -> None:
-        if num < 1 or size < 1:
-            raise ValueError(f'num={num} and size={size} must be at least 1')
-        if not 0 < scale[0] <= scale[1] <= 1:
-            raise ValueError(f'scale={scale} must satisfy 0 < least <= greatest <= 1')
-        if not 0 < aspect_ratio[0] <= 1 <= aspect_ratio[1]:
-            raise ValueError(f'aspect_ratio={aspect_ratio} must enclose 1')
-        if not -180 <= degrees[0] <= degrees[1] <= 180 or any(
-            d != int(d) for d in degrees
-        ):
+    num: int = 6
+    size: int = 64
+    scale: tuple[float, float] = (0.05, 0.48)
+    aspect_ratio: tuple[float, float] = (1 / 3, 3.0)
+    degrees: tuple[int, int] = (-45, 44)
+
+    def __post_init__(self) -> None:
+        if self.num < 1:
+            raise ValueError(f'num={self.num} must be at least 1')
+        if not 0 < self.scale[0] <= self.scale[1] <= 1:
             raise ValueError(
-                f'degrees={degrees} must be whole, -180 <= least <= greatest <= 180'
+                f'scale={self.scale} must satisfy 0 < least <= greatest <= 1'
             )
-        self.num = num
-        self.size = size
-        self.scale = tuple(scale)
-        self.aspect_ratio = tuple(aspect_ratio)
-        self.degrees = tuple(int(d) for d in degrees)
+        if not 0 < self.aspect_ratio[0] <= 1 <= self.aspect_ratio[1]:
+            raise ValueError(f'aspect_ratio={self.aspect_ratio} must enclose 1')
+        first, last = self.degrees
+        if not int(first) == first <= last == int(last):
+            raise ValueError(f'degrees={self.degrees} must be whole, least <= greatest')
 
     def draw(
         self, batch_size: int, image_size: tuple[int, int], device: torch.device

@@ -7,6 +7,7 @@ corrupted image) and 0 (False) means *kept*.
 
 import math
 from abc import ABCMeta, abstractmethod
+from dataclasses import dataclass
 
 import torch
 from mmpretrain.registry import MODELS
@@ -54,6 +55,7 @@ def _check_count(low: int, high: int, grid: tuple[int, int]) -> None:
 
 
 @MODELS.register_module()
+@dataclass
 class UniformMasking(BaseMasking):
     """Uniformly random patches, their number drawn anew for each image.
 
@@ -68,21 +70,13 @@ class UniformMasking(BaseMasking):
             14 x 14.
     """
 
-    def __init__(
-        self, num_masked: tuple[int, int] = (100, 120), num_patches: int = 196
-    ) -> None:
-        low, high = num_masked
-        if not 0 < low <= high < num_patches:
-            raise ValueError(
-                f'num_masked={tuple(num_masked)} must satisfy '
-                f'0 < low <= high < num_patches={num_patches}'
-            )
-        self.low, self.high, self.num_patches = low, high, num_patches
+    num_masked: tuple[int, int] = (100, 120)
+    num_patches: int = 196
 
     def __call__(self, batch_size, grid, device):
         h, w = grid
         scale = h * w / self.num_patches
-        low, high = round(self.low * scale), round(self.high * scale)
+        low, high = (round(number * scale) for number in self.num_masked)
         _check_count(low, high, grid)
         num_masked = torch.randint(low, high + 1, (batch_size, 1), device=device)
         scores = torch.rand(batch_size, h * w, device=device)
@@ -90,6 +84,7 @@ class UniformMasking(BaseMasking):
 
 
 @MODELS.register_module()
+@dataclass
 class RatioMasking(BaseMasking):
     """Uniformly random squares of patches, the same fraction of every image.
 
@@ -100,13 +95,8 @@ class RatioMasking(BaseMasking):
             2205.09616) mask squares of 32 px, that is 2 patches of 16 px.
     """
 
-    def __init__(self, ratio: float = 0.5, unit: int = 1) -> None:
-        if not 0 < ratio < 1:
-            raise ValueError(f'ratio={ratio} must lie strictly between 0 and 1')
-        if unit < 1:
-            raise ValueError(f'unit={unit} must be at least 1 patch')
-        self.ratio = ratio
-        self.unit = unit
+    ratio: float = 0.5
+    unit: int = 1
 
     def __call__(self, batch_size, grid, device):
         if grid[0] % self.unit or grid[1] % self.unit:
@@ -124,6 +114,7 @@ class RatioMasking(BaseMasking):
 
 
 @MODELS.register_module()
+@dataclass
 class BlockMasking(BaseMasking):
     """BEiT's blockwise masks (arXiv 2106.08254, algorithm 1), a batch at a time.
 
@@ -149,23 +140,14 @@ class BlockMasking(BaseMasking):
 
     max_misfits = 10
 
-    def __init__(
-        self,
-        num_masked: int = 75,
-        min_block: int = 16,
-        min_aspect: float = 0.3,
-        max_proposals: int = 64,
-    ) -> None:
-        if not 0 < min_block <= num_masked:
-            raise ValueError(
-                f'min_block={min_block} must lie in 1..num_masked={num_masked}'
-            )
-        if not 0 < min_aspect <= 1:
-            raise ValueError(f'min_aspect={min_aspect} must lie in (0, 1]')
-        self.num_masked = num_masked
-        self.min_block = min_block
-        self.min_aspect = min_aspect
-        self.max_proposals = max_proposals
+    num_masked: int = 75
+    min_block: int = 16
+    min_aspect: float = 0.3
+    max_proposals: int = 64
+
+    def __post_init__(self) -> None:
+        if not 0 < self.min_block <= self.num_masked or not 0 < self.min_aspect <= 1:
+            raise ValueError(f'{self} needs 0 < min_block <= num_masked, min_aspect <= 1')
 
     def __call__(self, batch_size, grid, device):
         h, w = grid

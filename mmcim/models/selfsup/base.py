@@ -39,6 +39,27 @@ class SelfSupervisor(BaseSelfSupervisor):
             inputs['images'] if isinstance(inputs, dict) else inputs
         )
 
+    def draw_mask(self, images: Tensor) -> Tensor:
+        """Draw the masks of a batch, for the grid of the backbone's patches.
+
+        Args:
+            images: (B, 3, H, W).
+
+        Returns:
+            bool, (B, h, w); True is masked.
+        """
+        grid = tuple(self.backbone.patch_resolution)
+        return self.masking(len(images), grid, images.device)
+
+
+class MomentumSupervisor(SelfSupervisor):
+    """A method with a ``momentum_encoder``, which starts as a copy."""
+
+    def init_weights(self) -> None:
+        """Initialise, and start with two equal encoders."""
+        super().init_weights()
+        self.momentum_encoder.copy_from(self)
+
 
 def build_masking(masking: dict, grid: tuple[int, int]) -> BaseMasking:
     """Build a masking strategy for a grid of patches.

@@ -13,7 +13,7 @@ from torch import Tensor
 from mmcim.evaluation import token_accuracy
 
 from ..layers.momentum import MomentumEncoder
-from .base import SelfSupervisor, build_masking
+from .base import MomentumSupervisor, SelfSupervisor, build_masking
 
 
 @MODELS.register_module()
@@ -49,13 +49,7 @@ class BEiTBaseline(SelfSupervisor, BEiT):
         super().__init__(backbone, head=head, **kwargs)
         self.tokenizer = MODELS.build(tokenizer)
         self.masking = build_masking(masking, self.backbone.patch_resolution)
-        self.tokenizer.check_fit(
-            vocab_size=self.head.vocab_size,
-            head='model.head',
-            grid=tuple(self.backbone.patch_resolution),
-            tokenizer_size=self.data_preprocessor.tokenizer_size
-            or self.backbone.img_size,
-        )
+        self.tokenizer.check_fit(self, 'model', self.data_preprocessor.tokenizer_size)
 
     def loss(self, inputs: dict, data_samples: list | None = None) -> dict[str, Tensor]:
         """Tokenize, mask, predict the tokens.
@@ -69,7 +63,7 @@ class BEiTBaseline(SelfSupervisor, BEiT):
             ``loss`` and ``token_acc``, in [0, 1].
         """
         images = inputs['images']
-        mask = _draw_mask(self, images)
+        mask = self.draw_mask(images)
         target = self.tokenizer.encode(inputs['tokenizer_images'])[mask]
         logits = self.head(_patch_tokens(self.backbone, images, mask), mask)
         return dict(
@@ -115,7 +109,7 @@ class SimMIMBaseline(SelfSupervisor, SimMIM):
             ``loss``.
         """
         images = inputs['images']
-        mask = _draw_mask(self, images)
+        mask = self.draw_mask(images)
         tokens = _patch_tokens(self.backbone, images, mask)
         features = tokens.transpose(1, 2).unflatten(2, mask.shape[1:])
         return dict(loss=self.head.loss(self.neck(features), images, mask))
@@ -161,22 +155,21 @@ class MAEBaseline(SelfSupervisor, MAE):
             ``loss``.
 
         Raises:
-            ValueError: If images and encoder have another number of patches.
+            ValueError: If the images are not of the encoder's size.
         """
         images = inputs['images']
-        patches = images[0, 0].numel() // self.head.patch_size**2
-        if patches != self.backbone.num_patches:
+        if images.shape[-2:] != self.backbone.img_size:
             raise ValueError(
-                f'images of {tuple(images.shape[-2:])} pixels have {patches} patches, '
-                f'but the encoder is for {self.backbone.num_patches}; set img_size of '
-                "the backbone, or the size of the pipeline's crops"
+                f'images have {tuple(images.shape[-2:])} pixels, but the encoder is for '
+                f'{self.backbone.img_size}; set img_size of the backbone, or the size of '
+                "the pipeline's crops"
             )
         latent, mask, restore = self.backbone(images, mask=True)
         return dict(loss=self.head.loss(self.neck(latent, restore), images, mask))
 
 
 @MODELS.register_module()
-class MoCoV3Baseline(SelfSupervisor, MoCoV3):
+class MoCoV3Baseline(MomentumSupervisor, MoCoV3):
     """MoCo v3 (arXiv 2104.02057): match two crops of an image among those of others.
 
     mmpretrain's class moves its momentum encoder in each forward pass, even where
@@ -198,11 +191,6 @@ class MoCoV3Baseline(SelfSupervisor, MoCoV3):
     ) -> None:
         super().__init__(backbone, neck, head, **kwargs)
         self.momentum_encoder = MomentumEncoder(self, ('backbone', 'neck'), momentum)
-
-    def init_weights(self) -> None:
-        """Initialise; the momentum encoder starts as a copy."""
-        super().init_weights()
-        self.momentum_encoder.copy_from(self)
 
     def loss(self, inputs: dict, data_samples: list | None = None) -> dict[str, Tensor]:
         """Contrast each crop with the momentum encoder's other crops.
@@ -227,12 +215,6 @@ class MoCoV3Baseline(SelfSupervisor, MoCoV3):
         with torch.autocast(first.device.type, enabled=False):
             loss = sum(self.head.loss(own.float(), key.float()) for own, key in pairs)
         return dict(loss=loss)
-
-
-def _draw_mask(model: BEiT | SimMIM, images: Tensor) -> Tensor:
-    """Masks of a batch, bool, (B, h, w); True is masked."""
-    grid = tuple(model.backbone.patch_resolution)
-    return model.masking(len(images), grid, images.device)
 
 
 def _patch_tokens(backbone: torch.nn.Module, images: Tensor, mask: Tensor) -> Tensor:

@@ -91,10 +91,6 @@ class CIM(SelfSupervisor):
         )
         if (tokenizer is None) != (generator is None):
             raise ValueError('tokenizer and generator go together: give both or neither')
-        if upsampling not in ('bilinear', 'bicubic'):
-            raise ValueError(
-                f"upsampling={upsampling!r} is neither 'bilinear' nor 'bicubic'"
-            )
         self.tokenizer = None if tokenizer is None else MODELS.build(tokenizer)
         self.generator = None if generator is None else MODELS.build(generator)
         self.enhancer = MODELS.build(enhancer)
@@ -202,10 +198,5 @@ class CIM(SelfSupervisor):
             if self.grid is None:
                 raise ValueError('without a generator, grid=(rows, columns) is needed')
         else:
-            self.tokenizer.check_fit(
-                vocab_size=self.generator.vocab_size,
-                head='model.generator.head',
-                grid=self.grid,
-                tokenizer_size=self.data_preprocessor.tokenizer_size
-                or self.generator.backbone.img_size,
-            )
+            size = self.data_preprocessor.tokenizer_size
+            self.tokenizer.check_fit(self.generator, 'model.generator', size)

@@ -33,8 +33,8 @@ class Enhancer(BaseSelfSupervisor):
             ValueError: If the backbone outputs something else than a feature map.
         """
         feats = self.backbone(inputs)
-        shape = getattr(feats[-1], 'shape', None)
-        if shape is None or len(shape) != 4:
+        if feats[-1].ndim != 4:
+            shape = tuple(feats[-1].shape)
             raise ValueError(
                 f'{type(self.backbone).__name__} gave an output of shape {shape}, but '
                 'an enhancer needs a feature map (B, C, h, w); set '

@@ -56,15 +56,6 @@ class CIMGenerator(BaseSelfSupervisor):
         """Rows and columns of patches."""
         return tuple(self.backbone.patch_resolution)
 
-    @property
-    def vocab_size(self) -> int:
-        """Number of tokens that the head tells apart."""
-        return self.head.vocab_size
-
-    def extract_feat(self, inputs: Tensor) -> tuple[Tensor]:
-        """Features of unmasked images, (B, 3, H, W) -> a tuple of feature tensors."""
-        return self.backbone(inputs, mask=None)
-
     def predict(self, images: Tensor, mask: Tensor) -> Tensor:
         """Predict the tokens of the masked patches.
 
@@ -84,7 +75,8 @@ class CIMGenerator(BaseSelfSupervisor):
         if self.sampling == 'argmax':
             return logits.argmax(dim=1)
         if self.sampling == 'uniform':
-            return torch.randint(self.vocab_size, logits.shape[:1], device=logits.device)
+            vocab_size = logits.size(1)
+            return torch.randint(vocab_size, logits.shape[:1], device=logits.device)
         probs = (logits.float() / self.temperature).softmax(dim=1)
         # As torch.multinomial does, but for its check of the numbers, which on a GPU
         # would end a diverged run in an assertion of the device.

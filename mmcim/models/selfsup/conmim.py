@@ -8,11 +8,11 @@ from mmpretrain.registry import MODELS
 from torch import Tensor, nn
 
 from ..layers.momentum import MomentumEncoder
-from .base import SelfSupervisor, build_masking
+from .base import MomentumSupervisor, build_masking
 
 
 @MODELS.register_module()
-class ConMIM(SelfSupervisor):
+class ConMIM(MomentumSupervisor):
     """Masked image modeling whose targets are the patches of a momentum encoder.
 
     An encoder sees an image with most patches masked. A momentum encoder, its slowly
@@ -67,11 +67,6 @@ class ConMIM(SelfSupervisor):
         )
         self.backbone_prefix = self.EXPORTS[export]
 
-    def init_weights(self) -> None:
-        """Initialise; the momentum encoder starts as a copy."""
-        super().init_weights()
-        self.momentum_encoder.copy_from(self)
-
     def extract_feat(self, inputs: Tensor | dict) -> tuple[Tensor]:
         """Features of full images from the exported backbone.
 
@@ -99,8 +94,7 @@ class ConMIM(SelfSupervisor):
         """
         # mask
         images = inputs['images']
-        grid = tuple(self.backbone.patch_resolution)
-        mask = self.masking(len(images), grid, images.device)  # (B, h, w)
+        mask = self.draw_mask(images)  # (B, h, w)
         # encode and project; the keys first: then nothing else needs memory
         with torch.no_grad():
             keys = self._encode(self.momentum_encoder, inputs['momentum_images'], None)

@@ -9,11 +9,11 @@ from mmpretrain.registry import MODELS
 from torch import Tensor, nn
 
 from ..layers.momentum import MomentumEncoder
-from .base import SelfSupervisor
+from .base import MomentumSupervisor
 
 
 @MODELS.register_module()
-class CorrIM(SelfSupervisor):
+class CorrIM(MomentumSupervisor):
     """Correlational Image Modeling: find where in an image its crops come from.
 
     An online encoder sees the exemplars, which are crops of random size, shape, rotation
@@ -65,26 +65,16 @@ class CorrIM(SelfSupervisor):
 
     def _check_patches(self) -> None:
         """What is no whole patch would be padded, and the label maps shifted."""
-        patch_embed = getattr(self.backbone, 'patch_embed', None)
-        exemplars = getattr(self.data_preprocessor, 'exemplars', None)
-        if patch_embed is None or exemplars is None:
+        if not hasattr(self.backbone, 'patch_embed'):
             return
-        patch = patch_embed.projection.stride[0]
-        sizes = {
-            'context_size': self.data_preprocessor.context_size,
-            'exemplars.size': (exemplars.size,),
-        }
-        for name, sides in sizes.items():
-            if any(side % patch for side in sides):
-                raise ValueError(
-                    f'model.data_preprocessor.{name} is {sides}, which is no multiple of '
-                    f"the backbone's patch_size={patch}; set one of the two"
-                )
-
-    def init_weights(self) -> None:
-        """Initialise, and start with two equal encoders."""
-        super().init_weights()
-        self.momentum_encoder.copy_from(self)
+        patch = self.backbone.patch_embed.projection.stride[0]
+        inputs = self.data_preprocessor
+        if any(side % patch for side in (*inputs.context_size, inputs.exemplars.size)):
+            raise ValueError(
+                f'context_size={inputs.context_size} and exemplars.size='
+                f'{inputs.exemplars.size} of model.data_preprocessor must be multiples '
+                f"of the backbone's patch_size={patch}"
+            )
 
     def loss(self, inputs: dict, data_samples: list | None = None) -> dict[str, Tensor]:
         """Embed, correlate, compare.
@@ -259,8 +249,6 @@ class CorrelationHead(BaseModule):
             raise ValueError(
                 f"objective={objective!r} is neither 'cross_entropy' nor 'focal_mse'"
             )
-        if gamma < 0:
-            raise ValueError(f'gamma={gamma} must not be negative')
         self.objective = objective
         self.gamma = gamma
         self.conv = nn.Conv2d(in_channels, 2, kernel_size=1)

@@ -64,11 +64,6 @@ class DiscreteVAETrainer(SelfSupervisor):
                 'temperature must be above 0, kl_weight at least 0 and anneal in '
                 f'(0, 1], got {temperature}, {kl_weight} and {anneal}'
             )
-        if min(l1_weight, l2_weight) < 0 or l1_weight + l2_weight == 0:
-            raise ValueError(
-                'l1_weight and l2_weight must be at least 0 and not both 0, got '
-                f'{l1_weight} and {l2_weight}'
-            )
         self.temperature = temperature
         self.kl_weight = kl_weight
         self.anneal = anneal

@@ -61,56 +61,33 @@ class BaseTokenizer(BaseModule, metaclass=ABCMeta):
         """What the ids mean: ``type`` (class name), ``source`` and ``sha256``."""
         return dict(self._identity)
 
-    def grid_size(self, height: int, width: int) -> tuple[int, int]:
-        """Size of the grid of ids of an image.
-
-        Args:
-            height: Height of the image in pixels.
-            width: Width of the image in pixels.
-
-        Returns:
-            Rows and columns of ids.
-
-        Raises:
-            ValueError: If a side is not a positive multiple of the stride.
-        """
-        if min(height, width) < 1 or height % self.stride or width % self.stride:
-            raise ValueError(
-                f'{type(self).__name__} turns squares of {self.stride} px into ids: '
-                f'height and width must be multiples of {self.stride}, got '
-                f'{height} x {width}'
-            )
-        return height // self.stride, width // self.stride
-
     def check_fit(
-        self,
-        vocab_size: int,
-        head: str,
-        grid: tuple[int, int],
-        tokenizer_size: tuple[int, int],
+        self, model: nn.Module, key: str, tokenizer_size: tuple[int, int] | None
     ) -> None:
-        """Check that a network that predicts tokens can learn them.
+        """Check that a model that predicts tokens can learn them.
 
         Args:
-            vocab_size: Number of tokens that the network's head tells apart.
-            head: The head's key in the config, for the message.
-            grid: Rows and columns of the network's patches.
-            tokenizer_size: Height and width in pixels of the images to encode.
+            model: Owner of the ``backbone`` and the ``head`` that predict.
+            key: The model's key in the config, for the message.
+            tokenizer_size: Height and width in pixels of the images to encode. None for
+                those of the backbone.
 
         Raises:
             ValueError: If the numbers of tokens or the grids differ.
         """
-        if vocab_size != self.vocab_size:
+        if model.head.vocab_size != self.vocab_size:
             raise ValueError(
-                f'{head} knows {vocab_size} tokens but the tokenizer has '
-                f'{self.vocab_size}; set {head}.vocab_size={self.vocab_size}'
+                f'{key}.head knows {model.head.vocab_size} tokens but the tokenizer has '
+                f'{self.vocab_size}; set {key}.head.vocab_size={self.vocab_size}'
             )
+        grid = tuple(model.backbone.patch_resolution)
         fitting = tuple(side * self.stride for side in grid)
-        if tuple(tokenizer_size) != fitting:
+        found = tokenizer_size or model.backbone.img_size
+        if tuple(found) != fitting:
             raise ValueError(
-                f'masks and network have a grid of {tuple(grid)} patches, which at the '
+                f'masks and network have a grid of {grid} patches, which at the '
                 f"tokenizer's stride of {self.stride} needs inputs of {fitting} "
-                f'pixels, but they have {tuple(tokenizer_size)}; set '
+                f'pixels, but they have {tuple(found)}; set '
                 f'model.data_preprocessor.tokenizer_size={fitting} or another patch size'
             )
 
@@ -127,18 +104,18 @@ class BaseTokenizer(BaseModule, metaclass=ABCMeta):
 
         Raises:
             TypeError: If the images are not floating point.
-            ValueError: If the shape is not as above.
+            ValueError: If a side is not a multiple of the stride.
         """
         if not images.is_floating_point():
             raise TypeError(
                 f'images must be floating point in [0, 1], got {images.dtype}; '
                 'divide uint8 pixels by 255'
             )
-        if images.ndim != 4 or images.shape[1] != 3:
+        if any(side % self.stride for side in images.shape[-2:]):
             raise ValueError(
-                f'images must be (B, 3, H, W), got shape {tuple(images.shape)}'
+                f'height and width of images must be multiples of {self.stride}, got '
+                f'shape {tuple(images.shape)}'
             )
-        self.grid_size(*images.shape[-2:])
         with torch.autocast(images.device.type, enabled=False):
             return self._encode(images.float())
 
@@ -152,25 +129,17 @@ class BaseTokenizer(BaseModule, metaclass=ABCMeta):
 
         Returns:
             (B, 3, h * stride, w * stride) float32, RGB in [0, 1].
-
-        Raises:
-            TypeError: If the ids are not int64.
-            ValueError: If the ids are not a batch of grids.
         """
-        if ids.dtype != torch.int64:
-            raise TypeError(f'ids must be int64, got {ids.dtype}')
-        if ids.ndim != 3:
-            raise ValueError(f'ids must be (B, h, w), got shape {tuple(ids.shape)}')
         with torch.autocast(ids.device.type, enabled=False):
             return self._decode(ids)
 
     @abstractmethod
     def _encode(self, images: Tensor) -> Tensor:
-        """Ids of float32 images; the arguments are already checked."""
+        """Ids of float32 images, whose sides are multiples of the stride."""
 
     @abstractmethod
     def _decode(self, ids: Tensor) -> Tensor:
-        """Images of ids; the arguments are already checked."""
+        """Images of ids."""
 
     @classmethod
     def _read(cls, checkpoint: str) -> dict[str, Tensor]:
@@ -235,7 +204,3 @@ class BaseTokenizer(BaseModule, metaclass=ABCMeta):
         """Hide the networks from a parent's ``apply``, which initialises layers."""
         fn(self)
         return self
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Same as :meth:`encode`."""
-        return self.encode(images)

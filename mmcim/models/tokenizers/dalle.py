@@ -1,6 +1,8 @@
 # Copyright (c) mmcim contributors. All rights reserved.
 """OpenAI's discrete VAE (Ramesh et al., arXiv:2102.12092), encoder and decoder."""
 
+import fnmatch
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -14,8 +16,8 @@ _URL = 'https://cdn.openai.com/dall-e'
 _GROUPS = 4
 # The logit-Laplace distribution leaves out 0.1 at either end of [0, 1].
 _EPS = 0.1
-# Pictures whose logits are held at a time: only their argmax is needed, and the
-# logits of 256 pictures would take 1.6 GB.
+# Images whose logits are held at a time: only their argmax is needed, and the
+# logits of 256 images would take 1.6 GB.
 _LOGITS_BATCH = 16
 
 
@@ -49,12 +51,9 @@ class _Block(nn.Module):
         self.gain = gain
         self.id_path = _Conv(n_in, n_out, 1) if n_in != n_out else nn.Identity()
         widths = (n_in, *[n_out // 4] * 3, n_out)
-        self.res_path = nn.ModuleDict(
-            {
-                f'conv_{i + 1}': _Conv(widths[i], widths[i + 1], kernel)
-                for i, kernel in enumerate(kernels)
-            }
-        )
+        self.res_path = nn.ModuleDict()
+        for i, kernel in enumerate(kernels):
+            self.res_path[f'conv_{i + 1}'] = _Conv(widths[i], widths[i + 1], kernel)
 
     def forward(self, x: Tensor, dtype: torch.dtype, upsample: bool = False) -> Tensor:
         """Apply the block to ``x``, or to ``x`` enlarged twice.
@@ -75,30 +74,40 @@ class _Block(nn.Module):
         return torch.add(x, residual, alpha=self.gain)
 
 
-def _group(
-    n_in: int, n_out: int, n_blocks: int, kernels: tuple[int, ...]
+def _blocks(
+    first: nn.Module,
+    widths: tuple[int, ...],
+    n_blocks: int,
+    kernels: tuple[int, ...],
+    last: nn.Module,
 ) -> nn.ModuleDict:
+    """Layers of a network, with the original's names of the weights.
+
+    Args:
+        first: The input layer.
+        widths: Channels before the first group of blocks, and after each.
+        n_blocks: Blocks of a group.
+        kernels: Sizes of the convolutions of a block.
+        last: The output layer.
+    """
     gain = 1 / (_GROUPS * n_blocks) ** 2
-    return nn.ModuleDict(
-        {
-            f'block_{i + 1}': _Block(n_out if i else n_in, n_out, kernels, gain)
-            for i in range(n_blocks)
-        }
-    )
+    layers = nn.ModuleDict({'input': first})
+    for i, (n_in, n_out) in enumerate(pairwise(widths), start=1):
+        group = layers[f'group_{i}'] = nn.ModuleDict()
+        for j in range(n_blocks):
+            group[f'block_{j + 1}'] = _Block(n_out if j else n_in, n_out, kernels, gain)
+    layers['output'] = nn.ModuleDict({'conv': last})
+    return layers
 
 
 class _Encoder(nn.Module):
-    """Pixels -> features -> logits, with the original's names of the weights."""
+    """Pixels -> features -> logits."""
 
     def __init__(self, n_hid: int, n_blocks: int, vocab_size: int) -> None:
         super().__init__()
         widths = (n_hid, n_hid, 2 * n_hid, 4 * n_hid, 8 * n_hid)
-        self.blocks = nn.ModuleDict({'input': _Conv(3, n_hid, 7)})
-        for i in range(_GROUPS):
-            self.blocks[f'group_{i + 1}'] = _group(
-                widths[i], widths[i + 1], n_blocks, kernels=(3, 3, 3, 1)
-            )
-        self.blocks['output'] = nn.ModuleDict({'conv': _Conv(8 * n_hid, vocab_size, 1)})
+        first, last = _Conv(3, n_hid, 7), _Conv(8 * n_hid, vocab_size, 1)
+        self.blocks = _blocks(first, widths, n_blocks, (3, 3, 3, 1), last)
 
     def forward(self, x: Tensor, dtype: torch.dtype) -> Tensor:
         """Features (B, 8 * n_hid, H / 8, W / 8) float32 of mapped pixels."""
@@ -116,17 +125,13 @@ class _Encoder(nn.Module):
 
 
 class _Decoder(nn.Module):
-    """Ids -> logits of the pixels, with the original's names of the weights."""
+    """Ids -> logits of the pixels."""
 
     def __init__(self, n_hid: int, n_blocks: int, vocab_size: int, n_init: int) -> None:
         super().__init__()
         widths = (n_init, 8 * n_hid, 4 * n_hid, 2 * n_hid, n_hid)
-        self.blocks = nn.ModuleDict({'input': _Conv(vocab_size, n_init, 1)})
-        for i in range(_GROUPS):
-            self.blocks[f'group_{i + 1}'] = _group(
-                widths[i], widths[i + 1], n_blocks, kernels=(1, 3, 3, 3)
-            )
-        self.blocks['output'] = nn.ModuleDict({'conv': _Conv(n_hid, 6, 1)})
+        first, last = _Conv(vocab_size, n_init, 1), _Conv(n_hid, 6, 1)
+        self.blocks = _blocks(first, widths, n_blocks, (1, 3, 3, 3), last)
 
     def simplify(self) -> None:
         """Leave out what is not needed; call once, after loading.
@@ -206,27 +211,19 @@ class DALLETokenizer(BaseTokenizer):
         vocab_size, *_ = tensors['encoder.blocks.output.conv.w'].shape
         n_init, *_ = tensors['decoder.blocks.input.w'].shape
         _, n_dec, *_ = tensors['decoder.blocks.output.conv.w'].shape
-        # Each block begins with one of these.
-        blocks = [name for name in tensors if name.endswith('.res_path.conv_1.w')]
-        depths = [
-            sum(name.startswith(f'{part}.blocks.group_1.') for name in blocks)
-            for part in ('encoder', 'decoder')
-        ]
-        return nn.ModuleDict(
-            {
-                'encoder': _Encoder(n_enc, depths[0], vocab_size),
-                'decoder': _Decoder(n_dec, depths[1], vocab_size, n_init),
-            }
-        )
+        # Each block of the first group begins with one of these.
+        blocks = fnmatch.filter(tensors, 'encoder.blocks.group_1.*.res_path.conv_1.w')
+        network = nn.ModuleDict()
+        network['encoder'] = _Encoder(n_enc, len(blocks), vocab_size)
+        network['decoder'] = _Decoder(n_dec, len(blocks), vocab_size, n_init)
+        return network
 
     def _encode(self, images: Tensor) -> Tensor:
         pixels = (1 - 2 * _EPS) * images + _EPS
         pixels = pixels.contiguous(memory_format=torch.channels_last)
         features = self.encoder(pixels, _compute_dtype(images))
-        ids = [
-            self.encoder.logits(part).argmax(1) for part in features.split(_LOGITS_BATCH)
-        ]
-        return torch.cat(ids)
+        parts = features.split(_LOGITS_BATCH)
+        return torch.cat([self.encoder.logits(part).argmax(1) for part in parts])
 
     def _decode(self, ids: Tensor) -> Tensor:
         logits = self.decoder(ids, _compute_dtype(ids))

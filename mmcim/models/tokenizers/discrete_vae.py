@@ -62,11 +62,6 @@ class DiscreteVAENet(BaseModule):
             raise ValueError(
                 f'width must be a multiple of stride / 2 = {stride // 2}, got {width}'
             )
-        if vocab_size < 2 or depth < 0 or code_dims < 1:
-            raise ValueError(
-                'vocab_size must be at least 2, depth 0 and code_dims 1, got '
-                f'{vocab_size}, {depth} and {code_dims}'
-            )
         self.stride = stride
         self.vocab_size = vocab_size
         halvings = int(math.log2(stride))
@@ -83,10 +78,8 @@ class DiscreteVAENet(BaseModule):
         decoder = [nn.Conv2d(code_dims, width, 3, padding=1)]
         decoder += [_ResidualBlock(width) for _ in range(depth)]
         for n_in, n_out in zip(widths[:0:-1], widths[-2::-1]):
-            decoder += [
-                nn.ReLU(),
-                nn.ConvTranspose2d(n_in, n_out, 4, stride=2, padding=1),
-            ]
+            decoder.append(nn.ReLU())
+            decoder.append(nn.ConvTranspose2d(n_in, n_out, 4, stride=2, padding=1))
         self.decoder = nn.Sequential(*decoder)
         self._reset()
 
@@ -186,12 +179,8 @@ class DiscreteVAE(BaseTokenizer):
     def _read(cls, checkpoint: str) -> dict[str, Tensor]:
         """Only the network, without the trainer's prefix."""
         tensors = super()._read(checkpoint)
-        inside = {
-            key.removeprefix(_PREFIX): value
-            for key, value in tensors.items()
-            if key.startswith(_PREFIX)
-        }
-        return inside or tensors
+        inside = [key for key in tensors if key.startswith(_PREFIX)]
+        return {key.removeprefix(_PREFIX): tensors[key] for key in inside} or tensors
 
     def _encode(self, images: Tensor) -> Tensor:
         return self.network(images).argmax(1)
