@@ -1,5 +1,5 @@
 # Copyright (c) mmcim contributors. All rights reserved.
-"""From a batch of uint8 images to what the networks see, on the device."""
+"""From a batch of uint8 images to the model's inputs, on the device."""
 
 from collections.abc import Sequence
 
@@ -106,7 +106,7 @@ class DevicePreprocessor(BaseDataPreprocessor):
             training: Whether to flip.
 
         Returns:
-            uint8, (B, 3, H, W), in the networks' order of channels.
+            uint8, (B, 3, H, W), in the model's order of channels.
 
         Raises:
             TypeError: If they are something else, such as a list of two crops.
@@ -117,14 +117,14 @@ class DevicePreprocessor(BaseDataPreprocessor):
         return images
 
     def order_channels(self, images: Tensor) -> Tensor:
-        """Check uint8 (B, C, H, W), return (B, 3, H, W) in the networks' order."""
+        """Check uint8 (B, C, H, W), return (B, 3, H, W) in the model's order."""
         if (
             not isinstance(images, Tensor)
             or images.dtype != torch.uint8
             or images.ndim != 4
             or images.size(1) not in (1, 3)
         ):
-            found = f'{type(images).__name__} of {len(images)}'
+            found = f'a {type(images).__name__} of {len(images)}'
             if isinstance(images, Tensor):
                 found = f'{images.dtype} of shape {tuple(images.shape)}'
             raise TypeError(

@@ -9,7 +9,7 @@ from .base import DevicePreprocessor, build_augment
 
 @MODELS.register_module()
 class ConMIMDataPreprocessor(DevicePreprocessor):
-    """Add the momentum encoder's images: the same crop and flip in other colours.
+    """Add the momentum encoder's images: the same crop and flip, colour-jittered.
 
     In evaluation nothing is flipped or augmented, and the two are equal.
 

@@ -48,8 +48,6 @@ class CorrIMDataPreprocessor(DevicePreprocessor):
     ) -> None:
         super().__init__(**kwargs)
         check_fractions(exemplar_flip_prob=exemplar_flip_prob)
-        if label_margin < 0:
-            raise ValueError(f'label_margin must not be negative: {label_margin}')
         self.exemplars = MODELS.build(exemplars)
         self.augment = build_augment(augment)
         self.exemplar_flip_prob = exemplar_flip_prob

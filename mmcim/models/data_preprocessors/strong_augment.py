@@ -180,7 +180,7 @@ def _jitter(images: Tensor, factors: Tensor, order: tuple[int, ...]) -> Tensor:
     for which in order:
         factor = _per_image(factors[:, which])
         if which == _HUE:
-            images = torch.where(factor != 0, _turn_hue(images, factor), images)
+            images = torch.where(factor != 0, _shift_hue(images, factor), images)
             continue
         if which == _BRIGHTNESS:
             other = torch.zeros_like(factor)
@@ -193,7 +193,7 @@ def _jitter(images: Tensor, factors: Tensor, order: tuple[int, ...]) -> Tensor:
     return images
 
 
-def _turn_hue(images: Tensor, shift: Tensor) -> Tensor:
+def _shift_hue(images: Tensor, shift: Tensor) -> Tensor:
     """Add to the hue of HSV.
 
     With k = (n + 6 hue) mod 6 and n = 5, 3, 1, a channel of the colour of maximum V and
@@ -219,8 +219,8 @@ def _turn_hue(images: Tensor, shift: Tensor) -> Tensor:
     hue = sector / spread.clamp(min=1e-12) + 6 * shift.view(-1, 1, 1)
     n = torch.arange(5, 0, -2, device=images.device).view(1, 3, 1, 1)
     k = (n + hue[:, None]) % 6
-    share = torch.minimum(k, 4 - k).clamp(0, 1)
-    return torch.addcmul(value[:, None], spread[:, None], share, value=-1)
+    fraction = torch.minimum(k, 4 - k).clamp(0, 1)
+    return torch.addcmul(value[:, None], spread[:, None], fraction, value=-1)
 
 
 def _blur(images: Tensor, sigma: Tensor, radius: int) -> Tensor:

@@ -40,18 +40,17 @@ class BaseMasking(metaclass=ABCMeta):
             ValueError: If the strategy does not suit the grid.
         """
 
+    def _check_count(self, low: int, high: int, grid: tuple[int, int]) -> None:
+        if not 0 < low <= high < grid[0] * grid[1]:
+            raise ValueError(
+                f'{self} masks {low} to {high} of {grid[0]} x {grid[1]}, which leaves '
+                'nothing to predict or nothing to see'
+            )
+
 
 def _mask_lowest(scores: Tensor, num_masked: Tensor | int) -> Tensor:
     """Mask, in each row of (B, N), the ``num_masked`` patches of lowest score."""
     return scores.argsort(dim=1).argsort(dim=1) < num_masked
-
-
-def _check_count(low: int, high: int, grid: tuple[int, int]) -> None:
-    if not 0 < low <= high < grid[0] * grid[1]:
-        raise ValueError(
-            f'{low} to {high} masked patches of {grid[0]} x {grid[1]} leave nothing to '
-            'predict or nothing to see'
-        )
 
 
 @MODELS.register_module()
@@ -77,7 +76,7 @@ class UniformMasking(BaseMasking):
         h, w = grid
         scale = h * w / self.num_patches
         low, high = (round(number * scale) for number in self.num_masked)
-        _check_count(low, high, grid)
+        self._check_count(low, high, grid)
         num_masked = torch.randint(low, high + 1, (batch_size, 1), device=device)
         scores = torch.rand(batch_size, h * w, device=device)
         return _mask_lowest(scores, num_masked).view(batch_size, h, w)
@@ -91,26 +90,27 @@ class RatioMasking(BaseMasking):
     Args:
         ratio: Fraction of masked squares, in (0, 1). Their number is rounded up, as by
             SimMIM and ConMIM.
-        unit: Side of the squares in patches. SimMIM (arXiv 2111.09886) and ConMIM (arXiv
-            2205.09616) mask squares of 32 px, that is 2 patches of 16 px.
+        mask_patch_size: Side of the squares in patches. SimMIM (arXiv 2111.09886) and
+            ConMIM (arXiv 2205.09616) mask squares of 32 px, that is 2 patches of 16 px.
     """
 
     ratio: float = 0.5
-    unit: int = 1
+    mask_patch_size: int = 1
 
     def __call__(self, batch_size, grid, device):
-        if grid[0] % self.unit or grid[1] % self.unit:
+        side = self.mask_patch_size
+        if grid[0] % side or grid[1] % side:
             raise ValueError(
                 f'a grid of {grid[0]} x {grid[1]} patches cannot be divided into squares '
-                f'of unit={self.unit} patches'
+                f'of mask_patch_size={side} patches'
             )
-        h, w = grid[0] // self.unit, grid[1] // self.unit
+        h, w = grid[0] // side, grid[1] // side
         # 0.6 * 25 is a little more than 15 in floating point.
         num_masked = math.ceil(self.ratio * h * w - 1e-9)
-        _check_count(num_masked, num_masked, (h, w))
+        self._check_count(num_masked, num_masked, (h, w))
         scores = torch.rand(batch_size, h * w, device=device)
         mask = _mask_lowest(scores, num_masked).view(batch_size, h, w)
-        return mask.repeat_interleave(self.unit, 1).repeat_interleave(self.unit, 2)
+        return mask.repeat_interleave(side, 1).repeat_interleave(side, 2)
 
 
 @MODELS.register_module()

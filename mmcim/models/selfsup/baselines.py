@@ -21,7 +21,7 @@ class BEiTBaseline(SelfSupervisor, BEiT):
     """BEiT (arXiv 2106.08254): predict the visual tokens of masked patches.
 
     Any tokenizer of :mod:`mmcim.models.tokenizers` will do. Compared with mmpretrain's
-    class its weights are in no optimizer and no checkpoint, ids are not turned into
+    class its weights are in no optimizer and no checkpoint, ids are not converted to
     logits and back, and the masks are drawn on the device.
 
     Args:
@@ -92,7 +92,7 @@ class SimMIMBaseline(SelfSupervisor, SimMIM):
         backbone: dict,
         neck: dict,
         head: dict,
-        masking: dict = dict(type='RatioMasking', ratio=0.6, unit=2),  # noqa: B006
+        masking: dict = dict(type='RatioMasking', ratio=0.6, mask_patch_size=2),  # noqa: B006
         **kwargs,
     ) -> None:
         super().__init__(backbone, neck, head, **kwargs)
@@ -222,6 +222,6 @@ def _patch_tokens(backbone: torch.nn.Module, images: Tensor, mask: Tensor) -> Te
     return backbone(images, mask)[-1][:, backbone.num_extra_tokens :]
 
 
-def _embed(networks: torch.nn.Module, images: Tensor) -> Tensor:
+def _embed(modules: torch.nn.Module, images: Tensor) -> Tensor:
     """Project the features of an owner's ``backbone`` with its ``neck``, (B, D)."""
-    return networks.neck(networks.backbone(images))[0]
+    return modules.neck(modules.backbone(images))[0]

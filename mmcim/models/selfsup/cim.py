@@ -56,7 +56,7 @@ class CIM(SelfSupervisor):
         grid: Rows and columns of patches; needed without a generator, otherwise taken
             from it.
         enhancer_weight: Weight of the enhancer's loss against the generator's; the two
-            share no parameter, so that with gradients clipped per network it changes
+            share no parameter, so that with gradients clipped per sub-model it changes
             next to nothing.
         upsampling: Interpolation of the decoded image to the enhancer's resolution,
             ``'bilinear'`` or ``'bicubic'``.
@@ -126,8 +126,7 @@ class CIM(SelfSupervisor):
                 self.generator.loss_from_logits(batch.logits, batch.golden, batch.mask)
             )
             # Where nothing is masked the two are equal.
-            replaced = (batch.mixed != batch.golden).sum() / batch.mask.sum()
-            losses.update(replaced=replaced)
+            losses['replaced'] = (batch.mixed != batch.golden).sum() / batch.mask.sum()
 
         for name, value in self.enhancer.loss(batch._asdict()).items():
             losses[name] = self.enhancer_weight * value if 'loss' in name else value
@@ -177,9 +176,7 @@ class CIM(SelfSupervisor):
     def to_enhancer(self, images: Tensor, size: tuple[int, int]) -> Tensor:
         """Bring images in [0, 1] to the enhancer's resolution and normalisation."""
         if images.shape[-2:] != size:
-            images = F.interpolate(
-                images, size=size, mode=self.upsampling, align_corners=False
-            ).clamp(0, 1)
+            images = F.interpolate(images, size, mode=self.upsampling).clamp(0, 1)
         return self.data_preprocessor.normalize(images)
 
     def _blank(self, images: Tensor, mask: Tensor) -> Corruption:

@@ -75,8 +75,7 @@ class CIMGenerator(BaseSelfSupervisor):
         if self.sampling == 'argmax':
             return logits.argmax(dim=1)
         if self.sampling == 'uniform':
-            vocab_size = logits.size(1)
-            return torch.randint(vocab_size, logits.shape[:1], device=logits.device)
+            return torch.randint(logits.size(1), logits.shape[:1], device=logits.device)
         probs = (logits.float() / self.temperature).softmax(dim=1)
         # As torch.multinomial does, but for its check of the numbers, which on a GPU
         # would end a diverged run in an assertion of the device.

@@ -16,7 +16,7 @@ class ConMIM(MomentumSupervisor):
     """Masked image modeling whose targets are the patches of a momentum encoder.
 
     An encoder sees an image with most patches masked. A momentum encoder, its slowly
-    following copy, sees the full image in other colours. Each masked patch has to find
+    following copy, sees the full image, colour-jittered. Each masked patch has to find
     its counterpart among all patches of the full image, after a projector, which the
     momentum encoder has a copy of as well.
 
@@ -52,7 +52,7 @@ class ConMIM(MomentumSupervisor):
         backbone: dict,
         neck: dict,
         head: dict = dict(type='DenoisingContrastHead'),  # noqa: B006
-        masking: dict = dict(type='RatioMasking', ratio=0.75, unit=2),  # noqa: B006
+        masking: dict = dict(type='RatioMasking', ratio=0.75, mask_patch_size=2),  # noqa: B006
         momentum: float = 0.996,
         end_momentum: float = 1.0,
         export: str = 'momentum',

@@ -16,10 +16,10 @@ from .base import MomentumSupervisor
 class CorrIM(MomentumSupervisor):
     """Correlational Image Modeling: find where in an image its crops come from.
 
-    An online encoder sees the exemplars, which are crops of random size, shape, rotation
-    and colours; a momentum encoder, the bootstrap target, sees the whole image, the
-    context. One block of cross-attention correlates the two, and for each exemplar every
-    pixel of the context is classified as inside or outside.
+    An online encoder sees the exemplars, which are colour-jittered crops of random size,
+    shape and rotation; a momentum encoder, the bootstrap target, sees the whole image,
+    the context. One block of cross-attention correlates the two, and for each exemplar
+    every pixel of the context is classified as inside or outside.
 
     Both encoders share the class token and the position embedding, as released.
     :class:`MomentumUpdateHook` moves the momentum encoder once per optimizer step; the
@@ -57,17 +57,15 @@ class CorrIM(MomentumSupervisor):
         self.momentum_encoder = MomentumEncoder(
             self, ['backbone'], momentum, end_momentum
         )
-        self._check_patches()
+        if hasattr(self.backbone, 'patch_embed'):
+            self._check_patches(self.backbone.patch_embed.projection.stride[0])
         for name in ('cls_token', 'pos_embed'):
             shared = getattr(self.backbone, name, None)
             if isinstance(shared, nn.Parameter):
                 setattr(self.momentum_encoder.backbone, name, shared)
 
-    def _check_patches(self) -> None:
+    def _check_patches(self, patch: int) -> None:
         """What is no whole patch would be padded, and the label maps shifted."""
-        if not hasattr(self.backbone, 'patch_embed'):
-            return
-        patch = self.backbone.patch_embed.projection.stride[0]
         inputs = self.data_preprocessor
         if any(side % patch for side in (*inputs.context_size, inputs.exemplars.size)):
             raise ValueError(
@@ -123,14 +121,7 @@ class CorrIM(MomentumSupervisor):
 def _tokens(features: tuple[Tensor]) -> Tensor:
     """The last feature map (B, C, h, w), or all tokens, as tokens (B, N, C)."""
     last = features[-1]
-    if last.ndim == 4:
-        return last.flatten(2).transpose(1, 2)
-    if last.ndim != 3:
-        raise TypeError(
-            f'the backbone gave an output of shape {tuple(last.shape)}, but CorrIM needs '
-            "tokens (B, N, C) or a feature map (B, C, h, w); set out_type='raw' for a ViT"
-        )
-    return last
+    return last.flatten(2).transpose(1, 2) if last.ndim == 4 else last
 
 
 @MODELS.register_module()
@@ -199,7 +190,8 @@ class CorrelationDecoder(BaseModule):
             raise ValueError(
                 f'the context has {context.size(1)} tokens, which are not '
                 f'{rows} x {columns} patches with or without a class token; set '
-                'model.neck.grid to the rows and columns of its patches'
+                'model.neck.grid to the rows and columns of its patches, or '
+                "out_type='raw' of a ViT"
             )
         context = self.proj(context)  # (B, N, D)
         extra, patches = context.split([num_extra, rows * columns], dim=1)

@@ -201,6 +201,6 @@ class BaseTokenizer(BaseModule, metaclass=ABCMeta):
         """Do nothing: the weights came from the checkpoint."""
 
     def apply(self, fn: Callable[[nn.Module], None]) -> 'BaseTokenizer':
-        """Hide the networks from a parent's ``apply``, which initialises layers."""
+        """Hide the sub-modules from a parent's ``apply``, which initialises layers."""
         fn(self)
         return self

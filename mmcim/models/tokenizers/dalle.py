@@ -178,7 +178,7 @@ class DALLETokenizer(BaseTokenizer):
 
     Raises:
         FileNotFoundError: If there is no such file; says how to get it.
-        ValueError: If the file does not hold these networks.
+        ValueError: If the file does not hold these two modules.
     """
 
     stride = 8

@@ -29,7 +29,7 @@ class _ResidualBlock(nn.Module):
 
 @MODELS.register_module()
 class DiscreteVAENet(BaseModule):
-    """The trainable networks of a discrete VAE (Ramesh et al., section 2.1).
+    """The trainable network of a discrete VAE (Ramesh et al., section 2.1).
 
     The encoder halves the image ``log2(stride)`` times, and all else of it runs on
     the small grid; the decoder mirrors it.

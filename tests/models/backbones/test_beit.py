@@ -164,7 +164,7 @@ def test_bias_has_the_layout_of_fused_kernels(positions, grid):
 @pytest.mark.parametrize('positions', POSITIONS)
 def test_frozen_backbone_does_not_train(positions):
     kwargs = dict(POSITIONS[positions], out_type='featmap')
-    kwargs.update(drop_path_rate=0.5, drop_rate=0.5, attn_drop_rate=0.5)
+    kwargs.update(drop_path_rate=0.5, drop_rate=0.5)
     model = FusedBEiTViT(**SMALL, **kwargs, frozen_stages=2)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     # A new network is in training mode, and its frozen stages are not.
@@ -207,9 +207,8 @@ def test_feed_forward_branch_is_dropped_once():
 
 
 def test_dropout_rates_arrive():
-    model = FusedBEiTViT(**SMALL, drop_rate=0.2, attn_drop_rate=0.3)
+    model = FusedBEiTViT(**SMALL, drop_rate=0.2)
     for layer in model.layers:
-        assert layer.attn.attn_drop.p == 0.3
         assert layer.attn.proj_drop.p == 0.2
     x = torch.randn(2, 17, 32)
     attn = model.layers[0].attn

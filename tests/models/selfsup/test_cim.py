@@ -175,7 +175,6 @@ def test_masks_of_the_data_pipeline(configs, inputs):
     [
         (dict(generator=None), 'both or neither'),
         (dict(tokenizer=None, generator=None), 'grid='),
-        (dict(upsampling='nearest'), 'bilinear'),
         (dict(tokenizer=None, generator=None, enhancer=revdet()), 'RevDet needs'),
         (
             dict(
@@ -192,15 +191,18 @@ def test_masks_of_the_data_pipeline(configs, inputs):
             r'tokenizer_size=\(16, 16\)',
         ),
         (dict(masking=dict(type='BlockMasking')), '75 does not fit a grid of 4 x 4'),
-        (dict(masking=dict(type='RatioMasking', unit=3)), 'squares of unit=3'),
+        (
+            dict(masking=dict(type='RatioMasking', mask_patch_size=3)),
+            'squares of mask_patch_size=3',
+        ),
         (
             dict(
                 tokenizer=None,
                 generator=None,
                 grid=(5, 5),
-                masking=dict(type='RatioMasking', unit=2),
+                masking=dict(type='RatioMasking', mask_patch_size=2),
             ),
-            'squares of unit=2',
+            'squares of mask_patch_size=2',
         ),
     ],
 )
