@@ -1,9 +1,8 @@
 # Copyright (c) mmcim contributors. All rights reserved.
-"""What all methods share: a data preprocessor on the device, and features."""
+"""What methods share: a data preprocessor on the device, features, and masks."""
 
 import torch
 from mmpretrain.models.selfsup import BaseSelfSupervisor
-from mmpretrain.registry import MODELS
 from torch import Tensor
 
 from ..layers.masking import BaseMasking
@@ -21,6 +20,9 @@ class SelfSupervisor(BaseSelfSupervisor):
     preprocessor = 'DevicePreprocessor'
     """Type of the data preprocessor unless it says another."""
 
+    masking: BaseMasking | None = None
+    """Masking strategy of a method that masks patches."""
+
     def __init__(self, *args, data_preprocessor: dict | None = None, **kwargs) -> None:
         preprocessor = {'type': self.preprocessor, **(data_preprocessor or {})}
         super().__init__(*args, data_preprocessor=preprocessor, **kwargs)
@@ -35,9 +37,19 @@ class SelfSupervisor(BaseSelfSupervisor):
         Returns:
             What the backbone outputs.
         """
-        return super().extract_feat(
-            inputs['images'] if isinstance(inputs, dict) else inputs
-        )
+        images = inputs['images'] if isinstance(inputs, dict) else inputs
+        return super().extract_feat(images)
+
+    def init_weights(self) -> None:
+        """Initialise, once the masking strategy has been found to suit the patches.
+
+        Raises:
+            ValueError: If it does not.
+        """
+        if self.masking is not None:
+            # It checks the grid; on this device nothing is drawn.
+            self.draw_mask(torch.empty(1, device='meta'))
+        super().init_weights()
 
     def draw_mask(self, images: Tensor) -> Tensor:
         """Draw the masks of a batch, for the grid of the backbone's patches.
@@ -59,19 +71,3 @@ class MomentumSupervisor(SelfSupervisor):
         """Initialise, and start with two equal encoders."""
         super().init_weights()
         self.momentum_encoder.copy_from(self)
-
-
-def build_masking(masking: dict, grid: tuple[int, int]) -> BaseMasking:
-    """Build a masking strategy for a grid of patches.
-
-    Args:
-        masking: Its config.
-        grid: Rows and columns of patches.
-
-    Raises:
-        ValueError: If the strategy does not suit the grid.
-    """
-    built = MODELS.build(masking)
-    # It checks the grid; on this device nothing is drawn.
-    built(1, tuple(grid), torch.device('meta'))
-    return built

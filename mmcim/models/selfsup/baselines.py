@@ -13,7 +13,7 @@ from torch import Tensor
 from mmcim.evaluation import token_accuracy
 
 from ..layers.momentum import MomentumEncoder
-from .base import MomentumSupervisor, SelfSupervisor, build_masking
+from .base import MomentumSupervisor, SelfSupervisor
 
 
 @MODELS.register_module()
@@ -48,8 +48,8 @@ class BEiTBaseline(SelfSupervisor, BEiT):
     ) -> None:
         super().__init__(backbone, head=head, **kwargs)
         self.tokenizer = MODELS.build(tokenizer)
-        self.masking = build_masking(masking, self.backbone.patch_resolution)
-        self.tokenizer.check_fit(self, 'model', self.data_preprocessor.tokenizer_size)
+        self.masking = MODELS.build(masking)
+        self.tokenizer.check_fit(model=self, key='model', inputs=self.data_preprocessor)
 
     def loss(self, inputs: dict, data_samples: list | None = None) -> dict[str, Tensor]:
         """Tokenize, mask, predict the tokens.
@@ -96,7 +96,7 @@ class SimMIMBaseline(SelfSupervisor, SimMIM):
         **kwargs,
     ) -> None:
         super().__init__(backbone, neck, head, **kwargs)
-        self.masking = build_masking(masking, self.backbone.patch_resolution)
+        self.masking = MODELS.build(masking)
 
     def loss(self, inputs: dict, data_samples: list | None = None) -> dict[str, Tensor]:
         """Mask, encode, decode.

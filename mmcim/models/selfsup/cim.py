@@ -9,7 +9,7 @@ from mmpretrain.models.selfsup import BaseSelfSupervisor
 from mmpretrain.registry import MODELS
 from torch import Tensor
 
-from .base import SelfSupervisor, build_masking
+from .base import SelfSupervisor
 from .cim_enhancers import RevDet
 
 
@@ -97,8 +97,8 @@ class CIM(SelfSupervisor):
         self.enhancer_weight = enhancer_weight
         self.upsampling = upsampling
         self.grid = grid if self.generator is None else self.generator.grid
+        self.masking = None if masking is None else MODELS.build(masking)
         self._check_fit()
-        self.masking = None if masking is None else build_masking(masking, self.grid)
 
     @property
     def backbone(self) -> torch.nn.Module:
@@ -122,8 +122,8 @@ class CIM(SelfSupervisor):
 
         losses = {}
         if self.generator is not None:
-            losses.update(
-                self.generator.loss_from_logits(batch.logits, batch.golden, batch.mask)
+            losses = self.generator.loss_from_logits(
+                batch.logits, batch.golden, batch.mask
             )
             # Where nothing is masked the two are equal.
             losses['replaced'] = (batch.mixed != batch.golden).sum() / batch.mask.sum()
@@ -153,7 +153,7 @@ class CIM(SelfSupervisor):
         corrupted = self.to_enhancer(decoded, images.shape[-2:])  # (B, 3, H, W)
         return Corruption(images, mask, golden, mixed, logits, corrupted)
 
-    def draw_mask(self, images: Tensor, data_samples: list | None) -> Tensor:
+    def draw_mask(self, images: Tensor, data_samples: list | None = None) -> Tensor:
         """Draw the batch's masks, or take those of the data pipeline.
 
         Returns:
@@ -195,5 +195,6 @@ class CIM(SelfSupervisor):
             if self.grid is None:
                 raise ValueError('without a generator, grid=(rows, columns) is needed')
         else:
-            size = self.data_preprocessor.tokenizer_size
-            self.tokenizer.check_fit(self.generator, 'model.generator', size)
+            inputs = self.data_preprocessor
+            key = 'model.generator'
+            self.tokenizer.check_fit(model=self.generator, key=key, inputs=inputs)

@@ -8,7 +8,7 @@ from mmpretrain.registry import MODELS
 from torch import Tensor, nn
 
 from ..layers.momentum import MomentumEncoder
-from .base import MomentumSupervisor, build_masking
+from .base import MomentumSupervisor
 
 
 @MODELS.register_module()
@@ -61,7 +61,7 @@ class ConMIM(MomentumSupervisor):
         super().__init__(backbone, neck, head, **kwargs)
         if export not in self.EXPORTS:
             raise ValueError(f'export={export!r} is none of {tuple(self.EXPORTS)}')
-        self.masking = build_masking(masking, self.backbone.patch_resolution)
+        self.masking = MODELS.build(masking)
         self.momentum_encoder = MomentumEncoder(
             self, ('backbone', 'neck'), momentum, end_momentum
         )

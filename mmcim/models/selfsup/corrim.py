@@ -57,16 +57,18 @@ class CorrIM(MomentumSupervisor):
         self.momentum_encoder = MomentumEncoder(
             self, ['backbone'], momentum, end_momentum
         )
-        if hasattr(self.backbone, 'patch_embed'):
-            self._check_patches(self.backbone.patch_embed.projection.stride[0])
+        self._check_patches()
         for name in ('cls_token', 'pos_embed'):
             shared = getattr(self.backbone, name, None)
             if isinstance(shared, nn.Parameter):
                 setattr(self.momentum_encoder.backbone, name, shared)
 
-    def _check_patches(self, patch: int) -> None:
+    def _check_patches(self) -> None:
         """What is no whole patch would be padded, and the label maps shifted."""
         inputs = self.data_preprocessor
+        if not hasattr(self.backbone, 'patch_embed') or not hasattr(inputs, 'exemplars'):
+            return
+        patch = self.backbone.patch_embed.projection.stride[0]
         if any(side % patch for side in (*inputs.context_size, inputs.exemplars.size)):
             raise ValueError(
                 f'context_size={inputs.context_size} and exemplars.size='

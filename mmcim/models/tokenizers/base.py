@@ -61,16 +61,13 @@ class BaseTokenizer(BaseModule, metaclass=ABCMeta):
         """What the ids mean: ``type`` (class name), ``source`` and ``sha256``."""
         return dict(self._identity)
 
-    def check_fit(
-        self, model: nn.Module, key: str, tokenizer_size: tuple[int, int] | None
-    ) -> None:
+    def check_fit(self, model: nn.Module, key: str, inputs: nn.Module) -> None:
         """Check that a model that predicts tokens can learn them.
 
         Args:
             model: Owner of the ``backbone`` and the ``head`` that predict.
             key: The model's key in the config, for the message.
-            tokenizer_size: Height and width in pixels of the images to encode. None for
-                those of the backbone.
+            inputs: The data preprocessor that makes the images to encode.
 
         Raises:
             ValueError: If the numbers of tokens or the grids differ.
@@ -82,7 +79,7 @@ class BaseTokenizer(BaseModule, metaclass=ABCMeta):
             )
         grid = tuple(model.backbone.patch_resolution)
         fitting = tuple(side * self.stride for side in grid)
-        found = tokenizer_size or model.backbone.img_size
+        found = inputs.tokenizer_size or model.backbone.img_size
         if tuple(found) != fitting:
             raise ValueError(
                 f'masks and network have a grid of {grid} patches, which at the '
