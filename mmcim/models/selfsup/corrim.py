@@ -188,12 +188,12 @@ class CorrelationDecoder(BaseModule):
         batch_size, num = exemplars.shape[:2]
         rows, columns = self.grid
         num_extra = context.size(1) - rows * columns
-        if num_extra not in (0, 1):
+        if context.ndim != 3 or num_extra not in (0, 1):
             raise ValueError(
-                f'the context has {context.size(1)} tokens, which are not '
-                f'{rows} x {columns} patches with or without a class token; set '
-                'model.neck.grid to the rows and columns of its patches, or '
-                "out_type='raw' of a ViT"
+                f'the context is {tuple(context.shape)}, with {context.size(1)} tokens, '
+                f'and not (B, N, C) with those of {rows} x {columns} patches and at most '
+                'a class token; set model.neck.grid to the rows and columns of its '
+                "patches, or out_type='raw' of a ViT"
             )
         context = self.proj(context)  # (B, N, D)
         extra, patches = context.split([num_extra, rows * columns], dim=1)
