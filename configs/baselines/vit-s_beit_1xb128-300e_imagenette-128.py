@@ -18,11 +18,6 @@ model = dict(
     tokenizer=dict(
         _delete_=True,
         type='DiscreteVAE',
-        stride=4,
-        vocab_size=512,
-        width=128,
-        depth=2,
-        code_dims=128,
         checkpoint='work_dirs/dvae-f4-v512_1xb64-50e_imagenette-128/epoch_50.pth',
     ),
     backbone=dict(arch='deit-small', img_size=128, patch_size=8),

@@ -18,11 +18,6 @@ model = dict(
     tokenizer=dict(
         _delete_=True,
         type='DiscreteVAE',
-        stride=4,
-        vocab_size=512,
-        width=128,
-        depth=2,
-        code_dims=128,
         checkpoint='work_dirs/dvae-f4-v512_1xb64-50e_imagenette-128/epoch_50.pth',
     ),
     generator=dict(backbone=size, head=dict(vocab_size=512)),

@@ -20,11 +20,6 @@ model = dict(
         _delete_=True,
         type='DiscreteVAE',
         checkpoint='work_dirs/quickstart/tokenizer/iter_400.pth',
-        stride=4,
-        vocab_size=32,
-        width=64,
-        depth=1,
-        code_dims=64,
     ),
     backbone=dict(
         arch=dict(

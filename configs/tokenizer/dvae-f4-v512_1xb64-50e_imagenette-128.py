@@ -5,8 +5,7 @@
 Then, in a CIM config:
 
     tokenizer=dict(
-        type='DiscreteVAE', stride=4, vocab_size=512, width=128, depth=2,
-        code_dims=128, checkpoint='work_dirs/.../epoch_50.pth')
+        type='DiscreteVAE', checkpoint='work_dirs/.../epoch_50.pth')
 """
 
 _base_ = [

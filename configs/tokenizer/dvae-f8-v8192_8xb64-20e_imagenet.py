@@ -5,8 +5,7 @@
 Then, in a CIM config:
 
     tokenizer=dict(
-        type='DiscreteVAE', stride=8, vocab_size=8192, width=256, depth=4,
-        code_dims=256, checkpoint='work_dirs/.../epoch_20.pth')
+        type='DiscreteVAE', checkpoint='work_dirs/.../epoch_20.pth')
 """
 
 _base_ = [

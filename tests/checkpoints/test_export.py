@@ -56,8 +56,8 @@ NETWORKS = {
     'beit absolute': dict(
         BEIT, use_rel_pos_bias=False, use_abs_pos_emb=True, layer_scale_init_value=0
     ),
-    'beit key bias': dict(BEIT, bias=True),
-    'beit no bias': dict(BEIT, bias=False),
+    'beit key bias': dict(BEIT, type='BEiTViT', bias=True),
+    'beit no bias': dict(BEIT, type='BEiTViT', bias=False),
     'beit two norms': dict(BEIT, final_norm=True),
     'beit of a pre-training': dict(SHARED, type='FusedBEiTPretrainViT', out_type='raw'),
     'resnet50': RESNET,

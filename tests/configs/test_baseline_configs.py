@@ -8,6 +8,8 @@ from mmengine.registry import DefaultScope
 from mmpretrain.registry import MODELS
 from mmpretrain.structures import DataSample
 
+from mmcim.models.tokenizers import DiscreteVAENet
+
 from ..backbone_files import write_backbone
 from .test_configs import narrow_dalle  # noqa: F401
 from .test_conmim_configs import CONFIGS, WIDTH, load, narrow
@@ -48,11 +50,8 @@ def test_config_makes_a_step(name, narrow_dalle, tmp_path):  # noqa: F811
         if tokenizer.type == 'DALLETokenizer':
             tokenizer.checkpoint = narrow_dalle
         else:
-            tokenizer.update(width=16, code_dims=8)
-            sizes = {
-                k: v for k, v in tokenizer.items() if k not in ('type', 'checkpoint')
-            }
-            net = MODELS.build(dict(type='mmpretrain.DiscreteVAENet', **sizes))
+            vocab_size = cfg.model.head.vocab_size
+            net = DiscreteVAENet(stride=4, vocab_size=vocab_size, width=16, code_dims=8)
             tokenizer.checkpoint = str(tmp_path / 'dvae.pth')
             torch.save(net.state_dict(), tokenizer.checkpoint)
     elif 'mae' in name:

@@ -12,7 +12,7 @@ from mmpretrain.registry import MODELS
 from mmpretrain.structures import DataSample
 from safetensors.torch import save_file
 
-from mmcim.models.tokenizers import DALLETokenizer
+from mmcim.models.tokenizers import DALLETokenizer, DiscreteVAENet
 
 from ..conftest import init_weights
 
@@ -79,9 +79,8 @@ def shrink(cfg, narrow_dalle, folder):
     if tokenizer and tokenizer.type == 'DALLETokenizer':
         tokenizer.checkpoint = narrow_dalle
     elif tokenizer:
-        tokenizer.update(width=16, code_dims=8)
-        sizes = {k: v for k, v in tokenizer.items() if k not in ('type', 'checkpoint')}
-        net = MODELS.build(dict(type='DiscreteVAENet', **sizes))
+        vocab_size = model.generator.head.vocab_size
+        net = DiscreteVAENet(stride=4, vocab_size=vocab_size, width=16, code_dims=8)
         tokenizer.checkpoint = str(folder / 'dvae.safetensors')
         save_file(net.state_dict(), tokenizer.checkpoint)
 

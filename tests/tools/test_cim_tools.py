@@ -120,7 +120,6 @@ BAD = {
     'vocabulary': ['knows 64 tokens', 'has 32', 'model.generator.head.vocab_size=32'],
     'grid': ['(6, 6)', '(16, 16)', 'model.data_preprocessor.tokenizer_size=(24, 24)'],
     'masks': ['num_masked=75', '6 x 6'],
-    'stride': ['(48, 48)', '(24, 24)', 'encoder_stride'],
     'misspelt': ['model.generator.temprature', 'temperature'],
     'no tokenizer': ['missing.safetensors'],
     'no data': ['train_dataloader.dataset', 'data/imagenet'],
@@ -140,6 +139,12 @@ def test_bad_input_is_a_clear_error(runs, name):
     assert 'Traceback' not in runs[name].output
     for words in BAD[name]:
         assert words in runs[name].output
+
+
+def test_first_step_says_which_shapes_do_not_fit(runs):
+    assert runs['stride'].code != 0
+    for words in ('(48, 48)', '(24, 24)', 'encoder_stride'):
+        assert words in runs['stride'].output
 
 
 def test_training_writes_what_to_watch(runs):

@@ -44,6 +44,7 @@ from torch.utils._pytree import tree_map
 from torch.utils.flop_counter import FlopCounterMode
 
 from mmcim.models.selfsup import CIM
+from mmcim.models.tokenizers import DiscreteVAENet
 from mmcim.models.tokenizers.dalle import _Decoder, _Encoder
 from mmcim.utils import add_cfg_options, explain_build_errors, load_config, run_cli
 
@@ -112,11 +113,12 @@ def prepare(path: str, args: argparse.Namespace) -> Config:
     return cfg
 
 
-def random_tokenizer(cfg: dict, folder: str) -> str:
+def random_tokenizer(model: dict, folder: str) -> str:
     """Write a tokenizer of full size with random weights.
 
     Args:
-        cfg: ``model.tokenizer`` of a config.
+        model: Config of a model with a tokenizer. A ``DiscreteVAE`` gets its grid and
+            vocabulary, and the default width and depth.
         folder: Where to write.
 
     Returns:
@@ -125,7 +127,8 @@ def random_tokenizer(cfg: dict, folder: str) -> str:
     Raises:
         ValueError: If it is neither OpenAI's dVAE nor one of this project.
     """
-    if cfg['type'] == 'DALLETokenizer':
+    kind = model['tokenizer']['type']
+    if kind == 'DALLETokenizer':
         # The sizes of OpenAI's modules.
         sizes = dict(n_hid=256, n_blocks=2, vocab_size=8192)
         net = nn.ModuleDict(
@@ -133,13 +136,19 @@ def random_tokenizer(cfg: dict, folder: str) -> str:
         )
         for parameter in net.parameters():
             nn.init.normal_(parameter, std=parameter[0].numel() ** -0.5)
-    elif cfg['type'] == 'DiscreteVAE':
-        sizes = {k: v for k, v in cfg.items() if k not in ('type', 'checkpoint')}
-        net = MODELS.build(dict(type='DiscreteVAENet', **sizes))
+    elif kind == 'DiscreteVAE':
+        generator = model.get('generator', model)
+        backbone = generator['backbone']
+        size = backbone.get('img_size', 224)
+        side = (model['data_preprocessor'] or {}).get('tokenizer_size') or size
+        net = DiscreteVAENet(
+            stride=side * backbone.get('patch_size', 16) // size,
+            vocab_size=generator['head']['vocab_size'],
+        )
     else:
         raise ValueError(
             '--random-tokenizer is for a DALLETokenizer or a DiscreteVAE; for a '
-            f'{cfg["type"]} set model.tokenizer.checkpoint'
+            f'{kind} set model.tokenizer.checkpoint'
         )
     path = f'{folder}/tokenizer.safetensors'
     save_file(net.state_dict(), path)
@@ -164,7 +173,7 @@ def build(cfg: Config, random: bool) -> nn.Module:
     model = {'data_preprocessor': cfg.get('data_preprocessor'), **cfg.model}
     with tempfile.TemporaryDirectory() as folder, explain_build_errors(cfg, 'model'):
         if random and model.get('tokenizer'):
-            checkpoint = random_tokenizer(model['tokenizer'], folder)
+            checkpoint = random_tokenizer(model, folder)
             model['tokenizer'] = {**model['tokenizer'], 'checkpoint': checkpoint}
         model = MODELS.build(model)
         if not isinstance(model, (BaseSelfSupervisor, ImageClassifier)):

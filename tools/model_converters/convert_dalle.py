@@ -17,7 +17,7 @@ from torch import Tensor
 
 from mmcim.checkpoints import read_weights
 from mmcim.checkpoints.record import save_safetensors, tensors_sha256
-from mmcim.models.tokenizers.dalle import build_dalle
+from mmcim.models.tokenizers import DALLETokenizer
 from mmcim.utils import run_cli
 
 
@@ -77,7 +77,8 @@ def main() -> None:
         for part in ('encoder', 'decoder'):
             found = read(getattr(args, part), args.trust_pickle)
             tensors |= {f'{part}.{name}': value for name, value in found.items()}
-        build_dalle(tensors, f'{args.encoder} as encoder with {args.decoder} as decoder')
+        what = f'{args.encoder} as encoder with {args.decoder} as decoder'
+        DALLETokenizer.build(tensors, what)
     except ValueError as error:
         parser.error(str(error))
 

@@ -23,7 +23,7 @@ model = dict(
     ),
     head=dict(type='DenoisingContrastHead', temperature=0.1),
     # 37 of 7 x 7 squares of 32 px, that is 148 of 196 patches.
-    masking=dict(type='RatioMasking', ratio=0.75, unit=2),
+    masking=dict(type='RatioMasking', ratio=0.75, mask_patch_size=2),
     momentum=0.996,
     end_momentum=1.0,
 )

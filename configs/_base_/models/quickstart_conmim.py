@@ -26,6 +26,6 @@ model = dict(
         init_cfg=dict(type='TruncNormal', layer='Linear', std=0.02, a=-0.02, b=0.02),
     ),
     # Of 3 x 3 squares, 5 are masked.
-    masking=dict(type='RatioMasking', ratio=0.5, unit=2),
+    masking=dict(type='RatioMasking', ratio=0.5, mask_patch_size=2),
     momentum=0.99,
 )

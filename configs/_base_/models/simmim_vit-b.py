@@ -14,5 +14,5 @@ model = dict(
         patch_size=16,
         loss=dict(type='PixelReconstructionLoss', criterion='L1', channel=3),
     ),
-    masking=dict(type='RatioMasking', ratio=0.6, unit=2),
+    masking=dict(type='RatioMasking', ratio=0.6, mask_patch_size=2),
 )

@@ -2,4 +2,4 @@
 
 _base_ = '../vit-b_conmim_8xb256-300e.py'
 
-model = dict(masking=dict(unit=1))
+model = dict(masking=dict(mask_patch_size=1))

@@ -1,9 +1,3 @@
 # Copyright (c) mmcim contributors. All rights reserved.
 from .beit import FusedBEiTPretrainViT, FusedBEiTViT
 from .fixed_position_vit import FixedPositionViT
-
-__all__ = [
-    'FixedPositionViT',
-    'FusedBEiTPretrainViT',
-    'FusedBEiTViT',
-]

@@ -6,17 +6,3 @@ from .corrim import CorrIMDataPreprocessor
 from .exemplars import ExemplarSampling, Regions, crop_regions, region_maps
 from .strong_augment import AugmentParams, StrongAugment
 from .two_crops import TwoCropsDataPreprocessor
-
-__all__ = [
-    'AugmentParams',
-    'CIMDataPreprocessor',
-    'ConMIMDataPreprocessor',
-    'CorrIMDataPreprocessor',
-    'DevicePreprocessor',
-    'ExemplarSampling',
-    'Regions',
-    'StrongAugment',
-    'TwoCropsDataPreprocessor',
-    'crop_regions',
-    'region_maps',
-]

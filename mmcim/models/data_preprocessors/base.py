@@ -1,5 +1,5 @@
 # Copyright (c) mmcim contributors. All rights reserved.
-"""From a batch of uint8 images to what the networks see, on the device."""
+"""From a batch of uint8 images to the model's inputs, on the device."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,9 @@ import torch
 import torch.nn.functional as F
 from mmengine.model import BaseDataPreprocessor
 from mmpretrain.registry import MODELS
-from torch import Tensor
+from torch import Tensor, nn
+
+from ..checks import check_fractions
 
 
 class ModelInputs(dict):
@@ -54,8 +56,7 @@ class DevicePreprocessor(BaseDataPreprocessor):
         non_blocking: bool = False,
     ) -> None:
         super().__init__(non_blocking)
-        if not 0 <= flip_prob <= 1:
-            raise ValueError(f'flip_prob must be in [0, 1], not {flip_prob}')
+        check_fractions(flip_prob=flip_prob)
         if len(mean) != 3 or len(std) != 3:
             raise ValueError(f'mean and std need three values: {mean}, {std}')
         self.to_rgb = to_rgb
@@ -105,29 +106,30 @@ class DevicePreprocessor(BaseDataPreprocessor):
             training: Whether to flip.
 
         Returns:
-            uint8, (B, 3, H, W), in the networks' order of channels.
+            uint8, (B, 3, H, W), in the model's order of channels.
 
         Raises:
             TypeError: If they are something else, such as a list of two crops.
         """
         images = self.order_channels(images)
         if training and self.flip_prob > 0:
-            # On the device: the host need not know which are flipped.
-            flipped = torch.rand(len(images), device=images.device) < self.flip_prob
-            images = torch.where(flipped.view(-1, 1, 1, 1), images.flip(-1), images)
+            images = random_flip(images, self.flip_prob)
         return images
 
     def order_channels(self, images: Tensor) -> Tensor:
-        """Check uint8 (B, C, H, W), return (B, 3, H, W) in the networks' order."""
+        """Check uint8 (B, C, H, W), return (B, 3, H, W) in the model's order."""
         if (
             not isinstance(images, Tensor)
             or images.dtype != torch.uint8
             or images.ndim != 4
             or images.size(1) not in (1, 3)
         ):
+            found = f'a {type(images).__name__} of {len(images)}'
+            if isinstance(images, Tensor):
+                found = f'{images.dtype} of shape {tuple(images.shape)}'
             raise TypeError(
                 'Images must be uint8 of shape (B, 3, H, W) or (B, 1, H, W), not '
-                f"{_describe(images)}: end the pipeline with dict(type='PackInputs') "
+                f"{found}: end the pipeline with dict(type='PackInputs') "
                 'without normalising before it, and use '
                 "collate_fn=dict(type='default_collate') in the data loader."
             )
@@ -155,10 +157,13 @@ def resize(images: Tensor, size: tuple[int, int] | None, mode: str = 'bicubic') 
     return images.clamp(0, 1)  # the bicubic filter overshoots at edges
 
 
-def _describe(value: object) -> str:
-    """Name what came instead of images."""
-    if isinstance(value, Tensor):
-        return f'{value.dtype} of shape {tuple(value.shape)}'
-    if isinstance(value, (list, tuple)):
-        return f'a {type(value).__name__} of {len(value)}'
-    return type(value).__name__
+def random_flip(images: Tensor, prob: float) -> Tensor:
+    """Flip each image of (B, 3, H, W) horizontally with a probability."""
+    # On the device: the host need not know which are flipped.
+    flipped = torch.rand(len(images), device=images.device) < prob
+    return torch.where(flipped.view(-1, 1, 1, 1), images.flip(-1), images)
+
+
+def build_augment(augment: dict | None) -> nn.Module:
+    """Build an augmentation of RGB images in [0, 1]; None leaves them."""
+    return nn.Identity() if augment is None else MODELS.build(augment)

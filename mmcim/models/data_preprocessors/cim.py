@@ -26,9 +26,6 @@ class CIMDataPreprocessor(DevicePreprocessor):
         tokenizer_interpolation: ``'bicubic'`` or ``'bilinear'``, both antialiased: the
             filter gets wider with the reduction, as Pillow's.
         **kwargs: See :class:`DevicePreprocessor`.
-
-    Raises:
-        ValueError: If a value is out of its range.
     """
 
     def __init__(
@@ -38,11 +35,6 @@ class CIMDataPreprocessor(DevicePreprocessor):
         **kwargs,
     ) -> None:
         super().__init__(**kwargs)
-        if tokenizer_interpolation not in ('bicubic', 'bilinear'):
-            raise ValueError(
-                "tokenizer_interpolation must be 'bicubic' or 'bilinear', "
-                f'not {tokenizer_interpolation!r}'
-            )
         self.tokenizer_size = tokenizer_size and tuple(to_2tuple(tokenizer_size))
         self.tokenizer_interpolation = tokenizer_interpolation
 
@@ -74,11 +66,6 @@ class CIMDataPreprocessor(DevicePreprocessor):
                 )
         else:
             images = tokenizer_images = self.flip(images, training)
-        tokenizer_images = resize(
-            tokenizer_images.float() / 255,
-            self.tokenizer_size,
-            self.tokenizer_interpolation,
-        )
-        return dict(
-            images=self.normalize_uint8(images), tokenizer_images=tokenizer_images
-        )
+        mode = self.tokenizer_interpolation
+        resized = resize(tokenizer_images.float() / 255, self.tokenizer_size, mode)
+        return dict(images=self.normalize_uint8(images), tokenizer_images=resized)

@@ -2,14 +2,14 @@
 """ConMIM's two views of the same crop and flip."""
 
 from mmpretrain.registry import MODELS
-from torch import Tensor, nn
+from torch import Tensor
 
-from .base import DevicePreprocessor
+from .base import DevicePreprocessor, build_augment
 
 
 @MODELS.register_module()
 class ConMIMDataPreprocessor(DevicePreprocessor):
-    """Add the momentum encoder's images: the same crop and flip in other colours.
+    """Add the momentum encoder's images: the same crop and flip, colour-jittered.
 
     In evaluation nothing is flipped or augmented, and the two are equal.
 
@@ -28,8 +28,8 @@ class ConMIMDataPreprocessor(DevicePreprocessor):
         **kwargs,
     ) -> None:
         super().__init__(**kwargs)
-        self.online_augment = _build(online_augment)
-        self.momentum_augment = _build(momentum_augment)
+        self.online_augment = build_augment(online_augment)
+        self.momentum_augment = build_augment(momentum_augment)
 
     def make_inputs(self, images: Tensor, training: bool) -> dict[str, Tensor]:
         """Flip, augment twice and normalise.
@@ -53,7 +53,3 @@ class ConMIMDataPreprocessor(DevicePreprocessor):
             images=self.normalize(images),
             momentum_images=self.normalize(momentum_images),
         )
-
-
-def _build(augment: dict | None) -> nn.Module:
-    return nn.Identity() if augment is None else MODELS.build(augment)

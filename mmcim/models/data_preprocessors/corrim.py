@@ -3,12 +3,12 @@
 
 from collections.abc import Sequence
 
-import torch
 from mmengine.utils import to_2tuple
 from mmpretrain.registry import MODELS
 from torch import Tensor
 
-from .base import DevicePreprocessor, resize
+from ..checks import check_fractions
+from .base import DevicePreprocessor, build_augment, random_flip, resize
 from .exemplars import crop_regions, region_maps
 
 
@@ -47,14 +47,9 @@ class CorrIMDataPreprocessor(DevicePreprocessor):
         **kwargs,
     ) -> None:
         super().__init__(**kwargs)
-        if not 0 <= exemplar_flip_prob <= 1:
-            raise ValueError(
-                f'exemplar_flip_prob must be in [0, 1], not {exemplar_flip_prob}'
-            )
-        if label_margin < 0:
-            raise ValueError(f'label_margin must not be negative: {label_margin}')
+        check_fractions(exemplar_flip_prob=exemplar_flip_prob)
         self.exemplars = MODELS.build(exemplars)
-        self.augment = None if augment is None else MODELS.build(augment)
+        self.augment = build_augment(augment)
         self.exemplar_flip_prob = exemplar_flip_prob
         self.label_margin = label_margin
         self.context_size = tuple(to_2tuple(context_size))
@@ -82,11 +77,7 @@ class CorrIMDataPreprocessor(DevicePreprocessor):
         crops = crop_regions(images, regions, self.exemplars.size)  # (B, E, 3, s, s)
         crops = crops.flatten(0, 1)  # (B * E, 3, s, s)
         if training:
-            if self.augment is not None:
-                crops = self.augment(crops)
-            flipped = torch.rand(len(crops), device=crops.device)
-            flipped = (flipped < self.exemplar_flip_prob).view(-1, 1, 1, 1)
-            crops = torch.where(flipped, crops.flip(-1), crops)
+            crops = random_flip(self.augment(crops), self.exemplar_flip_prob)
         return dict(
             images=self.normalize(images),
             context=self.normalize(context),

@@ -6,6 +6,7 @@ follow from the rectangles' coordinates and not from a resampled image.
 """
 
 import math
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -21,7 +22,7 @@ class Regions(NamedTuple):
         center: (B, E, 2), x and y from the top left corner, in pixels of
             the image.
         sides: (B, E, 2), width and height in the same pixels.
-        angle: (B, E), in radians: turned counter-clockwise by it, as one looks
+        angle: (B, E), in radians: rotated counter-clockwise by it, as one looks
             at the image, the rectangle stands upright.
     """
 
@@ -31,11 +32,12 @@ class Regions(NamedTuple):
 
 
 @MODELS.register_module()
+@dataclass
 class ExemplarSampling:
     """How CorrIM's exemplars are drawn (arXiv 2303.12670, sec. 3.2).
 
     An upright box of random area and aspect ratio is laid anywhere in the image. The
-    image is turned about it, and the upright rectangle that encloses the turned box is
+    image is rotated about it, and the upright rectangle that encloses the rotated box is
     the region; it is shrunk about its centre until its corners lie on the image. The
     area is uniform, and the aspect ratio log-uniform among those with which a box of that
     area fits into the image, so that nothing is drawn twice.
@@ -53,31 +55,20 @@ class ExemplarSampling:
         ValueError: If a value is out of its range.
     """
 
-    def __init__(
-        self,
-        num: int = 6,
-        size: int = 64,
-        scale: tuple[float, float] = (0.05, 0.48),
-        aspect_ratio: tuple[float, float] = (1 / 3, 3.0),
-        degrees: tuple[int, int] = (-45, 44),
-    ) -> None:
-        if num < 1 or size < 1:
-            raise ValueError(f'num={num} and size={size} must be at least 1')
-        if not 0 < scale[0] <= scale[1] <= 1:
-            raise ValueError(f'scale={scale} must satisfy 0 < least <= greatest <= 1')
-        if not 0 < aspect_ratio[0] <= 1 <= aspect_ratio[1]:
-            raise ValueError(f'aspect_ratio={aspect_ratio} must enclose 1')
-        if not -180 <= degrees[0] <= degrees[1] <= 180 or any(
-            d != int(d) for d in degrees
-        ):
-            raise ValueError(
-                f'degrees={degrees} must be whole, -180 <= least <= greatest <= 180'
-            )
-        self.num = num
-        self.size = size
-        self.scale = tuple(scale)
-        self.aspect_ratio = tuple(aspect_ratio)
-        self.degrees = tuple(int(d) for d in degrees)
+    num: int = 6
+    size: int = 64
+    scale: tuple[float, float] = (0.05, 0.48)
+    aspect_ratio: tuple[float, float] = (1 / 3, 3.0)
+    degrees: tuple[int, int] = (-45, 44)
+
+    def __post_init__(self) -> None:
+        if not 0 < self.scale[0] <= self.scale[1] <= 1:
+            raise ValueError(f'scale={self.scale} must be 0 < least <= greatest <= 1')
+        if not 0 < self.aspect_ratio[0] <= 1 <= self.aspect_ratio[1]:
+            raise ValueError(f'aspect_ratio={self.aspect_ratio} must enclose 1')
+        first, last = self.degrees
+        if not int(first) == first <= last == int(last):
+            raise ValueError(f'degrees={self.degrees} must be whole, least <= greatest')
 
     def draw(
         self, batch_size: int, image_size: tuple[int, int], device: torch.device
@@ -118,13 +109,13 @@ class ExemplarSampling:
 
 
 def _enclose(sides: Tensor, angle: Tensor) -> Tensor:
-    """Sides of the upright rectangles around turned ones, (..., 2) -> (..., 2)."""
+    """Sides of the upright rectangles around rotated ones, (..., 2) -> (..., 2)."""
     cos, sin = angle.cos().abs()[..., None], angle.sin().abs()[..., None]
     return cos * sides + sin * sides.flip(-1)
 
 
 def crop_regions(images: Tensor, regions: Regions, size: int) -> Tensor:
-    """Crop regions, turned upright and resized, antialiased.
+    """Crop regions, rotated upright and resized, antialiased.
 
     A region is sampled (bicubic) on a grid that is finer than the crop by a whole factor,
     the one that brings a region of the image's size to at least a sample per pixel;
@@ -196,7 +187,7 @@ def region_maps(
     cos, sin = (f(regions.angle)[..., None, None] for f in (torch.cos, torch.sin))
     x, y = (regions.center[..., i, None, None] for i in range(2))
     dx, dy = columns - x, rows[:, None] - y
-    # In the image that is turned until the region stands upright.
+    # In the image that is rotated until the region stands upright.
     half = regions.sides / 2 - margin * max(per_pixel)
     inside_width = (cos * dx + sin * dy).abs() <= half[..., 0, None, None]
     return inside_width & ((cos * dy - sin * dx).abs() <= half[..., 1, None, None])

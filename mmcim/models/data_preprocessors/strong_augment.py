@@ -7,11 +7,15 @@ from typing import NamedTuple
 import torch
 from mmpretrain.registry import MODELS
 from torch import Tensor, nn
+from torchvision.transforms.v2 import ColorJitter
+
+from ..checks import check_fractions
 
 # ITU-R 601, the weights of Pillow's conversion to grey.
 _GREY = (0.299, 0.587, 0.114)
 # The columns of the factors.
 _BRIGHTNESS, _CONTRAST, _SATURATION, _HUE = range(4)
+_NOTHING = (1.0, 1.0, 1.0, 0.0)
 # Pillow's default: 128 of 255 and everything brighter is inverted.
 _SOLARIZE_FROM = 128 / 255
 
@@ -56,11 +60,12 @@ class StrongAugment(nn.Module):
     The defaults are those of ConMIM's momentum images (arXiv 2205.09616).
 
     Args:
-        brightness: Factors are uniform in 1 +- this, but not below 0.
+        brightness: Factors are uniform in 1 +- this, but not below 0, or between two
+            given values, as of torchvision's ``ColorJitter``.
         contrast: Likewise.
         saturation: Likewise.
-        hue: The shift is uniform in +- this fraction of the colour circle, in
-            [0, 0.5].
+        hue: The shift is uniform in +- this fraction of the colour circle, at most 0.5,
+            or between two given values.
         jitter_prob: Probability of the four together.
         grey_prob: Probability of the grey image.
         blur_prob: Probability of the blur.
@@ -85,40 +90,27 @@ class StrongAugment(nn.Module):
         solarize_prob: float = 0.2,
     ) -> None:
         super().__init__()
-        strengths = dict(brightness=brightness, contrast=contrast, saturation=saturation)
-        for name, value in strengths.items():
-            if value < 0:
-                raise ValueError(f'{name}={value} must not be negative')
-        if not 0 <= hue <= 0.5:
-            raise ValueError(f'hue={hue} must be in [0, 0.5]')
-        probs = dict(
+        check_fractions(
             jitter_prob=jitter_prob,
             grey_prob=grey_prob,
             blur_prob=blur_prob,
             solarize_prob=solarize_prob,
         )
-        for name, value in probs.items():
-            if not 0 <= value <= 1:
-                raise ValueError(f'{name}={value} must be in [0, 1]')
         if not 0 < blur_sigma[0] <= blur_sigma[1]:
             raise ValueError(
                 f'blur_sigma={tuple(blur_sigma)} must satisfy 0 < least <= greatest'
             )
-        self.low = [max(0.0, 1 - value) for value in strengths.values()] + [-hue]
-        self.high = [1 + value for value in strengths.values()] + [hue]
+        jitter = ColorJitter(brightness, contrast, saturation, hue)
+        ranges = (jitter.brightness, jitter.contrast, jitter.saturation, jitter.hue)
+        # None is for what does nothing.
+        self.ranges = [
+            bounds or (same, same) for bounds, same in zip(ranges, _NOTHING, strict=True)
+        ]
         self.jitter_prob = jitter_prob
         self.grey_prob = grey_prob
         self.blur_prob = blur_prob
         self.blur_sigma = tuple(blur_sigma)
         self.solarize_prob = solarize_prob
-
-    def extra_repr(self) -> str:
-        """What is drawn, for the printed model."""
-        return (
-            f'factors={self.low} to {self.high}, jitter_prob={self.jitter_prob}, '
-            f'grey_prob={self.grey_prob}, blur_prob={self.blur_prob}, '
-            f'blur_sigma={self.blur_sigma}, solarize_prob={self.solarize_prob}'
-        )
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:
@@ -142,12 +134,11 @@ class StrongAugment(nn.Module):
             return torch.rand(batch_size, device=device) < prob
 
         jittered = happens(self.jitter_prob)
-        nothing = (1.0, 1.0, 1.0, 0.0)
         # Column by column with plain numbers: the host waits until a copy of
         # torch.tensor is on the device.
         columns = [
-            torch.where(jittered, uniform(low, high), otherwise)
-            for low, high, otherwise in zip(self.low, self.high, nothing, strict=True)
+            torch.where(jittered, uniform(*bounds), otherwise)
+            for bounds, otherwise in zip(self.ranges, _NOTHING)
         ]
         return AugmentParams(
             factors=torch.stack(columns, dim=1),
@@ -189,7 +180,7 @@ def _jitter(images: Tensor, factors: Tensor, order: tuple[int, ...]) -> Tensor:
     for which in order:
         factor = _per_image(factors[:, which])
         if which == _HUE:
-            images = torch.where(factor != 0, _turn_hue(images, factor), images)
+            images = torch.where(factor != 0, _shift_hue(images, factor), images)
             continue
         if which == _BRIGHTNESS:
             other = torch.zeros_like(factor)
@@ -202,7 +193,7 @@ def _jitter(images: Tensor, factors: Tensor, order: tuple[int, ...]) -> Tensor:
     return images
 
 
-def _turn_hue(images: Tensor, shift: Tensor) -> Tensor:
+def _shift_hue(images: Tensor, shift: Tensor) -> Tensor:
     """Add to the hue of HSV.
 
     With k = (n + 6 hue) mod 6 and n = 5, 3, 1, a channel of the colour of maximum V and
@@ -228,8 +219,8 @@ def _turn_hue(images: Tensor, shift: Tensor) -> Tensor:
     hue = sector / spread.clamp(min=1e-12) + 6 * shift.view(-1, 1, 1)
     n = torch.arange(5, 0, -2, device=images.device).view(1, 3, 1, 1)
     k = (n + hue[:, None]) % 6
-    share = torch.minimum(k, 4 - k).clamp(0, 1)
-    return torch.addcmul(value[:, None], spread[:, None], share, value=-1)
+    fraction = torch.minimum(k, 4 - k).clamp(0, 1)
+    return torch.addcmul(value[:, None], spread[:, None], fraction, value=-1)
 
 
 def _blur(images: Tensor, sigma: Tensor, radius: int) -> Tensor:

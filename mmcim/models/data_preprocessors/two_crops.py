@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from mmpretrain.registry import MODELS
 from torch import Tensor, nn
 
-from .base import DevicePreprocessor
+from .base import DevicePreprocessor, build_augment
 
 
 @MODELS.register_module()
@@ -35,13 +35,8 @@ class TwoCropsDataPreprocessor(DevicePreprocessor):
         **kwargs,
     ) -> None:
         super().__init__(**kwargs)
-        if len(crop_augments) != 2:
-            raise ValueError(
-                f'crop_augments must be two, not {len(crop_augments)}: {crop_augments}'
-            )
-        self.crop_augments = nn.ModuleList(
-            MODELS.build(augment) for augment in crop_augments
-        )
+        first, second = map(build_augment, crop_augments)
+        self.crop_augments = nn.ModuleList([first, second])
 
     def make_inputs(
         self, images: Tensor | Sequence[Tensor], training: bool
@@ -70,7 +65,7 @@ class TwoCropsDataPreprocessor(DevicePreprocessor):
             )
         inputs = {}
         names = ('images', 'second_crops')
-        for name, crop, augment in zip(names, crops, self.crop_augments, strict=True):
+        for name, crop, augment in zip(names, crops, self.crop_augments):
             crop = self.flip(crop, training).float() / 255
             inputs[name] = self.normalize(augment(crop) if training else crop)
         return inputs

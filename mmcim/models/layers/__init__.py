@@ -2,13 +2,3 @@
 from .masking import BaseMasking, BlockMasking, RatioMasking, UniformMasking
 from .momentum import MomentumEncoder
 from .pixel_norm import PatchNorm, SlidingWindowNorm
-
-__all__ = [
-    'BaseMasking',
-    'BlockMasking',
-    'MomentumEncoder',
-    'PatchNorm',
-    'RatioMasking',
-    'SlidingWindowNorm',
-    'UniformMasking',
-]

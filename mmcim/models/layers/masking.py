@@ -7,12 +7,11 @@ corrupted image) and 0 (False) means *kept*.
 
 import math
 from abc import ABCMeta, abstractmethod
+from dataclasses import dataclass
 
 import torch
 from mmpretrain.registry import MODELS
 from torch import Tensor
-
-from mmcim.utils import ConfigError
 
 
 class BaseMasking(metaclass=ABCMeta):
@@ -38,8 +37,15 @@ class BaseMasking(metaclass=ABCMeta):
             bool, (B, h, w); True is masked.
 
         Raises:
-            ConfigError: If the strategy does not suit the grid.
+            ValueError: If the strategy does not suit the grid.
         """
+
+    def _check_count(self, low: int, high: int, grid: tuple[int, int]) -> None:
+        if not 0 < low <= high < grid[0] * grid[1]:
+            raise ValueError(
+                f'{self} masks {low} to {high} of {grid[0]} x {grid[1]}, which leaves '
+                'nothing to predict or nothing to see'
+            )
 
 
 def _mask_lowest(scores: Tensor, num_masked: Tensor | int) -> Tensor:
@@ -47,15 +53,8 @@ def _mask_lowest(scores: Tensor, num_masked: Tensor | int) -> Tensor:
     return scores.argsort(dim=1).argsort(dim=1) < num_masked
 
 
-def _check_count(low: int, high: int, grid: tuple[int, int]) -> None:
-    if not 0 < low <= high < grid[0] * grid[1]:
-        raise ConfigError(
-            f'{low} to {high} masked patches of {grid[0]} x {grid[1]} leave nothing to '
-            'predict or nothing to see'
-        )
-
-
 @MODELS.register_module()
+@dataclass
 class UniformMasking(BaseMasking):
     """Uniformly random patches, their number drawn anew for each image.
 
@@ -70,62 +69,52 @@ class UniformMasking(BaseMasking):
             14 x 14.
     """
 
-    def __init__(
-        self, num_masked: tuple[int, int] = (100, 120), num_patches: int = 196
-    ) -> None:
-        low, high = num_masked
-        if not 0 < low <= high < num_patches:
-            raise ValueError(
-                f'num_masked={tuple(num_masked)} must satisfy '
-                f'0 < low <= high < num_patches={num_patches}'
-            )
-        self.low, self.high, self.num_patches = low, high, num_patches
+    num_masked: tuple[int, int] = (100, 120)
+    num_patches: int = 196
 
     def __call__(self, batch_size, grid, device):
         h, w = grid
         scale = h * w / self.num_patches
-        low, high = round(self.low * scale), round(self.high * scale)
-        _check_count(low, high, grid)
+        low, high = (round(number * scale) for number in self.num_masked)
+        self._check_count(low, high, grid)
         num_masked = torch.randint(low, high + 1, (batch_size, 1), device=device)
         scores = torch.rand(batch_size, h * w, device=device)
         return _mask_lowest(scores, num_masked).view(batch_size, h, w)
 
 
 @MODELS.register_module()
+@dataclass
 class RatioMasking(BaseMasking):
     """Uniformly random squares of patches, the same fraction of every image.
 
     Args:
         ratio: Fraction of masked squares, in (0, 1). Their number is rounded up, as by
             SimMIM and ConMIM.
-        unit: Side of the squares in patches. SimMIM (arXiv 2111.09886) and ConMIM (arXiv
-            2205.09616) mask squares of 32 px, that is 2 patches of 16 px.
+        mask_patch_size: Side of the squares in patches. SimMIM (arXiv 2111.09886) and
+            ConMIM (arXiv 2205.09616) mask squares of 32 px, that is 2 patches of 16 px.
     """
 
-    def __init__(self, ratio: float = 0.5, unit: int = 1) -> None:
-        if not 0 < ratio < 1:
-            raise ValueError(f'ratio={ratio} must lie strictly between 0 and 1')
-        if unit < 1:
-            raise ValueError(f'unit={unit} must be at least 1 patch')
-        self.ratio = ratio
-        self.unit = unit
+    ratio: float = 0.5
+    mask_patch_size: int = 1
 
     def __call__(self, batch_size, grid, device):
-        if grid[0] % self.unit or grid[1] % self.unit:
-            raise ConfigError(
+        side = self.mask_patch_size
+        if grid[0] % side or grid[1] % side:
+            raise ValueError(
                 f'a grid of {grid[0]} x {grid[1]} patches cannot be divided into squares '
-                f'of unit={self.unit} patches'
+                f'of mask_patch_size={side} patches'
             )
-        h, w = grid[0] // self.unit, grid[1] // self.unit
+        h, w = grid[0] // side, grid[1] // side
         # 0.6 * 25 is a little more than 15 in floating point.
         num_masked = math.ceil(self.ratio * h * w - 1e-9)
-        _check_count(num_masked, num_masked, (h, w))
+        self._check_count(num_masked, num_masked, (h, w))
         scores = torch.rand(batch_size, h * w, device=device)
         mask = _mask_lowest(scores, num_masked).view(batch_size, h, w)
-        return mask.repeat_interleave(self.unit, 1).repeat_interleave(self.unit, 2)
+        return mask.repeat_interleave(side, 1).repeat_interleave(side, 2)
 
 
 @MODELS.register_module()
+@dataclass
 class BlockMasking(BaseMasking):
     """BEiT's blockwise masks (arXiv 2106.08254, algorithm 1), a batch at a time.
 
@@ -151,29 +140,20 @@ class BlockMasking(BaseMasking):
 
     max_misfits = 10
 
-    def __init__(
-        self,
-        num_masked: int = 75,
-        min_block: int = 16,
-        min_aspect: float = 0.3,
-        max_proposals: int = 64,
-    ) -> None:
-        if not 0 < min_block <= num_masked:
-            raise ValueError(
-                f'min_block={min_block} must lie in 1..num_masked={num_masked}'
-            )
-        if not 0 < min_aspect <= 1:
-            raise ValueError(f'min_aspect={min_aspect} must lie in (0, 1]')
-        self.num_masked = num_masked
-        self.min_block = min_block
-        self.min_aspect = min_aspect
-        self.max_proposals = max_proposals
+    num_masked: int = 75
+    min_block: int = 16
+    min_aspect: float = 0.3
+    max_proposals: int = 64
+
+    def __post_init__(self) -> None:
+        if not 0 < self.min_block <= self.num_masked or not 0 < self.min_aspect <= 1:
+            raise ValueError(f'{self} needs 0 < min_block <= num_masked, min_aspect <= 1')
 
     def __call__(self, batch_size, grid, device):
         h, w = grid
         # A rectangle is smaller than the grid on both sides.
         if self.num_masked >= h * w or min(h, w) < 2:
-            raise ConfigError(
+            raise ValueError(
                 f'num_masked={self.num_masked} does not fit a grid of {h} x {w} patches'
             )
         # One draw for all proposals: area, aspect, top, left.

@@ -8,6 +8,8 @@ from copy import deepcopy
 import torch
 from torch import nn
 
+from ..checks import check_fractions
+
 
 class MomentumEncoder(nn.Module):
     """Copies of a model's modules whose parameters are moving averages of theirs.
@@ -42,9 +44,7 @@ class MomentumEncoder(nn.Module):
         end_momentum: float = 1.0,
     ) -> None:
         super().__init__()
-        for name, value in dict(momentum=momentum, end_momentum=end_momentum).items():
-            if not 0 <= value <= 1:
-                raise ValueError(f'{name}={value} must be in [0, 1]')
+        check_fractions(momentum=momentum, end_momentum=end_momentum)
         self.momentum = momentum
         self.end_momentum = end_momentum
         for name in names:

@@ -1,14 +1,50 @@
 # Copyright (c) mmcim contributors. All rights reserved.
 """Normalised pixel targets, and the way back to pixels."""
 
+from abc import ABCMeta, abstractmethod
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from mmpretrain.registry import MODELS
 from torch import Tensor
 
 
+class PixelNorm(metaclass=ABCMeta):
+    """Normalisation of each pixel by a mean and a standard deviation of its own."""
+
+    @abstractmethod
+    def statistics(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute each pixel's mean and standard deviation.
+
+        Args:
+            images: float, (B, C, H, W).
+
+        Returns:
+            ``mean`` and ``std = sqrt(var + eps)``, each of the shape of ``images``.
+        """
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Normalise.
+
+        Args:
+            images: float, (B, C, H, W).
+
+        Returns:
+            Of the same shape.
+        """
+        mean, std = self.statistics(images)
+        return (images - mean) / std
+
+    def invert(self, normalised: Tensor, images: Tensor) -> Tensor:
+        """Map normalised pixels back with the statistics of ``images``."""
+        mean, std = self.statistics(images)
+        return normalised * std + mean
+
+
 @MODELS.register_module()
-class SlidingWindowNorm:
+@dataclass
+class SlidingWindowNorm(PixelNorm):
     """Each pixel normalised by the mean and variance of the window around it.
 
     The default target of ResPix (arXiv 2202.03382, sec. 3.2): per channel,
@@ -23,21 +59,15 @@ class SlidingWindowNorm:
         eps: Added to the variance.
     """
 
-    def __init__(self, window: int = 8, eps: float = 1e-6) -> None:
-        if window < 3:
-            raise ValueError(f'window={window} must be at least 3 pixels')
-        self.window = window
-        self.eps = eps
+    window: int = 8
+    eps: float = 1e-6
+
+    def __post_init__(self) -> None:
+        if self.window < 3:
+            raise ValueError(f'window={self.window} must be at least 3 pixels')
 
     def statistics(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Compute each pixel's mean and standard deviation.
-
-        Args:
-            images: float, (B, C, H, W).
-
-        Returns:
-            ``mean`` and ``std = sqrt(var + eps)``, each of the shape of ``images``.
-        """
+        """Compute for each pixel the mean and standard deviation of its window."""
         k = self.window
         before, after = (k - 1) // 2, k // 2
 
@@ -61,26 +91,10 @@ class SlidingWindowNorm:
         var = (mean_sq - mean.square()).clamp(min=0) * count / (count - 1)
         return mean + offset, (var + self.eps).sqrt()
 
-    def __call__(self, images: Tensor) -> Tensor:
-        """Normalise.
-
-        Args:
-            images: float, (B, C, H, W).
-
-        Returns:
-            Of the same shape.
-        """
-        mean, std = self.statistics(images)
-        return (images - mean) / std
-
-    def invert(self, normalised: Tensor, images: Tensor) -> Tensor:
-        """Map normalised pixels back with the statistics of ``images``."""
-        mean, std = self.statistics(images)
-        return normalised * std + mean
-
 
 @MODELS.register_module()
-class PatchNorm(SlidingWindowNorm):
+@dataclass
+class PatchNorm(PixelNorm):
     """MAE's target: each patch normalised by its own mean and variance.
 
     As in MAE's code, mean and unbiased variance are taken over all pixels *and
@@ -91,11 +105,8 @@ class PatchNorm(SlidingWindowNorm):
         eps: Added to the variance.
     """
 
-    def __init__(self, patch_size: int = 16, eps: float = 1e-6) -> None:
-        if patch_size < 2:
-            raise ValueError(f'patch_size={patch_size} must be at least 2 pixels')
-        self.patch_size = patch_size
-        self.eps = eps
+    patch_size: int = 16
+    eps: float = 1e-6
 
     def statistics(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Compute for each pixel the mean and standard deviation of its patch."""
@@ -106,7 +117,4 @@ class PatchNorm(SlidingWindowNorm):
         patches = images.view(b, c, h // p, p, w // p, p)
         var, mean = torch.var_mean(patches, dim=(1, 3, 5), keepdim=True)
         std = (var + self.eps).sqrt()
-        return (
-            mean.expand_as(patches).reshape(images.shape),
-            std.expand_as(patches).reshape(images.shape),
-        )
+        return tuple(x.expand_as(patches).reshape(images.shape) for x in (mean, std))

@@ -12,26 +12,3 @@ from .cim_generator import CIMGenerator, MaskedTokenHead
 from .conmim import ConMIM, DenoisingContrastHead
 from .corrim import CorrelationDecoder, CorrelationHead, CorrIM
 from .discrete_vae import DiscreteVAETrainer
-
-__all__ = [
-    'BEiTBaseline',
-    'CIM',
-    'CIMGenerator',
-    'ConMIM',
-    'CorrIM',
-    'CorrelationDecoder',
-    'CorrelationHead',
-    'Corruption',
-    'DenoisingContrastHead',
-    'DiscreteVAETrainer',
-    'Enhancer',
-    'MAEBaseline',
-    'MAEBaselineViT',
-    'MaskedTokenHead',
-    'MoCoV3Baseline',
-    'ResPix',
-    'ResPixHead',
-    'RevDet',
-    'RevDetHead',
-    'SimMIMBaseline',
-]

@@ -13,38 +13,15 @@ from torch import Tensor
 from mmcim.evaluation import token_accuracy
 
 from ..layers.momentum import MomentumEncoder
-
-
-class _Baseline:
-    """What they share: a data preprocessor on the device, and features of its images."""
-
-    preprocessor = 'DevicePreprocessor'
-
-    def __init__(self, *args, data_preprocessor: dict | None = None, **kwargs) -> None:
-        preprocessor = {'type': self.preprocessor, **(data_preprocessor or {})}
-        super().__init__(*args, data_preprocessor=preprocessor, **kwargs)
-
-    def extract_feat(self, inputs: Tensor | dict) -> tuple[Tensor]:
-        """Features of full images.
-
-        Args:
-            inputs: Normalised images, (B, 3, H, W), or what the data preprocessor
-                returns.
-
-        Returns:
-            What the backbone outputs.
-        """
-        return super().extract_feat(
-            inputs['images'] if isinstance(inputs, dict) else inputs
-        )
+from .base import MomentumSupervisor, SelfSupervisor
 
 
 @MODELS.register_module()
-class BEiTBaseline(_Baseline, BEiT):
+class BEiTBaseline(SelfSupervisor, BEiT):
     """BEiT (arXiv 2106.08254): predict the visual tokens of masked patches.
 
     Any tokenizer of :mod:`mmcim.models.tokenizers` will do. Compared with mmpretrain's
-    class its weights are in no optimizer and no checkpoint, ids are not turned into
+    class its weights are in no optimizer and no checkpoint, ids are not converted to
     logits and back, and the masks are drawn on the device.
 
     Args:
@@ -53,8 +30,7 @@ class BEiTBaseline(_Baseline, BEiT):
         tokenizer: A frozen tokenizer.
         masking: The masking strategy, see :mod:`mmcim.models.layers.masking`.
             Defaults to BEiT's blocks.
-        data_preprocessor: See :class:`CIMDataPreprocessor`.
-        init_cfg: See :class:`mmengine.model.BaseModule`.
+        **kwargs: See :class:`SelfSupervisor`.
 
     Raises:
         ValueError: If tokenizer, head, grid and tokenizer input do not fit together.
@@ -68,24 +44,12 @@ class BEiTBaseline(_Baseline, BEiT):
         head: dict,
         tokenizer: dict,
         masking: dict = dict(type='BlockMasking'),  # noqa: B006
-        data_preprocessor: dict | None = None,
-        init_cfg: dict | None = None,
+        **kwargs,
     ) -> None:
-        super().__init__(
-            backbone=backbone,
-            head=head,
-            data_preprocessor=data_preprocessor,
-            init_cfg=init_cfg,
-        )
+        super().__init__(backbone, head=head, **kwargs)
         self.tokenizer = MODELS.build(tokenizer)
         self.masking = MODELS.build(masking)
-        self.tokenizer.check_fit(
-            vocab_size=self.head.vocab_size,
-            head='model.head',
-            grid=tuple(self.backbone.patch_resolution),
-            tokenizer_size=self.data_preprocessor.tokenizer_size
-            or self.backbone.img_size,
-        )
+        self.tokenizer.check_fit(model=self, key='model', inputs=self.data_preprocessor)
 
     def loss(self, inputs: dict, data_samples: list | None = None) -> dict[str, Tensor]:
         """Tokenize, mask, predict the tokens.
@@ -99,7 +63,7 @@ class BEiTBaseline(_Baseline, BEiT):
             ``loss`` and ``token_acc``, in [0, 1].
         """
         images = inputs['images']
-        mask = _draw_mask(self, images)
+        mask = self.draw_mask(images)
         target = self.tokenizer.encode(inputs['tokenizer_images'])[mask]
         logits = self.head(_patch_tokens(self.backbone, images, mask), mask)
         return dict(
@@ -109,7 +73,7 @@ class BEiTBaseline(_Baseline, BEiT):
 
 
 @MODELS.register_module()
-class SimMIMBaseline(_Baseline, SimMIM):
+class SimMIMBaseline(SelfSupervisor, SimMIM):
     """SimMIM (arXiv 2111.09886) on a ViT: regress the pixels of masked patches.
 
     mmpretrain's class knows Swin alone and draws its masks on the CPU.
@@ -120,8 +84,7 @@ class SimMIMBaseline(_Baseline, SimMIM):
         head: ``SimMIMHead``.
         masking: The masking strategy, see :mod:`mmcim.models.layers.masking`.
             Defaults to 0.6 of the squares of 2 x 2 patches.
-        data_preprocessor: See :class:`DevicePreprocessor`.
-        init_cfg: See :class:`mmengine.model.BaseModule`.
+        **kwargs: See :class:`SelfSupervisor`.
     """
 
     def __init__(
@@ -129,17 +92,10 @@ class SimMIMBaseline(_Baseline, SimMIM):
         backbone: dict,
         neck: dict,
         head: dict,
-        masking: dict = dict(type='RatioMasking', ratio=0.6, unit=2),  # noqa: B006
-        data_preprocessor: dict | None = None,
-        init_cfg: dict | None = None,
+        masking: dict = dict(type='RatioMasking', ratio=0.6, mask_patch_size=2),  # noqa: B006
+        **kwargs,
     ) -> None:
-        super().__init__(
-            backbone=backbone,
-            neck=neck,
-            head=head,
-            data_preprocessor=data_preprocessor,
-            init_cfg=init_cfg,
-        )
+        super().__init__(backbone, neck, head, **kwargs)
         self.masking = MODELS.build(masking)
 
     def loss(self, inputs: dict, data_samples: list | None = None) -> dict[str, Tensor]:
@@ -153,7 +109,7 @@ class SimMIMBaseline(_Baseline, SimMIM):
             ``loss``.
         """
         images = inputs['images']
-        mask = _draw_mask(self, images)
+        mask = self.draw_mask(images)
         tokens = _patch_tokens(self.backbone, images, mask)
         features = tokens.transpose(1, 2).unflatten(2, mask.shape[1:])
         return dict(loss=self.head.loss(self.neck(features), images, mask))
@@ -182,7 +138,7 @@ class MAEBaselineViT(MAEViT):
 
 
 @MODELS.register_module()
-class MAEBaseline(_Baseline, MAE):
+class MAEBaseline(SelfSupervisor, MAE):
     """MAE (arXiv 2111.06377): see a quarter of the patches, regress the rest.
 
     mmpretrain's class on the images of :class:`DevicePreprocessor`.
@@ -199,22 +155,21 @@ class MAEBaseline(_Baseline, MAE):
             ``loss``.
 
         Raises:
-            ValueError: If images and encoder have another number of patches.
+            ValueError: If the images are not of the encoder's size.
         """
         images = inputs['images']
-        patches = images[0, 0].numel() // self.head.patch_size**2
-        if patches != self.backbone.num_patches:
+        if images.shape[-2:] != self.backbone.img_size:
             raise ValueError(
-                f'images of {tuple(images.shape[-2:])} pixels have {patches} patches, '
-                f'but the encoder is for {self.backbone.num_patches}; set img_size of '
-                "the backbone, or the size of the pipeline's crops"
+                f'images have {tuple(images.shape[-2:])} pixels, but the encoder is for '
+                f'{self.backbone.img_size}; set img_size of the backbone, or the size of '
+                "the pipeline's crops"
             )
         latent, mask, restore = self.backbone(images, mask=True)
         return dict(loss=self.head.loss(self.neck(latent, restore), images, mask))
 
 
 @MODELS.register_module()
-class MoCoV3Baseline(_Baseline, MoCoV3):
+class MoCoV3Baseline(MomentumSupervisor, MoCoV3):
     """MoCo v3 (arXiv 2104.02057): match two crops of an image among those of others.
 
     mmpretrain's class moves its momentum encoder in each forward pass, even where
@@ -226,34 +181,16 @@ class MoCoV3Baseline(_Baseline, MoCoV3):
         neck: The projector.
         head: ``MoCoV3Head``.
         momentum: Of the momentum encoder at the start; it rises to 1 along half a cosine.
-        data_preprocessor: See :class:`TwoCropsDataPreprocessor`.
-        init_cfg: See :class:`mmengine.model.BaseModule`.
+        **kwargs: See :class:`SelfSupervisor`.
     """
 
     preprocessor = 'TwoCropsDataPreprocessor'
 
     def __init__(
-        self,
-        backbone: dict,
-        neck: dict,
-        head: dict,
-        momentum: float = 0.99,
-        data_preprocessor: dict | None = None,
-        init_cfg: dict | None = None,
+        self, backbone: dict, neck: dict, head: dict, momentum: float = 0.99, **kwargs
     ) -> None:
-        super().__init__(
-            backbone=backbone,
-            neck=neck,
-            head=head,
-            data_preprocessor=data_preprocessor,
-            init_cfg=init_cfg,
-        )
+        super().__init__(backbone, neck, head, **kwargs)
         self.momentum_encoder = MomentumEncoder(self, ('backbone', 'neck'), momentum)
-
-    def init_weights(self) -> None:
-        """Initialise; the momentum encoder starts as a copy."""
-        super().init_weights()
-        self.momentum_encoder.copy_from(self)
 
     def loss(self, inputs: dict, data_samples: list | None = None) -> dict[str, Tensor]:
         """Contrast each crop with the momentum encoder's other crops.
@@ -280,17 +217,11 @@ class MoCoV3Baseline(_Baseline, MoCoV3):
         return dict(loss=loss)
 
 
-def _draw_mask(model: BEiT | SimMIM, images: Tensor) -> Tensor:
-    """Masks of a batch, bool, (B, h, w); True is masked."""
-    grid = tuple(model.backbone.patch_resolution)
-    return model.masking(len(images), grid, images.device)
-
-
 def _patch_tokens(backbone: torch.nn.Module, images: Tensor, mask: Tensor) -> Tensor:
     """Encode masked images; the tokens without the class token, (B, h * w, C)."""
     return backbone(images, mask)[-1][:, backbone.num_extra_tokens :]
 
 
-def _embed(networks: torch.nn.Module, images: Tensor) -> Tensor:
+def _embed(modules: torch.nn.Module, images: Tensor) -> Tensor:
     """Project the features of an owner's ``backbone`` with its ``neck``, (B, D)."""
-    return networks.neck(networks.backbone(images))[0]
+    return modules.neck(modules.backbone(images))[0]

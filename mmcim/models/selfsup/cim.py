@@ -9,8 +9,7 @@ from mmpretrain.models.selfsup import BaseSelfSupervisor
 from mmpretrain.registry import MODELS
 from torch import Tensor
 
-from mmcim.utils import ConfigError
-
+from .base import SelfSupervisor
 from .cim_enhancers import RevDet
 
 
@@ -37,7 +36,7 @@ class Corruption(NamedTuple):
 
 
 @MODELS.register_module()
-class CIM(BaseSelfSupervisor):
+class CIM(SelfSupervisor):
     """Corrupted Image Modeling.
 
     A jointly trained generator replaces about half of an image's visual tokens with
@@ -57,7 +56,7 @@ class CIM(BaseSelfSupervisor):
         grid: Rows and columns of patches; needed without a generator, otherwise taken
             from it.
         enhancer_weight: Weight of the enhancer's loss against the generator's; the two
-            share no parameter, so that with gradients clipped per network it changes
+            share no parameter, so that with gradients clipped per sub-model it changes
             next to nothing.
         upsampling: Interpolation of the decoded image to the enhancer's resolution,
             ``'bilinear'`` or ``'bicubic'``.
@@ -92,36 +91,19 @@ class CIM(BaseSelfSupervisor):
         )
         if (tokenizer is None) != (generator is None):
             raise ValueError('tokenizer and generator go together: give both or neither')
-        if upsampling not in ('bilinear', 'bicubic'):
-            raise ValueError(
-                f"upsampling={upsampling!r} is neither 'bilinear' nor 'bicubic'"
-            )
-        self.masking = None if masking is None else MODELS.build(masking)
         self.tokenizer = None if tokenizer is None else MODELS.build(tokenizer)
         self.generator = None if generator is None else MODELS.build(generator)
         self.enhancer = MODELS.build(enhancer)
         self.enhancer_weight = enhancer_weight
         self.upsampling = upsampling
         self.grid = grid if self.generator is None else self.generator.grid
+        self.masking = None if masking is None else MODELS.build(masking)
         self._check_fit()
 
     @property
     def backbone(self) -> torch.nn.Module:
         """The network that is exported after pre-training."""
         return self.enhancer.backbone
-
-    def extract_feat(self, inputs: Tensor | dict) -> tuple[Tensor]:
-        """Features of uncorrupted images.
-
-        Args:
-            inputs: Normalised images, (B, 3, H, W), or what the data preprocessor
-                returns.
-
-        Returns:
-            The backbone's feature maps.
-        """
-        images = inputs['images'] if isinstance(inputs, dict) else inputs
-        return self.enhancer.extract_feat(images)
 
     def loss(self, inputs: dict, data_samples: list | None = None) -> dict[str, Tensor]:
         """Corrupt, enhance, compare.
@@ -140,12 +122,11 @@ class CIM(BaseSelfSupervisor):
 
         losses = {}
         if self.generator is not None:
-            losses.update(
-                self.generator.loss_from_logits(batch.logits, batch.golden, batch.mask)
+            losses = self.generator.loss_from_logits(
+                batch.logits, batch.golden, batch.mask
             )
             # Where nothing is masked the two are equal.
-            replaced = (batch.mixed != batch.golden).sum() / batch.mask.sum()
-            losses.update(replaced=replaced)
+            losses['replaced'] = (batch.mixed != batch.golden).sum() / batch.mask.sum()
 
         for name, value in self.enhancer.loss(batch._asdict()).items():
             losses[name] = self.enhancer_weight * value if 'loss' in name else value
@@ -172,20 +153,20 @@ class CIM(BaseSelfSupervisor):
         corrupted = self.to_enhancer(decoded, images.shape[-2:])  # (B, 3, H, W)
         return Corruption(images, mask, golden, mixed, logits, corrupted)
 
-    def draw_mask(self, images: Tensor, data_samples: list | None) -> Tensor:
+    def draw_mask(self, images: Tensor, data_samples: list | None = None) -> Tensor:
         """Draw the batch's masks, or take those of the data pipeline.
 
         Returns:
             bool, (B, h, w); True is masked.
 
         Raises:
-            ConfigError: If masks and generator have another grid.
+            ValueError: If masks and generator have another grid.
         """
         if self.masking is not None:
             return self.masking(len(images), self.grid, images.device)
         masks = torch.stack([torch.as_tensor(s.mask) for s in data_samples])
         if tuple(masks.shape[1:]) != self.grid:
-            raise ConfigError(
+            raise ValueError(
                 f'the data pipeline makes masks of {tuple(masks.shape[1:])}, but the '
                 f"generator's grid is {self.grid}; set input_size of the mask transform"
             )
@@ -195,9 +176,7 @@ class CIM(BaseSelfSupervisor):
     def to_enhancer(self, images: Tensor, size: tuple[int, int]) -> Tensor:
         """Bring images in [0, 1] to the enhancer's resolution and normalisation."""
         if images.shape[-2:] != size:
-            images = F.interpolate(
-                images, size=size, mode=self.upsampling, align_corners=False
-            ).clamp(0, 1)
+            images = F.interpolate(images, size, mode=self.upsampling).clamp(0, 1)
         return self.data_preprocessor.normalize(images)
 
     def _blank(self, images: Tensor, mask: Tensor) -> Corruption:
@@ -216,10 +195,6 @@ class CIM(BaseSelfSupervisor):
             if self.grid is None:
                 raise ValueError('without a generator, grid=(rows, columns) is needed')
         else:
-            self.tokenizer.check_fit(
-                vocab_size=self.generator.vocab_size,
-                head='model.generator.head',
-                grid=self.grid,
-                tokenizer_size=self.data_preprocessor.tokenizer_size
-                or self.generator.backbone.img_size,
-            )
+            inputs = self.data_preprocessor
+            key = 'model.generator'
+            self.tokenizer.check_fit(model=self.generator, key=key, inputs=inputs)

@@ -11,7 +11,6 @@ from mmpretrain.registry import MODELS
 from torch import Tensor, nn
 
 from mmcim.evaluation import binary_auc
-from mmcim.utils import ConfigError
 
 
 class Enhancer(BaseSelfSupervisor):
@@ -31,12 +30,12 @@ class Enhancer(BaseSelfSupervisor):
             Feature maps; the last, (B, C, h, w), is the deepest.
 
         Raises:
-            ConfigError: If the backbone outputs something else than a feature map.
+            ValueError: If the backbone outputs something else than a feature map.
         """
         feats = self.backbone(inputs)
-        shape = getattr(feats[-1], 'shape', None)
-        if shape is None or len(shape) != 4:
-            raise ConfigError(
+        if feats[-1].ndim != 4:
+            shape = tuple(feats[-1].shape)
+            raise ValueError(
                 f'{type(self.backbone).__name__} gave an output of shape {shape}, but '
                 'an enhancer needs a feature map (B, C, h, w); set '
                 "out_type='featmap' for a ViT, features_only=True for a timm model"
@@ -53,7 +52,7 @@ class ResPix(Enhancer):
         neck: Decoder of the last feature map to (B, 3, H, W), such as mmpretrain's
             ``SimMIMLinearDecoder``.
         head: :class:`ResPixHead`. Defaults to its defaults.
-        init_cfg: See :class:`mmengine.model.BaseModule`.
+        **kwargs: See :class:`mmpretrain.models.BaseSelfSupervisor`.
     """
 
     def __init__(
@@ -61,9 +60,9 @@ class ResPix(Enhancer):
         backbone: dict,
         neck: dict,
         head: dict = dict(type='ResPixHead'),  # noqa: B006
-        init_cfg: dict | None = None,
+        **kwargs,
     ) -> None:
-        super().__init__(backbone=backbone, neck=neck, head=head, init_cfg=init_cfg)
+        super().__init__(backbone, neck, head, **kwargs)
 
     def predict(self, corrupted: Tensor) -> Tensor:
         """Restore, (B, 3, H, W) -> (B, 3, H, W) in the target's normalisation."""
@@ -80,11 +79,11 @@ class ResPix(Enhancer):
             ``loss_pix``.
 
         Raises:
-            ConfigError: If the prediction is not of the images' size.
+            ValueError: If the prediction is not of the images' size.
         """
         pred, images = self.predict(inputs['corrupted']), inputs['images']
         if pred.shape != images.shape:
-            raise ConfigError(
+            raise ValueError(
                 f'ResPix restores {tuple(pred.shape[-2:])} pixels of images of '
                 f'{tuple(images.shape[-2:])}; set encoder_stride of its neck to the '
                 "stride of the backbone's feature map"
@@ -165,7 +164,7 @@ class RevDet(Enhancer):
         head: :class:`RevDetHead`.
         correct_samples_as: What a sample that equals the golden token counts as:
             ``'original'``, as in ELECTRA, or ``'replaced'`` like every masked position.
-        init_cfg: See :class:`mmengine.model.BaseModule`.
+        **kwargs: See :class:`mmpretrain.models.BaseSelfSupervisor`.
 
     Raises:
         ValueError: If ``correct_samples_as`` is something else.
@@ -176,9 +175,9 @@ class RevDet(Enhancer):
         backbone: dict,
         head: dict,
         correct_samples_as: str = 'original',
-        init_cfg: dict | None = None,
+        **kwargs,
     ) -> None:
-        super().__init__(backbone=backbone, head=head, init_cfg=init_cfg)
+        super().__init__(backbone, head=head, **kwargs)
         if correct_samples_as not in ('original', 'replaced'):
             raise ValueError(
                 f"correct_samples_as={correct_samples_as!r} is neither 'original' nor "
@@ -217,12 +216,12 @@ class RevDet(Enhancer):
             [0, 1]; ``det_auc`` is NaN where all tokens of a batch are of one class.
 
         Raises:
-            ConfigError: If there is not one logit per token.
+            ValueError: If there is not one logit per token.
         """
         replaced = self.labels(inputs['mask'], inputs['golden'], inputs['mixed'])
         logits = self.predict(inputs['corrupted'])
         if logits.shape != replaced.shape:
-            raise ConfigError(
+            raise ValueError(
                 f'RevDet gives {tuple(logits.shape[1:])} logits for '
                 f'{tuple(replaced.shape[1:])} tokens; set upscale of its head to '
                 "tokens per cell of the backbone's feature map"

@@ -27,7 +27,7 @@ class CIMGenerator(BaseSelfSupervisor):
             ``'argmax'`` always the likeliest, ``'uniform'`` from the whole vocabulary
             whatever the prediction.
         temperature: Divides the logits before the softmax.
-        init_cfg: See :class:`mmengine.model.BaseModule`.
+        **kwargs: See :class:`mmpretrain.models.BaseSelfSupervisor`.
 
     Raises:
         ValueError: If ``sampling`` or ``temperature`` is something else.
@@ -41,9 +41,9 @@ class CIMGenerator(BaseSelfSupervisor):
         head: dict,
         sampling: str = 'softmax',
         temperature: float = 1.0,
-        init_cfg: dict | None = None,
+        **kwargs,
     ) -> None:
-        super().__init__(backbone=backbone, head=head, init_cfg=init_cfg)
+        super().__init__(backbone, head=head, **kwargs)
         if sampling not in self.SAMPLING:
             raise ValueError(f'sampling={sampling!r} is none of {self.SAMPLING}')
         if temperature <= 0:
@@ -55,15 +55,6 @@ class CIMGenerator(BaseSelfSupervisor):
     def grid(self) -> tuple[int, int]:
         """Rows and columns of patches."""
         return tuple(self.backbone.patch_resolution)
-
-    @property
-    def vocab_size(self) -> int:
-        """Number of tokens that the head tells apart."""
-        return self.head.vocab_size
-
-    def extract_feat(self, inputs: Tensor) -> tuple[Tensor]:
-        """Features of unmasked images, (B, 3, H, W) -> a tuple of feature tensors."""
-        return self.backbone(inputs, mask=None)
 
     def predict(self, images: Tensor, mask: Tensor) -> Tensor:
         """Predict the tokens of the masked patches.
@@ -84,7 +75,7 @@ class CIMGenerator(BaseSelfSupervisor):
         if self.sampling == 'argmax':
             return logits.argmax(dim=1)
         if self.sampling == 'uniform':
-            return torch.randint(self.vocab_size, logits.shape[:1], device=logits.device)
+            return torch.randint(logits.size(1), logits.shape[:1], device=logits.device)
         probs = (logits.float() / self.temperature).softmax(dim=1)
         # As torch.multinomial does, but for its check of the numbers, which on a GPU
         # would end a diverged run in an assertion of the device.

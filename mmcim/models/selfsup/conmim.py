@@ -4,19 +4,19 @@
 import torch
 import torch.nn.functional as F
 from mmengine.model import BaseModule
-from mmpretrain.models.selfsup import BaseSelfSupervisor
 from mmpretrain.registry import MODELS
 from torch import Tensor, nn
 
 from ..layers.momentum import MomentumEncoder
+from .base import MomentumSupervisor
 
 
 @MODELS.register_module()
-class ConMIM(BaseSelfSupervisor):
+class ConMIM(MomentumSupervisor):
     """Masked image modeling whose targets are the patches of a momentum encoder.
 
     An encoder sees an image with most patches masked. A momentum encoder, its slowly
-    following copy, sees the full image in other colours. Each masked patch has to find
+    following copy, sees the full image, colour-jittered. Each masked patch has to find
     its counterpart among all patches of the full image, after a projector, which the
     momentum encoder has a copy of as well.
 
@@ -35,13 +35,13 @@ class ConMIM(BaseSelfSupervisor):
         end_momentum: At its end.
         export: Which backbone is exported after pre-training and computes the features:
             ``'momentum'``, which the authors fine-tune, or ``'online'``.
-        data_preprocessor: See :class:`ConMIMDataPreprocessor`.
-        init_cfg: See :class:`mmengine.model.BaseModule`.
+        **kwargs: See :class:`SelfSupervisor`.
 
     Raises:
         ValueError: If ``export`` is something else.
     """
 
+    preprocessor = 'ConMIMDataPreprocessor'
     EXPORTS = dict(momentum='momentum_encoder.backbone.', online='backbone.')
 
     backbone_prefix = EXPORTS['momentum']
@@ -52,21 +52,13 @@ class ConMIM(BaseSelfSupervisor):
         backbone: dict,
         neck: dict,
         head: dict = dict(type='DenoisingContrastHead'),  # noqa: B006
-        masking: dict = dict(type='RatioMasking', ratio=0.75, unit=2),  # noqa: B006
+        masking: dict = dict(type='RatioMasking', ratio=0.75, mask_patch_size=2),  # noqa: B006
         momentum: float = 0.996,
         end_momentum: float = 1.0,
         export: str = 'momentum',
-        data_preprocessor: dict | None = None,
-        init_cfg: dict | None = None,
+        **kwargs,
     ) -> None:
-        preprocessor = {'type': 'ConMIMDataPreprocessor', **(data_preprocessor or {})}
-        super().__init__(
-            backbone=backbone,
-            neck=neck,
-            head=head,
-            data_preprocessor=preprocessor,
-            init_cfg=init_cfg,
-        )
+        super().__init__(backbone, neck, head, **kwargs)
         if export not in self.EXPORTS:
             raise ValueError(f'export={export!r} is none of {tuple(self.EXPORTS)}')
         self.masking = MODELS.build(masking)
@@ -74,11 +66,6 @@ class ConMIM(BaseSelfSupervisor):
             self, ('backbone', 'neck'), momentum, end_momentum
         )
         self.backbone_prefix = self.EXPORTS[export]
-
-    def init_weights(self) -> None:
-        """Initialise; the momentum encoder starts as a copy."""
-        super().init_weights()
-        self.momentum_encoder.copy_from(self)
 
     def extract_feat(self, inputs: Tensor | dict) -> tuple[Tensor]:
         """Features of full images from the exported backbone.
@@ -107,8 +94,7 @@ class ConMIM(BaseSelfSupervisor):
         """
         # mask
         images = inputs['images']
-        grid = tuple(self.backbone.patch_resolution)
-        mask = self.masking(len(images), grid, images.device)  # (B, h, w)
+        mask = self.draw_mask(images)  # (B, h, w)
         # encode and project; the keys first: then nothing else needs memory
         with torch.no_grad():
             keys = self._encode(self.momentum_encoder, inputs['momentum_images'], None)

@@ -4,24 +4,22 @@
 import torch
 import torch.nn.functional as F
 from mmengine.model import BaseModule
-from mmpretrain.models.selfsup import BaseSelfSupervisor
 from mmpretrain.models.utils import build_2d_sincos_position_embedding
 from mmpretrain.registry import MODELS
 from torch import Tensor, nn
 
-from mmcim.utils import ConfigError
-
 from ..layers.momentum import MomentumEncoder
+from .base import MomentumSupervisor
 
 
 @MODELS.register_module()
-class CorrIM(BaseSelfSupervisor):
+class CorrIM(MomentumSupervisor):
     """Correlational Image Modeling: find where in an image its crops come from.
 
-    An online encoder sees the exemplars, which are crops of random size, shape, rotation
-    and colours; a momentum encoder, the bootstrap target, sees the whole image, the
-    context. One block of cross-attention correlates the two, and for each exemplar every
-    pixel of the context is classified as inside or outside.
+    An online encoder sees the exemplars, which are colour-jittered crops of random size,
+    shape and rotation; a momentum encoder, the bootstrap target, sees the whole image,
+    the context. One block of cross-attention correlates the two, and for each exemplar
+    every pixel of the context is classified as inside or outside.
 
     Both encoders share the class token and the position embedding, as released.
     :class:`MomentumUpdateHook` moves the momentum encoder once per optimizer step; the
@@ -36,13 +34,13 @@ class CorrIM(BaseSelfSupervisor):
         head: :class:`CorrelationHead`. Defaults to its defaults.
         momentum: At the start of training.
         end_momentum: At its end.
-        data_preprocessor: See :class:`CorrIMDataPreprocessor`.
-        init_cfg: See :class:`mmengine.model.BaseModule`.
+        **kwargs: See :class:`SelfSupervisor`.
 
     Raises:
         ValueError: If context or exemplars cannot be divided into patches.
     """
 
+    preprocessor = 'CorrIMDataPreprocessor'
     backbone_prefix = 'backbone.'
     """Prefix of the exported backbone's tensors."""
 
@@ -53,17 +51,9 @@ class CorrIM(BaseSelfSupervisor):
         head: dict = dict(type='CorrelationHead'),  # noqa: B006
         momentum: float = 0.99,
         end_momentum: float = 1.0,
-        data_preprocessor: dict | None = None,
-        init_cfg: dict | None = None,
+        **kwargs,
     ) -> None:
-        preprocessor = {'type': 'CorrIMDataPreprocessor', **(data_preprocessor or {})}
-        super().__init__(
-            backbone=backbone,
-            neck=neck,
-            head=head,
-            data_preprocessor=preprocessor,
-            init_cfg=init_cfg,
-        )
+        super().__init__(backbone, neck, head, **kwargs)
         self.momentum_encoder = MomentumEncoder(
             self, ['backbone'], momentum, end_momentum
         )
@@ -75,39 +65,16 @@ class CorrIM(BaseSelfSupervisor):
 
     def _check_patches(self) -> None:
         """What is no whole patch would be padded, and the label maps shifted."""
-        patch_embed = getattr(self.backbone, 'patch_embed', None)
-        exemplars = getattr(self.data_preprocessor, 'exemplars', None)
-        if patch_embed is None or exemplars is None:
+        inputs = self.data_preprocessor
+        if not hasattr(self.backbone, 'patch_embed') or not hasattr(inputs, 'exemplars'):
             return
-        patch = patch_embed.projection.stride[0]
-        sizes = {
-            'context_size': self.data_preprocessor.context_size,
-            'exemplars.size': (exemplars.size,),
-        }
-        for name, sides in sizes.items():
-            if any(side % patch for side in sides):
-                raise ValueError(
-                    f'model.data_preprocessor.{name} is {sides}, which is no multiple of '
-                    f"the backbone's patch_size={patch}; set one of the two"
-                )
-
-    def init_weights(self) -> None:
-        """Initialise, and start with two equal encoders."""
-        super().init_weights()
-        self.momentum_encoder.copy_from(self)
-
-    def extract_feat(self, inputs: Tensor | dict) -> tuple[Tensor]:
-        """Features of whole images from the online encoder.
-
-        Args:
-            inputs: Normalised images, (B, 3, H, W), or what the data preprocessor
-                returns.
-
-        Returns:
-            What the backbone outputs.
-        """
-        images = inputs['images'] if isinstance(inputs, dict) else inputs
-        return self.backbone(images)
+        patch = self.backbone.patch_embed.projection.stride[0]
+        if any(side % patch for side in (*inputs.context_size, inputs.exemplars.size)):
+            raise ValueError(
+                f'context_size={inputs.context_size} and exemplars.size='
+                f'{inputs.exemplars.size} of model.data_preprocessor must be multiples '
+                f"of the backbone's patch_size={patch}"
+            )
 
     def loss(self, inputs: dict, data_samples: list | None = None) -> dict[str, Tensor]:
         """Embed, correlate, compare.
@@ -156,14 +123,7 @@ class CorrIM(BaseSelfSupervisor):
 def _tokens(features: tuple[Tensor]) -> Tensor:
     """The last feature map (B, C, h, w), or all tokens, as tokens (B, N, C)."""
     last = features[-1]
-    if last.ndim == 4:
-        return last.flatten(2).transpose(1, 2)
-    if last.ndim != 3:
-        raise TypeError(
-            f'the backbone gave an output of shape {tuple(last.shape)}, but CorrIM needs '
-            "tokens (B, N, C) or a feature map (B, C, h, w); set out_type='raw' for a ViT"
-        )
-    return last
+    return last.flatten(2).transpose(1, 2) if last.ndim == 4 else last
 
 
 @MODELS.register_module()
@@ -222,17 +182,18 @@ class CorrelationDecoder(BaseModule):
             A map per exemplar, (B, E, D, h, w).
 
         Raises:
-            ConfigError: If the context has fewer than h * w tokens, or more than one
+            ValueError: If the context has fewer than h * w tokens, or more than one
                 besides.
         """
         batch_size, num = exemplars.shape[:2]
         rows, columns = self.grid
         num_extra = context.size(1) - rows * columns
-        if num_extra not in (0, 1):
-            raise ConfigError(
-                f'the context has {context.size(1)} tokens, which are not '
-                f'{rows} x {columns} patches with or without a class token; set '
-                'model.neck.grid to the rows and columns of its patches'
+        if context.ndim != 3 or num_extra not in (0, 1):
+            raise ValueError(
+                f'the context is {tuple(context.shape)}, with {context.size(1)} tokens, '
+                f'and not (B, N, C) with those of {rows} x {columns} patches and at most '
+                'a class token; set model.neck.grid to the rows and columns of its '
+                "patches, or out_type='raw' of a ViT"
             )
         context = self.proj(context)  # (B, N, D)
         extra, patches = context.split([num_extra, rows * columns], dim=1)
@@ -282,8 +243,6 @@ class CorrelationHead(BaseModule):
             raise ValueError(
                 f"objective={objective!r} is neither 'cross_entropy' nor 'focal_mse'"
             )
-        if gamma < 0:
-            raise ValueError(f'gamma={gamma} must not be negative')
         self.objective = objective
         self.gamma = gamma
         self.conv = nn.Conv2d(in_channels, 2, kernel_size=1)

@@ -5,13 +5,14 @@ import math
 
 import torch
 from mmengine.logging import MessageHub
-from mmpretrain.models.selfsup import BaseSelfSupervisor
 from mmpretrain.registry import MODELS
 from torch import Tensor
 
+from .base import SelfSupervisor
+
 
 @MODELS.register_module()
-class DiscreteVAETrainer(BaseSelfSupervisor):
+class DiscreteVAETrainer(SelfSupervisor):
     """Train the tokenizer's network: encode, sample, decode, loss.
 
     The choice of a code is relaxed to a Gumbel-softmax whose temperature falls while
@@ -35,13 +36,13 @@ class DiscreteVAETrainer(BaseSelfSupervisor):
         usage_window: Iterations over which ``codes_used`` counts.
         psnr_images: Images of each batch that ``psnr`` is measured on; each costs
             another pass of the decoder.
-        data_preprocessor: See :class:`CIMDataPreprocessor`.
-        init_cfg: See :class:`mmengine.model.BaseModule`.
+        **kwargs: See :class:`SelfSupervisor`.
 
     Raises:
         ValueError: If an argument is out of range.
     """
 
+    preprocessor = 'CIMDataPreprocessor'
     backbone_prefix = None
     """There is no backbone to keep: the network is a tokenizer."""
 
@@ -55,20 +56,13 @@ class DiscreteVAETrainer(BaseSelfSupervisor):
         l2_weight: float = 1.0,
         usage_window: int = 100,
         psnr_images: int = 16,
-        data_preprocessor: dict | None = None,
-        init_cfg: dict | None = None,
+        **kwargs,
     ) -> None:
-        preprocessor = {'type': 'CIMDataPreprocessor', **(data_preprocessor or {})}
-        super().__init__(backbone, data_preprocessor=preprocessor, init_cfg=init_cfg)
+        super().__init__(backbone, **kwargs)
         if min(temperature) <= 0 or min(kl_weight) < 0 or not 0 < anneal <= 1:
             raise ValueError(
                 'temperature must be above 0, kl_weight at least 0 and anneal in '
                 f'(0, 1], got {temperature}, {kl_weight} and {anneal}'
-            )
-        if min(l1_weight, l2_weight) < 0 or l1_weight + l2_weight == 0:
-            raise ValueError(
-                'l1_weight and l2_weight must be at least 0 and not both 0, got '
-                f'{l1_weight} and {l2_weight}'
             )
         self.temperature = temperature
         self.kl_weight = kl_weight

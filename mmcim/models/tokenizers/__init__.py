@@ -3,11 +3,3 @@ from .base import BaseTokenizer
 from .dalle import DALLETokenizer
 from .discrete_vae import DiscreteVAE, DiscreteVAENet
 from .vqvae import VQVAETokenizer
-
-__all__ = [
-    'BaseTokenizer',
-    'DALLETokenizer',
-    'DiscreteVAE',
-    'DiscreteVAENet',
-    'VQVAETokenizer',
-]

@@ -2,7 +2,7 @@
 """What every discrete image tokenizer has in common: interface and freezing."""
 
 from abc import ABCMeta, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import torch
 from mmengine.model import BaseModule
@@ -10,36 +10,6 @@ from torch import Tensor, nn
 
 from mmcim.checkpoints import read_weights
 from mmcim.checkpoints.record import tensors_sha256
-
-
-def load_exactly(
-    module: nn.Module, tensors: Mapping[str, Tensor], source: str, remedy: str
-) -> None:
-    """Load every tensor into a module, which may still be on the meta device.
-
-    Args:
-        module: Its parameters become float32 tensors on the CPU.
-        tensors: Name -> tensor, named as in the module's state dict.
-        source: Where the tensors come from, for the error.
-        remedy: What to do when they do not fit, for the error.
-
-    Raises:
-        ValueError: If a tensor is missing, is unexpected or has another shape.
-    """
-    expected = module.state_dict()
-    problems = [f'missing {key}' for key in expected if key not in tensors]
-    problems += [f'unexpected {key}' for key in tensors if key not in expected]
-    problems += [
-        f'{key} is {tuple(tensors[key].shape)}, expected {tuple(value.shape)}'
-        for key, value in expected.items()
-        if key in tensors and tensors[key].shape != value.shape
-    ]
-    if problems:
-        shown = '; '.join(problems[:6])
-        more = f'; and {len(problems) - 6} more' if len(problems) > 6 else ''
-        raise ValueError(f'{source} does not fit: {shown}{more}. {remedy}')
-    floats = {key: value.float() for key, value in tensors.items()}
-    module.load_state_dict(floats, assign=True)
 
 
 def freeze(module: nn.Module) -> nn.Module:
@@ -69,8 +39,8 @@ class BaseTokenizer(BaseModule, metaclass=ABCMeta):
     """A frozen pair of functions between images and grids of discrete codes.
 
     A subclass sets :attr:`vocab_size` and :attr:`stride`, implements
-    :meth:`_encode` and :meth:`_decode`, and in its constructor reads its weights
-    with :meth:`_load`, builds its networks and ends with ``freeze(self)``.
+    :meth:`_encode`, :meth:`_decode` and :meth:`_network`, and in its constructor gets
+    its network from :meth:`_load` and ends with ``freeze(self)``.
 
     A tokenizer is frozen by construction: it has no parameters and an empty state
     dict, stays in eval mode, builds no graph, and no initialisation of a parent
@@ -83,61 +53,38 @@ class BaseTokenizer(BaseModule, metaclass=ABCMeta):
     stride: int
     """Side, in pixels, of the square of the image that one id stands for."""
 
+    expected: str
+    """The kind of checkpoint, for the error when it is another."""
+
     @property
     def identity(self) -> dict[str, str]:
         """What the ids mean: ``type`` (class name), ``source`` and ``sha256``."""
         return dict(self._identity)
 
-    def grid_size(self, height: int, width: int) -> tuple[int, int]:
-        """Size of the grid of ids of an image.
+    def check_fit(self, model: nn.Module, key: str, inputs: nn.Module) -> None:
+        """Check that a model that predicts tokens can learn them.
 
         Args:
-            height: Height of the image in pixels.
-            width: Width of the image in pixels.
-
-        Returns:
-            Rows and columns of ids.
-
-        Raises:
-            ValueError: If a side is not a positive multiple of the stride.
-        """
-        if min(height, width) < 1 or height % self.stride or width % self.stride:
-            raise ValueError(
-                f'{type(self).__name__} turns squares of {self.stride} px into ids: '
-                f'height and width must be multiples of {self.stride}, got '
-                f'{height} x {width}'
-            )
-        return height // self.stride, width // self.stride
-
-    def check_fit(
-        self,
-        vocab_size: int,
-        head: str,
-        grid: tuple[int, int],
-        tokenizer_size: tuple[int, int],
-    ) -> None:
-        """Check that a network that predicts tokens can learn them.
-
-        Args:
-            vocab_size: Number of tokens that the network's head tells apart.
-            head: The head's key in the config, for the message.
-            grid: Rows and columns of the network's patches.
-            tokenizer_size: Height and width in pixels of the images to encode.
+            model: Owner of the ``backbone`` and the ``head`` that predict.
+            key: The model's key in the config, for the message.
+            inputs: The data preprocessor that makes the images to encode.
 
         Raises:
             ValueError: If the numbers of tokens or the grids differ.
         """
-        if vocab_size != self.vocab_size:
+        if model.head.vocab_size != self.vocab_size:
             raise ValueError(
-                f'{head} knows {vocab_size} tokens but the tokenizer has '
-                f'{self.vocab_size}; set {head}.vocab_size={self.vocab_size}'
+                f'{key}.head knows {model.head.vocab_size} tokens but the tokenizer has '
+                f'{self.vocab_size}; set {key}.head.vocab_size={self.vocab_size}'
             )
+        grid = tuple(model.backbone.patch_resolution)
         fitting = tuple(side * self.stride for side in grid)
-        if tuple(tokenizer_size) != fitting:
+        found = inputs.tokenizer_size or model.backbone.img_size
+        if tuple(found) != fitting:
             raise ValueError(
-                f'masks and network have a grid of {tuple(grid)} patches, which at the '
+                f'masks and network have a grid of {grid} patches, which at the '
                 f"tokenizer's stride of {self.stride} needs inputs of {fitting} "
-                f'pixels, but they have {tuple(tokenizer_size)}; set '
+                f'pixels, but they have {tuple(found)}; set '
                 f'model.data_preprocessor.tokenizer_size={fitting} or another patch size'
             )
 
@@ -154,18 +101,18 @@ class BaseTokenizer(BaseModule, metaclass=ABCMeta):
 
         Raises:
             TypeError: If the images are not floating point.
-            ValueError: If the shape is not as above.
+            ValueError: If a side is not a multiple of the stride.
         """
         if not images.is_floating_point():
             raise TypeError(
                 f'images must be floating point in [0, 1], got {images.dtype}; '
                 'divide uint8 pixels by 255'
             )
-        if images.ndim != 4 or images.shape[1] != 3:
+        if any(side % self.stride for side in images.shape[-2:]):
             raise ValueError(
-                f'images must be (B, 3, H, W), got shape {tuple(images.shape)}'
+                f'height and width of images must be multiples of {self.stride}, got '
+                f'shape {tuple(images.shape)}'
             )
-        self.grid_size(*images.shape[-2:])
         with torch.autocast(images.device.type, enabled=False):
             return self._encode(images.float())
 
@@ -179,40 +126,69 @@ class BaseTokenizer(BaseModule, metaclass=ABCMeta):
 
         Returns:
             (B, 3, h * stride, w * stride) float32, RGB in [0, 1].
-
-        Raises:
-            TypeError: If the ids are not int64.
-            ValueError: If the ids are not a batch of grids.
         """
-        if ids.dtype != torch.int64:
-            raise TypeError(f'ids must be int64, got {ids.dtype}')
-        if ids.ndim != 3:
-            raise ValueError(f'ids must be (B, h, w), got shape {tuple(ids.shape)}')
         with torch.autocast(ids.device.type, enabled=False):
             return self._decode(ids)
 
     @abstractmethod
     def _encode(self, images: Tensor) -> Tensor:
-        """Ids of float32 images; the arguments are already checked."""
+        """Ids of float32 images, whose sides are multiples of the stride."""
 
     @abstractmethod
     def _decode(self, ids: Tensor) -> Tensor:
-        """Images of ids; the arguments are already checked."""
+        """Images of ids."""
 
     @classmethod
     def _read(cls, checkpoint: str) -> dict[str, Tensor]:
         """Read the tensors that make the tokenizer what it is."""
         return read_weights(checkpoint).tensors
 
-    def _load(self, checkpoint: str) -> dict[str, Tensor]:
-        """Read the weights and note their identity."""
+    @classmethod
+    def _network(cls, tensors: dict[str, Tensor]) -> nn.Module:
+        """Build the network of a checkpoint, and give its tensors the network's names.
+
+        Args:
+            tensors: Those of the checkpoint; changed in place.
+
+        Raises:
+            KeyError: If one is missing whose shape is needed.
+            ValueError: If one is of no such network.
+        """
+        raise NotImplementedError
+
+    @classmethod
+    def build(cls, tensors: dict[str, Tensor], source: str) -> nn.Module:
+        """Build the network of a checkpoint, and load every tensor in float32.
+
+        Args:
+            tensors: Those of the checkpoint.
+            source: Where they come from, for the error.
+
+        Raises:
+            ValueError: If a tensor is missing, is unexpected or has another shape.
+        """
+        tensors = {name: tensor.float() for name, tensor in tensors.items()}
+        try:
+            with torch.device('meta'):
+                network = cls._network(tensors)
+            network.load_state_dict(tensors, assign=True)
+        except (KeyError, ValueError, RuntimeError) as error:
+            missing = 'missing ' if isinstance(error, KeyError) else ''
+            problem = ' '.join(str(error).split())
+            raise ValueError(
+                f'{source} does not fit: {missing}{problem}. {cls.expected}'
+            ) from error
+        return network
+
+    def _load(self, checkpoint: str) -> nn.Module:
+        """Read the weights, note their identity and build their network."""
         tensors = self._read(checkpoint)
         self._identity = {
             'type': type(self).__name__,
             'source': str(checkpoint),
             'sha256': tensors_sha256(tensors),
         }
-        return tensors
+        return self.build(tensors, checkpoint)
 
     def train(self, mode: bool = True) -> 'BaseTokenizer':
         """Stay in eval mode, whatever the parent module does."""
@@ -222,10 +198,6 @@ class BaseTokenizer(BaseModule, metaclass=ABCMeta):
         """Do nothing: the weights came from the checkpoint."""
 
     def apply(self, fn: Callable[[nn.Module], None]) -> 'BaseTokenizer':
-        """Hide the networks from a parent's ``apply``, which initialises layers."""
+        """Hide the sub-modules from a parent's ``apply``, which initialises layers."""
         fn(self)
         return self
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Same as :meth:`encode`."""
-        return self.encode(images)

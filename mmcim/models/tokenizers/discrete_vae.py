@@ -2,7 +2,6 @@
 """A small convolutional discrete VAE: the trainable network and the tokenizer."""
 
 import math
-from collections.abc import Mapping
 
 import torch
 from mmengine.model import BaseModule
@@ -10,7 +9,7 @@ from mmpretrain.registry import MODELS
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .base import BaseTokenizer, freeze, load_exactly
+from .base import BaseTokenizer, freeze
 
 # Where a DiscreteVAETrainer's checkpoint has the network.
 _PREFIX = 'backbone.'
@@ -30,7 +29,7 @@ class _ResidualBlock(nn.Module):
 
 @MODELS.register_module()
 class DiscreteVAENet(BaseModule):
-    """The trainable networks of a discrete VAE (Ramesh et al., section 2.1).
+    """The trainable network of a discrete VAE (Ramesh et al., section 2.1).
 
     The encoder halves the image ``log2(stride)`` times, and all else of it runs on
     the small grid; the decoder mirrors it.
@@ -63,11 +62,6 @@ class DiscreteVAENet(BaseModule):
             raise ValueError(
                 f'width must be a multiple of stride / 2 = {stride // 2}, got {width}'
             )
-        if vocab_size < 2 or depth < 0 or code_dims < 1:
-            raise ValueError(
-                'vocab_size must be at least 2, depth 0 and code_dims 1, got '
-                f'{vocab_size}, {depth} and {code_dims}'
-            )
         self.stride = stride
         self.vocab_size = vocab_size
         halvings = int(math.log2(stride))
@@ -84,10 +78,8 @@ class DiscreteVAENet(BaseModule):
         decoder = [nn.Conv2d(code_dims, width, 3, padding=1)]
         decoder += [_ResidualBlock(width) for _ in range(depth)]
         for n_in, n_out in zip(widths[:0:-1], widths[-2::-1]):
-            decoder += [
-                nn.ReLU(),
-                nn.ConvTranspose2d(n_in, n_out, 4, stride=2, padding=1),
-            ]
+            decoder.append(nn.ReLU())
+            decoder.append(nn.ConvTranspose2d(n_in, n_out, 4, stride=2, padding=1))
         self.decoder = nn.Sequential(*decoder)
         self._reset()
 
@@ -148,85 +140,50 @@ class DiscreteVAE(BaseTokenizer):
     On GPUs its convolutions compute as PyTorch is set to, by default in TF32.
 
     Examples:
-        >>> tokenizer = DiscreteVAE('work_dirs/dvae/epoch_10.pth', stride=8)
+        >>> tokenizer = DiscreteVAE('work_dirs/dvae/epoch_10.pth')
         >>> ids = tokenizer.encode(torch.rand(2, 3, 64, 64))  # (2, 8, 8)
 
     Args:
         checkpoint: Path of the trainer's checkpoint, or of a ``.safetensors`` file with
-            the network's tensors.
-        stride: See :class:`DiscreteVAENet`, also for the following.
-        vocab_size: Number of codes.
-        width: Channels on the grid.
-        depth: Residual blocks.
-        code_dims: Channels of a code's embedding.
+            the network's tensors. The sizes of the network are read from it.
 
     Raises:
-        ValueError: If the checkpoint holds another network; it says which of the
-            arguments to change.
+        ValueError: If the checkpoint holds another network.
     """
 
-    def __init__(
-        self,
-        checkpoint: str,
-        stride: int = 8,
-        vocab_size: int = 8192,
-        width: int = 256,
-        depth: int = 2,
-        code_dims: int = 256,
-    ) -> None:
+    expected = 'Expected a checkpoint of DiscreteVAETrainer'
+
+    def __init__(self, checkpoint: str) -> None:
         super().__init__()
-        sizes = {
-            'stride': stride,
-            'vocab_size': vocab_size,
-            'width': width,
-            'depth': depth,
-            'code_dims': code_dims,
-        }
-        with torch.device('meta'):
-            self.network = DiscreteVAENet(**sizes)
-        tensors = self._load(checkpoint)
-        load_exactly(self.network, tensors, checkpoint, _remedy(tensors, sizes))
-        self.stride = stride
-        self.vocab_size = vocab_size
+        self.network = self._load(checkpoint)
+        self.stride = self.network.stride
+        self.vocab_size = self.network.vocab_size
         freeze(self)
+
+    @classmethod
+    def _network(cls, tensors: dict[str, Tensor]) -> DiscreteVAENet:
+        vocab_size, code_dims = tensors['codebook.weight'].shape
+        first, *_ = tensors['encoder.0.weight'].shape
+        kernels = [t.shape[2:] for k, t in tensors.items() if k.startswith('encoder.')]
+        halvings = kernels.count((4, 4))
+        blocks = [k for k in tensors if k.endswith('.conv_1.weight')]
+        return DiscreteVAENet(
+            stride=2**halvings,
+            vocab_size=vocab_size,
+            width=first * 2**halvings // 2,
+            depth=len(blocks) // 2,
+            code_dims=code_dims,
+        )
 
     @classmethod
     def _read(cls, checkpoint: str) -> dict[str, Tensor]:
         """Only the network, without the trainer's prefix."""
         tensors = super()._read(checkpoint)
-        inside = {
-            key.removeprefix(_PREFIX): value
-            for key, value in tensors.items()
-            if key.startswith(_PREFIX)
-        }
-        return inside or tensors
+        inside = [key for key in tensors if key.startswith(_PREFIX)]
+        return {key.removeprefix(_PREFIX): tensors[key] for key in inside} or tensors
 
     def _encode(self, images: Tensor) -> Tensor:
         return self.network(images).argmax(1)
 
     def _decode(self, ids: Tensor) -> Tensor:
         return self.network.decode(self.network.embed(ids)).clamp(0, 1)
-
-
-def _remedy(tensors: Mapping[str, Tensor], sizes: Mapping[str, int]) -> str:
-    """Compare the sizes that a checkpoint shows with those of the config."""
-    if not all(key in tensors for key in ('codebook.weight', 'encoder.0.weight')):
-        return 'Expected a checkpoint of DiscreteVAETrainer.'
-    kernels = [t.shape for k, t in tensors.items() if k.startswith('encoder.')]
-    halvings = sum(shape[2:] == (4, 4) for shape in kernels)
-    vocab_size, code_dims = tensors['codebook.weight'].shape
-    found = {
-        'stride': 2**halvings,
-        'vocab_size': vocab_size,
-        'width': tensors['encoder.0.weight'].shape[0] << max(halvings - 1, 0),
-        'depth': sum(k.endswith('.conv_1.weight') for k in tensors) // 2,
-        'code_dims': code_dims,
-    }
-    wrong = [
-        f'{name}={found[name]} (not {size})'
-        for name, size in sizes.items()
-        if found[name] != size
-    ]
-    if not wrong:
-        return 'Expected a checkpoint of DiscreteVAETrainer.'
-    return f'The checkpoint was made with {", ".join(wrong)}: set so in the config.'

@@ -1,17 +1,12 @@
 # Copyright (c) mmcim contributors. All rights reserved.
 """A VQ-VAE of stride 4 (van den Oord et al., arXiv:1711.00937), frozen."""
 
-import torch
 from mmpretrain.registry import MODELS
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .base import BaseTokenizer, freeze, load_exactly
+from .base import BaseTokenizer, freeze
 
-_REMEDY = (
-    'VQVAETokenizer loads the state dict of a VQ-VAE with two stride-2 '
-    'convolutions; for a network of your own see DiscreteVAE.'
-)
 # Shorter names for the checkpoint's modules.
 _RENAMED = (
     ('._blocks.', '.'),
@@ -92,35 +87,28 @@ class VQVAETokenizer(BaseTokenizer):
     """
 
     stride = 4
+    expected = (
+        'VQVAETokenizer loads the state dict of a VQ-VAE with two stride-2 '
+        'convolutions; for a network of your own see DiscreteVAE'
+    )
 
     def __init__(self, checkpoint: str) -> None:
         super().__init__()
-        tensors = {}
-        for name, tensor in self._load(checkpoint).items():
-            for old, new in _RENAMED:
-                name = name.replace(old, new)
-            tensors[name] = tensor
-        with torch.device('meta'):
-            self.network = _VQVAE(**self._sizes(tensors, checkpoint))
-        load_exactly(self.network, tensors, checkpoint, _REMEDY)
+        self.network = self._load(checkpoint)
         self.vocab_size = self.network.codebook.num_embeddings
         freeze(self)
 
-    @staticmethod
-    def _sizes(tensors: dict[str, Tensor], checkpoint: str) -> dict[str, int]:
-        """Widths of the layers, from the shapes of three weights."""
-        wanted = {
-            'codebook.weight': ('vocab_size', 'code_dims'),
-            'encoder.conv_2.weight': ('width', 'stem', None, None),
-            'encoder.residual.0.conv_1.weight': ('hidden', None, None, None),
-        }
-        sizes = {}
-        for key, names in wanted.items():
-            if key not in tensors or tensors[key].ndim != len(names):
-                raise ValueError(f'{checkpoint} does not fit: missing {key}. {_REMEDY}')
-            sizes |= dict(zip(names, tensors[key].shape, strict=True))
-        sizes.pop(None)
-        return sizes
+    @classmethod
+    def _network(cls, tensors: dict[str, Tensor]) -> _VQVAE:
+        for name in [*tensors]:
+            short = name
+            for old, new in _RENAMED:
+                short = short.replace(old, new)
+            tensors[short] = tensors.pop(name)
+        vocab_size, code_dims = tensors['codebook.weight'].shape
+        width, stem, *_ = tensors['encoder.conv_2.weight'].shape
+        hidden, *_ = tensors['encoder.residual.0.conv_1.weight'].shape
+        return _VQVAE(vocab_size, code_dims, stem, width, hidden)
 
     def _encode(self, images: Tensor) -> Tensor:
         codes = self.network.codebook.weight

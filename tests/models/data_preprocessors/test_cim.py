@@ -241,7 +241,6 @@ class TestWrongInput:
         'kwargs',
         [
             dict(flip_prob=1.5),
-            dict(tokenizer_interpolation='lanczos'),
             dict(mean=[0.5]),
             dict(std=[1, 1]),
         ],

@@ -77,5 +77,5 @@ def test_says_that_two_crops_are_needed(crops, number):
 
 
 def test_bad_arguments():
-    with pytest.raises(ValueError, match='must be two, not 1'):
+    with pytest.raises(ValueError, match='expected 2, got 1'):
         build(crop_augments=[NONE])

@@ -42,14 +42,14 @@ def test_ratio_masking_count(ratio, count):
 
 def test_squares_are_rounded_up_but_for_floating_point():
     """SimMIM: 30 of 7 x 7 squares; 0.6 * 25 is 15.000000000000002."""
-    assert RatioMasking(0.6, unit=2)(1, (14, 14), CPU).sum() == 4 * 30
+    assert RatioMasking(0.6, mask_patch_size=2)(1, (14, 14), CPU).sum() == 4 * 30
     assert RatioMasking(0.6)(1, (5, 5), CPU).sum() == 15
 
 
 def test_squares_of_32_px():
     """ConMIM: 37 of 7 x 7 squares, that is 148 of 196 patches."""
     torch.manual_seed(0)
-    mask = RatioMasking(0.75, unit=2)(4000, (14, 14), CPU)
+    mask = RatioMasking(0.75, mask_patch_size=2)(4000, (14, 14), CPU)
     assert (mask.sum(dim=(1, 2)) == 148).all()
     squares = mask[:, ::2, ::2]
     for row, column in ((0, 1), (1, 0), (1, 1)):
@@ -157,7 +157,9 @@ def test_no_picture_is_without_a_masked_patch(grid):
                 assert counts.min() >= 1 and counts.max() <= num_masked
 
 
-@pytest.mark.parametrize('masking', [UniformMasking((4, 6), 8), RatioMasking(unit=2)])
+@pytest.mark.parametrize(
+    'masking', [UniformMasking((4, 6), 8), RatioMasking(mask_patch_size=2)]
+)
 def test_grids_may_be_rectangles(masking):
     torch.manual_seed(0)
     mask = masking(2000, (4, 10), CPU)
@@ -180,14 +182,13 @@ def test_the_seed_decides():
 @pytest.mark.parametrize(
     ('build', 'word'),
     [
-        (lambda: UniformMasking((0, 10)), 'num_masked'),
-        (lambda: UniformMasking((120, 100)), 'num_masked'),
-        (lambda: UniformMasking((100, 196)), 'num_masked'),
-        (lambda: RatioMasking(1.0), 'ratio'),
-        (lambda: RatioMasking(0.99)(1, (4, 4), CPU), '16 to 16 masked'),
-        (lambda: RatioMasking(0.5, unit=0), 'unit'),
-        (lambda: RatioMasking(0.5, unit=2)(1, (4, 5), CPU), '4 x 5'),
-        (lambda: UniformMasking((1, 2))(1, (4, 4), CPU), '0 to 0 masked'),
+        (lambda: UniformMasking((0, 10))(1, (14, 14), CPU), r'num_masked=\(0, 10\)'),
+        (lambda: UniformMasking((120, 100))(1, (14, 14), CPU), 'masks 120 to 100'),
+        (lambda: UniformMasking((100, 196))(1, (14, 14), CPU), 'of 14 x 14'),
+        (lambda: RatioMasking(1.0)(1, (4, 4), CPU), 'ratio=1.0'),
+        (lambda: RatioMasking(0.99)(1, (4, 4), CPU), '16 to 16 of 4 x 4'),
+        (lambda: RatioMasking(0.5, mask_patch_size=2)(1, (4, 5), CPU), '4 x 5'),
+        (lambda: UniformMasking((1, 2))(1, (4, 4), CPU), '0 to 0 of 4 x 4'),
         (lambda: BlockMasking(10, min_block=16), 'min_block'),
         (lambda: BlockMasking(75)(1, (8, 8), CPU), '8 x 8'),
         (lambda: BlockMasking(4, min_block=2)(1, (1, 8), CPU), '1 x 8'),

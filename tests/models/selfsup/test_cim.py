@@ -175,7 +175,6 @@ def test_masks_of_the_data_pipeline(configs, inputs):
     [
         (dict(generator=None), 'both or neither'),
         (dict(tokenizer=None, generator=None), 'grid='),
-        (dict(upsampling='nearest'), 'bilinear'),
         (dict(tokenizer=None, generator=None, enhancer=revdet()), 'RevDet needs'),
         (
             dict(
@@ -191,6 +190,20 @@ def test_masks_of_the_data_pipeline(configs, inputs):
             dict(data_preprocessor=dict(type='CIMDataPreprocessor', tokenizer_size=32)),
             r'tokenizer_size=\(16, 16\)',
         ),
+        (dict(masking=dict(type='BlockMasking')), '75 does not fit a grid of 4 x 4'),
+        (
+            dict(masking=dict(type='RatioMasking', mask_patch_size=3)),
+            'squares of mask_patch_size=3',
+        ),
+        (
+            dict(
+                tokenizer=None,
+                generator=None,
+                grid=(5, 5),
+                masking=dict(type='RatioMasking', mask_patch_size=2),
+            ),
+            'squares of mask_patch_size=2',
+        ),
     ],
 )
 def test_parts_that_do_not_fit_are_refused(configs, change, words):
@@ -201,17 +214,6 @@ def test_parts_that_do_not_fit_are_refused(configs, change, words):
 @pytest.mark.parametrize(
     ('change', 'words'),
     [
-        (dict(masking=dict(type='BlockMasking')), '75 does not fit a grid of 4 x 4'),
-        (dict(masking=dict(type='RatioMasking', unit=3)), 'squares of unit=3'),
-        (
-            dict(
-                tokenizer=None,
-                generator=None,
-                grid=(5, 5),
-                masking=dict(type='RatioMasking', unit=2),
-            ),
-            'squares of unit=2',
-        ),
         (dict(enhancer=respix(stride=16)), r'\(64, 64\).*encoder_stride'),
         (dict(enhancer=revdet(upscale=2)), r'\(8, 8\) logits for \(4, 4\) tokens'),
         (
@@ -231,7 +233,6 @@ def test_parts_that_do_not_fit_are_refused(configs, change, words):
     ],
 )
 def test_shapes_that_do_not_fit_end_the_first_step(configs, inputs, change, words):
-    """As an error that the tools print without a traceback."""
     model = build(configs, **change)
     with pytest.raises(ValueError, match=words):
         model(inputs, mode='loss')

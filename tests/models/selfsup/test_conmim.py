@@ -441,7 +441,7 @@ def test_400_steps_on_real_images_lower_the_loss(imagenette_mini):
     set_random_seed(0)
     size = dict(img_size=48, arch=arch, layer_scale_init_value=1.0)
     backbone = vit('FusedBEiTPretrainViT') | size
-    masking = dict(type='RatioMasking', ratio=0.5, unit=2)
+    masking = dict(type='RatioMasking', ratio=0.5, mask_patch_size=2)
     config = conmim(backbone=backbone, neck=neck(48, 128, 64), masking=masking)
     config['data_preprocessor'] = dict(mean=MEAN, std=STD, to_rgb=True)
     model = MODELS.build(config)

@@ -329,7 +329,7 @@ def test_what_does_not_fit_is_told():
         model(random_inputs(), mode='loss')
     config = corrim()
     config['backbone']['out_type'] = 'cls_token'
-    with pytest.raises(TypeError, match="out_type='raw'"):
+    with pytest.raises(ValueError, match="out_type='raw'"):
         build(config)(random_inputs(), mode='loss')
     with pytest.raises(ValueError, match='focal_mse'):
         MODELS.build(dict(type='CorrelationHead', objective='dice'))
@@ -342,7 +342,7 @@ def test_what_does_not_fit_is_told():
 def test_sizes_are_whole_patches(key, change):
     config = corrim()
     config['data_preprocessor'] = {**config['data_preprocessor'], **change}
-    with pytest.raises(ValueError, match=f'{key} .* multiple of .*patch_size=8'):
+    with pytest.raises(ValueError, match=f'{key}.* multiples of .*patch_size=8'):
         MODELS.build(config)
 
 

@@ -3,6 +3,7 @@
 
 import copy
 import hashlib
+import re
 import struct
 
 import pytest
@@ -19,7 +20,7 @@ from mmcim.models.tokenizers import (
     DiscreteVAE,
     DiscreteVAENet,
 )
-from mmcim.models.tokenizers.base import freeze, load_exactly
+from mmcim.models.tokenizers.base import freeze
 
 SIZES = dict(stride=4, vocab_size=16, width=8, depth=1, code_dims=8)
 
@@ -34,7 +35,7 @@ def checkpoint(tmp_path):
 
 @pytest.fixture
 def tokenizer(checkpoint):
-    return DiscreteVAE(checkpoint, **SIZES)
+    return DiscreteVAE(checkpoint)
 
 
 def tensors_of(module):
@@ -139,7 +140,6 @@ def test_shapes_dtypes_and_ranges(tokenizer):
     assert restored.shape == images.shape
     assert restored.dtype == torch.float32
     assert 0 <= restored.min() <= restored.max() <= 1
-    assert torch.equal(tokenizer(images), ids)
 
 
 def test_ignores_an_outer_autocast(tokenizer):
@@ -164,21 +164,12 @@ def test_half_images_are_computed_in_float32(tokenizer):
     assert torch.equal(tokenizer.encode(images), tokenizer.encode(images.float()))
 
 
-def test_grid_size(tokenizer):
-    assert tokenizer.grid_size(8, 12) == (2, 3)
-    with pytest.raises(ValueError, match='multiples of 4, got 8 x 10'):
-        tokenizer.grid_size(8, 10)
-    with pytest.raises(ValueError, match='multiples of 4, got 0 x 8'):
-        tokenizer.grid_size(0, 8)
-
-
 @pytest.mark.parametrize(
     ('images', 'error', 'message'),
     [
         (torch.zeros(1, 3, 8, 8, dtype=torch.uint8), TypeError, 'uint8.*divide'),
-        (torch.zeros(3, 8, 8), ValueError, r'\(B, 3, H, W\), got shape \(3, 8, 8\)'),
-        (torch.zeros(1, 1, 8, 8), ValueError, r'got shape \(1, 1, 8, 8\)'),
-        (torch.zeros(1, 3, 8, 9), ValueError, 'multiples of 4, got 8 x 9'),
+        (torch.zeros(1, 1, 8, 8), RuntimeError, 'to have 3 channels, but got 1'),
+        (torch.zeros(1, 3, 8, 9), ValueError, r'multiples of 4, got shape .1, 3, 8, 9'),
     ],
 )
 def test_encode_refuses(tokenizer, images, error, message):
@@ -189,9 +180,7 @@ def test_encode_refuses(tokenizer, images, error, message):
 @pytest.mark.parametrize(
     ('ids', 'error', 'message'),
     [
-        (torch.zeros(1, 2, 2), TypeError, 'int64, got torch.float32'),
-        (torch.zeros(1, 2, 2, dtype=torch.int32), TypeError, 'int64, got torch.int32'),
-        (torch.zeros(1, 4, dtype=torch.int64), ValueError, r'\(B, h, w\)'),
+        (torch.zeros(1, 2, 2), RuntimeError, 'Long'),
         (torch.full((1, 2, 2), 16), IndexError, 'out of range'),
     ],
 )
@@ -242,31 +231,54 @@ def test_identity(tokenizer, checkpoint, tmp_path):
 
     tensors = read_weights(checkpoint).tensors
     torch.save(tensors, tmp_path / 'same.pth')
-    same = DiscreteVAE(str(tmp_path / 'same.pth'), **SIZES)
+    same = DiscreteVAE(str(tmp_path / 'same.pth'))
     assert same.identity['sha256'] == tokenizer.identity['sha256']
 
     tensors['codebook.weight'][3, 5] += 1e-3
     torch.save(tensors, tmp_path / 'other.pth')
-    other = DiscreteVAE(str(tmp_path / 'other.pth'), **SIZES)
+    other = DiscreteVAE(str(tmp_path / 'other.pth'))
     assert other.identity['sha256'] != tokenizer.identity['sha256']
 
 
 def test_registered_and_built_from_a_config(checkpoint):
-    tokenizer = MODELS.build(dict(type='DiscreteVAE', checkpoint=checkpoint, **SIZES))
+    tokenizer = MODELS.build(dict(type='DiscreteVAE', checkpoint=checkpoint))
     assert isinstance(tokenizer, BaseTokenizer)
 
 
-def test_load_exactly_names_what_does_not_fit():
-    with torch.device('meta'):
-        module = nn.Linear(2, 3)
-    tensors = {'weight': torch.zeros(3, 4), 'scale': torch.zeros(1)}
+class Plain(BaseTokenizer):
+    """A tokenizer whose network is a linear layer."""
+
+    expected = 'Do this'
+    _encode = _decode = None
+
+    @classmethod
+    def _network(cls, tensors):
+        return nn.Linear(*tensors['weight'].shape[::-1])
+
+
+@pytest.mark.parametrize(
+    ('tensors', 'problem'),
+    [
+        ({}, "missing 'weight'"),
+        ({'weight': torch.zeros(3, 4)}, r'.*Missing key.* "bias".*'),
+        (
+            {'weight': torch.zeros(3, 4), 'bias': torch.zeros(2)},
+            '.*size mismatch for bias.*',
+        ),
+        (
+            dict.fromkeys(('weight', 'bias', 'scale'), torch.zeros(3, 3)),
+            '.*Unexpected key.* "scale".*size mismatch for bias.*',
+        ),
+    ],
+)
+def test_tensors_that_do_not_fit_are_named_in_one_line(tensors, problem):
     with pytest.raises(ValueError) as caught:
-        load_exactly(module, tensors, 'w.pt', 'Do this.')
-    assert str(caught.value) == (
-        'w.pt does not fit: missing bias; unexpected scale; '
-        'weight is (3, 4), expected (3, 2). Do this.'
-    )
-    good = {'weight': torch.ones(3, 2, dtype=torch.float16), 'bias': torch.ones(3)}
-    load_exactly(module, good, 'w.pt', '')
-    assert module.weight.dtype == torch.float32
-    assert (module.weight == 1).all()
+        Plain.build(tensors, 'w.pt')
+    assert re.fullmatch(rf'w.pt does not fit: {problem}\. Do this', str(caught.value))
+
+
+def test_network_has_all_tensors_in_float32():
+    tensors = {'weight': torch.ones(3, 2, dtype=torch.float16), 'bias': torch.ones(3)}
+    layer = Plain.build(tensors, 'w.pt')
+    assert layer.weight.dtype == torch.float32
+    assert (layer.weight == 1).all() and (layer.bias == 1).all()

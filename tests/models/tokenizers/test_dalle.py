@@ -181,13 +181,13 @@ def test_missing_file_says_how_to_get_it():
 @pytest.mark.parametrize(
     ('change', 'message'),
     [
-        (lambda t: t.pop('encoder.blocks.input.w'), 'missing encoder.blocks.input.w'),
+        (lambda t: t.pop('encoder.blocks.input.w'), "missing 'encoder.blocks.input.w'"),
         (lambda t: t.pop('decoder.blocks.group_3.block_2.res_path.conv_4.b'),
-         'missing decoder.blocks.group_3.block_2.res_path.conv_4.b'),
+         'Missing key.*decoder.blocks.group_3.block_2.res_path.conv_4.b'),
         (lambda t: t.update({'encoder.extra': torch.zeros(1)}),
-         'unexpected encoder.extra'),
+         'Unexpected key.*encoder.extra'),
         (lambda t: t.update({'decoder.blocks.input.w': torch.zeros(128, 500, 1, 1)}),
-         r'decoder.blocks.input.w is \(128, 500, 1, 1\), expected \(128, 512, 1, 1\)'),
+         r'decoder.blocks.input.w.*\[128, 500, 1, 1\].*\[128, 512, 1, 1\]'),
     ],
 )  # fmt: skip
 def test_file_that_does_not_fit(narrow, tmp_path, change, message):

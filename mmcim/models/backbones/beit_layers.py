@@ -1,0 +1,170 @@
+# Copyright (c) mmcim contributors. All rights reserved.
+"""Layers of the BEiT-type encoder, and their relative position bias."""
+
+import torch
+import torch.nn.functional as F
+from mmcv.cnn.bricks import DropPath
+from mmcv.cnn.bricks.transformer import FFN
+from mmpretrain.models.utils import build_norm_layer
+from timm.layers import gen_relative_position_index
+from torch import Tensor, nn
+
+from ...checkpoints.layout import Grid
+from ...checkpoints.resize import resize_relative_position_table
+
+
+def relative_position_bias(module: nn.Module, grid: Grid) -> Tensor:
+    """Look up the bias of each pair of tokens.
+
+    Args:
+        module: Owner of a ``relative_position_bias_table`` made for
+            ``window_size`` patches, and of its ``relative_position_index``.
+        grid: Rows and columns of patches, (h, w). The table is
+            interpolated where it is made for another grid.
+
+    Returns:
+        (num_heads, 1 + h * w, 1 + h * w), contiguous: with the heads as the last
+        stride no fused CUDA kernel takes it, and attention falls back to fp32.
+    """
+    table, index = module.relative_position_bias_table, module.relative_position_index
+    if grid != module.window_size:
+        table = resize_relative_position_table(table, module.window_size, grid)
+        index = gen_relative_position_index(grid, class_token=True, device=table.device)
+    return table[index].permute(2, 0, 1).contiguous()  # (N, N, heads) -> (heads, N, N)
+
+
+def _add_table(module: nn.Module, grid: Grid, num_heads: int) -> None:
+    """Give a module what :func:`relative_position_bias` reads."""
+    module.window_size = grid
+    # The class token has the last three: to patches, from patches, to itself.
+    rows = (2 * grid[0] - 1) * (2 * grid[1] - 1) + 3
+    module.relative_position_bias_table = nn.Parameter(torch.zeros(rows, num_heads))
+    index = gen_relative_position_index(grid, class_token=True)
+    module.register_buffer('relative_position_index', index)
+
+
+class RelativePositionBias(nn.Module):
+    """The relative position bias table that all layers share.
+
+    Args:
+        grid: Rows and columns of patches that it is made for.
+        num_heads: Number of attention heads.
+    """
+
+    def __init__(self, grid: Grid, num_heads: int) -> None:
+        super().__init__()
+        _add_table(self, grid, num_heads)
+
+
+class BEiTAttention(nn.Module):
+    """Multi-head self-attention with a bias for each pair of tokens.
+
+    Args:
+        embed_dims: Number of channels.
+        num_heads: Number of attention heads.
+        grid: Rows and columns of patches that its own relative position bias table is
+            made for. None for no table.
+        drop_rate: Dropout of the output.
+    """
+
+    bias = 'qv_bias'
+    """Which of queries, keys and values have a bias, as mmpretrain names it."""
+
+    def __init__(
+        self, embed_dims: int, num_heads: int, grid: Grid | None, drop_rate: float
+    ) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.q_bias = nn.Parameter(torch.zeros(embed_dims))
+        self.v_bias = nn.Parameter(torch.zeros(embed_dims))
+        self.use_rel_pos_bias = grid is not None
+        if grid is not None:
+            _add_table(self, grid, num_heads)
+        self.qkv = nn.Linear(embed_dims, embed_dims * 3, bias=False)
+        self.proj = nn.Linear(embed_dims, embed_dims)
+        self.proj_drop = nn.Dropout(drop_rate)
+
+    def forward(self, x: Tensor, rel_pos_bias: Tensor | None = None) -> Tensor:
+        """Attend.
+
+        Args:
+            x: Tokens, (B, N, C).
+            rel_pos_bias: Added to the scores, (num_heads, N, N).
+
+        Returns:
+            Of the shape of ``x``.
+        """
+        # A bias of keys would add the same to all scores of a query.
+        bias = torch.cat((self.q_bias, torch.zeros_like(self.v_bias), self.v_bias))
+        qkv = F.linear(x, self.qkv.weight, bias)  # (B, N, 3 * C)
+        qkv = qkv.unflatten(-1, (3, self.num_heads, -1))  # (B, N, 3, heads, C / heads)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (B, heads, N, C / heads)
+        if rel_pos_bias is not None:
+            rel_pos_bias = rel_pos_bias.to(q.dtype)
+        x = F.scaled_dot_product_attention(q, k, v, rel_pos_bias)
+        return self.proj_drop(self.proj(x.transpose(1, 2).flatten(2)))  # (B, N, C)
+
+
+class BEiTLayer(nn.Module):
+    """Attention and feed-forward branch, scaled per channel and dropped per image.
+
+    Args:
+        embed_dims: Number of channels.
+        feedforward_channels: Number of channels inside the feed-forward branch.
+        layer_scale_init_value: Initial scale of both branches; 0 for no scale.
+        drop_rate: Dropout of what both branches compute.
+        drop_path_rate: Probability of dropping a branch.
+        norm_cfg: Config of the layer norms.
+        **attention: See :class:`BEiTAttention`.
+    """
+
+    def __init__(
+        self,
+        embed_dims: int,
+        feedforward_channels: int,
+        layer_scale_init_value: float,
+        drop_rate: float,
+        drop_path_rate: float,
+        norm_cfg: dict,
+        **attention,
+    ) -> None:
+        super().__init__()
+        self.gamma_1 = self.gamma_2 = None
+        if layer_scale_init_value > 0:
+            scale = torch.full((embed_dims,), float(layer_scale_init_value))
+            self.gamma_1, self.gamma_2 = nn.Parameter(scale), nn.Parameter(scale.clone())
+        self.ln1 = build_norm_layer(norm_cfg, embed_dims)
+        self.attn = BEiTAttention(embed_dims, drop_rate=drop_rate, **attention)
+        self.ln2 = build_norm_layer(norm_cfg, embed_dims)
+        self.ffn = FFN(
+            embed_dims,
+            feedforward_channels,
+            act_cfg=dict(type='GELU'),
+            ffn_drop=drop_rate,
+            add_identity=False,  # the layer adds and drops the branch
+        )
+        self.drop_path = DropPath(drop_path_rate)
+
+    def forward(self, x: Tensor, bias: Tensor | None, grid: Grid | None = None) -> Tensor:
+        """Process tokens.
+
+        Args:
+            x: Tokens, (B, 1 + h * w, C).
+            bias: Relative position bias that the layers share,
+                (num_heads, 1 + h * w, 1 + h * w). A layer with its own table ignores it.
+            grid: Rows and columns of patches, (h, w). Defaults to those that the layer's
+                table is made for.
+
+        Returns:
+            Of the shape of ``x``.
+        """
+        # Looked up here, not by the encoder, so that activation checkpointing does not
+        # keep the bias of each layer.
+        if self.attn.use_rel_pos_bias:
+            bias = relative_position_bias(self.attn, grid or self.attn.window_size)
+        x = x + self.drop_path(_scaled(self.attn(self.ln1(x), bias), self.gamma_1))
+        return x + self.drop_path(_scaled(self.ffn(self.ln2(x)), self.gamma_2))
+
+
+def _scaled(branch: Tensor, scale: Tensor | None) -> Tensor:
+    return branch if scale is None else scale * branch

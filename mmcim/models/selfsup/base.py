@@ -1,0 +1,73 @@
+# Copyright (c) mmcim contributors. All rights reserved.
+"""What methods share: a data preprocessor on the device, features, and masks."""
+
+import torch
+from mmpretrain.models.selfsup import BaseSelfSupervisor
+from torch import Tensor
+
+from ..layers.masking import BaseMasking
+
+
+class SelfSupervisor(BaseSelfSupervisor):
+    """A method whose loss takes what its data preprocessor makes of a batch.
+
+    Args:
+        *args: See :class:`mmpretrain.models.BaseSelfSupervisor`.
+        data_preprocessor: Its type defaults to :attr:`preprocessor`.
+        **kwargs: See :class:`mmpretrain.models.BaseSelfSupervisor`.
+    """
+
+    preprocessor = 'DevicePreprocessor'
+    """Type of the data preprocessor unless it says another."""
+
+    masking: BaseMasking | None = None
+    """Masking strategy of a method that masks patches."""
+
+    def __init__(self, *args, data_preprocessor: dict | None = None, **kwargs) -> None:
+        preprocessor = {'type': self.preprocessor, **(data_preprocessor or {})}
+        super().__init__(*args, data_preprocessor=preprocessor, **kwargs)
+
+    def extract_feat(self, inputs: Tensor | dict) -> tuple[Tensor]:
+        """Features of whole images.
+
+        Args:
+            inputs: Normalised images, (B, 3, H, W), or what the data preprocessor
+                returns.
+
+        Returns:
+            What the backbone outputs.
+        """
+        images = inputs['images'] if isinstance(inputs, dict) else inputs
+        return super().extract_feat(images)
+
+    def init_weights(self) -> None:
+        """Initialise, once the masking strategy has been found to suit the patches.
+
+        Raises:
+            ValueError: If it does not.
+        """
+        if self.masking is not None:
+            # It checks the grid; on this device nothing is drawn.
+            self.draw_mask(torch.empty(1, device='meta'))
+        super().init_weights()
+
+    def draw_mask(self, images: Tensor) -> Tensor:
+        """Draw the masks of a batch, for the grid of the backbone's patches.
+
+        Args:
+            images: (B, 3, H, W).
+
+        Returns:
+            bool, (B, h, w); True is masked.
+        """
+        grid = tuple(self.backbone.patch_resolution)
+        return self.masking(len(images), grid, images.device)
+
+
+class MomentumSupervisor(SelfSupervisor):
+    """A method with a ``momentum_encoder``, which starts as a copy."""
+
+    def init_weights(self) -> None:
+        """Initialise, and start with two equal encoders."""
+        super().init_weights()
+        self.momentum_encoder.copy_from(self)
