@@ -3,7 +3,6 @@ import math
 
 import pytest
 import torch
-from mmengine.runner.activation_checkpointing import turn_on_activation_checkpointing
 from mmpretrain.models.backbones import BEiTViT
 from mmpretrain.models.selfsup import BEiTPretrainViT
 
@@ -364,12 +363,13 @@ def test_masked_training_is_one_graph():
 
 
 @pytest.mark.parametrize('positions', ['shared', 'per_layer'])
-def test_activation_checkpointing_changes_memory_alone(positions):
+def test_checkpointing_changes_memory_alone(positions):
     kwargs = dict(POSITIONS[positions], out_type='raw', drop_rate=0.2, drop_path_rate=0.3)
-    stored, recomputed = (FusedBEiTViT(**SMALL, **kwargs) for _ in range(2))
+    stored, recomputed = (
+        FusedBEiTViT(**SMALL, **kwargs, checkpoint=flag) for flag in (False, True)
+    )
     randomise(stored)
     recomputed.load_state_dict(stored.state_dict())
-    turn_on_activation_checkpointing(recomputed, ['layers.0', 'layers.1'])
     calls = []
     recomputed.layers[0].attn.register_forward_pre_hook(lambda *args: calls.append(1))
     images, results = torch.randn(2, 3, 32, 32), []
@@ -383,3 +383,5 @@ def test_activation_checkpointing_changes_memory_alone(positions):
     for a, b in zip(*results, strict=True):
         assert a.equal(b)
     assert len(calls) == 2  # once more in the backward pass
+    recomputed.eval()(images)[0].sum().backward()
+    assert len(calls) == 3
