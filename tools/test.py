@@ -20,7 +20,6 @@ from mmcim.utils import (
     ConfigError,
     add_cfg_options,
     build_runner,
-    init_distributed,
     load_config,
     run_cli,
 )
@@ -128,7 +127,6 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
         show_in(cfg, args.show_dir)
     if args.tta:
         use_tta(cfg)
-    init_distributed(cfg.launcher, cfg.get('env_cfg', {}))
     runner = build_runner(cfg, 'test')
     check_loop(runner.test_loop, args)
     if args.out and args.out_item == 'pred':

@@ -3,39 +3,34 @@
 
 from typing import Any
 
-from ..utils.errors import ConfigError
-
 # Arguments of learning-rate schedulers that are learning rates, not ratios of one.
 _ABSOLUTE = ('eta_min', 'eta_max', 'min_value')
 
 
-def lr_ratio(auto_scale_lr: dict | None, effective_batch: int) -> float:
+def lr_ratio(
+    effective_batch: int, enable: bool = False, base_batch_size: int | None = None
+) -> float:
     """What a config's learning rates are multiplied by.
 
     Args:
-        auto_scale_lr: ``dict(enable=..., base_batch_size=...)`` of the config.
         effective_batch: Images per optimizer step, of all processes and accumulated
             batches.
+        enable: ``auto_scale_lr.enable`` of the config.
+        base_batch_size: ``auto_scale_lr.base_batch_size``.
 
     Returns:
         Effective / base batch size; 1 where scaling is not enabled.
 
     Raises:
-        ConfigError: If scaling is enabled without ``base_batch_size``, or has other keys.
+        ValueError: If scaling is enabled without ``base_batch_size``.
     """
-    scaling = auto_scale_lr or {}
-    if unknown := sorted(set(scaling) - {'enable', 'base_batch_size'}):
-        raise ConfigError(
-            f'auto_scale_lr has no {", ".join(unknown)}; use enable and base_batch_size'
-        )
-    if not scaling.get('enable', False):
+    if not enable:
         return 1.0
-    if not scaling.get('base_batch_size'):
-        raise ConfigError(
-            'auto_scale_lr.enable is set without auto_scale_lr.base_batch_size, the '
-            'batch size that optim_wrapper.optimizer.lr is meant for'
+    if not base_batch_size:
+        raise ValueError(
+            'set base_batch_size, the batch size that optim_wrapper.optimizer.lr is for'
         )
-    return effective_batch / scaling['base_batch_size']
+    return effective_batch / base_batch_size
 
 
 def scaled_schedulers(schedulers: Any, ratio: float) -> Any:

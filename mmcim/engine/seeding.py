@@ -6,6 +6,7 @@ process anew. A run that resumes anywhere therefore draws what it would have dra
 the interruption, with any number of worker processes.
 """
 
+import os
 import random
 from collections.abc import Iterator
 from itertools import islice
@@ -13,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from mmengine.dataset import BaseDataset
 from mmengine.dist import get_rank, get_world_size
 from mmengine.hooks import Hook
 from mmengine.registry import DATA_SAMPLERS, DATASETS
@@ -44,10 +46,18 @@ class SeededDataset(Dataset):
     Args:
         dataset: The dataset, or its config. Its attributes are those of this one, which
             hooks set as well, such as ``pipeline``.
+
+    Raises:
+        FileNotFoundError: If one of its folders does not exist.
     """
 
     def __init__(self, dataset: Dataset | dict) -> None:
         self.dataset = DATASETS.build(dataset) if isinstance(dataset, dict) else dataset
+        if isinstance(self.dataset, BaseDataset):
+            # mmseg misses a folder of masks only in training.
+            for folder in self.dataset.data_prefix.values():
+                if folder and '://' not in folder and not os.path.exists(folder):
+                    raise FileNotFoundError(f'{folder} does not exist')
 
     def __getattr__(self, name: str) -> Any:
         # Not while it is unpickled, nor what torch asks a dataset for, as __getitems__.
@@ -91,16 +101,15 @@ class SeededSampler(Sampler):
         self.epoch = 0
         self._done = 0
         if hasattr(self.sampler, 'skip'):  # for mmengine, which looks whether it is there
-            self.skip = self._skip
+            self.skip = self.leave_out
 
     def __len__(self) -> int:
         return len(self.sampler)
 
     def __iter__(self) -> Iterator[tuple[int, tuple[int, ...]]]:
         done, self._done = self._done, 0
-        start = 0 if hasattr(self, 'skip') else done
         rank, world_size = get_rank(), get_world_size()
-        for place, index in enumerate(islice(self.sampler, start, None), start=done):
+        for place, index in enumerate(islice(self.sampler, done, None), start=done):
             place_of_all = place * world_size + rank
             yield index, (self.seed, _SAMPLE, self.epoch, place_of_all)
 
@@ -116,10 +125,6 @@ class SeededSampler(Sampler):
 
     def leave_out(self, num_samples: int) -> None:
         """Leave out the first samples of the next pass; they have been trained on."""
-        self._done = num_samples
-
-    def _skip(self, num_samples: int) -> None:
-        self.sampler.skip(num_samples)
         self._done = num_samples
 
 
