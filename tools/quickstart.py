@@ -95,8 +95,7 @@ class Quickstart:
             else:
                 self.add_training(job, task, folder, changes)
                 test.append(str(self.checkpoint(task, folder)))
-            metrics = ['--out', f'{folder}/metrics.json', '--out-item', 'metrics']
-            job.commands.append([*test, *metrics])
+            job.commands.append([*test, '--out', f'{folder}/metrics.json'])
         return job
 
     def add_training(self, job: Job, name: str, folder: Path, changes: dict) -> None:

@@ -11,17 +11,13 @@ from collections.abc import Sequence
 from mmengine.config import Config
 from mmengine.runner import Runner
 
-from mmcim.utils import add_cfg_options, build_runner, load_config, run_cli
+from mmcim.utils import add_run_options, build_runner, load_config, run_cli
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config', help='config file')
-    parser.add_argument(
-        '--work-dir',
-        help='folder for logs and checkpoints; work_dirs/CONFIG by default',
-    )
     parser.add_argument(
         '--resume',
         nargs='?',
@@ -49,10 +45,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         action='store_true',
         help='scale the learning rate to the effective batch',
     )
-    add_cfg_options(parser)
-    parser.add_argument(
-        '--launcher', choices=['none', 'pytorch', 'slurm'], default='none'
-    )
+    add_run_options(parser)
     return parser.parse_args(argv)
 
 
@@ -81,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> Runner:
         The runner, after training.
 
     Raises:
-        ConfigError: For everything that the user can mend, before training starts.
+        ConfigError: For everything that the user can fix, before training starts.
     """
     args = parse_args(argv)
     cfg = load_config(args.config, args.cfg_options, args.work_dir, args.launcher)

@@ -24,9 +24,9 @@ from .data_parallel import init_on_cpus, refuse_unsupported, wrap_distributed
 from .hooks import MomentumUpdateHook
 from .initial_weights import begin_from_weights, check_initial_weights, check_scope
 from .lr_scaling import lr_ratio, scaled_schedulers
-from .resume import apply_override, parameter_group_settings
+from .resume import override_settings
 from .run_record import describe_run, summary, unwrapped
-from .seeding import SeededSampler, SeedHook, base_seed, with_seeded_samples
+from .seeding import SeededDataset, SeededSampler, SeedHook, base_seed
 
 
 @RUNNERS.register_module()
@@ -93,7 +93,9 @@ class StrictRunner(ConfigKeyErrors, Runner):
         """
         if isinstance(dataloader, dict) and isinstance(dataloader['sampler'], dict):
             seed -= get_rank() if diff_rank_seed else 0
-            dataloader = with_seeded_samples(dataloader)
+            sampler = dict(type=SeededSampler, sampler=dataloader['sampler'])
+            dataset = dict(type=SeededDataset, dataset=dataloader['dataset'])
+            dataloader = {**dataloader, 'sampler': sampler, 'dataset': dataset}
         return Runner.build_dataloader(dataloader, seed=seed)
 
     def build_train_loop(self, loop: BaseLoop | dict) -> BaseLoop:
@@ -172,12 +174,7 @@ class StrictRunner(ConfigKeyErrors, Runner):
         Raises:
             ConfigError: If the checkpoint is not of this run.
         """
-        settings = parameter_group_settings(self)
-        if self._override:
-            kwargs['resume_param_scheduler'] = False
         super().resume(filename, *args, **kwargs)
-        if self._override:
-            apply_override(self, settings)
         for loop in (self._train_loop, self._val_loop):
             if isinstance(loop, BaseLoop):
                 sampler = loop.dataloader.batch_sampler.sampler
@@ -213,6 +210,8 @@ class StrictRunner(ConfigKeyErrors, Runner):
         if training:
             self.resumed_record = record
             checks.check_resumable(self, checkpoint, filename)
+            if self._override:
+                override_settings(self, checkpoint)
         else:
             checks.check_same_model(model, state, filename)
             if record:

@@ -152,10 +152,3 @@ def base_seed(runner: Runner) -> int:
     """The seed that all processes of a run have in common."""
     different = runner._randomness_cfg.get('diff_rank_seed', False)
     return runner.seed - runner.rank if different else runner.seed
-
-
-def with_seeded_samples(loader: dict) -> dict:
-    """Let the config of a data loader build one whose samples are seeded one by one."""
-    sampler = dict(type=SeededSampler, sampler=loader['sampler'])
-    dataset = dict(type=SeededDataset, dataset=loader['dataset'])
-    return {**loader, 'sampler': sampler, 'dataset': dataset}

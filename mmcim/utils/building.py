@@ -138,7 +138,7 @@ def check_arguments(cfg: Config | dict) -> None:
         for name in part.keys() - known.keys() - _NOT_ARGUMENTS:
             # timm's pretrained_cfg is not a misspelt pretrained.
             others = [other for other in known if not name.startswith(f'{other}_')]
-            text = f'{key}.{name}: {_name(builder)} has no argument {name!r}.'
+            text = f'{key}.{name}: {builder.__name__} has no argument {name!r}.'
             if close := _nearest(name, others, _MISSPELT):
                 raise ConfigError(text + close)
             if not is_read:
@@ -195,7 +195,7 @@ def _explain(error: Exception, cfg: Config | dict, key: str) -> str:
         key = next(inside, key)
     else:
         cause += _expected_files(built)
-    kind = _name(built.get('type', ''))
+    kind = getattr(built.get('type'), '__name__', str(built.get('type', '')))
     return ': '.join(part for part in (key, '' if kind in cause else kind, cause) if part)
 
 
@@ -263,7 +263,3 @@ def _expected_files(built: dict) -> str:
     names = ('data_root', 'data_prefix', 'ann_file')
     given = [f'{name}={built[name]!r}' for name in names if built.get(name)]
     return f' (below {os.getcwd()}: {", ".join(given)})' if given else ''
-
-
-def _name(builder: Callable | str) -> str:
-    return getattr(builder, '__name__', str(builder))

@@ -35,6 +35,17 @@ def add_cfg_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_run_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that training and testing have in common."""
+    parser.add_argument(
+        '--work-dir',
+        help='folder for logs and checkpoints; work_dirs/CONFIG by default',
+    )
+    launchers = ['none', 'pytorch', 'slurm']
+    parser.add_argument('--launcher', choices=launchers, default='none')
+    add_cfg_options(parser)
+
+
 def _option(text: str) -> tuple[str, Any]:
     """Read an option as mmengine's ``DictAction`` does, with argparse's short errors."""
     try:

@@ -1,7 +1,6 @@
 # Copyright (c) mmcim contributors. All rights reserved.
 """Learning rates that fall with the depth of a backbone's layer."""
 
-from mmengine.logging import print_log
 from mmpretrain.registry import OPTIM_WRAPPER_CONSTRUCTORS
 from torch import nn
 
@@ -46,26 +45,7 @@ class LayerDecayOptimWrapperConstructor(NetworkwiseOptimWrapperConstructor):
         if self.base_lr is None:
             raise ValueError('optim_wrapper.optimizer.lr is missing, which is scaled')
 
-    def _merge(self, singles: list[dict], model: nn.Module) -> list[dict]:
-        names = {id(p): name for name, p in model.named_parameters()}
-        depths = {}
-        for group in singles:
-            (param,) = group['params']
-            depth, last = self._depth(model, names[id(param)])
-            scale = self.rate ** (last - depth)
-            group['lr'] = group.get('lr', self.base_lr) * scale
-            depths[depth] = scale
-        lowest = min(depths)
-        print_log(
-            f'Layer-wise decay {self.rate:g}: {len(depths)} learning rates, from '
-            f'{depths[lowest]:.3g} x lr at depth {lowest} to lr outside of the backbone.',
-            logger='current',
-        )
-        return super()._merge(singles, model)
-
-    @staticmethod
-    def _depth(model: nn.Module, name: str) -> tuple[int, int]:
-        """The depth of a parameter, and that of everything outside of the backbone."""
+    def _lr_scale(self, model: nn.Module, name: str) -> float:
         try:
             depth, count = model.backbone.get_layer_depth(name, 'backbone.')
         except (AttributeError, NotImplementedError) as error:
@@ -76,4 +56,4 @@ class LayerDecayOptimWrapperConstructor(NetworkwiseOptimWrapperConstructor):
                 'have it). Without layer-wise decay: '
                 "optim_wrapper.constructor='mmpretrain.NetworkwiseOptimWrapperConstructor'"
             ) from error
-        return depth, count - 1
+        return self.rate ** (count - 1 - depth)
