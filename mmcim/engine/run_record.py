@@ -144,7 +144,7 @@ def summary(runner: Runner) -> str:
     data, optim = record['train_dataloader'], record['optim_wrapper']
     images, counts = data['images_per_iteration'], optim['accumulative_counts']
     lr = runner.optim_wrapper.optimizer.defaults['lr']
-    ratio = lr_ratio(images * counts, **(runner.auto_scale_lr or {}))
+    ratio = lr_ratio(runner.auto_scale_lr, images * counts)
     base = f' (scaled from {lr / ratio:g} at batch {images * counts / ratio:g})'
     device = next(runner.model.parameters()).device
     how = 'resumed from' if runner._resume else 'weights of'

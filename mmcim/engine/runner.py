@@ -123,7 +123,7 @@ class StrictRunner(ConfigKeyErrors, Runner):
                 )
             batch = self.world_size * self.train_dataloader.batch_sampler.batch_size
             batch *= optim_wrapper._accumulative_counts
-            ratio = lr_ratio(batch, **(auto_scale_lr or {}))
+            ratio = lr_ratio(auto_scale_lr, batch)
         for settings in (optim_wrapper.defaults, *optim_wrapper.param_groups):
             settings['lr'] *= ratio
         self.param_schedulers = scaled_schedulers(self.param_schedulers, ratio)
