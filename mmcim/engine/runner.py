@@ -26,7 +26,7 @@ from .initial_weights import begin_from_weights, check_initial_weights, check_sc
 from .lr_scaling import lr_ratio, scaled_schedulers
 from .resume import override_settings
 from .run_record import describe_run, summary, unwrapped
-from .seeding import SeededDataset, SeededSampler, SeedHook, base_seed
+from .seeding import SeededDataset, SeededSampler, SeedHook, take_seed
 
 
 @RUNNERS.register_module()
@@ -175,11 +175,7 @@ class StrictRunner(ConfigKeyErrors, Runner):
             ConfigError: If the checkpoint is not of this run.
         """
         super().resume(filename, *args, **kwargs)
-        for loop in (self._train_loop, self._val_loop):
-            if isinstance(loop, BaseLoop):
-                sampler = loop.dataloader.batch_sampler.sampler
-                if isinstance(sampler, SeededSampler):
-                    sampler.set_seed(base_seed(self))
+        take_seed(self)
 
     def load_checkpoint(
         self, filename: str, map_location: str | Callable = 'cpu', **kwargs: Any

@@ -18,7 +18,7 @@ from mmengine.dataset import BaseDataset
 from mmengine.dist import get_rank, get_world_size
 from mmengine.hooks import Hook
 from mmengine.registry import DATA_SAMPLERS, DATASETS
-from mmengine.runner import Runner
+from mmengine.runner import BaseLoop, Runner
 from torch.utils.data import Dataset, Sampler
 
 # What is seeded; the same numbers in another place give another seed.
@@ -119,10 +119,6 @@ class SeededSampler(Sampler):
         if hasattr(self.sampler, 'set_epoch'):
             self.sampler.set_epoch(epoch)
 
-    def set_seed(self, seed: int) -> None:
-        """Take the seed of the run that is resumed, before anything is drawn."""
-        self.seed = self.sampler.seed = seed
-
     def leave_out(self, num_samples: int) -> None:
         """Leave out the first samples of the next pass; they have been trained on."""
         self._done = num_samples
@@ -152,3 +148,12 @@ def base_seed(runner: Runner) -> int:
     """The seed that all processes of a run have in common."""
     different = runner._randomness_cfg.get('diff_rank_seed', False)
     return runner.seed - runner.rank if different else runner.seed
+
+
+def take_seed(runner: Runner) -> None:
+    """Let the samplers of a run have its seed, which is that of the run it resumes."""
+    for loop in (runner._train_loop, runner._val_loop):
+        if isinstance(loop, BaseLoop):
+            sampler = loop.dataloader.batch_sampler.sampler
+            if isinstance(sampler, SeededSampler):
+                sampler.seed = sampler.sampler.seed = base_seed(runner)
