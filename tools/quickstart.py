@@ -98,8 +98,7 @@ class Quickstart:
             if task != 'linear_probe':
                 job.commands.append(self.train(config))
                 test.append(trained)
-            metrics = ['--out', f'{job.folder / task}/metrics.json']
-            job.commands.append([*test, *metrics, '--out-item', 'metrics'])
+            job.commands.append([*test, '--out', f'{job.folder / task}/metrics.json'])
         return job
 
     def folder(self, row: str, seed: int) -> Path:

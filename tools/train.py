@@ -11,24 +11,13 @@ from collections.abc import Sequence
 from mmengine.config import Config
 from mmengine.runner import Runner
 
-from mmcim.utils import (
-    ConfigError,
-    add_cfg_options,
-    build_runner,
-    init_distributed,
-    load_config,
-    run_cli,
-)
+from mmcim.utils import add_run_options, build_runner, load_config, run_cli
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config', help='config file')
-    parser.add_argument(
-        '--work-dir',
-        help='folder for logs and checkpoints; work_dirs/CONFIG by default',
-    )
     parser.add_argument(
         '--resume',
         nargs='?',
@@ -56,10 +45,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         action='store_true',
         help='scale the learning rate to the effective batch',
     )
-    add_cfg_options(parser)
-    parser.add_argument(
-        '--launcher', choices=['none', 'pytorch', 'slurm'], default='none'
-    )
+    add_run_options(parser)
     return parser.parse_args(argv)
 
 
@@ -70,15 +56,10 @@ def merge_args(cfg: Config, args: argparse.Namespace) -> None:
     if args.amp and cfg.optim_wrapper.get('type', 'OptimWrapper') == 'OptimWrapper':
         cfg.optim_wrapper.type = 'mmpretrain.AutoAmpOptimWrapper'
     if args.auto_scale_lr:
-        if not cfg.get('auto_scale_lr'):
-            raise ConfigError(
-                '--auto-scale-lr needs auto_scale_lr.base_batch_size in the config'
-            )
-        cfg.auto_scale_lr.enable = True
+        cfg.merge_from_dict({'auto_scale_lr.enable': True})
     if args.resume:
-        cfg.resume, cfg.load_from = True, None
-        if args.resume != 'auto':
-            cfg.load_from = args.resume
+        cfg.resume = True
+        cfg.load_from = None if args.resume == 'auto' else args.resume
     if args.override:
         cfg.override = True
 
@@ -87,18 +68,17 @@ def main(argv: Sequence[str] | None = None) -> Runner:
     """Train.
 
     Args:
-        argv (Sequence[str], optional): The arguments; those of the process by default.
+        argv: The arguments; those of the process by default.
 
     Returns:
-        Runner: The runner, after training.
+        The runner, after training.
 
     Raises:
-        ConfigError: For everything that the user can mend, before training starts.
+        ConfigError: For everything that the user can fix, before training starts.
     """
     args = parse_args(argv)
     cfg = load_config(args.config, args.cfg_options, args.work_dir, args.launcher)
     merge_args(cfg, args)
-    init_distributed(cfg.launcher, cfg.get('env_cfg', {}))
     runner = build_runner(cfg, 'train')
     runner.train()
     return runner

@@ -1,6 +1,9 @@
 # Copyright (c) mmcim contributors. All rights reserved.
 """Several processes: how a model is wrapped, and batch norm over all of their images."""
 
+import os
+import subprocess
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -11,32 +14,51 @@ from mmengine.model.utils import _BatchNormXd
 from torch import Tensor, nn
 from torch import distributed as dist
 
-from ..utils.errors import ConfigError
-
 _WRAPPER = 'MMDistributedDataParallel'
+# Where Slurm says what torchrun does.
+_SLURM = dict(RANK='SLURM_PROCID', WORLD_SIZE='SLURM_NTASKS', LOCAL_RANK='SLURM_LOCALID')
 
 
 def refuse_unsupported(cfg: Config | dict, launcher: str) -> None:
     """Refuse what would train another way than is promised.
 
     Raises:
-        ConfigError: For sharded training, DeepSpeed, MPI and mmengine's ``compile``.
+        ValueError: For sharded training, DeepSpeed, MPI and mmengine's ``compile``.
     """
-    wrapper = (cfg.get('model_wrapper_cfg') or {}).get('type', _WRAPPER)
-    optim = (cfg.get('optim_wrapper') or {}).get('type', '')
+    wrapper = (cfg.get('model_wrapper_cfg') or {}).get('type')
+    optim = (cfg.get('optim_wrapper') or {}).get('type')
     refused = {
         'launcher=mpi': launcher == 'mpi',
         'compile': cfg.get('compile'),
         'strategy (FSDP, DeepSpeed)': cfg.get('strategy'),
-        f'model_wrapper_cfg.type={wrapper}': wrapper != _WRAPPER,
+        f'model_wrapper_cfg.type={wrapper}': wrapper not in (None, _WRAPPER),
         f'optim_wrapper.type={optim}': 'DeepSpeed' in str(optim),
     }
-    for what, found in refused.items():
-        if found:
-            raise ConfigError(
-                f'{what} is not supported; remove it: training is data-parallel, by '
-                'torchrun (--launcher pytorch) or Slurm'
-            )
+    if found := [what for what, is_set in refused.items() if is_set]:
+        raise ValueError(
+            f'{found[0]} is not supported; remove it: training is data-parallel, by '
+            'torchrun (--launcher pytorch) or Slurm'
+        )
+
+
+def init_on_cpus(launcher: str, env_cfg: dict) -> None:
+    """Start the process group with gloo; mmengine would select a GPU.
+
+    Args:
+        launcher: 'pytorch' or 'slurm'.
+        env_cfg: With ``dist_cfg.timeout`` in seconds, see
+            :class:`mmengine.runner.Runner`.
+    """
+    if launcher == 'slurm':
+        for name, source in _SLURM.items():
+            os.environ[name] = os.environ[source]
+        nodes = subprocess.getoutput(
+            f'scontrol show hostname {os.environ["SLURM_NODELIST"]}'
+        )
+        os.environ.setdefault('MASTER_ADDR', nodes.split()[0])
+        os.environ.setdefault('MASTER_PORT', '29500')
+    timeout = env_cfg.get('dist_cfg', {}).get('timeout')
+    dist.init_process_group('gloo', timeout=timeout and timedelta(seconds=timeout))
 
 
 def wrap_distributed(model: nn.Module, cfg: Config | dict) -> MMDistributedDataParallel:
@@ -56,10 +78,10 @@ def wrap_distributed(model: nn.Module, cfg: Config | dict) -> MMDistributedDataP
     arguments = dict(find_unused_parameters=cfg.get('find_unused_parameters', False))
     arguments |= cfg.get('model_wrapper_cfg') or {}
     arguments.pop('type', None)
-    arguments |= dict(broadcast_buffers=False, init_sync=False)
     on_gpu = any(parameter.is_cuda for parameter in model.parameters())
     device_ids = [torch.cuda.current_device()] if on_gpu else None
-    return MMDistributedDataParallel(model, **{**arguments, 'device_ids': device_ids})
+    arguments |= dict(broadcast_buffers=False, init_sync=False, device_ids=device_ids)
+    return MMDistributedDataParallel(model, **arguments)
 
 
 def synchronize_batch_norms(model: nn.Module, everywhere: bool = True) -> None:
@@ -140,6 +162,4 @@ class _SumOfProcesses(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:
-        total = grad.clone()
-        dist.all_reduce(total)
-        return total
+        return _SumOfProcesses.apply(grad)

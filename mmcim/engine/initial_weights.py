@@ -8,9 +8,9 @@ from mmengine.registry import WEIGHT_INITIALIZERS
 from torch import nn
 
 from ..checkpoints import Pretrained, load_into
+from ..checkpoints.layout import normalization
 from ..models.layers.momentum import momentum_encoder_of
-from ..utils.errors import ConfigError
-from .run_record import check_normalization
+from .run_record import compare, report
 
 
 def begin_from_weights(model: nn.Module, filename: str, override: bool = False) -> None:
@@ -23,7 +23,7 @@ def begin_from_weights(model: nn.Module, filename: str, override: bool = False) 
         override: See :func:`check_initial_weights`.
 
     Raises:
-        ConfigError: If any of the backbone's tensors is not there, or if it was trained
+        ValueError: If any of the backbone's tensors is not there, or if it was trained
             with another normalization.
     """
     report = load_into(model, filename)
@@ -36,14 +36,14 @@ def check_scope(model: nn.Module) -> None:
     """Make sure that ``Pretrained`` in the current scope loads all of a backbone.
 
     Raises:
-        ConfigError: If it is mmengine's own, which leaves random what it does not find.
+        ValueError: If it is mmengine's own, which leaves random what it does not find.
     """
     with WEIGHT_INITIALIZERS.switch_scope_and_registry(None) as registry:
         strict = registry.get('Pretrained') is Pretrained
     for name, module in model.named_modules():
         init = getattr(module, 'init_cfg', None)
         if not strict and isinstance(init, dict) and init.get('type') == 'Pretrained':
-            raise ConfigError(
+            raise ValueError(
                 f"{name}.init_cfg: 'Pretrained' of the scope {registry.scope!r} loads "
                 "weights in part without an error; set default_scope='mmpretrain' or "
                 "'mmseg' in the config"
@@ -58,13 +58,20 @@ def check_initial_weights(model: nn.Module, override: bool = False) -> None:
         override: Whether another one is meant, and only warned about.
 
     Raises:
-        ConfigError: If they differ.
+        ValueError: If they differ.
     """
     for name, module in model.named_modules():
-        if normalization := getattr(module, 'normalization', None):
-            try:
-                check_normalization(model, *normalization, f'the weights of {name}')
-            except ConfigError as error:
-                if not override:
-                    raise
-                print_log(str(error), logger='current', level=logging.WARNING)
+        if not getattr(module, 'normalization', None):  # as load_into sets it
+            continue
+        mean, std = module.normalization
+        differences = compare(dict(mean=mean, std=std), normalization(model))
+        if not differences:
+            continue
+        text = (
+            'the backbone was trained with another normalization: '
+            f'{report(differences, f"the weights of {name}", "data_preprocessor")}. '
+            f'Set data_preprocessor.mean={mean} and std={std}, or override=True'
+        )
+        if not override:
+            raise ValueError(text)
+        print_log(text, logger='current', level=logging.WARNING)

@@ -3,8 +3,6 @@
 
 from typing import Any
 
-from ..utils.errors import ConfigError
-
 # Arguments of learning-rate schedulers that are learning rates, not ratios of one.
 _ABSOLUTE = ('eta_min', 'eta_max', 'min_value')
 
@@ -21,21 +19,22 @@ def lr_ratio(auto_scale_lr: dict | None, effective_batch: int) -> float:
         Effective / base batch size; 1 where scaling is not enabled.
 
     Raises:
-        ConfigError: If scaling is enabled without ``base_batch_size``, or has other keys.
+        ValueError: If scaling is enabled without ``base_batch_size``.
+        TypeError: For other keys.
     """
-    scaling = auto_scale_lr or {}
-    if unknown := sorted(set(scaling) - {'enable', 'base_batch_size'}):
-        raise ConfigError(
-            f'auto_scale_lr has no {", ".join(unknown)}; use enable and base_batch_size'
-        )
-    if not scaling.get('enable', False):
+    return _auto_scale_lr(effective_batch, **(auto_scale_lr or {}))
+
+
+def _auto_scale_lr(
+    effective_batch: int, enable: bool = False, base_batch_size: int | None = None
+) -> float:
+    if not enable:
         return 1.0
-    if not scaling.get('base_batch_size'):
-        raise ConfigError(
-            'auto_scale_lr.enable is set without auto_scale_lr.base_batch_size, the '
-            'batch size that optim_wrapper.optimizer.lr is meant for'
+    if not base_batch_size:
+        raise ValueError(
+            'set base_batch_size, the batch size that optim_wrapper.optimizer.lr is for'
         )
-    return effective_batch / scaling['base_batch_size']
+    return effective_batch / base_batch_size
 
 
 def scaled_schedulers(schedulers: Any, ratio: float) -> Any:

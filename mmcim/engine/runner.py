@@ -1,13 +1,13 @@
 # Copyright (c) mmcim contributors. All rights reserved.
 """The runner of all configs: resumes exactly, and loads all of a checkpoint or fails."""
 
-import os
 from collections.abc import Callable
-from functools import partial
+from os.path import basename, join
 from typing import Any
 
+import torch
 from mmengine.device import get_device
-from mmengine.dist import get_rank, sync_random_seed
+from mmengine.dist import get_rank, is_distributed, is_main_process
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper, OptimWrapperDict
@@ -18,23 +18,15 @@ from torch.utils.data import DataLoader
 
 from ..checkpoints import load_checkpoint
 from ..models.layers.momentum import momentum_encoder_of
-from ..utils.building import ConfigKeyErrors
-from ..utils.errors import ConfigError
-from ..utils.launch import check_together, init_distributed
-from . import run_record
-from .data_parallel import refuse_unsupported, wrap_distributed
+from ..utils.building import ConfigKeyErrors, explain_build_errors
+from . import checks
+from .data_parallel import init_on_cpus, refuse_unsupported, wrap_distributed
 from .hooks import MomentumUpdateHook
 from .initial_weights import begin_from_weights, check_initial_weights, check_scope
 from .lr_scaling import lr_ratio, scaled_schedulers
-from .resume import (
-    apply_override,
-    check_resumable,
-    check_same_model,
-    latest_checkpoint,
-    parameter_group_settings,
-)
-from .run_record import unwrapped
-from .seeding import SeededSampler, SeedHook, base_seed, with_seeded_samples
+from .resume import override_settings
+from .run_record import describe_run, summary, unwrapped
+from .seeding import SeededDataset, SeededSampler, SeedHook, take_seed
 
 
 @RUNNERS.register_module()
@@ -67,6 +59,7 @@ class StrictRunner(ConfigKeyErrors, Runner):
         self.record: dict[str, Any] = {}
         self.resumed_record: dict[str, Any] | None = None
         super().__init__(*args, **kwargs)
+        self._override = self.cfg.get('override', False)
         self.register_hook(SeedHook())
         if momentum_encoder_of(unwrapped(self.model)):
             self.register_hook(MomentumUpdateHook())
@@ -74,7 +67,8 @@ class StrictRunner(ConfigKeyErrors, Runner):
     def setup_env(self, env_cfg: dict) -> None:
         """Start the process group, also on CPUs."""
         refuse_unsupported(self.cfg, self.launcher)
-        init_distributed(self.launcher, env_cfg)
+        if self.distributed and not (is_distributed() or torch.cuda.is_available()):
+            init_on_cpus(self.launcher, env_cfg)
         super().setup_env(env_cfg)
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
@@ -86,7 +80,7 @@ class StrictRunner(ConfigKeyErrors, Runner):
     @staticmethod
     def build_dataloader(
         dataloader: DataLoader | dict,
-        seed: int | None = None,
+        seed: int = 0,
         diff_rank_seed: bool = False,
     ) -> DataLoader:
         """Build a data loader whose samples are seeded one by one.
@@ -98,11 +92,10 @@ class StrictRunner(ConfigKeyErrors, Runner):
                 by the rank.
         """
         if isinstance(dataloader, dict) and isinstance(dataloader['sampler'], dict):
-            if seed is None:
-                seed = sync_random_seed()
-            elif diff_rank_seed:
-                seed -= get_rank()
-            dataloader = with_seeded_samples(dataloader)
+            seed -= get_rank() if diff_rank_seed else 0
+            sampler = dict(type=SeededSampler, sampler=dataloader['sampler'])
+            dataset = dict(type=SeededDataset, dataset=dataloader['dataset'])
+            dataloader = {**dataloader, 'sampler': sampler, 'dataset': dataset}
         return Runner.build_dataloader(dataloader, seed=seed)
 
     def build_train_loop(self, loop: BaseLoop | dict) -> BaseLoop:
@@ -120,15 +113,17 @@ class StrictRunner(ConfigKeyErrors, Runner):
         """Scale the learning rate and its schedule to the effective batch.
 
         Raises:
-            ConfigError: If there are several optimizers, or for an unknown setting.
+            BuildError: If there are several optimizers, or for an unknown setting.
         """
-        if isinstance(optim_wrapper, OptimWrapperDict):
-            raise ConfigError(
-                'optim_wrapper: several optimizers (OptimWrapperDict) are not supported; '
-                'use one OptimWrapper'
-            )
-        batch = self.world_size * self.train_dataloader.batch_sampler.batch_size
-        ratio = lr_ratio(auto_scale_lr, batch * optim_wrapper._accumulative_counts)
+        with explain_build_errors(self.cfg, 'auto_scale_lr'):
+            if isinstance(optim_wrapper, OptimWrapperDict):
+                raise ValueError(
+                    'several optimizers (OptimWrapperDict) are not supported; use one '
+                    'OptimWrapper'
+                )
+            batch = self.world_size * self.train_dataloader.batch_sampler.batch_size
+            batch *= optim_wrapper._accumulative_counts
+            ratio = lr_ratio(auto_scale_lr, batch)
         for settings in (optim_wrapper.defaults, *optim_wrapper.param_groups):
             settings['lr'] *= ratio
         self.param_schedulers = scaled_schedulers(self.param_schedulers, ratio)
@@ -136,9 +131,8 @@ class StrictRunner(ConfigKeyErrors, Runner):
     def train(self) -> nn.Module:
         """Train; ``resume`` alone takes the latest checkpoint, if there is one."""
         if self._resume and self._load_from is None:
-            path = check_together(partial(latest_checkpoint, self.work_dir))
-            same = dict(resume=path and os.path.basename(path))
-            check_together(partial(run_record.check_processes, same))
+            path = checks.latest_checkpoint(self.work_dir)
+            checks.check_processes(dict(resume=path and basename(path)))
             self._load_from, self._resume = path, path is not None
             if path is None:
                 self.logger.info(f'No checkpoint in {self.work_dir}: start from scratch.')
@@ -147,10 +141,11 @@ class StrictRunner(ConfigKeyErrors, Runner):
     def _init_model_weights(self) -> None:
         """Initialise the weights, unless a checkpoint has all of them."""
         if not self._resume:
-            check_scope(unwrapped(self.model))
-            super()._init_model_weights()
-            model, override = unwrapped(self.model), self.cfg.get('override', False)
-            check_together(partial(check_initial_weights, model, override))
+            with explain_build_errors(self.cfg, 'model'):
+                model = unwrapped(self.model)
+                check_scope(model)
+                super()._init_model_weights()
+                check_initial_weights(model, self._override)
 
     def load_or_resume(self) -> None:
         """Load what the run starts from; the processes stop if they differ.
@@ -161,18 +156,17 @@ class StrictRunner(ConfigKeyErrors, Runner):
             return
         training = isinstance(self._train_loop, BaseLoop)
         if training:
-            self.record = run_record.describe_run(self)
-            check_together(partial(run_record.check_evaluation, self, self.record))
+            self.record = describe_run(self)
+            checks.check_evaluation(self, self.record)
         elif self._load_from is None:
             self._init_model_weights()
-        check_together(super().load_or_resume)
+        super().load_or_resume()
         self._has_loaded = True
         if training:
-            same = {**self.record, 'resumed_iteration': self.iter}
-            check_together(partial(run_record.check_processes, same))
-            how = 'resumed from' if self._resume else 'weights of'
-            origin = f'{how} {self._load_from}' if self._load_from else 'from scratch'
-            self.logger.info(run_record.summary(self, origin))
+            checks.check_processes({**self.record, 'resumed_iteration': self.iter})
+            is_done = self.iter >= self.max_iters
+            done = f'Nothing is left to do: {self._load_from} is of a finished run.'
+            self.logger.info(done if is_done else summary(self))
 
     def resume(self, filename: str, *args: Any, **kwargs: Any) -> None:
         """Resume with the seed of the run that is resumed; see ``override``.
@@ -180,20 +174,8 @@ class StrictRunner(ConfigKeyErrors, Runner):
         Raises:
             ConfigError: If the checkpoint is not of this run.
         """
-        override = self.cfg.get('override', False)
-        settings = parameter_group_settings(self)
-        if override:
-            kwargs['resume_param_scheduler'] = False
         super().resume(filename, *args, **kwargs)
-        if override:
-            apply_override(self, settings)
-        for loop in (self._train_loop, self._val_loop):
-            if isinstance(loop, BaseLoop):
-                sampler = loop.dataloader.batch_sampler.sampler
-                if isinstance(sampler, SeededSampler):
-                    sampler.set_seed(base_seed(self))
-        if self.iter >= self.max_iters:
-            self.logger.info(f'Nothing is left to do: {filename} is of a finished run.')
+        take_seed(self)
 
     def load_checkpoint(
         self, filename: str, map_location: str | Callable = 'cpu', **kwargs: Any
@@ -215,18 +197,21 @@ class StrictRunner(ConfigKeyErrors, Runner):
         model = unwrapped(self.model)
         training = isinstance(self._train_loop, BaseLoop)
         if training and not self._resume:
-            begin_from_weights(model, filename, self.cfg.get('override', False))
+            with explain_build_errors(self.cfg, 'load_from'):
+                begin_from_weights(model, filename, self._override)
             return None
         checkpoint = load_checkpoint(filename, map_location)
         state = checkpoint.get('state_dict', checkpoint)
         record = checkpoint.get('meta', {}).get('run')
         if training:
             self.resumed_record = record
-            check_resumable(self, checkpoint, filename)
+            checks.check_resumable(self, checkpoint, filename)
+            if self._override:
+                override_settings(self, checkpoint)
         else:
-            check_same_model(model, state, filename)
+            checks.check_same_model(model, state, filename)
             if record:
-                run_record.check_evaluation(self, record)
+                checks.check_evaluation(self, record)
         self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
         model.load_state_dict({k.removeprefix('module.'): v for k, v in state.items()})
         self._has_loaded = True
@@ -234,12 +219,17 @@ class StrictRunner(ConfigKeyErrors, Runner):
         return checkpoint
 
     def save_checkpoint(
-        self, *args: Any, meta: dict | None = None, **kwargs: Any
+        self, out_dir: str, filename: str, *, meta: dict | None = None, **kwargs: Any
     ) -> None:
-        """Save a checkpoint with the run record."""
-        super().save_checkpoint(
-            *args, meta={**(meta or {}), 'run': self.record}, **kwargs
-        )
+        """Save a checkpoint with the run record.
+
+        Other hooks may have a method ``after_save_checkpoint(runner, path)``, which the
+        main process calls.
+        """
+        meta = {**(meta or {}), 'run': self.record}
+        super().save_checkpoint(out_dir, filename, meta=meta, **kwargs)
+        if is_main_process():
+            self.call_hook('after_save_checkpoint', path=join(out_dir, filename))
 
 
 @HOOKS.register_module()
@@ -254,12 +244,12 @@ class RequireStrictRunnerHook(Hook):
         """Look at the class of the runner.
 
         Raises:
-            ConfigError: If it is not :class:`StrictRunner`.
+            TypeError: If it is not :class:`StrictRunner`.
         """
         if not isinstance(runner, StrictRunner):
-            raise ConfigError(
-                f"this config needs runner_type='StrictRunner', not a "
-                f'{type(runner).__name__}; build it by mmengine.registry.RUNNERS.build'
+            raise TypeError(
+                "this config needs runner_type='StrictRunner', built by "
+                f'mmengine.registry.RUNNERS.build, not a {type(runner).__name__}'
             )
 
 

@@ -6,6 +6,7 @@ process anew. A run that resumes anywhere therefore draws what it would have dra
 the interruption, with any number of worker processes.
 """
 
+import os
 import random
 from collections.abc import Iterator
 from itertools import islice
@@ -13,10 +14,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from mmengine.dataset import BaseDataset
 from mmengine.dist import get_rank, get_world_size
 from mmengine.hooks import Hook
 from mmengine.registry import DATA_SAMPLERS, DATASETS
-from mmengine.runner import Runner
+from mmengine.runner import BaseLoop, Runner
 from torch.utils.data import Dataset, Sampler
 
 # What is seeded; the same numbers in another place give another seed.
@@ -44,10 +46,18 @@ class SeededDataset(Dataset):
     Args:
         dataset: The dataset, or its config. Its attributes are those of this one, which
             hooks set as well, such as ``pipeline``.
+
+    Raises:
+        FileNotFoundError: If one of its folders does not exist.
     """
 
     def __init__(self, dataset: Dataset | dict) -> None:
         self.dataset = DATASETS.build(dataset) if isinstance(dataset, dict) else dataset
+        if isinstance(self.dataset, BaseDataset):
+            # mmseg misses a folder of masks only in training.
+            for folder in self.dataset.data_prefix.values():
+                if folder and '://' not in folder and not os.path.exists(folder):
+                    raise FileNotFoundError(f'{folder} does not exist')
 
     def __getattr__(self, name: str) -> Any:
         # Not while it is unpickled, nor what torch asks a dataset for, as __getitems__.
@@ -91,16 +101,15 @@ class SeededSampler(Sampler):
         self.epoch = 0
         self._done = 0
         if hasattr(self.sampler, 'skip'):  # for mmengine, which looks whether it is there
-            self.skip = self._skip
+            self.skip = self.leave_out
 
     def __len__(self) -> int:
         return len(self.sampler)
 
     def __iter__(self) -> Iterator[tuple[int, tuple[int, ...]]]:
         done, self._done = self._done, 0
-        start = 0 if hasattr(self, 'skip') else done
         rank, world_size = get_rank(), get_world_size()
-        for place, index in enumerate(islice(self.sampler, start, None), start=done):
+        for place, index in enumerate(islice(self.sampler, done, None), start=done):
             place_of_all = place * world_size + rank
             yield index, (self.seed, _SAMPLE, self.epoch, place_of_all)
 
@@ -110,16 +119,8 @@ class SeededSampler(Sampler):
         if hasattr(self.sampler, 'set_epoch'):
             self.sampler.set_epoch(epoch)
 
-    def set_seed(self, seed: int) -> None:
-        """Take the seed of the run that is resumed, before anything is drawn."""
-        self.seed = self.sampler.seed = seed
-
     def leave_out(self, num_samples: int) -> None:
         """Leave out the first samples of the next pass; they have been trained on."""
-        self._done = num_samples
-
-    def _skip(self, num_samples: int) -> None:
-        self.sampler.skip(num_samples)
         self._done = num_samples
 
 
@@ -149,8 +150,10 @@ def base_seed(runner: Runner) -> int:
     return runner.seed - runner.rank if different else runner.seed
 
 
-def with_seeded_samples(loader: dict) -> dict:
-    """Let the config of a data loader build one whose samples are seeded one by one."""
-    sampler = dict(type=SeededSampler, sampler=loader['sampler'])
-    dataset = dict(type=SeededDataset, dataset=loader['dataset'])
-    return {**loader, 'sampler': sampler, 'dataset': dataset}
+def take_seed(runner: Runner) -> None:
+    """Let the samplers of a run have its seed, which is that of the run it resumes."""
+    for loop in (runner._train_loop, runner._val_loop):
+        if isinstance(loop, BaseLoop):
+            sampler = loop.dataloader.batch_sampler.sampler
+            if isinstance(sampler, SeededSampler):
+                sampler.seed = sampler.sampler.seed = base_seed(runner)

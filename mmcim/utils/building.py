@@ -5,56 +5,59 @@ import inspect
 import logging
 import os
 import re
-import tempfile
 import traceback
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from difflib import get_close_matches
-from functools import cache
+from importlib import import_module
 from typing import Any
 
+import mmengine.registry
+import mmpretrain.registry
 from mmengine.config import Config
-from mmengine.dataset import BaseDataset
 from mmengine.logging import MMLogger, print_log
-from mmengine.optim import OptimWrapper
-from mmengine.registry import DATASETS, OPTIMIZERS, Registry, build_from_cfg
-from mmengine.runner import BaseLoop, Runner
+from mmengine.registry import OPTIMIZERS, Registry, build_from_cfg
+from mmengine.runner import Runner
 
 from .arguments import constructors, keyword_arguments, takes_any_keyword
 from .errors import ConfigError
 
-# How alike two names must be for one to be a misspelling of the other.
+# How alike two names must be for one to be a misspelling of the other. At the top of a
+# config, where all others are free variables, tta_pipeline and test_pipeline are not.
 _MISSPELT = 0.8
-_RELATED = 0.5
-# Read by registries themselves; the class does not get them.
-_NOT_ARGUMENTS = {'type', '_scope_', 'convert_to_iter_based'}
-# What mmengine reads at the top of a config besides the arguments of its runner.
-_TOP_LEVEL = (
-    *inspect.signature(Runner.__init__).parameters,
-    'activation_checkpointing',
-    'compile',
-    'custom_imports',
-    'efficient_conv_bn_eval',
-    'find_unused_parameters',
-    'model_wrapper_cfg',
-    'override',
-    'runner_type',
-    'sync_bn',
-    'tta_model',
-    'tta_pipeline',
-)
-
-
+_MISSPELT_AT_TOP = 0.9
+# Read by registries, mmengine's optimizers and RandAugment; the class never gets them.
+_NOT_ARGUMENTS = {'type', '_scope_', 'convert_to_iter_based', 'constructor'}
+_NOT_ARGUMENTS |= {'paramwise_cfg', 'magnitude_key'}
+# What mmengine's runner and ours read at the top of a config.
+_TOP_LEVEL = [*inspect.signature(Runner.__init__).parameters, 'override', 'runner_type']
+_TOP_LEVEL += ['custom_imports', 'find_unused_parameters', 'model_wrapper_cfg', 'sync_bn']
+_TOP_LEVEL += ['activation_checkpointing', 'efficient_conv_bn_eval', 'compile']
+_TOP_LEVEL += ['tta_model', 'tta_pipeline']
 # Each of these is there with the others, or not at all.
 _TOGETHER = (
     ('train_dataloader', 'train_cfg', 'optim_wrapper'),
     ('val_dataloader', 'val_cfg', 'val_evaluator'),
     ('test_dataloader', 'test_cfg', 'test_evaluator'),
 )
+_KNOWN = [*vars(mmengine.registry).values(), *vars(mmpretrain.registry).values()]
+_ROOTS = dict.fromkeys(r.root for r in _KNOWN if isinstance(r, Registry))
+# In their frames of a traceback is what was being built.
+_BUILDING = (Registry.build.__code__, build_from_cfg.__code__)
 
 
 class BuildError(ConfigError):
     """An error in building, with the dotted key of the config that it is about."""
+
+
+def _explained(method: str, key: str) -> Callable:
+    """Make a method of a runner whose errors name a key of the config."""
+
+    def build(self: 'ConfigKeyErrors', *args: Any) -> Any:
+        with explain_build_errors(self.cfg, key):
+            return getattr(super(ConfigKeyErrors, self), method)(*args)
+
+    return build
 
 
 class ConfigKeyErrors:
@@ -66,6 +69,11 @@ class ConfigKeyErrors:
     """
 
     cfg: Config
+    build_train_loop = _explained('build_train_loop', 'train_dataloader')
+    build_val_loop = _explained('build_val_loop', 'val_dataloader')
+    build_test_loop = _explained('build_test_loop', 'test_dataloader')
+    build_optim_wrapper = _explained('build_optim_wrapper', 'optim_wrapper')
+    build_param_scheduler = _explained('build_param_scheduler', 'param_scheduler')
 
     @classmethod
     def from_cfg(cls, cfg: Config) -> Runner:
@@ -75,54 +83,72 @@ class ConfigKeyErrors:
             cfg: The complete config.
 
         Raises:
-            ConfigError: If a key is misspelt or the work directory cannot be written.
+            ConfigError: If a key is misspelt or the work directory cannot be made.
             BuildError: For every error of what is built.
         """
-        check_top_level(cfg)
-        _check_work_dir(cfg['work_dir'])
+        check_keys(cfg)
+        try:
+            os.makedirs(cfg['work_dir'], exist_ok=True)
+        except OSError as error:
+            raise ConfigError(f'work_dir: {error}. Set another by --work-dir') from error
         with explain_build_errors(cfg):
             return super().from_cfg(cfg)
 
-    def build_train_loop(self, loop: BaseLoop | dict) -> BaseLoop:
-        """Build the training loop with its data."""
-        with explain_build_errors(self.cfg, 'train_cfg'):
-            return super().build_train_loop(loop)
 
-    def build_val_loop(self, loop: BaseLoop | dict) -> BaseLoop:
-        """Build the validation loop with its data and metrics."""
-        with explain_build_errors(self.cfg, 'val_cfg'):
-            return super().build_val_loop(loop)
+def check_keys(cfg: Config | dict) -> None:
+    """Find keys of a config that nothing would read.
 
-    def build_test_loop(self, loop: BaseLoop | dict) -> BaseLoop:
-        """Build the test loop with its data and metrics."""
-        with explain_build_errors(self.cfg, 'test_cfg'):
-            return super().build_test_loop(loop)
+    What a class without ``**kwargs`` does not know it refuses by itself when it is built.
 
-    def build_optim_wrapper(self, optim_wrapper: OptimWrapper | dict) -> OptimWrapper:
-        """Build the optimizer and its wrapper."""
-        with explain_build_errors(self.cfg, 'optim_wrapper'):
-            if isinstance(optim_wrapper, dict) and 'optimizer' in optim_wrapper:
-                # mmengine uses the class before it is built.
-                _check_keys(optim_wrapper['optimizer'], OPTIMIZERS)
-            return super().build_optim_wrapper(optim_wrapper)
+    Raises:
+        ConfigError: If a key at the top, or one that only ``**kwargs`` take, resembles a
+            known one, or if one at the top is missing. What ``**kwargs`` take and no
+            parent class knows is a warning.
+    """
+    for name in cfg:
+        close = _nearest(name, _TOP_LEVEL, _MISSPELT_AT_TOP)
+        if close and name not in _TOP_LEVEL:
+            raise ConfigError(f'Unknown config key {name!r}.{close}')
+    for names in (('model',), *_TOGETHER):
+        missing = [name for name in names if cfg.get(name) is None]
+        if missing and (names == ('model',) or len(missing) < len(names)):
+            raise ConfigError(f'{missing[0]} is missing in the config')
+    check_arguments(cfg)
 
-    def build_param_scheduler(self, scheduler: Any) -> Any:
-        """Build the schedulers of learning rate and momentum."""
-        with explain_build_errors(self.cfg, 'param_scheduler'):
-            return super().build_param_scheduler(scheduler)
 
-    def _init_model_weights(self) -> None:
-        with explain_build_errors(self.cfg, 'model'):
-            super()._init_model_weights()
+def check_arguments(cfg: Config | dict) -> None:
+    """Compare what the classes of a config get by ``**kwargs`` with what they know.
+
+    Raises:
+        ConfigError: If a name resembles that of an argument.
+    """
+    nodes = (node for name in _TOP_LEVEL for node in _walk(cfg.get(name), name))
+    for key, part in nodes:
+        if not isinstance(part, dict) or 'type' not in part:
+            continue
+        scope = part.get('_scope_') or cfg.get('default_scope') or 'mmpretrain'
+        builder = _find(part['type'], scope)
+        if builder is None and key == 'optim_wrapper.optimizer':
+            # mmengine uses the class before it is built.
+            raise ConfigError(f'{key}: {_unknown_type(part["type"], OPTIMIZERS)}')
+        if builder is None or not takes_any_keyword(builder):
+            continue
+        known = keyword_arguments(builder)
+        is_read = takes_any_keyword(constructors(builder)[-1])
+        for name in part.keys() - known.keys() - _NOT_ARGUMENTS:
+            # timm's pretrained_cfg is not a misspelt pretrained.
+            others = [other for other in known if not name.startswith(f'{other}_')]
+            text = f'{key}.{name}: {builder.__name__} has no argument {name!r}.'
+            if close := _nearest(name, others, _MISSPELT):
+                raise ConfigError(text + close)
+            if not is_read:
+                text += ' Its **kwargs take it, but no parent class does.'
+                print_log(text, logger='current', level=logging.WARNING)
 
 
 @contextmanager
 def explain_build_errors(cfg: Config | dict, key: str = '') -> Iterator[None]:
-    """Check what registries build, and let every error name the key of the config.
-
-    In this context ``Registry.build`` looks at the keys that it gets, also inside of the
-    constructors of other libraries: a key that resembles an argument of the class is an
-    error, another one that only its ``**kwargs`` take is a warning.
+    """Let every error name the key of the config, the class and the cause in one line.
 
     Args:
         cfg: The config that is built from.
@@ -133,77 +159,83 @@ def explain_build_errors(cfg: Config | dict, key: str = '') -> Iterator[None]:
         BuildError: For each error but those that are one already. The log file gets its
             traceback.
     """
-    original, Registry.build = Registry.build, _build
     try:
         yield
     except BuildError:
         raise
     except Exception as error:
-        _log_traceback(error)
+        for handler in MMLogger.get_current_instance().handlers:
+            if isinstance(handler, logging.FileHandler):
+                handler.stream.write(traceback.format_exc())
+                handler.flush()
         raise BuildError(_explain(error, cfg, key)) from error
-    finally:
-        Registry.build = original
 
 
-def check_top_level(cfg: Config | dict) -> None:
-    """Check the names at the top of a config, where all others are free variables.
-
-    Raises:
-        ConfigError: If one looks like a misspelt key, or one is missing.
-    """
-    for name in cfg:
-        close = _nearest(name, _TOP_LEVEL, 0.9)
-        if close and name not in _TOP_LEVEL:
-            raise ConfigError(f'Unknown config key {name!r}.{_did_you_mean(close)}')
-    for names in (('model',), *_TOGETHER):
-        missing = [name for name in names if cfg.get(name) is None]
-        if missing and (names == ('model',) or len(missing) < len(names)):
-            raise ConfigError(f'{missing[0]} is missing in the config')
-
-
-def _check_work_dir(folder: str) -> None:
-    try:
-        os.makedirs(folder, exist_ok=True)
-        tempfile.TemporaryFile(dir=folder).close()
-    except OSError as error:
-        raise ConfigError(
-            f'work_dir: {folder} cannot be written ({error.strerror}). Choose another '
-            'one with --work-dir'
-        ) from error
-
-
-_registry_build = Registry.build
+def _explain(error: Exception, cfg: Config | dict, key: str) -> str:
+    says_all = isinstance(error, (ValueError, FileNotFoundError)) and str(error)
+    cause = str(error) if says_all else f'{type(error).__name__}: {error}'.rstrip(': ')
+    nodes = _sorted(_walk(cfg), key.split('_')[0])
+    built: dict = {}
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        if frame.f_code in _BUILDING:
+            found = [n for n in nodes if _is_from(n[1], frame.f_locals['cfg'])]
+            if found:
+                key, built = found[0]
+                nodes = _sorted(nodes, f'{key}.')
+            if frame.f_locals.get('obj_cls', Any) is None:
+                where = frame.f_locals['registry']
+                cause = _unknown_type(frame.f_locals['obj_type'], where)
+    call = re.search(r"(\w+)(\.\w+)?\(\) got an unexpected.* argument '(\w+)'", cause)
+    if call:
+        cause = f'{call[1]} has no argument {call[3]!r}.'
+        if builder := _find(call[1], cfg.get('default_scope') or 'mmpretrain'):
+            cause += _nearest(call[3], keyword_arguments(builder))
+    if refused := re.search(r"has no argument '(\w+)'", cause):
+        inside = (k for k, _ in nodes if k.split('.')[-1] == refused[1])
+        key = next(inside, key)
+    else:
+        cause += _expected_files(built)
+    kind = getattr(built.get('type'), '__name__', str(built.get('type', '')))
+    return ': '.join(part for part in (key, '' if kind in cause else kind, cause) if part)
 
 
-def _build(registry: Registry, cfg: dict, *args: Any, **kwargs: Any) -> Any:
-    """Stands in for ``Registry.build``."""
-    for part in cfg if isinstance(cfg, list) else [cfg]:
-        if isinstance(part, dict) and 'type' in part:
-            _check_keys(part, registry)
-    built = _registry_build(registry, cfg, *args, **kwargs)
-    if registry.root is DATASETS:
-        _check_data(built)
-    return built
+def _walk(node: Any, key: str = '') -> Iterator[tuple[str, Any]]:
+    """Go through all that is in a config, with its dotted key."""
+    yield key, node
+    if isinstance(node, (Config, dict, list, tuple)):
+        items = enumerate(node) if isinstance(node, (list, tuple)) else node.items()
+        for name, value in items:
+            yield from _walk(value, f'{key}.{name}' if key else str(name))
 
 
-def _check_keys(cfg: dict, registry: Registry) -> None:
-    kind = cfg['type']
-    with registry.switch_scope_and_registry(cfg.get('_scope_')) as scoped:
-        builder = scoped.get(kind) if isinstance(kind, str) else kind
-    if builder is None:
-        raise ValueError(_unknown_type(kind, scoped))
-    known = keyword_arguments(builder)
-    for name in cfg.keys() - known.keys() - _NOT_ARGUMENTS:
-        any_goes = takes_any_keyword(builder)
-        cutoff = _MISSPELT if any_goes else _RELATED
-        close = _nearest(name, known, cutoff)
-        # timm's pretrained_cfg is not a misspelt pretrained.
-        close = [known for known in close if not name.startswith(f'{known}_')]
-        text = f'{_name(builder)} has no argument {name!r}.{_did_you_mean(close)}'
-        if close or not any_goes:
-            raise ValueError(text)
-        if not takes_any_keyword(constructors(builder)[-1]):
-            _warn(f'{text} Its **kwargs take it, but no parent class does.')
+def _sorted(nodes: Iterable[tuple[str, Any]], prefix: str) -> list[tuple[str, Any]]:
+    """Put those whose key has a prefix before the others."""
+    return sorted(nodes, key=lambda node: not node[0].startswith(prefix))
+
+
+def _is_from(part: Any, built: Any) -> bool:
+    """Whether a dict was built from a part of a config; keys come and go on the way."""
+    if not (isinstance(part, dict) and isinstance(built, dict)):
+        return False
+    common = part.keys() & built.keys()
+    return 'type' in common and all(part[name] == built[name] for name in common)
+
+
+def _find(kind: str | Callable, scope: str) -> Callable | None:
+    """Find the class or function of a ``type`` in the registries of a scope."""
+    if not isinstance(kind, str):
+        return kind
+    library, _, name = kind.rpartition('.')
+    scope = library.split('.')[0] or scope
+    with suppress(ImportError):  # a scope may be no library
+        import_module(f'{scope}.registry')
+    for root in _ROOTS:
+        for registry in (root.children.get(scope), root):
+            if registry is not None:
+                registry.import_from_location()
+                if name in registry.module_dict:
+                    return registry.module_dict[name]
+    return None
 
 
 def _unknown_type(kind: str, registry: Registry) -> str:
@@ -211,118 +243,23 @@ def _unknown_type(kind: str, registry: Registry) -> str:
     while node is not None:
         names += node.module_dict
         node = node.parent
-    # A config of mmseg has to name mmpretrain's classes with their scope.
-    children = registry.root.children.items()
-    close = [f'{scope}.{kind}' for scope, child in children if kind in child.module_dict]
-    close = close or _nearest(kind.split('.')[-1], names, _RELATED)
-    return f'there is no {registry.root.name} of type {kind!r}.{_did_you_mean(close)}'
+    text = f'there is no {registry.root.name} of type {kind!r}.'
+    for scope, child in registry.root.children.items():
+        # A config of mmseg has to name mmpretrain's classes with their scope.
+        if kind in child.module_dict:
+            return f"{text} Did you mean '{scope}.{kind}'?"
+    return text + _nearest(kind.split('.')[-1], names)
 
 
-def _nearest(name: str, names: Iterable[str], cutoff: float) -> list[str]:
+def _nearest(name: str, names: Iterable[str], cutoff: float = 0.6) -> str:
+    """Ask for the name that is most alike, if any is."""
     by_lower = {known.lower(): known for known in names}
-    return [by_lower[n] for n in get_close_matches(name.lower(), by_lower, 1, cutoff)]
+    close = get_close_matches(name.lower(), by_lower, 1, cutoff)
+    return f' Did you mean {by_lower[close[0]]!r}?' if close else ''
 
 
-def _did_you_mean(names: list[str]) -> str:
-    return f' Did you mean {" or ".join(map(repr, names))}?' if names else ''
-
-
-@cache
-def _warn(text: str) -> None:
-    """Warn once."""
-    print_log(text, logger='current', level=logging.WARNING)
-
-
-def _check_data(dataset: Any) -> None:
-    """Look for folders that a data set would miss only in training."""
-    if isinstance(dataset, BaseDataset):
-        for folder in dataset.data_prefix.values():
-            if folder and '://' not in folder and not os.path.exists(folder):
-                raise FileNotFoundError(f'{folder} does not exist')
-
-
-def _explain(error: Exception, cfg: Config | dict, key: str) -> str:
-    """Put the dotted key and the class before the message of an error."""
-    first = key.split('_')[0]
-    items = sorted(cfg.items(), key=lambda item: not item[0].startswith(first))
-    places: list[tuple[str, dict]] = [('', dict(items))]  # what is built, inside first
-    kind, cause, files = '', _cause(error), ''
-    for built, registry in _builds(error):
-        kind = _name(built.get('type', ''))
-        files = _expected_files(built) if registry.root is DATASETS else ''
-        for place, node in places:
-            found = max(_walk(node, place), key=lambda item: _overlap(item[1], built))
-            if _overlap(found[1], built):
-                key = found[0]
-                places.insert(0, (key, built))
-                break
-    unknown = re.search(r"(?:unexpected keyword|has no) argument '(\w+)'", cause)
-    if unknown:
-        keys = (k for place, node in places for k, _ in _walk(node, place))
-        key = next((k for k in keys if k.split('.')[-1] == unknown[1]), key)
-    else:
-        cause += files
-    parts = (key, '' if kind in cause else kind, cause)
-    return ': '.join(part for part in parts if part)
-
-
-def _builds(error: Exception) -> Iterator[tuple[dict, Registry]]:
-    """Find what was being built when an error was raised, from the outside in."""
-    codes = [function.__code__ for function in (_build, _check_keys, build_from_cfg)]
-    for frame, _ in traceback.walk_tb(error.__traceback__):
-        if frame.f_code in codes and isinstance(frame.f_locals['cfg'], dict):
-            yield frame.f_locals['cfg'], frame.f_locals['registry']
-
-
-def _walk(node: Any, key: str) -> Iterator[tuple[str, Any]]:
-    """Go through all that is in a config, with its dotted key."""
-    yield key, node
-    if isinstance(node, (dict, list, tuple)):
-        for name, value in node.items() if isinstance(node, dict) else enumerate(node):
-            yield from _walk(value, f'{key}.{name}' if key else str(name))
-
-
-def _overlap(part: Any, built: dict) -> int:
-    """Count what a part of a config has in common with a dict that was built from it.
-
-    Keys come and go on the way; where both have one, 0 is for any difference.
-    """
-    common = part.keys() & built.keys() if isinstance(part, dict) else ()
-    alike = 'type' in common and all(part[name] == built[name] for name in common)
-    return len(common) if alike else 0
-
-
-def _cause(error: Exception) -> str:
-    """The message of an error, with its class unless that says nothing more."""
-    told = isinstance(error, (ValueError, FileNotFoundError)) and str(error)
-    return str(error) if told else f'{type(error).__name__}: {error}'.rstrip(': ')
-
-
-def _expected_files(cfg: dict) -> str:
-    """Describe the files that a data set wants to find, if it reads any."""
-    if not cfg.keys() & {'data_root', 'data_prefix', 'ann_file'}:
-        return ''
-    root, annotations = str(cfg.get('data_root') or '.'), cfg.get('ann_file')
-    prefix = cfg.get('data_prefix') or cfg.get('split') or ''
-    by_class = cfg.get('with_label', True) and not annotations
-    below = '<class>/<image>' if by_class and isinstance(prefix, str) else '<image>'
-    prefixes = prefix.values() if isinstance(prefix, dict) else [prefix]
-    folders = ' and '.join(os.path.join(root, str(folder), below) for folder in prefixes)
-    listed = f', listed in {os.path.join(root, annotations)}' if annotations else ''
-    return f'. Expected files (below {os.getcwd()}): {folders}{listed}'
-
-
-def _name(builder: Callable | str) -> str:
-    return getattr(builder, '__name__', str(builder))
-
-
-def _log_traceback(error: Exception) -> None:
-    """Write the traceback of an error to the log file, and only there."""
-    logger = MMLogger.get_current_instance()
-    info = (type(error), error, error.__traceback__)
-    record = logger.makeRecord(
-        logger.name, logging.ERROR, __file__, 0, 'Building failed', (), info
-    )
-    for handler in logger.handlers:
-        if isinstance(handler, logging.FileHandler):
-            handler.emit(record)
+def _expected_files(built: dict) -> str:
+    """Say where a data set looks for its files, if it reads any."""
+    names = ('data_root', 'data_prefix', 'ann_file')
+    given = [f'{name}={built[name]!r}' for name in names if built.get(name)]
+    return f' (below {os.getcwd()}: {", ".join(given)})' if given else ''

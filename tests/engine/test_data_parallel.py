@@ -13,7 +13,6 @@ from mmcim.engine.data_parallel import (
     refuse_unsupported,
     synchronize_batch_norms,
 )
-from mmcim.utils import ConfigError
 
 from ..models.selfsup.two_processes import assert_two_equal_one, free_port
 
@@ -130,11 +129,11 @@ def test_what_is_synchronised_keeps_tensors_and_hooks(everywhere):
     ],
 )
 def test_what_is_refused(cfg, launcher, message):
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(ValueError, match=message):
         refuse_unsupported(cfg, launcher)
 
 
 def test_the_runner_refuses(make_runner):
-    with pytest.raises(ConfigError, match='compile is not supported'):
+    with pytest.raises(ValueError, match='compile is not supported'):
         make_runner(compile=True)
     make_runner(compile=False, model_wrapper_cfg=dict(static_graph=True))

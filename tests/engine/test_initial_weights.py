@@ -9,7 +9,6 @@ from torch import nn
 
 from mmcim.engine.initial_weights import check_scope
 from mmcim.models.layers.momentum import MomentumEncoder, momentum_encoder_of
-from mmcim.utils import ConfigError
 
 
 @pytest.mark.parametrize('scope', ['mmpretrain', 'mmseg', 'mmengine'])
@@ -18,7 +17,7 @@ def test_pretrained_of_the_scope_is_the_strict_one(scope):
     with DefaultScope.overwrite_default_scope(scope):
         if scope != 'mmengine':
             return check_scope(model)
-        with pytest.raises(ConfigError, match=r"^0.init_cfg: .* set default_scope='mmpr"):
+        with pytest.raises(ValueError, match=r"^0.init_cfg: .* set default_scope='mmpr"):
             check_scope(model)
         model[0].init_cfg = None
         check_scope(model)

@@ -4,7 +4,7 @@
 import pytest
 from mmengine.optim.scheduler import CosineAnnealingLR
 
-from mmcim.engine.lr_scaling import lr_ratio, scaled_schedulers
+from mmcim.engine.lr_scaling import scaled_schedulers
 from mmcim.utils import ConfigError
 
 SCALING = dict(enable=True, base_batch_size=16)
@@ -42,14 +42,14 @@ def test_no_scaling_unless_enabled(make_runner):
         assert train(make_runner, auto_scale_lr=scaling)[1] == 0.01
 
 
-def test_base_batch_size_is_needed():
-    with pytest.raises(ConfigError, match='base_batch_size'):
-        lr_ratio(dict(enable=True), effective_batch=8)
+def test_base_batch_size_is_needed(make_runner):
+    with pytest.raises(ConfigError, match=r'^auto_scale_lr: set base_batch_size'):
+        train(make_runner, auto_scale_lr=dict(enable=True))
 
 
-def test_misspelt_keys_are_refused():
-    with pytest.raises(ConfigError, match='no enabled; use enable and base_batch_size'):
-        lr_ratio(dict(enabled=True, base_batch_size=16), effective_batch=8)
+def test_misspelt_keys_are_refused(make_runner):
+    with pytest.raises(ConfigError, match=r"^auto_scale_lr.* no argument 'enabled'"):
+        train(make_runner, auto_scale_lr=dict(enabled=True, base_batch_size=16))
 
 
 def test_logged_base_rate_scales(make_runner):

@@ -151,12 +151,6 @@ def test_an_endless_order_may_begin_anywhere():
     assert torch.equal(next(second), expected[0])
 
 
-def test_seed_of_a_resumed_run():
-    one = loader(seed=3)
-    one.batch_sampler.sampler.set_seed(0)
-    assert torch.equal(torch.cat(list(one)), torch.cat(list(loader(seed=0))))
-
-
 def test_validation_of_a_resumed_run_has_the_seed_of_that_run(make_runner, tmp_path):
     first = make_runner(scores=[1, 2], work_dir=tmp_path / 'a', randomness=dict(seed=3))
     first.train()

@@ -194,7 +194,6 @@ def test_resumed_run_is_bit_identical(folder, trained):
 
 def test_training_logs_and_validates(trained):
     output = trained['whole'].output
-    assert 'Layer-wise decay 0.9: ' in output
     assert len(re.findall(r'Iter\(val\) \[3/3\].*aAcc: .*mIoU: .*mAcc: ', output)) == 2
     assert 'The best checkpoint with' in output
     # Batch norms in one process on a CPU.

@@ -68,7 +68,7 @@ def tested(toy, trained):
         return ['test.py', toy.config, file, '--work-dir', folder / 'work', *arguments]
 
     cases = dict(
-        good=case(good, '--out', folder / 'out.json', '--out-item', 'metrics'),
+        good=case(good, '--out', folder / 'out.json'),
         predictions=case(
             good, '--out', folder / 'out.pkl', '--show-dir', folder / 'shown'
         ),

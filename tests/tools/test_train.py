@@ -243,14 +243,14 @@ EXPECTED = dict(
     model_key=['model.backbone.drop_rat', 'VisionTransformer', 'drop_rate'],
     pipeline_key=['train_dataloader.dataset.pipeline.1.scales', 'RandomResizedCrop'],
     val_pipeline_key=['val_dataloader.dataset.pipeline.1.scales', 'Resize', 'scale'],
-    loader_key=['train_dataloader.num_worker: ', 'DataLoader', 'unexpected keyword'],
+    loader_key=['train_dataloader.num_worker: ', 'DataLoader has no argument'],
     optimizer_key=['optim_wrapper.optimizer.weight_deca', 'AdamW', 'weight_decay'],
     hook_key=['default_hooks.logger.intervall', 'LoggerHook', 'interval'],
     checkpoint_key=['SafeCheckpointHook', 'intervall'],
     evaluator_key=['val_evaluator.topks', 'Accuracy', 'topk'],
     top_key=['train_dataloder', 'train_dataloader'],
     unknown_type=['model.backbone: ', "'VisionTransformr'", "'VisionTransformer'?"],
-    data_root=['train_dataloader.dataset: ', 'nowhere', 'train/<class>'],
+    data_root=['train_dataloader.dataset: ', 'nowhere/train', "data_prefix='train'"],
     val_data_root=['val_dataloader.dataset: ', 'nowhere'],
     data_prefix=['train_dataloader.dataset: ', 'data/trian'],
     ann_file=['train_dataloader.dataset: ', 'data/train.txt'],
@@ -260,7 +260,7 @@ EXPECTED = dict(
         '.png',
     ],
     work_dir=['work_dir', 'a_file/work', '--work-dir'],
-    config=['nowhere.py', 'does not exist'],
+    config=['nowhere.py', 'No such file'],
     load_from=['nowhere.pth', 'does not exist'],
     resume=['nowhere.pth', 'does not exist'],
     resume_moved=['last_checkpoint', '/nowhere/epoch_9.pth', '--resume'],
@@ -342,13 +342,14 @@ def test_finished_run_has_nothing_left_to_do(bad):
     _, results = bad
     assert results['finished'].code == 0, results['finished'].output
     assert 'Nothing is left to do' in results['finished'].output
+    assert 'Effective batch' not in results['finished'].output
 
 
 def test_another_runner_stops_before_training(bad):
     _, results = bad
-    assert results['other_runner'].code == 2
+    assert results['other_runner'].code == 1
     message = results['other_runner'].output.splitlines()[-1]
-    assert message.startswith("error: this config needs runner_type='StrictRunner'")
+    assert message.startswith("TypeError: this config needs runner_type='StrictRunner'")
 
 
 def test_help_names_the_options(bad):

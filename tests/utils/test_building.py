@@ -6,18 +6,14 @@ from pathlib import Path
 import mmpretrain
 import mmseg.datasets  # noqa: F401
 import pytest
-import torch
 from mmengine.config import Config
 from mmengine.hooks import Hook
-from mmengine.logging import MMLogger
 from mmengine.model import BaseModule
 from mmengine.registry import RUNNERS, DefaultScope, Registry
 from mmpretrain.registry import (
-    DATASETS,
     HOOKS,
     MODELS,
     OPTIM_WRAPPER_CONSTRUCTORS,
-    TRANSFORMS,
 )
 from PIL import Image
 from torch import nn
@@ -26,7 +22,7 @@ from mmcim.utils import (
     BuildError,
     ConfigError,
     building,
-    check_top_level,
+    check_keys,
     explain_build_errors,
 )
 
@@ -140,9 +136,9 @@ def message(**changes):
     return str(error.value)
 
 
-def test_good_config_trains_without_a_warning(monkeypatch):
-    monkeypatch.setattr(building, '_warn', pytest.fail)
+def test_good_config_trains_without_a_warning(warnings):
     train()
+    assert warnings == []
     assert Path('work/epoch_2.pth').is_file()
 
 
@@ -152,11 +148,15 @@ def test_good_config_trains_without_a_warning(monkeypatch):
         ('model.backbone.dept', 18, 'ResNet has no argument'),
         ('model.backbon.depth', 18, 'ImageClassifier has no argument'),
         ('model.head.loss.weight', 1, 'CrossEntropyLoss has no argument'),
-        ('model.backbone.norm_cfg.epsilon', 1, '_BatchNorm.__init__() got an unexpected'),
+        ('model.backbone.norm_cfg.epsilon', 1, '_BatchNorm has no argument'),
         ('model.train_cfg.augments.0.alhpa', 1, "Mixup has no argument 'alhpa'. Did you"),
-        ('model.backbone.init_cfg.0.laeyr', 1, 'got an unexpected keyword argument'),
+        (
+            'model.backbone.init_cfg.0.laeyr',
+            1,
+            "KaimingInit has no argument 'laeyr'. Did",
+        ),
         ('train_dataloader.sampler.suffle', 1, "Did you mean 'shuffle'?"),
-        ('train_dataloader.batchsize', 1, 'DataLoader.__init__() got an unexpected'),
+        ('train_dataloader.batchsize', 1, 'DataLoader has no argument'),
         ('train_dataloader.dataset.with_labels', 1, "Did you mean 'with_label'?"),
         ('train_dataloader.dataset.pipeline.0.colour', 1, 'LoadImageFromFile has no'),
         ('val_dataloader.dataset.pipeline.1.scales', 1, "Did you mean 'scale'?"),
@@ -165,7 +165,7 @@ def test_good_config_trains_without_a_warning(monkeypatch):
             1,
             "has no argument 'max_epoch'. Did you mean 'max_epochs'?",
         ),
-        ('val_cfg.fp61', True, 'ValLoop.__init__() got an unexpected'),
+        ('val_cfg.fp61', True, 'ValLoop has no argument'),
         (
             'val_evaluator.topks',
             1,
@@ -180,10 +180,9 @@ def test_good_config_trains_without_a_warning(monkeypatch):
         ('optim_wrapper.optimizer.beta', 1, "AdamW has no argument 'beta'. Did you mean"),
         ('param_scheduler.0.start_facto', 1, "LinearLR has no argument 'start_facto'"),
         ('param_scheduler.1.etamin', 1, "CosineAnnealingLR has no argument 'etamin'"),
-        ('default_hooks.param_scheduler.interval', 1, 'ParamSchedulerHook has no'),
         ('default_hooks.checkpoint.intervall', 1, "SafeCheckpointHook has no argument '"),
         ('custom_hooks.0.intervall', 1, 'FiniteLossHook has no argument'),
-        ('randomness.sead', 1, 'set_randomness() got an unexpected keyword argument'),
+        ('randomness.sead', 1, 'Runner has no argument'),
     ],
 )
 def test_misspelt_key(key, value, text):
@@ -200,7 +199,7 @@ def test_misspelt_key_at_the_top(key):
 
 
 def test_names_at_the_top_are_free():
-    check_top_level(config(num_classes=3, sizes=[1], train_pipeline=[], model_name='x'))
+    check_keys(config(num_classes=3, sizes=[1], train_pipeline=[], model_name='x'))
 
 
 @pytest.mark.parametrize('key', ['model', 'train_cfg', 'optim_wrapper', 'val_evaluator'])
@@ -302,19 +301,19 @@ class Delegates(nn.Module):
 @pytest.fixture
 def warnings(monkeypatch):
     found = []
-    monkeypatch.setattr(building, '_warn', found.append)
+    monkeypatch.setattr(building, 'print_log', lambda text, **_: found.append(text))
     return found
 
 
 def build(cls, **arguments):
     cfg = dict(model=dict(part=dict(type=cls, **arguments)))
-    with explain_build_errors(cfg):
-        return MODELS.build(cfg['model']['part'])
+    building.check_arguments(cfg)
+    return MODELS.build(cfg['model']['part'])
 
 
 @pytest.mark.parametrize('cls', [Swallows, Reads, Delegates])
 def test_near_match_is_an_error_also_behind_keyword_arguments(cls):
-    with pytest.raises(BuildError) as error:
+    with pytest.raises(ConfigError) as error:
         build(cls, wdith=2)
     assert str(error.value) == (
         f"model.part.wdith: {cls.__name__} has no argument 'wdith'. Did you mean 'width'?"
@@ -325,7 +324,7 @@ def test_what_may_be_swallowed_is_a_warning(warnings):
     build(Swallows, depth=2)
     assert build(Reads, depth=2).depth == 2
     for cls, warning in zip(('Swallows', 'Reads'), warnings, strict=True):
-        assert warning.startswith(f"{cls} has no argument 'depth'.")
+        assert warning.startswith(f"model.part.depth: {cls} has no argument 'depth'.")
 
 
 def test_what_goes_elsewhere_is_no_matter(warnings):
@@ -333,43 +332,31 @@ def test_what_goes_elsewhere_is_no_matter(warnings):
     assert warnings == []
 
 
-def test_warns_once():
-    logger = MMLogger.get_instance('once')
-    with pytest.MonkeyPatch.context() as patch:
-        found = []
-        patch.setattr(logger, 'handle', lambda record: found.append(record.msg))
-        for _ in range(2):
-            build(Swallows, once=1)
-    assert len([text for text in found if 'has no argument' in text]) == 1
-
-
 def test_parts_in_a_list_are_checked():
     cfg = dict(model=[dict(type=Swallows), dict(type=Swallows, widht=1)])
-    with (
-        pytest.raises(BuildError, match=r'^model\.1\.widht: Swallows has no argument'),
-        explain_build_errors(cfg),
-    ):
-        MODELS.build(cfg['model'])
+    with pytest.raises(ConfigError, match=r'^model\.1\.widht: Swallows has no argument'):
+        building.check_arguments(cfg)
 
 
 # --------------------------------------------------------------------------------------
 # The context
 
 
-def test_nothing_is_replaced_outside_of_building():
-    original = Registry.build
+def test_registries_stay_as_they_are():
+    """Other threads may build at the same time."""
     seen = []
 
-    @HOOKS.register_module(name='Looks', force=True)
-    class Looks(Hook):
-        def before_train_iter(self, *args, **kwargs):
-            seen.append(Registry.build)
+    @MODELS.register_module(name='Looks', force=True)
+    class Looks(nn.Module):
+        def __init__(self):
+            super().__init__()
+            seen.append((Registry.build, Registry.get, MODELS.build_func))
 
-    assert original.__module__ == 'mmengine.registry.registry'
-    train(custom_hooks=[dict(type='Looks')])
-    assert set(seen) == {original}
-    message(**{'model.head.num_classes': 0})
-    assert Registry.build is original
+    cfg = config(**{'model.neck': None})
+    cfg.model.neck = dict(type='Looks')
+    RUNNERS.build(cfg)
+    assert seen == [(Registry.build, Registry.get, MODELS.build_func)]
+    assert Registry.build.__module__ == 'mmengine.registry.registry'
 
 
 def test_errors_in_training_are_not_those_of_building():
@@ -384,14 +371,14 @@ def test_errors_in_training_are_not_those_of_building():
 
 
 def test_an_error_is_explained_once():
-    cfg = dict(model=dict(type=Swallows, wdith=2))
+    cfg = dict(model=dict(type='LinearClsHead', num_classes=0, in_channels=2))
     with (
         pytest.raises(BuildError) as error,
         explain_build_errors({}, 'outer'),
         explain_build_errors(cfg),
     ):
         MODELS.build(cfg['model'])
-    assert str(error.value).startswith('model.wdith: Swallows')
+    assert str(error.value).startswith('model: LinearClsHead: num_classes=0')
 
 
 # --------------------------------------------------------------------------------------
@@ -401,9 +388,9 @@ def test_an_error_is_explained_once():
 def test_missing_root():
     found = message(**{'train_dataloader.dataset.data_root': 'nowhere'})
     assert found.startswith('train_dataloader.dataset: CustomDataset: ')
-    cause, expected = found.split('. Expected files ')
+    cause, given = found.split(' (below ')
     assert cause.endswith("'nowhere/train'")
-    assert expected == f'(below {Path.cwd()}): nowhere/train/<class>/<image>'
+    assert given == f"{Path.cwd()}: data_root='nowhere', data_prefix='train')"
     assert not list(Path('work').glob('*.pth'))
 
 
@@ -431,7 +418,7 @@ def test_key_of_equal_data_is_that_in_use():
 
 def test_root_that_the_command_line_has_split():
     found = message(**{'train_dataloader.dataset.data_root': ['my', 'images']})
-    assert found.startswith('train_dataloader.dataset: CustomDataset: AssertionError. ')
+    assert found.startswith('train_dataloader.dataset: CustomDataset: AssertionError ')
     assert "['my', 'images']" in found
 
 
@@ -456,8 +443,9 @@ def test_empty_folder(data):
 def test_annotation_file(data):
     found = message(**{'train_dataloader.dataset.ann_file': 'train.txt'})
     assert found.startswith('train_dataloader.dataset: CustomDataset: ')
-    assert 'data/train.txt' in found.split('Expected')[0]
-    assert found.endswith('data/train/<image>, listed in data/train.txt')
+    cause, given = found.split(' (below ')
+    assert 'data/train.txt' in cause
+    assert given.endswith("data_prefix='train', ann_file='train.txt')")
     (data / 'train.txt').write_text('a/1.JPG 0\nb/1.JPG 1\n')
     train(**{'train_dataloader.dataset.ann_file': 'train.txt'})
 
@@ -475,38 +463,28 @@ def test_data_inside_of_other_data_sets():
 
 
 def test_images_and_masks(data):
-    cfg = dict(
-        dataset=dict(
-            type='BaseSegDataset',
-            data_root='data',
-            data_prefix=dict(img_path='train/a', seg_map_path='masks'),
-            img_suffix='.JPG',
-            pipeline=[],
-        )
+    dataset = dict(
+        type='mmseg.BaseSegDataset',
+        data_root='data',
+        data_prefix=dict(img_path='train/a', seg_map_path='masks'),
+        img_suffix='.JPG',
+        pipeline=[],
     )
-
-    def build():
-        with (
-            DefaultScope.overwrite_default_scope('mmseg'),
-            explain_build_errors(cfg),
-        ):
-            return DATASETS.build(cfg['dataset'])
-
-    with pytest.raises(ConfigError) as error:
-        build()
-    assert 'dataset: BaseSegDataset: data/masks does not exist' in str(error.value)
-    assert 'data/train/a/<image> and data/masks/<image>' in str(error.value)
+    cfg = config()
+    cfg.train_dataloader.dataset = dataset
+    message = r'^train_dataloader: data/masks does not exist'
+    with pytest.raises(ConfigError, match=message):
+        RUNNERS.build(cfg).train()
     (data / 'masks').mkdir()
-    assert len(build()) == 1
-    cfg['dataset']['img_suffix'] = '.png'
-    with pytest.raises(ConfigError, match='BaseSegDataset: .* Expected files'):
-        build()
+    cfg.train_dataloader.dataset['img_suffix'] = '.png'
+    with pytest.raises(ConfigError, match='BaseSegDataset: .*img_path=|data_prefix='):
+        RUNNERS.build(cfg).train()
 
 
 def test_work_directory_below_a_file():
     Path('file').write_text('')
     found = message(work_dir='file/work')
-    assert found.startswith('work_dir: file/work cannot be written (Not a directory)')
+    assert found.startswith("work_dir: [Errno 20] Not a directory: 'file/work'. Set an")
 
 
 # --------------------------------------------------------------------------------------
@@ -521,21 +499,14 @@ def test_work_directory_below_a_file():
         'mae/benchmarks/vit-base-p16_8xb2048-linear-coslr-90e_in1k.py',
     ],
 )
-def test_models_and_pipelines_of_mmpretrain_build_without_a_word(name, warnings):
+def test_configs_of_mmpretrain_have_no_warning(name, warnings):
     cfg = Config.fromfile(Path(mmpretrain.__file__).parent / '.mim/configs' / name)
-    with (
-        DefaultScope.overwrite_default_scope('mmpretrain'),
-        explain_build_errors(cfg),
-        torch.device('meta'),
-    ):
-        MODELS.build(cfg.model)
-        for step in cfg.train_dataloader.dataset.pipeline:
-            TRANSFORMS.build(step)
+    building.check_arguments(cfg)
     assert warnings == []
 
 
 def test_longer_name_is_not_a_misspelling():
     """Which goes to timm.create_model."""
     config = dict(type='mmpretrain.TIMMBackbone', model_name='resnet18')
-    with explain_build_errors({}):
-        MODELS.build(dict(config, pretrained_cfg=dict(mean=(0.5, 0.5, 0.5))))
+    config['pretrained_cfg'] = dict(mean=(0.5, 0.5, 0.5))
+    building.check_arguments(dict(model=config))

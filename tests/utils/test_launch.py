@@ -17,8 +17,11 @@ def folder(tmp_path):
 @pytest.mark.parametrize(
     ('text', 'message'),
     [
-        ("_base_ = 'nowhere.py'", 'a.py inherits from a missing file'),
-        ("_base_ = 'base.py'\nmodel = dict(arch=dict(width=8))", 'a.py does not fit'),
+        ("_base_ = 'nowhere.py'", 'a.py: .*No such file .*nowhere.py'),
+        (
+            "_base_ = 'base.py'\nmodel = dict(arch=dict(width=8))",
+            'a.py: .*cannot inherit from base',
+        ),
     ],
 )
 def test_inheritance_that_fails(folder, text, message):
@@ -54,7 +57,8 @@ def test_text_is_the_config_without_the_cost_of_yapf(folder, monkeypatch):
 def read(*arguments):
     parser = argparse.ArgumentParser()
     add_cfg_options(parser)
-    return parser.parse_args(arguments).cfg_options
+    options = parser.parse_args(arguments).cfg_options
+    return options and dict(options)
 
 
 def test_cfg_options():
@@ -73,7 +77,7 @@ def test_cfg_options():
     [
         (
             ['data_root=/x/my', 'images'],
-            "expected KEY=VALUE, got ['data_root=/x/my', 'im",
+            "expected KEY=VALUE, got 'images'",
         ),
         (['betas=[0.9,0.95'], 'Imbalanced brackets exist in [0.9,0.95'),
     ],
@@ -83,7 +87,7 @@ def test_bad_cfg_options_are_one_line(capsys, options, message):
         read('--cfg-options', *options)
     assert error.value.code == 2
     last = capsys.readouterr().err.splitlines()[-1]
-    assert 'error: --cfg-options: ' in last and message in last
+    assert 'error: argument --cfg-options: ' in last and message in last
 
 
 def test_config_that_imports_its_base(folder):

@@ -26,7 +26,7 @@ from mmpretrain.models.selfsup import BaseSelfSupervisor
 from mmpretrain.registry import MODELS
 
 from mmcim.checkpoints import read_weights
-from mmcim.engine.resume import check_same_model
+from mmcim.engine.checks import check_same_model
 from mmcim.engine.seeding import seed_generators
 from mmcim.models.selfsup import CIM, RevDet
 from mmcim.utils import add_cfg_options, explain_build_errors, load_config, run_cli

@@ -4,7 +4,7 @@
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -22,17 +22,22 @@ _BACKEND = 'mmcim_atomic'
 
 
 class AtomicLocalBackend(LocalBackend):
-    """The local file system, with files that appear only when they are complete."""
+    """The local file system, with files that appear only when they are complete.
+
+    Nothing is removed at once: what is to go is noted in ``outdated``.
+    """
+
+    outdated: ClassVar[dict[str, None]] = {}
 
     def put(self, obj: bytes, filepath: str | os.PathLike) -> None:
-        """Write bytes to a file.
-
-        Args:
-            obj (bytes): The content.
-            filepath (str | PathLike): The file to write or replace.
-        """
+        """Write or replace a file."""
         with atomic_write(filepath) as file:
             file.write(obj)
+        self.outdated.pop(str(filepath), None)
+
+    def remove(self, filepath: str | os.PathLike) -> None:
+        """Note a file that is to be removed."""
+        self.outdated[str(filepath)] = None
 
 
 register_backend(_BACKEND, AtomicLocalBackend, force=True)
@@ -50,8 +55,8 @@ class SafeCheckpointHook(CheckpointHook):
     A checkpoint holds tensors, numbers, strings, lists, tuples and dicts alone, so that
     plain ``torch.load(weights_only=True)`` reads it.
 
-    Other hooks may have methods ``after_save_checkpoint(runner, path)`` and
-    ``after_remove_checkpoint(runner, path)``, which the main process calls.
+    Other hooks may have a method ``after_remove_checkpoint(runner, path)``, which the
+    main process calls.
 
     Args:
         *args: See :class:`mmengine.hooks.CheckpointHook`.
@@ -64,22 +69,17 @@ class SafeCheckpointHook(CheckpointHook):
 
     def __init__(self, *args, **kwargs) -> None:
         super().__init__(*args, **kwargs)
-        unknown = list(self.args)
-        unknown += ['backend_args'] if self.backend_args else []
-        unknown += ['file_client_args'] if self.file_client_args else []
+        remote = ('backend_args', 'file_client_args')
+        unknown = [*self.args, *(name for name in remote if getattr(self, name))]
         if unknown:
             raise ValueError(f'SafeCheckpointHook has no argument {", ".join(unknown)}')
         self.backend_args = dict(backend=_BACKEND)
 
     def before_train(self, runner: Runner) -> None:
         """Clean up after a run that was killed while it wrote."""
-        kept = list(runner.message_hub.runtime_info.get('keep_ckpt_ids', ()))
         super().before_train(runner)
+        self._remove_outdated(runner)
         if is_main_process():
-            # The parent removes checkpoints if fewer are to be kept than before.
-            if self.max_keep_ckpts > 0:
-                for step in kept[: -self.max_keep_ckpts]:
-                    self._remove(runner, self._path(step))
             for folder in {self.out_dir, runner.work_dir}:
                 for path in remove_stale_files(folder):
                     runner.logger.warning(f'Removed the half-written {path}.')
@@ -99,11 +99,10 @@ class SafeCheckpointHook(CheckpointHook):
                 scalars[name] = HistoryBuffer(*values)
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
-        outdated = None
         # After a validation that found the best model the same step is saved once more.
         if self.max_keep_ckpts > 0 and step not in self.keep_ckpt_ids:
             if len(self.keep_ckpt_ids) == self.max_keep_ckpts:
-                outdated = self._path(self.keep_ckpt_ids.popleft())
+                self.file_backend.remove(self._path(self.keep_ckpt_ids.popleft()))
             self.keep_ckpt_ids.append(step)
             runner.message_hub.update_info('keep_ckpt_ids', list(self.keep_ckpt_ids))
         self.last_ckpt = self._path(step)
@@ -119,49 +118,24 @@ class SafeCheckpointHook(CheckpointHook):
             backend_args=self.backend_args,
         )
         if is_main_process():
-            runner.call_hook('after_save_checkpoint', path=self.last_ckpt)
             with atomic_write(os.path.join(runner.work_dir, 'last_checkpoint')) as file:
                 file.write(self.last_ckpt.encode())
-            self._remove(runner, outdated)
+        self._remove_outdated(runner)
 
     def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> None:
-        if not self.save_best:
-            return
-        # The parent removes the previous best file before it writes the new one, but
-        # only if it knows of one.
-        previous = self._best
-        self._best = dict.fromkeys(previous)
         super()._save_best_checkpoint(runner, metrics)
-        current = self._best
-        self._best = {name: path or previous.get(name) for name, path in current.items()}
-        if is_main_process():
-            for name, path in current.items():
-                if path:
-                    runner.call_hook('after_save_checkpoint', path=path)
-                if path and path != previous.get(name):
-                    self._remove(runner, previous.get(name))
-
-    @property
-    def _best(self) -> dict[str, str | None]:
-        """The best checkpoint per metric; with one metric its name does not matter."""
-        if len(self.key_indicators) == 1:
-            return {'best': self.best_ckpt_path}
-        return dict(self.best_ckpt_path_dict)
-
-    @_best.setter
-    def _best(self, paths: dict[str, str | None]) -> None:
-        if len(self.key_indicators) == 1:
-            self.best_ckpt_path = paths['best']
-        else:
-            self.best_ckpt_path_dict = paths
+        self._remove_outdated(runner)
 
     def _path(self, step: int) -> str:
         return os.path.join(self.out_dir, self.filename_tmpl.format(step))
 
-    def _remove(self, runner: Runner, path: str | None) -> None:
-        if path is not None:
-            runner.call_hook('after_remove_checkpoint', path=path)
-            Path(path).unlink(missing_ok=True)
+    def _remove_outdated(self, runner: Runner) -> None:
+        """Remove what this class and its parent have noted; the new one is there."""
+        if is_main_process():
+            for path in self.file_backend.outdated:
+                runner.call_hook('after_remove_checkpoint', path=path)
+                Path(path).unlink(missing_ok=True)
+        self.file_backend.outdated.clear()
 
 
 def to_plain(value: Any) -> Any:
@@ -182,5 +156,5 @@ def to_plain(value: Any) -> Any:
         return torch.from_numpy(np.ascontiguousarray(value))
     if isinstance(value, np.ndarray | np.generic):
         return to_plain(value.tolist())
-    plain = value is None or isinstance(value, bool | int | float | str | bytes | Tensor)
+    plain = value is None or isinstance(value, bool | int | float | bytes | Tensor)
     return value if plain else str(value)

@@ -64,20 +64,14 @@ class AutoAmpOptimWrapper(OptimWrapper):
             return
         networks = defaultdict(list)
         for group in self.optimizer.param_groups:
-            networks[group.get('network')] += [
-                p for p in group['params'] if p.grad is not None
-            ]
-        networks = {name: params for name, params in networks.items() if params}
+            for param in group['params']:
+                if param.grad is not None:
+                    networks[group.get('network')].append(param)
         if not networks:
             return
-        norms = torch.stack(
-            [
-                self.clip_func(params, **self.clip_grad_kwargs)
-                for params in networks.values()
-            ]
-        )
-        order = float(self.clip_grad_kwargs.get('norm_type', 2))
-        total = torch.linalg.vector_norm(norms, order)
+        clip = self.clip_grad_kwargs
+        norms = torch.stack([self.clip_func(part, **clip) for part in networks.values()])
+        total = torch.linalg.vector_norm(norms, float(clip.get('norm_type', 2)))
         # One transfer for all norms, as each is a synchronisation with the GPU.
         total, *norms = torch.cat([total[None], norms]).tolist()
         self.message_hub.update_scalar('train/grad_norm', total)

@@ -92,13 +92,18 @@ class NetworkwiseOptimWrapperConstructor(DefaultOptimWrapperConstructor):
             elif self.base_wd is not None:
                 group.setdefault('weight_decay', self.base_wd)
             if self.base_lr is not None:
-                group.setdefault('lr', self.base_lr)
+                lr = group.get('lr', self.base_lr)
+                group['lr'] = lr * self._lr_scale(model, name)
             network = name.split('.')[0]
             if isinstance(getattr(model, network), BaseModel):
                 group['network'] = network
             key = repr(sorted(group.items()))
             groups.setdefault(key, {**group, 'params': []})['params'].append(param)
         return list(groups.values())
+
+    def _lr_scale(self, model: nn.Module, name: str) -> float:
+        """What the learning rate of a parameter is multiplied by."""
+        return 1
 
     @staticmethod
     def _never_decays(name: str, param: nn.Parameter) -> bool:

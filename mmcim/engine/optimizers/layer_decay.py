@@ -1,13 +1,10 @@
 # Copyright (c) mmcim contributors. All rights reserved.
 """Learning rates that fall with the depth of a backbone's layer."""
 
-from mmengine.logging import print_log
 from mmpretrain.registry import OPTIM_WRAPPER_CONSTRUCTORS
 from torch import nn
 
 from .constructor import NetworkwiseOptimWrapperConstructor
-
-_PREFIX = 'backbone.'
 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
@@ -46,46 +43,17 @@ class LayerDecayOptimWrapperConstructor(NetworkwiseOptimWrapperConstructor):
                 f'and at most 1, but is {self.rate}'
             )
         if self.base_lr is None:
-            raise ValueError(
-                'optim_wrapper.optimizer.lr is missing, which '
-                'LayerDecayOptimWrapperConstructor scales'
-            )
+            raise ValueError('optim_wrapper.optimizer.lr is missing, which is scaled')
 
-    def _merge(self, singles: list[dict], model: nn.Module) -> list[dict]:
-        names = {id(p): name for name, p in model.named_parameters()}
-        depths = {}
-        for group in singles:
-            (param,) = group['params']
-            depth, last = self._depth(model, names[id(param)])
-            scale = self.rate ** (last - depth)
-            group['lr'] = group.get('lr', self.base_lr) * scale
-            depths[depth] = scale
-        lowest = min(depths)
-        print_log(
-            f'Layer-wise decay {self.rate:g}: {len(depths)} learning rates, from '
-            f'{depths[lowest]:.3g} x lr at depth {lowest} to lr outside of the backbone.',
-            logger='current',
-        )
-        return super()._merge(singles, model)
-
-    @staticmethod
-    def _depth(model: nn.Module, name: str) -> tuple[int, int]:
-        """The depth of a parameter, and that of everything outside of the backbone."""
-        backbone = getattr(model, 'backbone', None)
-        if not hasattr(backbone, 'get_layer_depth'):
-            what = 'no backbone' if backbone is None else type(backbone).__name__
+    def _lr_scale(self, model: nn.Module, name: str) -> float:
+        try:
+            depth, count = model.backbone.get_layer_depth(name, 'backbone.')
+        except (AttributeError, NotImplementedError) as error:
             raise ValueError(
                 'LayerDecayOptimWrapperConstructor needs a model whose backbone has '
-                f'get_layer_depth(param_name, prefix), but {type(model).__name__} has '
-                f'{what}. Without layer-wise decay: '
+                f'get_layer_depth(param_name, prefix); that of {type(model).__name__} '
+                f'has none, or not for {name} (of ResNets, those of 50 layers and more '
+                'have it). Without layer-wise decay: '
                 "optim_wrapper.constructor='mmpretrain.NetworkwiseOptimWrapperConstructor'"
-            )
-        try:
-            depth, count = backbone.get_layer_depth(name, _PREFIX)
-        except NotImplementedError as error:
-            raise ValueError(
-                f'LayerDecayOptimWrapperConstructor: {type(backbone).__name__} does not '
-                f'define depths for its size (asked for {name}); of ResNets, those of 50 '
-                'layers and more do'
             ) from error
-        return depth, count - 1
+        return self.rate ** (count - 1 - depth)

@@ -65,11 +65,11 @@ def test_backbone_comes_and_goes_with_its_checkpoint(train, events, tmp_path):
     best = 'best_score_epoch_{}'
     assert events == [
         *written('epoch_1'),
-        *[f'+{best}.pth'.format(1), *written('epoch_1')],
-        f'+{best}_backbone.safetensors'.format(1),
+        *[f'+{best}.pth'.format(1), f'+{best}_backbone.safetensors'.format(1)],
+        *written('epoch_1'),
         *[*written('epoch_2'), *removed('epoch_1')],
-        *[f'+{best}.pth'.format(2), *written('epoch_2')],
-        f'+{best}_backbone.safetensors'.format(2),
+        *[f'+{best}.pth'.format(2), f'+{best}_backbone.safetensors'.format(2)],
+        *written('epoch_2'),
         *removed(best.format(1)),
         *[*written('epoch_3'), *removed('epoch_2')],
     ]

@@ -1,0 +1,174 @@
+# Copyright (c) mmcim contributors. All rights reserved.
+"""Whether a checkpoint, the other processes and the evaluation data fit a run."""
+
+import os
+from typing import Any
+
+from mmengine.dist import all_gather_object
+from mmengine.runner import BaseLoop, Runner, find_latest_checkpoint
+from mmpretrain.models import BaseSelfSupervisor
+from torch import Tensor, nn
+
+from ..checkpoints.layout import normalization
+from ..utils.errors import ConfigError
+from .run_record import (
+    TENSORS_PER_GROUP,
+    compare,
+    describe_data,
+    report,
+    unwrapped,
+)
+
+_NEEDED = ('state_dict', 'optimizer', 'message_hub', 'meta')
+
+
+def latest_checkpoint(work_dir: str) -> str | None:
+    """Find the checkpoint that was written last into a folder, which may have been moved.
+
+    Raises:
+        ConfigError: If ``last_checkpoint`` names a file that does not exist.
+    """
+    latest = find_latest_checkpoint(work_dir)
+    if latest is None:
+        return None
+    for path in (os.path.join(work_dir, os.path.basename(latest)), latest):
+        if os.path.isfile(path):
+            return path
+    raise ConfigError(
+        f'{work_dir}/last_checkpoint names {latest}, which does not exist; give a '
+        'checkpoint by --resume CHECKPOINT'
+    )
+
+
+def check_resumable(runner: Runner, checkpoint: dict, filename: str) -> None:
+    """Look whether a training can resume from a checkpoint.
+
+    Args:
+        runner: About to train, with its record.
+        checkpoint: The content of the file.
+        filename: The file.
+
+    Raises:
+        ConfigError: If there is no training in the file, or one of another model, or if
+            settings that change the numbers differ and ``override`` is not set. Nothing
+            overrides other parameter groups, which the optimizer's states are of.
+    """
+    if missing := [key for key in _NEEDED if key not in checkpoint]:
+        raise ConfigError(
+            f'cannot resume from {filename}: no {", ".join(missing)} (best_*.pth have '
+            'weights alone). Resume from another checkpoint, or use load_from to start a '
+            'new run from its weights'
+        )
+    check_same_model(unwrapped(runner.model), checkpoint['state_dict'], filename)
+    override, logger = runner.cfg.get('override', False), runner.logger
+    if runner.resumed_record is None:
+        logger.warning(f'{filename} has no run record: settings are not compared.')
+    warned, refused = [], []
+    for difference in compare(runner.resumed_record or runner.record, runner.record):
+        name = difference[0]
+        overridden = override and TENSORS_PER_GROUP not in name
+        harmless = overridden or name.startswith('environment.')
+        (warned if harmless else refused).append(difference)
+    if refused:
+        raise ConfigError(
+            f'cannot resume from {filename} with other settings: '
+            f'{report(refused, "the checkpoint", "this run")}. Restore them, or use '
+            '--override (override=True) to resume with those of this run, or start a new '
+            'run from its weights by load_from in another work directory'
+        )
+    for difference in warned:
+        logger.warning(f'Resuming: {report([difference], "the checkpoint", "this run")}.')
+    counts = runner.optim_wrapper._accumulative_counts
+    if lost := checkpoint['meta']['iter'] % counts:
+        logger.warning(
+            f'The checkpoint is {lost} iteration(s) after an optimizer step: what they '
+            'accumulated is lost, and the first step has only the gradients of the other '
+            f'{counts - lost}.'
+        )
+
+
+def check_same_model(
+    model: nn.Module, state_dict: dict[str, Tensor], filename: str
+) -> None:
+    """Compare a model with a checkpoint by names and shapes.
+
+    Args:
+        model: The model, not wrapped.
+        state_dict: The tensors in the checkpoint.
+        filename: The checkpoint, for the error.
+
+    Raises:
+        ConfigError: If any tensor differs.
+    """
+    own = {name: str(tuple(value.shape)) for name, value in model.state_dict().items()}
+    stored = {
+        name.removeprefix('module.'): str(tuple(getattr(value, 'shape', ())))
+        for name, value in state_dict.items()
+    }
+    if differences := compare(stored, own):
+        raise ConfigError(
+            f'checkpoint {filename} is not of the {type(model).__name__} of this config: '
+            f'{len(differences)} tensors differ: '
+            f'{report(differences, "the checkpoint", "the model")}. Use the config that '
+            'it was trained with, or start a new run from its weights by load_from with '
+            'another --work-dir'
+        )
+
+
+def check_processes(record: dict[str, Any]) -> None:
+    """Compare a dict of plain values across all processes.
+
+    Raises:
+        ConfigError: On all of them, if any has others.
+    """
+    everyone = all_gather_object(record)
+    for rank, other in enumerate(everyone):
+        if differences := compare(everyone[0], other):
+            raise ConfigError(
+                'processes run with different settings: '
+                f'{report(differences, "process 0", f"process {rank}")}. All nodes need '
+                'the same config, data, versions and work directory'
+            )
+
+
+def check_evaluation(runner: Runner, trained: dict[str, Any]) -> None:
+    """Compare the data of validation and test with those of the training.
+
+    Only what both data sets have is compared: classes, unless the model is
+    self-supervised; the size of images, if the backbone has an ``img_size``; and the
+    normalization. Other class names and sizes may be meant, and are a warning.
+
+    Args:
+        runner: With the loops built that are about to run.
+        trained: Record of the training, of this run or of a checkpoint.
+
+    Raises:
+        ConfigError: If the number of classes differs, or the normalization without
+            ``override``.
+    """
+    model = unwrapped(runner.model)
+    names = ['mean', 'std']
+    refused = () if runner.cfg.get('override') else ('mean', 'std')
+    if not isinstance(model, BaseSelfSupervisor):
+        names.append('classes')
+        if hasattr(getattr(model, 'backbone', None), 'img_size'):
+            names.append('image_size')
+    first = trained['train_dataloader']['dataset'] | trained['data_preprocessor']
+    for name, loop in dict(validation=runner._val_loop, test=runner._test_loop).items():
+        if not isinstance(loop, BaseLoop):
+            continue
+        second = describe_data(loop.dataloader.dataset) | normalization(model)
+        pair = []
+        for part in (first, second):
+            known = {key: part[key] for key in names if first[key] and second[key]}
+            pair.append(dict(num_classes=len(known.get('classes', ())), **known))
+        differences = compare(*pair)
+        text = report(differences, 'the training', f'the {name}')
+        if any(key.startswith(('num_classes', *refused)) for key, *_ in differences):
+            raise ConfigError(
+                f'the {name} does not fit the training: {text}. Use the number of '
+                'classes, mean and std of the training; override=True in the config '
+                'allows another mean and std'
+            )
+        if differences:
+            runner.logger.warning(f'The {name} differs from the training: {text}.')
