@@ -11,5 +11,3 @@ check_dependencies()
 
 from . import checkpoints, datasets, engine, evaluation, models  # noqa: E402
 from .version import __version__  # noqa: E402
-
-__all__ = ['__version__', 'checkpoints', 'datasets', 'engine', 'evaluation', 'models']

@@ -3,5 +3,3 @@
 
 from .features import extract_features
 from .models import feature_extractor, load_backbone
-
-__all__ = ['extract_features', 'feature_extractor', 'load_backbone']

@@ -5,15 +5,3 @@ from .file import BackboneFile, load_checkpoint, read_weights
 from .load import Pretrained, load_into
 from .record import BackboneRecord, backbone_path, save_backbone
 from .report import LoadReport
-
-__all__ = [
-    'BackboneFile',
-    'BackboneRecord',
-    'LoadReport',
-    'Pretrained',
-    'backbone_path',
-    'load_checkpoint',
-    'load_into',
-    'read_weights',
-    'save_backbone',
-]

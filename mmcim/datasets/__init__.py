@@ -7,13 +7,3 @@ from .digits import Digits
 from .few_labels import few_labels
 from .image_files import list_images, read_image
 from .image_folder import ImageFolder
-
-__all__ = [
-    'DigitScenes',
-    'Digits',
-    'ImageFolder',
-    'few_labels',
-    'list_images',
-    'read_image',
-    'transforms',
-]

@@ -2,5 +2,3 @@
 from .hooks import *  # noqa: F403
 from .optimizers import *  # noqa: F403
 from .runner import RequireStrictRunnerHook, StrictRunner
-
-__all__ = ['RequireStrictRunnerHook', 'StrictRunner']

@@ -6,15 +6,3 @@ from .knn import KNNLoop, knn_accuracy
 from .linear_probe import LinearProbeLoop, linear_probe
 from .loss_loop import SelfSupTestLoop
 from .token_metrics import binary_auc, token_accuracy
-
-__all__ = [
-    'FrozenFeatureLoop',
-    'KNNLoop',
-    'LinearProbeLoop',
-    'SelfSupTestLoop',
-    'binary_auc',
-    'collect_features',
-    'knn_accuracy',
-    'linear_probe',
-    'token_accuracy',
-]

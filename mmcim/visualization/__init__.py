@@ -4,5 +4,3 @@
 from .cim_panels import cim_panels
 from .grid import save_grid
 from .view_panels import view_panels
-
-__all__ = ['cim_panels', 'save_grid', 'view_panels']

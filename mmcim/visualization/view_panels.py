@@ -47,10 +47,10 @@ def view_panels(
 
 def _draw_mask(model: BaseSelfSupervisor, images: Tensor) -> Tensor:
     """As in a training step, (B, h, w), True or 1 where a patch is masked."""
-    grid = tuple(model.backbone.patch_resolution)
     if isinstance(model, MAEBaseline):
+        grid = tuple(model.backbone.patch_resolution)
         return model.backbone(images, mask=True)[1].unflatten(1, grid)
-    return model.masking(len(images), grid, images.device)
+    return model.draw_mask(images)
 
 
 def _corrim_panels(model: CorrIM, inputs: dict, predict: bool) -> dict[str, Tensor]:

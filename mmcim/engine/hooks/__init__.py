@@ -4,11 +4,3 @@ from .finite_loss import FiniteLossHook
 from .input_visualization import InputVisualizationHook
 from .momentum_update import MomentumUpdateHook
 from .safe_checkpoint import SafeCheckpointHook
-
-__all__ = [
-    'BackboneExportHook',
-    'FiniteLossHook',
-    'InputVisualizationHook',
-    'MomentumUpdateHook',
-    'SafeCheckpointHook',
-]

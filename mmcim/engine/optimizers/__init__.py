@@ -2,9 +2,3 @@
 from .auto_amp import AutoAmpOptimWrapper
 from .constructor import NetworkwiseOptimWrapperConstructor
 from .layer_decay import LayerDecayOptimWrapperConstructor
-
-__all__ = [
-    'AutoAmpOptimWrapper',
-    'LayerDecayOptimWrapperConstructor',
-    'NetworkwiseOptimWrapperConstructor',
-]
