@@ -1,4 +1,4 @@
-"""Quickstart, step 3: fine-tune the backbone with 5 labelled pictures per class.
+"""Quickstart, step 3: fine-tune the backbone with 5 labelled images per class.
 
 tools/quickstart.py runs it for each pre-training and for random weights, three seeds
 each. Random weights: --cfg-options model.backbone.init_cfg=None

@@ -2,7 +2,7 @@
 
     python tools/test.py configs/quickstart/linear_probe.py
 
-20 labelled pictures per class, without augmentation.
+20 labelled images per class, without augmentation.
 """
 
 _base_ = './finetune.py'

@@ -3,7 +3,7 @@
     C=configs/segmentation/vit-b_upernet_1xb8-amp-20k_camvid-480x360.py
     python tools/train.py $C
 
-Whole pictures are tested, as the position embeddings follow their size.
+Whole images are tested, as the position embeddings follow their size.
 """
 
 _base_ = [

@@ -1,5 +1,5 @@
 # Copyright (c) mmcim contributors. All rights reserved.
-"""What a user can mend: the tools print it without a traceback."""
+"""What a user can fix: the tools print it without a traceback."""
 
 
 class ConfigError(ValueError):

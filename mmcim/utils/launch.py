@@ -123,7 +123,7 @@ def build_runner(cfg: Config, mode: str | None = None) -> Runner:
 
 
 def run_cli(main: Callable[[], object]) -> None:
-    """Run a tool as a command: what the user can mend is a message and exit code 2.
+    """Run a tool as a command: what the user can fix is a message and exit code 2.
 
     Interrupted (Ctrl-C, SIGTERM) it unwinds, so that no half-written file remains.
     """

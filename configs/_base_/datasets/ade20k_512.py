@@ -59,7 +59,7 @@ val_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])
 test_dataloader = val_dataloader
 test_evaluator = val_evaluator
 
-# tools/test.py --tta: six scales of the same picture, each also flipped.
+# tools/test.py --tta: six scales of the same image, each also flipped.
 tta_model = dict(type='SegTTAModel')
 tta_pipeline = [
     dict(type='LoadImageFromFile'),

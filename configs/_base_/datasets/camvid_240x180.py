@@ -1,4 +1,4 @@
-# camvid_480x360.py with pictures of any size shrunk to 240 x 180 px, for a CPU.
+# camvid_480x360.py with images of any size shrunk to 240 x 180 px, for a CPU.
 _base_ = './camvid_480x360.py'
 
 crop_size = (160, 224)

@@ -17,7 +17,7 @@ train_pipeline = [
     dict(type='PackInputs'),
 ]
 
-# The whole pipeline takes 0.1 ms a picture: it needs no worker process.
+# The whole pipeline takes 0.1 ms an image: it needs no worker process.
 train_dataloader = dict(
     batch_size=64,
     num_workers=0,
@@ -28,7 +28,7 @@ train_dataloader = dict(
 
 test_pipeline = [dict(type='PackInputs')]
 
-# tools/test.py CONFIG CHECKPOINT gives the losses on these pictures.
+# tools/test.py CONFIG CHECKPOINT gives the losses on these images.
 test_dataloader = dict(
     batch_size=128,
     num_workers=0,

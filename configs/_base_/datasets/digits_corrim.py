@@ -1,4 +1,4 @@
-# scikit-learn's digits at 24 px for CorrIM: the picture is the context, and six exemplars
+# scikit-learn's digits at 24 px for CorrIM: the image is the context, and six exemplars
 # of 12 px are cut out of it on the device.
 _base_ = 'digits_cim.py'
 

@@ -1,4 +1,4 @@
-# ImageNet-1k in procedure A2 of "ResNet strikes back": RandAugment m7, each picture
+# ImageNet-1k in procedure A2 of "ResNet strikes back": RandAugment m7, each image
 # three times in a batch, tested with a crop of 0.95.
 _base_ = ['imagenet_cls_224.py', 'imagenet_cls_rsb-augment.py']
 

@@ -1,6 +1,6 @@
 # What BEiT adds to crop and flip when it fine-tunes: RandAugment m9-mstd0.5-inc1 and
 # erased rectangles of noise. Its script also names colour jitter 0.4, which timm leaves
-# out beside RandAugment. Colours are those of the loaded picture, BGR.
+# out beside RandAugment. Colours are those of the loaded image, BGR.
 augment = [
     dict(
         type='RandAugment',

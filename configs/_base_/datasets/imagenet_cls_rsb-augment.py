@@ -1,5 +1,5 @@
 # RandAugment of "ResNet strikes back", mstd0.5-inc1; each procedure has its own
-# magnitude_level. The fill colour is that of the loaded picture, BGR.
+# magnitude_level. The fill colour is that of the loaded image, BGR.
 rand_augment = dict(
     type='RandAugment',
     policies='timm_increasing',

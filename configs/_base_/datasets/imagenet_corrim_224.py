@@ -1,4 +1,4 @@
-# ImageNet-1k for CorrIM: the pictures of CIM in larger crops. The 160 px context, six
+# ImageNet-1k for CorrIM: the images of CIM in larger crops. The 160 px context, six
 # exemplars of 64 px and their label maps are made on the device.
 _base_ = 'imagenet_pretrain_224.py'
 

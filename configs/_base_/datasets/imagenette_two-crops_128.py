@@ -1,4 +1,4 @@
-# Imagenette at 128 px for contrastive learning, in two crops of each picture. The blur is
+# Imagenette at 128 px for contrastive learning, in two crops of each image. The blur is
 # about half of that of 224 px.
 _base_ = 'imagenette_pretrain_128.py'
 

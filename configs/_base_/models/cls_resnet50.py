@@ -1,5 +1,5 @@
 # Classifier on ResNet-50 for fine-tuning as in "ResNet strikes back": a binary
-# cross-entropy for each class, mixed pictures. The labels of mixed pictures are soft, as
+# cross-entropy for each class, mixed images. The labels of mixed images are soft, as
 # in mmpretrain's runs of A2 (79.55) and A3 (78.30) from scratch; in the paper they are 1.
 model = dict(
     type='ImageClassifier',

@@ -1,4 +1,4 @@
-# A discrete VAE of 4 px and 512 codes, for small pictures.
+# A discrete VAE of 4 px and 512 codes, for small images.
 model = dict(
     type='DiscreteVAETrainer',
     backbone=dict(

@@ -1,4 +1,4 @@
-# A discrete VAE of 32 codes for small pictures; one token stands for 4 x 4 px.
+# A discrete VAE of 32 codes for small images; one token stands for 4 x 4 px.
 model = dict(
     type='DiscreteVAETrainer',
     backbone=dict(

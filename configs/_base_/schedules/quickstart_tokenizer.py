@@ -1,4 +1,4 @@
-# 400 iterations for a small discrete VAE, whatever the number of pictures.
+# 400 iterations for a small discrete VAE, whatever the number of images.
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=400)
 optim_wrapper = dict(
     type='AutoAmpOptimWrapper',

@@ -1,4 +1,4 @@
-"""60 % of the patches are masked, the same number in every picture."""
+"""60 % of the patches are masked, the same number in every image."""
 
 _base_ = '../vit-b_8xb256-300e.py'
 

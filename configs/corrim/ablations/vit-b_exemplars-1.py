@@ -1,4 +1,4 @@
-"""One exemplar per picture instead of six."""
+"""One exemplar per image instead of six."""
 
 _base_ = '../vit-b_8xb256-accum2-300e.py'
 

@@ -1,4 +1,4 @@
-"""3 exemplars per picture instead of six."""
+"""3 exemplars per image instead of six."""
 
 _base_ = '../vit-b_8xb256-accum2-300e.py'
 

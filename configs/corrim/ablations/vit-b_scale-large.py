@@ -1,4 +1,4 @@
-"""Exemplars from 20 to 100 % of the picture, the released code's default."""
+"""Exemplars from 20 to 100 % of the image, the released code's default."""
 
 _base_ = '../vit-b_8xb256-accum2-300e.py'
 

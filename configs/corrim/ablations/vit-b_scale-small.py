@@ -1,4 +1,4 @@
-"""Exemplars from 5 to 25 % of the picture."""
+"""Exemplars from 5 to 25 % of the image."""
 
 _base_ = '../vit-b_8xb256-accum2-300e.py'
 
