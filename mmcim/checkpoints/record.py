@@ -64,6 +64,9 @@ class BackboneRecord:
     std: list[float] = field(default_factory=list)
     origin: dict[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        self.grid = self.grid and tuple(self.grid)  # JSON has lists
+
     def dumps(self) -> str:
         """Give the record as JSON; ``BackboneRecord(**json.loads(text))`` reads it."""
         # What is no plain value becomes text, which no file may build a network of.

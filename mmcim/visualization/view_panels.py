@@ -33,7 +33,7 @@ def view_panels(
     denormalize = model.data_preprocessor.denormalize
     images = denormalize(inputs['images'])
     panels = dict(image=images)
-    if isinstance(model, MAEBaseline) or hasattr(model, 'masking'):
+    if isinstance(model, MAEBaseline) or getattr(model, 'masking', None):
         panels['masked'] = grey_out(images, _draw_mask(model, inputs['images']))
     for name, key in dict(momentum='momentum_images', second='second_crops').items():
         if key in inputs:

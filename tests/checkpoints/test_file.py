@@ -270,7 +270,7 @@ def test_either_file_has_the_same_backbone(tmp_path, kind):
     found = file.below(prefix)
     assert found.keys() == tensors.keys()
     assert all(torch.equal(found[name], value) for name, value in tensors.items())
-    assert file.record.grid == [4, 4]
+    assert file.record.grid == (4, 4)
     with DefaultScope.overwrite_default_scope('mmseg'):  # which has a ViT of its own
         net = file.build()
     assert type(net).__module__ == 'mmpretrain.models.backbones.vision_transformer'

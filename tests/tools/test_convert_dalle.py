@@ -112,7 +112,7 @@ def test_takes_mmpretrains_encoder(convert, files, tmp_path):
         (('page.pkl', 'decoder.pkl'), 'page.pkl is damaged or not a checkpoint'),
         (('short.pkl', 'decoder.pkl', '--trust-pickle'), 'short.pkl cannot be unpickled'),
         (('other.pth', 'decoder.pkl', '--trust-pickle'),
-         'other.pth as encoder .* does not fit: missing encoder.blocks.input.w'),
+         'other.pth as encoder .* does not fit: missing .encoder.blocks.input.w'),
     ],
     ids=[
         'untrusted', 'swapped', 'twice', 'missing', 'missing untrusted', 'page',

@@ -117,7 +117,7 @@ def test_writes_predictions_and_pictures(tested):
         ('wider', ['head.layers.head.weight is (2, 16) in', '(3, 16) in']),
         ('code', ['code.pth', 'Fraction']),
         ('missing', ['nowhere.pth', 'does not exist']),
-        ('mean', ['mean.0 is 127.5 in the training and 0 in the test']),
+        ('mean', ['mean.0 is 127.5 in the training and 0.0 in the test']),
         ('none', ['CHECKPOINT is missing', 'random head']),
         ('no_test', ['test_evaluator', 'missing']),
     ],

@@ -182,7 +182,10 @@ class BaseTokenizer(BaseModule, metaclass=ABCMeta):
 
     def _load(self, checkpoint: str) -> nn.Module:
         """Read the weights, note their identity and build their network."""
-        tensors = self._read(checkpoint)
+        try:
+            tensors = self._read(checkpoint)
+        except ValueError as error:
+            raise ValueError(f'{error}. {self.expected}') from error
         self._identity = {
             'type': type(self).__name__,
             'source': str(checkpoint),

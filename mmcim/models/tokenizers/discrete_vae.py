@@ -151,7 +151,10 @@ class DiscreteVAE(BaseTokenizer):
         ValueError: If the checkpoint holds another network.
     """
 
-    expected = 'Expected a checkpoint of DiscreteVAETrainer'
+    expected = (
+        'Expected a checkpoint of DiscreteVAETrainer, which the configs of '
+        'configs/tokenizer train (configs/quickstart/tokenizer.py in a minute)'
+    )
 
     def __init__(self, checkpoint: str) -> None:
         super().__init__()

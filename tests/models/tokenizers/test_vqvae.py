@@ -7,7 +7,6 @@ from torch import nn
 from torch.nn import functional as F
 
 from mmcim.models.tokenizers import VQVAETokenizer
-from mmcim.utils import ConfigError
 
 
 def random_weights(vocab_size=24, stem=4, width=6, hidden=5, code_dims=8):
@@ -106,7 +105,7 @@ def test_real_weights_on_real_pictures(vqvae_weights, imagenette_mini):
 
 
 def test_missing_file(tmp_path):
-    with pytest.raises(ConfigError, match=str(tmp_path / 'no.pt')):
+    with pytest.raises(ValueError, match=str(tmp_path / 'no.pt')):
         VQVAETokenizer(str(tmp_path / 'no.pt'))
 
 
