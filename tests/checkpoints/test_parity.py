@@ -14,7 +14,6 @@ import torch.nn.functional as F
 from mmengine.config import Config
 from mmengine.model import PretrainedInit
 from mmengine.registry import DefaultScope
-from mmengine.runner import Runner
 from mmpretrain.models.utils import build_2d_sincos_position_embedding
 from mmpretrain.registry import MODELS
 from mmseg.registry import MODELS as MMSEG_MODELS
@@ -22,6 +21,7 @@ from PIL import Image
 from torchvision.transforms.functional import pil_to_tensor
 
 from mmcim.checkpoints import BackboneFile, BackboneRecord, load_checkpoint
+from mmcim.engine import StrictRunner
 from tests.models.selfsup.conftest import respix
 
 pytestmark = pytest.mark.slow
@@ -124,7 +124,7 @@ def trained(request, imagenette_mini, tmp_path_factory):
         ),
     )
     folder = tmp_path_factory.mktemp(name)
-    runner = Runner.from_cfg(
+    runner = StrictRunner.from_cfg(
         dict(
             model=model,
             work_dir=str(folder),
@@ -251,7 +251,7 @@ def test_record(trained, checkpoint, pictures):
     assert (record.prefix, len(file.below(prefix))) == (prefix, TENSORS[name])
     assert record.origin == dict(method='CIM', epoch=0, iter=1, tokenizer_sha256='0')
     assert (record.mean, record.std) == (MEAN, STD)
-    assert record.grid == (None if name == 'resnet' else [14, 14])
+    assert record.grid == (None if name == 'resnet' else (14, 14))
     assert any(key.endswith('eps') for key in record.function)
 
     rebuilt = file.build()
