@@ -188,7 +188,9 @@ def _explain(error: Exception, cfg: Config | dict, key: str) -> str:
     call = re.search(r"(\w+)(\.\w+)?\(\) got an unexpected.* argument '(\w+)'", cause)
     if call:
         cause = f'{call[1]} has no argument {call[3]!r}.'
-        if builder := _find(call[1], cfg.get('default_scope') or 'mmpretrain'):
+        scope = cfg.get('default_scope') or 'mmpretrain'
+        # A function may be registered under another name than its own.
+        if builder := _find(call[1], scope) or _find(built.get('type', ''), scope):
             cause += _nearest(call[3], keyword_arguments(builder))
     if refused := re.search(r"has no argument '(\w+)'", cause):
         inside = (k for k, _ in nodes if k.split('.')[-1] == refused[1])

@@ -6,7 +6,7 @@ from pathlib import Path
 import mmpretrain
 import mmseg.datasets  # noqa: F401
 import pytest
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from mmengine.hooks import Hook
 from mmengine.model import BaseModule
 from mmengine.registry import RUNNERS, DefaultScope, Registry
@@ -191,6 +191,14 @@ def test_misspelt_key(key, value, text):
     assert found.startswith(f'{name}: ')
     assert text in found
     assert '\n' not in found
+
+
+def test_misspelt_argument_of_a_function():
+    """Which is registered under another name than its own."""
+    few = dict(type='FewLabels', dataset=dict(IMAGES), num_per_clas=1)
+    found = message(**{'train_dataloader.dataset': ConfigDict(_delete_=True, **few)})
+    assert found.startswith('train_dataloader.dataset.num_per_clas: ')
+    assert "Did you mean 'num_per_class'?" in found
 
 
 @pytest.mark.parametrize('key', ['optim_wraper', 'param_schedulers', 'train_dataloaders'])
