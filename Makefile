@@ -18,8 +18,8 @@ $(VENV)/.installed: setup.py constraints.txt
 		-c constraints.txt -e '.[dev]'
 	@touch $@
 
-# DATA=DIR runs the same steps on a folder of pictures, DIR/<class>/*; RESUME=1 goes on
-# with an interrupted quickstart.
+# DATA=DIR runs the same steps on a folder of images, DIR/<class>/*; RESUME=1 resumes
+# an interrupted quickstart.
 quickstart: install
 	@$(BIN)/python tools/quickstart.py $(if $(DATA),--data-root "$(DATA)") $(if $(RESUME),--resume)
 

@@ -15,13 +15,7 @@ UPSTREAM = (*OPENMMLAB, 'mmengine-lite', 'mmcv-lite', 'mmcv-full')
 
 def _installed(*names: str) -> dict[str, str]:
     """Versions of those distributions that are installed."""
-    versions = {}
-    for name in names:
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return versions
+    return {d.name: d.version for d in metadata.distributions() if d.name in names}
 
 
 def check_dependencies() -> None:

@@ -4,7 +4,6 @@
 import os
 import subprocess
 import sys
-from importlib import metadata
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -27,14 +26,10 @@ def installed(monkeypatch):
     """A machine with the given distributions, which tests may change."""
     found = dict(GOOD)
 
-    def version(name):
-        if name not in found:
-            raise metadata.PackageNotFoundError(name)
-        return found[name]
+    def distributions():
+        return [SimpleNamespace(name=n, version=v) for n, v in found.items()]
 
-    stand_in = SimpleNamespace(
-        PackageNotFoundError=metadata.PackageNotFoundError, version=version
-    )
+    stand_in = SimpleNamespace(distributions=distributions)
     monkeypatch.setattr(dependencies, 'metadata', stand_in)
     return found
 

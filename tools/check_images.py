@@ -45,22 +45,18 @@ def first_lines(items: list[str], most: int = 5) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Check a folder.
-
-    Raises:
-        ConfigError: If it cannot be trained on.
-    """
+    """Check a folder; exit with code 2 and the reason if it cannot be trained on."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('folder', type=Path, help='DIR/<class>/*, or images')
     args = parser.parse_args(argv)
     listing = list_images(args.folder)
     if len(listing.classes) == 1:
-        raise ConfigError(
+        parser.error(
             f'{args.folder} has one folder, {listing.classes[0]}; expected one for each '
             'of two classes or more, or images without folders'
         )
     if few := too_small_classes(listing):
-        raise ConfigError(
+        parser.error(
             f'{args.folder}: {len(few)} of {len(listing.classes)} classes have too few '
             f'images:{first_lines(few)}\nExpected of each: {NUM_PER_CLASS} for training, '
             f'1 for validation; {2 * NUM_PER_CLASS} are enough as a rule.\n'
@@ -71,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     with ThreadPoolExecutor() as pool:
         errors = [error for error in pool.map(find_error, paths) if error]
     if errors:
-        raise ConfigError(
+        parser.error(
             f'{args.folder}: {len(errors)} of {len(paths)} images are unreadable:'
             f'{first_lines(errors)}'
         )

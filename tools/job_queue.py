@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -94,9 +95,8 @@ class Job:
         batch, total = _batch_and_steps(logs[-1].with_name('config.py'))
         step, seconds, loss = (records[-1][key] for key in ('step', 'time', 'loss'))
         minutes, rest = divmod(round((total - step) * seconds), 60)
-        line = (
-            f'{logs[-1].parents[2].name} {step}/{total}  {batch / seconds:.0f} images/s'
-        )
+        name = logs[-1].parents[2].name
+        line = f'{name} {step}/{total}  {batch / seconds:.0f} images/s'
         return step, total, f'{line}  loss {loss:.3f}  ETA {minutes}:{rest:02}'
 
 
@@ -143,8 +143,13 @@ def run_jobs(jobs: Sequence[Job], console: Console, limit: int, cores: int = 1) 
     finally:
         started = [job.process for job in jobs if job.process]
         for process in started:
-            process.stdin.close()  # on which it ends, with its workers
+            process.stdin.close()  # on which it ends in order, with its workers
         for process in started:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=12)
+            # What does not end, or has outlived the process that started it.
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
             process.wait()
 
 

@@ -159,8 +159,8 @@ def set_data_root(node: object, data_root: str | None) -> None:
 def parse_args() -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    home = os.path.expanduser  # a shell does not: the Makefile quotes the folder
-    parser.add_argument('--data-root', type=home, help='your image folder')
+    # A shell does not expand ~ where the Makefile quotes the folder.
+    parser.add_argument('--data-root', type=os.path.expanduser, help='your images')
     parser.add_argument('--work-dir', type=Path, default='work_dirs/quickstart')
     parser.add_argument('--resume', action='store_true', help='after an interruption')
     options = dict(nargs='+', action=DictAction, default={}, metavar='KEY=VALUE')

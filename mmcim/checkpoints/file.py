@@ -6,6 +6,7 @@ A checkpoint is a pickle, and a pickle may call anything. Here nothing of it is 
 tensors and plain values. What was damaged on the way is found by checksums.
 """
 
+import hashlib
 import json
 import os
 import re
@@ -229,7 +230,10 @@ def _download(address: str) -> str:
     scheme, _, name = address.partition('://')
     try:
         url = _MODEL_LISTS[scheme]()[name] if scheme in _MODEL_LISTS else address
-        path = Path(torch.hub.get_dir(), 'checkpoints', Path(urlparse(url).path).name)
+        # Many addresses end in the same name.
+        digest = hashlib.sha256(url.encode()).hexdigest()[:8]
+        name = f'{digest}-{Path(urlparse(url).path).name}'
+        path = Path(torch.hub.get_dir(), 'checkpoints', name)
         path.parent.mkdir(parents=True, exist_ok=True)
         if not path.exists():
             torch.hub.download_url_to_file(url, str(path), progress=False)
@@ -266,6 +270,7 @@ def _reason(path: str, error: Exception) -> str:
             'the dict of tensors alone'
         )
     cause = str(error).rpartition('WeightsUnpickler error:')[2].split('\n')[0].strip()
+    cause = cause or type(error).__name__
     return f'is damaged or not a checkpoint: {cause}. Copy or download it again'
 
 

@@ -11,6 +11,7 @@ import mmpretrain.registry
 import mmseg.registry
 from mmengine.logging import print_log
 from mmengine.model import PretrainedInit
+from mmengine.model.weight_init import update_init_info
 from mmpretrain.models.backbones import TIMMBackbone
 from mmpretrain.models.backbones.base_backbone import BaseBackbone
 from torch import Tensor, nn
@@ -129,6 +130,8 @@ class Pretrained(PretrainedInit):
             )
         file = BackboneFile.read(self.checkpoint, self.prefix, self.map_location)
         load_into(module, file, grid=self.grid)
+        if hasattr(module, '_params_init_info'):
+            update_init_info(module, init_info=self._get_init_info())
 
 
 # Under this very name, which mmpretrain's networks compare literally.

@@ -66,6 +66,10 @@ class BackboneRecord:
 
     def __post_init__(self) -> None:
         self.grid = self.grid and tuple(self.grid)  # JSON has lists
+        if not isinstance(self.prefix, str) or len(self.mean) != len(self.std):
+            raise TypeError(
+                'expected a str as prefix, and as many values of mean as of std'
+            )
 
     def dumps(self) -> str:
         """Give the record as JSON; ``BackboneRecord(**json.loads(text))`` reads it."""

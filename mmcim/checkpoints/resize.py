@@ -48,10 +48,12 @@ def resize_positions(
         return resize_relative_position_table(value, grid, new_grid)
     if value.ndim != 3:
         return value
-    grid = _find_grid(value.shape[1], own.shape[1], math.prod, grid, new_grid)
-    if grid != new_grid:
-        tokens = value.shape[1] - math.prod(grid)
-        value = resample_abs_pos_embed(value, new_grid, grid, tokens)
+    found = _find_grid(value.shape[1], own.shape[1], math.prod, grid, new_grid)
+    if grid is not None and found != tuple(grid):
+        raise ValueError(f'has not the positions of grid={tuple(grid)}, but of {found}')
+    if found != new_grid:
+        tokens = value.shape[1] - math.prod(found)
+        value = resample_abs_pos_embed(value, new_grid, found, tokens)
     # A network without class token does without the first embedding, too.
     surplus = value.shape[1] - own.shape[1]
     return value[:, surplus:] if surplus else value
@@ -94,14 +96,14 @@ def resize_relative_position_table(table: Tensor, grid: Grid, new_grid: Grid) ->
     same nodes, but interpolates linearly.)
 
     Args:
-        table (Tensor): ((2h - 1) * (2w - 1) + extra, heads); the rows run over offsets
+        table: ((2h - 1) * (2w - 1) + extra, heads); the rows run over offsets
             (dy, dx) from (1 - h, 1 - w), then come those of the class token, 3 in a
             BEiT, 0 in a Swin, which are kept as they are.
-        grid (tuple[int, int]): Rows and columns of patches that it is for, (h, w).
-        new_grid (tuple[int, int]): The wanted rows and columns (h', w').
+        grid: Rows and columns of patches that it is for, (h, w).
+        new_grid: The wanted rows and columns (h', w').
 
     Returns:
-        Tensor: ((2h' - 1) * (2w' - 1) + extra, heads), of the same dtype.
+        ((2h' - 1) * (2w' - 1) + extra, heads), of the same dtype.
     """
     height, width = (2 * side - 1 for side in grid)
     if tuple(grid) == tuple(new_grid):

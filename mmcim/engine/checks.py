@@ -2,6 +2,8 @@
 """Whether a checkpoint, the other processes and the evaluation data fit a run."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from mmengine.dist import all_gather_object
@@ -31,13 +33,13 @@ def latest_checkpoint(work_dir: str) -> str | None:
     latest = find_latest_checkpoint(work_dir)
     if latest is None:
         return None
-    for path in (os.path.join(work_dir, os.path.basename(latest)), latest):
-        if os.path.isfile(path):
-            return path
-    raise ConfigError(
-        f'{work_dir}/last_checkpoint names {latest}, which does not exist; give a '
-        'checkpoint by --resume CHECKPOINT'
-    )
+    path = os.path.join(work_dir, os.path.basename(latest))
+    if not os.path.isfile(path):
+        raise ConfigError(
+            f'{work_dir}/last_checkpoint names {latest}, which is not there; give a '
+            'checkpoint by --resume CHECKPOINT'
+        )
+    return path
 
 
 def check_resumable(runner: Runner, checkpoint: dict, filename: str) -> None:
@@ -113,6 +115,23 @@ def check_same_model(
             'it was trained with, or start a new run from its weights by load_from with '
             'another --work-dir'
         )
+
+
+@contextmanager
+def together() -> Iterator[None]:
+    """Let all processes end if one of them fails; nothing inside may wait for others.
+
+    Raises:
+        ConfigError: In every process: its own, or the first of the others'.
+    """
+    error = None
+    try:
+        yield
+    except ConfigError as caught:
+        error = caught
+    messages = [text for text in all_gather_object(error and str(error)) if text]
+    if messages:
+        raise error or ConfigError(messages[0])
 
 
 def check_processes(record: dict[str, Any]) -> None:

@@ -138,6 +138,7 @@ class StrictRunner(ConfigKeyErrors, Runner):
                 self.logger.info(f'No checkpoint in {self.work_dir}: start from scratch.')
         return super().train()
 
+    @checks.together()
     def _init_model_weights(self) -> None:
         """Initialise the weights, unless a checkpoint has all of them."""
         if not self._resume:
@@ -169,14 +170,11 @@ class StrictRunner(ConfigKeyErrors, Runner):
             self.logger.info(done if is_done else summary(self))
 
     def resume(self, filename: str, *args: Any, **kwargs: Any) -> None:
-        """Resume with the seed of the run that is resumed; see ``override``.
-
-        Raises:
-            ConfigError: If the checkpoint is not of this run.
-        """
+        """Resume with the seed of the run that is resumed; see ``override``."""
         super().resume(filename, *args, **kwargs)
         take_seed(self)
 
+    @checks.together()
     def load_checkpoint(
         self, filename: str, map_location: str | Callable = 'cpu', **kwargs: Any
     ) -> dict | None:

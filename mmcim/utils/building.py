@@ -220,7 +220,10 @@ def _is_from(part: Any, built: Any) -> bool:
     if not (isinstance(part, dict) and isinstance(built, dict)):
         return False
     common = part.keys() & built.keys()
-    return 'type' in common and all(part[name] == built[name] for name in common)
+    try:
+        return 'type' in common and all(part[name] == built[name] for name in common)
+    except ValueError:  # comparing arrays gives an array
+        return False
 
 
 def _find(kind: str | Callable, scope: str) -> Callable | None:

@@ -20,11 +20,11 @@ def atomic_write(path: str | Path) -> Iterator[BinaryIO]:
     exception nothing of the new one remains.
 
     Args:
-        path (str | Path): The local file to write or replace. Missing parent folders
+        path: The local file to write or replace. Missing parent folders
             are made.
 
     Yields:
-        BinaryIO: The file to write to.
+        The file to write to.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -50,10 +50,10 @@ def remove_stale_files(folder: str | Path) -> list[Path]:
     """Remove what a killed process left half-written by :func:`atomic_write`.
 
     Args:
-        folder (str | Path): The folder to clean; only its own files, not those below.
+        folder: The folder to clean; only its own files, not those below.
 
     Returns:
-        list[Path]: The files that were removed.
+        The files that were removed.
     """
     stale = [p for p in Path(folder).glob('.*.tmp') if _TEMPORARY.fullmatch(p.name)]
     for path in stale:

@@ -88,9 +88,8 @@ def load_config(
         raise ConfigError(f'--cfg-options do not fit {path}: {error}') from error
     # A run asks for the config's text five times; yapf would take up to a second.
     cfg.__dict__['_format_python_code'] = False
-    cfg.work_dir = (
-        work_dir or cfg.get('work_dir') or os.path.join('work_dirs', Path(path).stem)
-    )
+    default = os.path.join('work_dirs', Path(path).stem)
+    cfg.work_dir = work_dir or cfg.get('work_dir') or default
     cfg.launcher = launcher
     if cfg.get('default_scope') == 'mmpretrain':
         # mmpretrain's configs leave this to mmpretrain's own tools.
@@ -133,8 +132,7 @@ def run_cli(main: Callable[[], object]) -> None:
         if is_distributed():
             torch_dist.destroy_process_group()
     except ConfigError as error:
-        by_torchrun = 'TORCHELASTIC_ERROR_FILE' in os.environ
-        if not by_torchrun or os.environ['RANK'] == '0':
+        if os.environ.get('RANK', '0') == '0':
             print(f'error: {error}', file=sys.stderr)
         # The report of torchrun comes last; let it end with the message.
         error.__cause__ = None

@@ -201,7 +201,17 @@ def test_downloads(server, tmp_path, scheme, suffix, monkeypatch):
         assert torch.equal(tensors['a'], torch.ones(2))
         assert meta == dict(epoch=1 if suffix == '.pth' else '1')
         (tmp_path / 'www' / name).unlink(missing_ok=True)
-    assert os.listdir('home/hub/checkpoints') == [name]
+    (kept,) = os.listdir('home/hub/checkpoints')
+    assert kept.endswith(f'-{name}')
+
+
+def test_downloads_of_one_name_are_kept_apart(server):
+    for number in range(2):
+        os.mkdir(f'www/{number}')
+        save_file({'a': torch.full((2,), number)}, f'www/{number}/model.safetensors')
+    for number in range(2):
+        tensors, _ = read_weights(f'{server}/{number}/model.safetensors')
+        assert tensors['a'].tolist() == [number] * 2
 
 
 def test_flipped_bit_of_a_download(server, tmp_path):
@@ -211,7 +221,7 @@ def test_flipped_bit_of_a_download(server, tmp_path):
     data[data.index(torch.ones(1000).numpy().tobytes()) + 7] ^= 1
     (tmp_path / 'www/net.pth').write_bytes(data)
     with pytest.raises(
-        ConfigError, match='hub/checkpoints/net.pth is damaged .*checksum'
+        ConfigError, match='hub/checkpoints/.*-net.pth is damaged .*checksum'
     ):
         read_weights(f'{server}/net.pth')
 

@@ -206,6 +206,13 @@ def test_given_grid_goes_before_the_recorded_one(tmp_path):
     assert torch.equal(model.pos_embed, expected)
 
 
+def test_given_grid_has_to_fit(path):
+    """Taking another one would mix up the positions."""
+    saved(VIT, path)
+    text = message(build(vit(img_size=48)), path, grid=(2, 7))
+    assert 'pos_embed has not the positions of grid=(2, 7), but of (4, 4)' in text
+
+
 def test_class_token_that_the_module_does_without(path):
     saved(VIT, path)
     report = load_into(build(vit(with_cls_token=False, img_size=48)), path)
@@ -578,14 +585,19 @@ NECK = {'fc.weight': torch.ones(2, 2), 'fc.bias': torch.ones(2)}
 
 
 @pytest.mark.parametrize('others', [False, True])
-def test_init_cfg_of_other_modules(path, others):
+def test_init_cfg_of_other_modules(path, others, monkeypatch):
     """Before or after which others initialise."""
     write(path, below('neck.', NECK))
     cfg = pretrained(path, prefix='neck')
     neck = Neck([cfg, dict(type='Constant', val=5, layer='Linear')] if others else cfg)
+    infos = []
+    monkeypatch.setattr(
+        neck, '_dump_init_info', lambda: infos.extend(neck._params_init_info.values())
+    )
     with DefaultScope.overwrite_default_scope('mmpretrain'):
         neck.init_weights()
     assert arrived(neck, NECK) == set(NECK)
+    assert [info['init_info'] for info in infos] == [f'Pretrained: load from {path}'] * 2
     with (
         DefaultScope.overwrite_default_scope('mmseg'),
         pytest.raises(ConfigError, match=r"no tensor of a Neck with prefix 'head\.'"),

@@ -9,7 +9,7 @@ from mmengine.model import BaseDataPreprocessor
 from torch import nn
 
 from mmcim.checkpoints import load_checkpoint
-from mmcim.engine.checks import check_evaluation, check_processes
+from mmcim.engine.checks import check_evaluation, check_processes, together
 from mmcim.engine.initial_weights import check_initial_weights
 from mmcim.engine.run_record import compare
 from mmcim.models.tokenizers.base import BaseTokenizer
@@ -282,27 +282,44 @@ def test_checkpoint_without_a_record_is_a_warning(make_runner, tmp_path, monkeyp
     assert any('epoch_1.pth has no run record' in text for text in told)
 
 
-def compare_in_two(rank, port, folder, records):
+def fail(message):
+    with together():
+        if message:
+            raise ConfigError(message)
+
+
+def in_two(rank, port, folder, check, arguments):
     torch.distributed.init_process_group(
         'gloo', init_method=f'tcp://127.0.0.1:{port}', rank=rank, world_size=2
     )
     try:
-        check_processes(records[rank])
-        outcome = 'equal'
+        check(arguments[rank])
+        outcome = 'passed'
     except ConfigError as error:
         outcome = f'{type(error).__name__}: {error}'
     (folder / f'{rank}.txt').write_text(outcome)
     torch.distributed.destroy_process_group()
 
 
+def outcomes(tmp_path, check, *arguments):
+    arguments = (free_port(), tmp_path, check, arguments)
+    mp.start_processes(in_two, arguments, nprocs=2, start_method='fork')
+    return [(tmp_path / f'{rank}.txt').read_text() for rank in range(2)]
+
+
 def test_processes_with_other_settings_all_stop(tmp_path):
     message = 'iteration is 3 in process 0 and 4 in process 1'
-    for other, part in ((3, 'equal'), (4, message)):
+    for other, part in ((3, 'passed'), (4, message)):
         records = [dict(iteration=3), dict(iteration=other)]
-        arguments = (free_port(), tmp_path, records)
-        mp.start_processes(compare_in_two, arguments, nprocs=2, start_method='fork')
-        for rank in range(2):
-            assert part in (tmp_path / f'{rank}.txt').read_text()
+        for outcome in outcomes(tmp_path, check_processes, *records):
+            assert part in outcome
+
+
+def test_all_processes_stop_where_one_fails(tmp_path):
+    """As one does whose node lacks the checkpoint, while the others would wait for it."""
+    assert outcomes(tmp_path, fail, '', '') == ['passed'] * 2
+    assert outcomes(tmp_path, fail, '', 'b') == ['ConfigError: b'] * 2
+    assert outcomes(tmp_path, fail, 'a', 'b') == ['ConfigError: a', 'ConfigError: b']
 
 
 # --------------------------------------------------------------------------------------

@@ -260,7 +260,7 @@ def test_all_weights_arrive(runs, task, network):
     reports = re.findall(r'Backbone weights: .*', output_of(runs, name))
     assert len(reports) == 1
     assert f': {count} of {count} tensors matched' in reports[0]
-    assert f' from {file}, no prefix; ' in reports[0]
+    assert f' from {file}, prefix none; ' in reports[0]
     assert reports[0].endswith(f'; unused: {", ".join(dropped) or "none"}.')
     resized = re.findall(r'resized: (\S+) (\d+) -> (\d+);', reports[0])
     expected = RESIZED.get(name)

@@ -179,7 +179,7 @@ def build(cfg: Config, random: bool) -> nn.Module:
         if not isinstance(model, (BaseSelfSupervisor, ImageClassifier)):
             kind = type(model).__name__
             raise ValueError(f'{kind} is neither a pre-training nor a classifier')
-    model.init_weights()
+        model.init_weights()
     return model.train()
 
 

@@ -18,7 +18,7 @@ from mmcim.checkpoints.export import TARGETS, export_backbone
 from mmcim.utils import run_cli
 
 
-def parse_args() -> argparse.Namespace:
+def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -31,17 +31,15 @@ def parse_args() -> argparse.Namespace:
         type=int,
         nargs=2,
         metavar=('H', 'W'),
-        help='resize position embeddings for images of this size; default: of the '
-        'training',
+        help='resize position embeddings for images of this size',
     )
-    return parser.parse_args()
-
-
-def main() -> None:
-    args = parse_args()
-    export = export_backbone(
-        args.checkpoint, args.to, args.out, args.force, args.img_size
-    )
+    args = parser.parse_args()
+    try:
+        export = export_backbone(
+            args.checkpoint, args.to, args.out, args.force, args.img_size
+        )
+    except ValueError as error:
+        parser.error(str(error))
     print(f'{args.out}:\n\n{export.usage}\n')
     print(
         'Checked: on random images its features differ from those of the checkpoint by '

@@ -92,9 +92,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         detector = None
         if args.detector:
             other, checkpoint = args.detector
-            detector = getattr(
-                load_model(load_config(other), checkpoint), 'enhancer', None
-            )
+            found = load_model(load_config(other), checkpoint)
+            detector = getattr(found, 'enhancer', None)
             if not isinstance(detector, RevDet):
                 parser.error(f'--detector: {other} is no CIM-RevDet')
         panels = cim_panels(model, **data, detector=detector)

@@ -15,7 +15,6 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from ...utils.errors import ConfigError
 from ..file import BackboneFile
 from ..load import load_into
 from . import hf, timm
@@ -60,14 +59,14 @@ def export_backbone(
             resized for; by default those of the training.
 
     Raises:
-        ConfigError: If the checkpoint has no backbone of mmcim, if the library is not
+        ValueError: If the checkpoint has no backbone of mmcim, if the library is not
             installed, or if it has no network with the same features.
     """
     out, (library, suffix) = Path(out), TARGETS[target]
     if suffix and out.suffix != suffix:
-        raise ConfigError(f'for {target}, --out must end with {suffix}, got {out}')
+        raise ValueError(f'for {target}, --out must end with {suffix}, got {out}')
     if out.exists() and not force:
-        raise ConfigError(f'{out} exists; add --force to replace it')
+        raise ValueError(f'{out} exists; add --force to replace it')
     file = BackboneFile.read(checkpoint)
     net = file.build(**({} if img_size is None else dict(img_size=tuple(img_size))))
     load_into(net, file)
@@ -86,7 +85,7 @@ def export_backbone(
         except Exception as error:  # whatever a library raises for what it cannot express
             # torch's has a line for each tensor.
             reason = textwrap.shorten(str(error), 300, placeholder=' ...')
-            raise ConfigError(
+            raise ValueError(
                 f'this {type(net).__name__} cannot be exported to {target}: {reason}. '
                 'Nothing was written'
             ) from error

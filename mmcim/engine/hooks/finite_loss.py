@@ -18,7 +18,7 @@ class FiniteLossHook(Hook):
     before each checkpoint, so that a good one is not replaced by a diverged one.
 
     Args:
-        interval (int): In iterations; best that of the logger. Defaults to 50.
+        interval: In iterations; best that of the logger. Defaults to 50.
     """
 
     def __init__(self, interval: int = 50) -> None:

@@ -36,7 +36,7 @@ class AutoAmpOptimWrapper(OptimWrapper):
     gradients together as ``grad_norm``.
 
     Args:
-        enabled (bool): False keeps float32 everywhere. Defaults to True.
+        enabled: False keeps float32 everywhere. Defaults to True.
         **kwargs: ``optimizer``, ``accumulative_counts`` and ``clip_grad``, see
             :class:`mmengine.optim.OptimWrapper`.
     """
@@ -50,7 +50,7 @@ class AutoAmpOptimWrapper(OptimWrapper):
         """Add autocast to mmengine's context for accumulated gradients.
 
         Args:
-            model (nn.Module): The model, possibly wrapped for distributed training.
+            model: The model, possibly wrapped for distributed training.
         """
         # On a machine with no GPU even a disabled CUDA autocast would warn.
         autocast = torch.autocast('cuda', torch.bfloat16) if self.bf16 else nullcontext()

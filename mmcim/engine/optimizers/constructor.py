@@ -1,8 +1,6 @@
 # Copyright (c) mmcim contributors. All rights reserved.
 """Parameter groups: what decays, and which network a parameter belongs to."""
 
-from typing import Any
-
 from mmengine.model import BaseModel
 from mmengine.optim import DefaultOptimWrapperConstructor
 from mmpretrain.registry import OPTIM_WRAPPER_CONSTRUCTORS
@@ -10,18 +8,10 @@ from torch import nn
 
 # As in BEiT, where mask tokens and tables of relative positions do decay.
 _NEVER_DECAYED = ('cls_token', 'pos_embed', 'position_embedding')
-
-
-class _ReadKeys(dict):
-    """A dict that notes which keys it is asked for by ``get``."""
-
-    def __init__(self, content: dict) -> None:
-        super().__init__(content)
-        self.read: set[str] = set()
-
-    def get(self, key: str, default: Any = None) -> Any:
-        self.read.add(key)
-        return super().get(key, default)
+# What mmengine's constructor reads, and those of this package.
+_ARGUMENTS = {'bias_decay_mult', 'bias_lr_mult', 'bypass_duplicate', 'custom_keys'}
+_ARGUMENTS |= {'dcn_offset_lr_mult', 'dwconv_decay_mult', 'flat_decay_mult'}
+_ARGUMENTS |= {'layer_decay_rate', 'norm_decay_mult'}
 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
@@ -38,12 +28,12 @@ class NetworkwiseOptimWrapperConstructor(DefaultOptimWrapperConstructor):
       ``network``. The remaining parameters, all of them in a classifier, have none.
 
     Args:
-        optim_wrapper_cfg (dict): The wrapper's config with its ``optimizer``.
-        paramwise_cfg (dict, optional): See
+        optim_wrapper_cfg: The wrapper's config with its ``optimizer``.
+        paramwise_cfg: See
             :class:`mmengine.optim.DefaultOptimWrapperConstructor`. Defaults to None.
 
     Raises:
-        ValueError: On use, if ``paramwise_cfg`` has a key that nothing reads.
+        ValueError: If ``paramwise_cfg`` has a key that nothing reads.
     """
 
     def __init__(
@@ -52,7 +42,11 @@ class NetworkwiseOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         # mmengine walks over the parameters only if there is some option, and counts
         # shared ones twice without this one.
         paramwise_cfg = {'bypass_duplicate': True, **(paramwise_cfg or {})}
-        super().__init__(optim_wrapper_cfg, _ReadKeys(paramwise_cfg))
+        super().__init__(optim_wrapper_cfg, paramwise_cfg)
+        for name in paramwise_cfg.keys() - _ARGUMENTS:
+            raise ValueError(
+                f'paramwise_cfg has no argument {name!r}, only {sorted(_ARGUMENTS)}'
+            )
 
     def add_params(
         self,
@@ -64,20 +58,15 @@ class NetworkwiseOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         """Add the groups of ``module`` to ``params``; see the class.
 
         Args:
-            params (list[dict]): The groups so far, extended in place.
-            module (nn.Module): The model, or in recursion a part of it.
-            prefix (str): The part's name, '' for the model. Defaults to ''.
-            is_dcn_module (int | float, optional): mmengine's mark of deformable
+            params: The groups so far, extended in place.
+            module: The model, or in recursion a part of it.
+            prefix: The part's name, '' for the model. Defaults to ''.
+            is_dcn_module: mmengine's mark of deformable
                 convolutions. Defaults to None.
         """
         # mmengine would warn of each parameter of a frozen network.
         if any(param.requires_grad for param in module.parameters()):
             super().add_params(params, module, prefix, is_dcn_module)
-            known = self.paramwise_cfg.read
-            for name in self.paramwise_cfg.keys() - known:
-                raise ValueError(
-                    f'paramwise_cfg has no argument {name!r}, only {sorted(known)}'
-                )
         if prefix == '':
             params[:] = self._merge(params, module)
 

@@ -21,9 +21,9 @@ class LayerDecayOptimWrapperConstructor(NetworkwiseOptimWrapperConstructor):
     one-dimensional parameters, biases, class tokens and position embeddings never do.
 
     Args:
-        optim_wrapper_cfg (dict): The wrapper's config with its ``optimizer``, whose
+        optim_wrapper_cfg: The wrapper's config with its ``optimizer``, whose
             ``lr`` has to be given.
-        paramwise_cfg (dict): With ``layer_decay_rate`` in (0, 1]; the rest as in
+        paramwise_cfg: With ``layer_decay_rate`` in (0, 1]; the rest as in
             :class:`mmengine.optim.DefaultOptimWrapperConstructor`, whose multipliers
             apply on top.
 

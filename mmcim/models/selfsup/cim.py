@@ -9,6 +9,7 @@ from mmpretrain.models.selfsup import BaseSelfSupervisor
 from mmpretrain.registry import MODELS
 from torch import Tensor
 
+from ...utils.errors import ConfigError
 from .base import SelfSupervisor
 from .cim_enhancers import RevDet
 
@@ -160,13 +161,13 @@ class CIM(SelfSupervisor):
             bool, (B, h, w); True is masked.
 
         Raises:
-            ValueError: If masks and generator have another grid.
+            ConfigError: If masks and generator have another grid.
         """
         if self.masking is not None:
             return self.masking(len(images), self.grid, images.device)
         masks = torch.stack([torch.as_tensor(s.mask) for s in data_samples])
         if tuple(masks.shape[1:]) != self.grid:
-            raise ValueError(
+            raise ConfigError(
                 f'the data pipeline makes masks of {tuple(masks.shape[1:])}, but the '
                 f"generator's grid is {self.grid}; set input_size of the mask transform"
             )

@@ -11,6 +11,7 @@ from mmpretrain.registry import MODELS
 from torch import Tensor, nn
 
 from mmcim.evaluation import binary_auc
+from mmcim.utils.errors import ConfigError
 
 
 class Enhancer(BaseSelfSupervisor):
@@ -30,12 +31,12 @@ class Enhancer(BaseSelfSupervisor):
             Feature maps; the last, (B, C, h, w), is the deepest.
 
         Raises:
-            ValueError: If the backbone outputs something else than a feature map.
+            ConfigError: If the backbone outputs something else than a feature map.
         """
         feats = self.backbone(inputs)
-        if feats[-1].ndim != 4:
-            shape = tuple(feats[-1].shape)
-            raise ValueError(
+        shape = tuple(getattr(feats[-1], 'shape', ()))
+        if len(shape) != 4:
+            raise ConfigError(
                 f'{type(self.backbone).__name__} gave an output of shape {shape}, but '
                 'an enhancer needs a feature map (B, C, h, w); set '
                 "out_type='featmap' for a ViT, features_only=True for a timm model"
@@ -79,11 +80,11 @@ class ResPix(Enhancer):
             ``loss_pix``.
 
         Raises:
-            ValueError: If the prediction is not of the images' size.
+            ConfigError: If the prediction is not of the images' size.
         """
         pred, images = self.predict(inputs['corrupted']), inputs['images']
         if pred.shape != images.shape:
-            raise ValueError(
+            raise ConfigError(
                 f'ResPix restores {tuple(pred.shape[-2:])} pixels of images of '
                 f'{tuple(images.shape[-2:])}; set encoder_stride of its neck to the '
                 "stride of the backbone's feature map"
@@ -216,12 +217,12 @@ class RevDet(Enhancer):
             [0, 1]; ``det_auc`` is NaN where all tokens of a batch are of one class.
 
         Raises:
-            ValueError: If there is not one logit per token.
+            ConfigError: If there is not one logit per token.
         """
         replaced = self.labels(inputs['mask'], inputs['golden'], inputs['mixed'])
         logits = self.predict(inputs['corrupted'])
         if logits.shape != replaced.shape:
-            raise ValueError(
+            raise ConfigError(
                 f'RevDet gives {tuple(logits.shape[1:])} logits for '
                 f'{tuple(replaced.shape[1:])} tokens; set upscale of its head to '
                 "tokens per cell of the backbone's feature map"

@@ -8,6 +8,7 @@ from mmpretrain.models.utils import build_2d_sincos_position_embedding
 from mmpretrain.registry import MODELS
 from torch import Tensor, nn
 
+from ...utils.errors import ConfigError
 from ..layers.momentum import MomentumEncoder
 from .base import MomentumSupervisor
 
@@ -182,14 +183,14 @@ class CorrelationDecoder(BaseModule):
             A map per exemplar, (B, E, D, h, w).
 
         Raises:
-            ValueError: If the context has fewer than h * w tokens, or more than one
+            ConfigError: If the context has fewer than h * w tokens, or more than one
                 besides.
         """
         batch_size, num = exemplars.shape[:2]
         rows, columns = self.grid
         num_extra = context.size(1) - rows * columns
         if context.ndim != 3 or num_extra not in (0, 1):
-            raise ValueError(
+            raise ConfigError(
                 f'the context is {tuple(context.shape)}, with {context.size(1)} tokens, '
                 f'and not (B, N, C) with those of {rows} x {columns} patches and at most '
                 'a class token; set model.neck.grid to the rows and columns of its '
@@ -243,6 +244,8 @@ class CorrelationHead(BaseModule):
             raise ValueError(
                 f"objective={objective!r} is neither 'cross_entropy' nor 'focal_mse'"
             )
+        if gamma < 0:
+            raise ValueError(f'{gamma=} must be at least 0')
         self.objective = objective
         self.gamma = gamma
         self.conv = nn.Conv2d(in_channels, 2, kernel_size=1)

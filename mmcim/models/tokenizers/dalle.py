@@ -3,7 +3,6 @@
 
 import fnmatch
 from itertools import pairwise
-from pathlib import Path
 
 import torch
 from mmpretrain.registry import MODELS
@@ -177,27 +176,20 @@ class DALLETokenizer(BaseTokenizer):
             depth and the vocabulary are read from it.
 
     Raises:
-        FileNotFoundError: If there is no such file; says how to get it.
-        ValueError: If the file does not hold these two modules.
+        ValueError: If there is no such file, or it does not hold these two modules; says
+            how to get it.
     """
 
     stride = 8
     expected = (
-        'Expected the file that tools/model_converters/convert_dalle.py writes: '
-        "OpenAI's weights, named encoder.* and decoder.*"
+        "Expected OpenAI's weights (400 MB), converted by\n"
+        f'  curl -fLO {_URL}/encoder.pkl -fLO {_URL}/decoder.pkl\n'
+        '  python tools/model_converters/convert_dalle.py encoder.pkl decoder.pkl '
+        '--out weights/dalle_dvae.safetensors --trust-pickle'
     )
 
     def __init__(self, checkpoint: str) -> None:
         super().__init__()
-        path = Path(checkpoint).expanduser()
-        if not path.is_file():
-            raise FileNotFoundError(
-                f"OpenAI's dVAE not found: {path.absolute()}. Get and convert the "
-                'official weights (400 MB) with\n'
-                f'  curl -fLO {_URL}/encoder.pkl -fLO {_URL}/decoder.pkl\n'
-                '  python tools/model_converters/convert_dalle.py encoder.pkl '
-                f'decoder.pkl --out {checkpoint} --trust-pickle'
-            )
         self.encoder, self.decoder = self._load(checkpoint).children()
         self.decoder.simplify()
         # Measured: the encoder is 1.2 times faster so on a CPU.

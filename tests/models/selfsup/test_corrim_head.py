@@ -73,3 +73,5 @@ def test_cells_are_pixels_and_corners_are_corners():
 def test_says_what_does_not_fit():
     with pytest.raises(ValueError, match='dice'):
         CorrelationHead(objective='dice')
+    with pytest.raises(ValueError, match='gamma=-1 must be at least 0'):
+        CorrelationHead(gamma=-1)

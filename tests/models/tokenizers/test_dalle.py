@@ -167,14 +167,14 @@ def test_identity_covers_every_weight(narrow, tmp_path):
 
 
 def test_missing_file_says_how_to_get_it():
-    with pytest.raises(FileNotFoundError) as caught:
+    with pytest.raises(ValueError, match='none.safetensors does not exist') as caught:
         DALLETokenizer('weights/none.safetensors')
     message = str(caught.value)
     assert 'https://cdn.openai.com/dall-e/encoder.pkl' in message
     assert 'https://cdn.openai.com/dall-e/decoder.pkl' in message
     assert (
         'python tools/model_converters/convert_dalle.py encoder.pkl decoder.pkl '
-        '--out weights/none.safetensors --trust-pickle'
+        '--out weights/dalle_dvae.safetensors --trust-pickle'
     ) in message
 
 
