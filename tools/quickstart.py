@@ -140,9 +140,9 @@ class Quickstart:
                 files = [self.folder(row, seed) / task / 'metrics.json' for seed in SEEDS]
                 metrics = [json.loads(file.read_text()) for file in files]
                 found[row][task] = [round(m[TASKS[task][1]], 2) for m in metrics]
-            seeds = found[row].values()
+            values = [[mean(seeds), *seeds] for seeds in found[row].values()]
             table.add_row(
-                title, *(f'{mean(v):.1f} ({", ".join(map(str, v))})' for v in seeds)
+                title, *('{:.1f} ({:.1f}, {:.1f}, {:.1f})'.format(*v) for v in values)
             )
         return found, table
 
