@@ -59,7 +59,7 @@ class Quickstart:
     def jobs(self) -> list[Job]:
         """List all jobs; each waits for those that it needs."""
         folder, (_, *names) = self.args.work_dir, ROWS
-        config, tokens = self.write_config('tokenizer', folder / 'tokenizer')
+        config, tokens = self.write_config('tokenizer', folder / 'tokenizer', {})
         jobs = [Job('tokenizer', folder / 'tokenizer', [self.train(config)])]
         if data_root := self.args.data_root:
             check = [f'{TOOLS}/check_images.py', data_root]
@@ -110,16 +110,14 @@ class Quickstart:
         resume = ['--resume'] if self.args.resume else []
         return [f'{TOOLS}/train.py', config, '--no-validate', *resume]
 
-    def write_config(
-        self, name: str, folder: Path, changes: dict | None = None
-    ) -> tuple[str, str]:
+    def write_config(self, name: str, folder: Path, changes: dict) -> tuple[str, str]:
         """Write the config of a run into its work directory.
 
         Returns:
             Paths of the config and of the last checkpoint.
         """
         cfg = Config.fromfile(self.configs / f'{name}.py', import_custom_modules=False)
-        cfg.merge_from_dict({**self.args.cfg_options, **(changes or {})})
+        cfg.merge_from_dict({**self.args.cfg_options, **changes})
         # Two runs that begin within a second would otherwise share their name.
         cfg.experiment_name = '_'.join(folder.relative_to(self.args.work_dir).parts)
         cfg.work_dir = str(folder)

@@ -30,10 +30,10 @@ _MISSPELT_AT_TOP = 0.9
 _NOT_ARGUMENTS = {'type', '_scope_', 'convert_to_iter_based', 'constructor'}
 _NOT_ARGUMENTS |= {'paramwise_cfg', 'magnitude_key'}
 # What mmengine's runner and ours read at the top of a config.
-_TOP_LEVEL = [*inspect.signature(Runner.__init__).parameters, 'override', 'runner_type']
-_TOP_LEVEL += ['custom_imports', 'find_unused_parameters', 'model_wrapper_cfg', 'sync_bn']
-_TOP_LEVEL += ['activation_checkpointing', 'efficient_conv_bn_eval', 'compile']
-_TOP_LEVEL += ['tta_model', 'tta_pipeline']
+TOP_LEVEL = [*inspect.signature(Runner.__init__).parameters, 'override', 'runner_type']
+TOP_LEVEL += ['custom_imports', 'find_unused_parameters', 'model_wrapper_cfg', 'sync_bn']
+TOP_LEVEL += ['activation_checkpointing', 'efficient_conv_bn_eval', 'compile']
+TOP_LEVEL += ['tta_model', 'tta_pipeline']
 # Each of these is there with the others, or not at all.
 _TOGETHER = (
     ('train_dataloader', 'train_cfg', 'optim_wrapper'),
@@ -106,8 +106,8 @@ def check_keys(cfg: Config | dict) -> None:
             parent class knows is a warning.
     """
     for name in cfg:
-        close = _nearest(name, _TOP_LEVEL, _MISSPELT_AT_TOP)
-        if close and name not in _TOP_LEVEL:
+        close = nearest(name, TOP_LEVEL, _MISSPELT_AT_TOP)
+        if close and name not in TOP_LEVEL:
             raise ConfigError(f'Unknown config key {name!r}.{close}')
     for names in (('model',), *_TOGETHER):
         missing = [name for name in names if cfg.get(name) is None]
@@ -120,9 +120,9 @@ def check_arguments(cfg: Config | dict) -> None:
     """Compare what the classes of a config get by ``**kwargs`` with what they know.
 
     Raises:
-        ConfigError: If a name resembles that of an argument.
+        BuildError: If a name resembles that of an argument.
     """
-    nodes = (node for name in _TOP_LEVEL for node in _walk(cfg.get(name), name))
+    nodes = (node for name in TOP_LEVEL for node in _walk(cfg.get(name), name))
     for key, part in nodes:
         if not isinstance(part, dict) or 'type' not in part:
             continue
@@ -130,7 +130,7 @@ def check_arguments(cfg: Config | dict) -> None:
         builder = _find(part['type'], scope)
         if builder is None and key == 'optim_wrapper.optimizer':
             # mmengine uses the class before it is built.
-            raise ConfigError(f'{key}: {_unknown_type(part["type"], OPTIMIZERS)}')
+            raise BuildError(f'{key}: {_unknown_type(part["type"], OPTIMIZERS)}')
         if builder is None or not takes_any_keyword(builder):
             continue
         known = keyword_arguments(builder)
@@ -139,8 +139,8 @@ def check_arguments(cfg: Config | dict) -> None:
             # timm's pretrained_cfg is not a misspelt pretrained.
             others = [other for other in known if not name.startswith(f'{other}_')]
             text = f'{key}.{name}: {builder.__name__} has no argument {name!r}.'
-            if close := _nearest(name, others, _MISSPELT):
-                raise ConfigError(text + close)
+            if close := nearest(name, others, _MISSPELT):
+                raise BuildError(text + close)
             if not is_read:
                 text += ' Its **kwargs take it, but no parent class does.'
                 print_log(text, logger='current', level=logging.WARNING)
@@ -191,7 +191,7 @@ def _explain(error: Exception, cfg: Config | dict, key: str) -> str:
         scope = cfg.get('default_scope') or 'mmpretrain'
         # A function may be registered under another name than its own.
         if builder := _find(call[1], scope) or _find(built.get('type', ''), scope):
-            cause += _nearest(call[3], keyword_arguments(builder))
+            cause += nearest(call[3], keyword_arguments(builder))
     if refused := re.search(r"has no argument '(\w+)'", cause):
         inside = (k for k, _ in nodes if k.split('.')[-1] == refused[1])
         key = next(inside, key)
@@ -253,10 +253,10 @@ def _unknown_type(kind: str, registry: Registry) -> str:
         # A config of mmseg has to name mmpretrain's classes with their scope.
         if kind in child.module_dict:
             return f"{text} Did you mean '{scope}.{kind}'?"
-    return text + _nearest(kind.split('.')[-1], names)
+    return text + nearest(kind.split('.')[-1], names)
 
 
-def _nearest(name: str, names: Iterable[str], cutoff: float = 0.6) -> str:
+def nearest(name: str, names: Iterable[str], cutoff: float = 0.6) -> str:
     """Ask for the name that is most alike, if any is."""
     by_lower = {known.lower(): known for known in names}
     close = get_close_matches(name.lower(), by_lower, 1, cutoff)

@@ -17,7 +17,7 @@ from mmengine.runner import Runner
 from torch import distributed as torch_dist
 from torch.distributed.elastic.multiprocessing.errors import get_error_handler
 
-from .building import explain_build_errors
+from .building import TOP_LEVEL, explain_build_errors, nearest
 from .errors import ConfigError
 
 
@@ -82,8 +82,12 @@ def load_config(
         cfg = Config.fromfile(path)
     except (FileNotFoundError, TypeError) as error:  # of it or of what it inherits
         raise ConfigError(f'config {path}: {error}') from error
+    options = dict(options or ())
+    for name in {key.split('.')[0] for key in options} - {*cfg, *TOP_LEVEL}:
+        close = nearest(name, [*cfg, *TOP_LEVEL])
+        raise ConfigError(f'--cfg-options: {path} has no {name!r}.{close}')
     try:
-        cfg.merge_from_dict(dict(options or ()))
+        cfg.merge_from_dict(options)
     except (KeyError, TypeError, AssertionError) as error:
         raise ConfigError(f'--cfg-options do not fit {path}: {error}') from error
     # A run asks for the config's text five times; yapf would take up to a second.

@@ -39,6 +39,14 @@ def test_options_and_work_directory(folder):
         load_config(folder / 'base.py', {'model.arch.width': 3})
 
 
+def test_options_of_nothing_in_the_config(folder):
+    """Nothing would read them; what a runner reads may be new."""
+    assert load_config(folder / 'base.py', dict(resume=True)).resume
+    match = r"--cfg-options: .*base.py has no 'modle'. Did you mean 'model'\?"
+    with pytest.raises(ConfigError, match=match):
+        load_config(folder / 'base.py', {'modle.a': 1})
+
+
 def test_what_a_config_cannot_do(folder):
     cfg = load_config(folder / 'base.py')
     with pytest.raises(ConfigError, match='^test_dataloader is missing: .* cannot test'):

@@ -153,7 +153,7 @@ class DiscreteVAE(BaseTokenizer):
 
     expected = (
         'Expected a checkpoint of DiscreteVAETrainer, which the configs of '
-        'configs/tokenizer train (configs/quickstart/tokenizer.py in a minute)'
+        'configs/tokenizer train; docs/quickstart.md has the commands of a small one'
     )
 
     def __init__(self, checkpoint: str) -> None:
