@@ -122,13 +122,15 @@ def test_embedding_of_a_ramp():
     torch.testing.assert_close(new[0, 4:12], expected[4:12])
 
 
+@pytest.mark.parametrize('tokens', [1, 2])
 @pytest.mark.parametrize('new_grid', [(4, 4), (3, 5)])
-def test_embedding_of_a_class_token_that_the_network_does_without(new_grid):
+def test_embedding_of_tokens_that_the_network_does_without(new_grid, tokens):
+    """Of a class token, and of the distillation token that a DeiT has besides."""
     torch.manual_seed(0)
-    embed = torch.randn(1, 17, 8)
+    embed = torch.randn(1, tokens + 16, 8)
     found = resized_embedding(embed, None, new_grid, tokens=0)
-    expected = resample_abs_pos_embed(embed, new_grid, (4, 4), num_prefix_tokens=1)
-    assert torch.equal(found, expected[:, 1:])
+    expected = resample_abs_pos_embed(embed, new_grid, (4, 4), num_prefix_tokens=tokens)
+    assert torch.equal(found, expected[:, tokens:])
 
 
 @pytest.mark.parametrize(

@@ -75,6 +75,20 @@ def test_ratios_and_momenta_do_not_scale():
     assert scaled_schedulers(None, 2) is None
 
 
+@pytest.mark.parametrize(
+    ('kind', 'rate'),
+    [
+        ('CosineAnnealingLR', 'eta_min'),
+        ('OneCycleLR', 'eta_max'),
+        ('ReduceOnPlateauLR', 'min_value'),
+    ],
+)
+def test_rates_among_the_arguments_of_schedulers_scale(kind, rate):
+    scheduler = {'type': kind, rate: 1e-5}
+    assert scaled_schedulers(scheduler, 4) == {'type': kind, rate: 4e-5}
+    assert scheduler[rate] == 1e-5
+
+
 def test_summary_shows_batch_and_learning_rate(make_runner, monkeypatch):
     runner = make_runner(batch_size=4, auto_scale_lr=dict(SCALING))
     lines = []

@@ -90,6 +90,16 @@ def test_record_is_plain_and_complete(make_runner, tmp_path, line):
     assert record['environment'].items() >= dict(processes=1, precision='float32').items()
 
 
+def test_recorded_rate_is_not_that_of_the_warm_up(make_runner):
+    """Which would be the same for other learning rates with other warm-ups."""
+    warm_up = dict(type='LinearLR', start_factor=0.1, end=3, by_epoch=False)
+    runner = make_runner(
+        train_cfg=ONE_EPOCH, optim_wrapper=sgd(), param_scheduler=warm_up
+    )
+    runner.train()
+    assert runner.record['optim_wrapper']['optimizer']['lr'] == 0.01
+
+
 def test_compare_names_what_differs():
     first = dict(a=dict(lr=0.1, betas=[0.9, 0.95]), names=['cat', 'dog'], new=None)
     rounded = dict(a=dict(lr=0.1 + 1e-9, betas=[0.9, 0.95]), names=['cat', 'dog'])

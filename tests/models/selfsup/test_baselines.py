@@ -280,6 +280,17 @@ def test_features_of_full_pictures(name, inputs):
     assert from_dict.shape == ((2, 32) if name == 'mocov3' else (2, 17, 32))
 
 
+def test_data_preprocessor_may_be_another():
+    kinds = []
+    for preprocessor in (None, dict(flip_prob=0.25), dict(type='CIMDataPreprocessor')):
+        model = build(simmim() | dict(data_preprocessor=preprocessor))
+        kinds.append(type(model.data_preprocessor).__name__)
+        assert model.data_preprocessor.flip_prob == (preprocessor or {}).get(
+            'flip_prob', 0.5
+        )
+    assert kinds == ['DevicePreprocessor', 'DevicePreprocessor', 'CIMDataPreprocessor']
+
+
 @pytest.mark.parametrize('name', ['beit', 'simmim', 'mae'])
 def test_says_that_pictures_have_another_size(name, inputs):
     model = build(ALL[name]())
