@@ -61,10 +61,6 @@ class Quickstart:
         folder, (_, *names) = self.args.work_dir, ROWS
         config, tokens = self.write_config('tokenizer', folder / 'tokenizer', {})
         jobs = [Job('tokenizer', folder / 'tokenizer', [self.train(config)])]
-        if data_root := self.args.data_root:
-            check = [f'{TOOLS}/check_images.py', data_root]
-            jobs.insert(0, Job('your images', folder / 'check', [check]))
-            jobs[-1].after = ('your images',)
         runs = {}
         for name in names:
             changes = {'model.tokenizer.checkpoint': tokens}
@@ -78,6 +74,11 @@ class Quickstart:
         for row, seed in product(ROWS if self.tasks else (), SEEDS):
             _, checkpoint = runs.get(row, (None, None))
             jobs.append(self.evaluation(row, seed, checkpoint))
+        if data_root := self.args.data_root:
+            for job in jobs:
+                job.after = job.after or ('your images',)
+            check = [f'{TOOLS}/check_images.py', data_root]
+            jobs.insert(0, Job('your images', folder / 'check', [check]))
         return jobs
 
     def evaluation(self, row: str, seed: int, checkpoint: str | None) -> Job:

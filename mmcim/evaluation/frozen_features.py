@@ -36,8 +36,7 @@ def collect_features(
         None in the others.
     """
     print_log(f'Computing features of {len(dataloader.dataset)} images', 'current')
-    if is_model_wrapper(model):
-        model = model.module
+    model = model.module if is_model_wrapper(model) else model
     pairs = []
     for batch in dataloader:
         data = model.data_preprocessor(batch, False)

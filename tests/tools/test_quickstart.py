@@ -128,6 +128,8 @@ def test_image_folder(runs, quickstart):
     folder, _ = runs
     jobs = quickstart.Quickstart(arguments(folder, OWN, MINE)).jobs()
     assert len(jobs) == 14
+    # Nothing begins before the images have been looked through.
+    assert [job.name for job in jobs if not job.after] == ['your images']
     # All but eight of the nine evaluations.
     last = 'cim_revdet, seed 2'
     chosen = [job for job in jobs if 'seed' not in job.name or job.name == last]
