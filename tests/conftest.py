@@ -41,7 +41,7 @@ def unpack(archive: Path, folder: Path) -> None:
 
 @pytest.fixture(scope='session')
 def imagenette_mini(tmp_path_factory) -> Path:
-    """Imagenette pictures at 224 px: train/<class>/*.JPEG and val/<class>/*.JPEG."""
+    """Imagenette images at 224 px: train/<class>/*.JPEG and val/<class>/*.JPEG."""
     folder = tmp_path_factory.mktemp('data')
     unpack(shared_file('data/imagenette_mini_224.tar'), folder)
     return folder / 'imagenette_mini'
@@ -57,7 +57,7 @@ def camvid(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope='session')
 def ade20k_sample(tmp_path_factory) -> Path:
-    """Three of ADE20K's validation pictures: {images,annotations}/ADE_val_*."""
+    """Three of ADE20K's validation images: {images,annotations}/ADE_val_*."""
     folder = tmp_path_factory.mktemp('data')
     unpack(shared_file('data/ade20k_sample.tar'), folder)
     return folder / 'ade20k_sample/sampleData'

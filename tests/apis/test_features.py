@@ -21,21 +21,21 @@ def backbone(vit):
 
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory):
-    """Five pictures of 32 px in two folders, and a text."""
-    folder = tmp_path_factory.mktemp('pictures')
+    """Five images of 32 px in two folders, and a text."""
+    folder = tmp_path_factory.mktemp('images')
     random = np.random.default_rng(0)
     for i, name in enumerate(('b/2.png', 'a/1.png', 'a/3.PNG', 'b/c/4.bmp', '0.tif')):
         pixels = random.integers(0, 256, (32, 32, 3)).astype(np.uint8) // (i + 1)
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(pixels).save(folder / name)
-    (folder / 'a/readme.txt').write_text('no picture')
+    (folder / 'a/readme.txt').write_text('no image')
     return folder
 
 
-def normalized(pictures):
+def normalized(images):
     """As in training: (x * 255 - mean) / std."""
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in (MEAN, STD))
-    return (pictures * 255 - mean) / std
+    return (images * 255 - mean) / std
 
 
 def to_tensor(path):
@@ -47,21 +47,21 @@ def list_paths(folder):
 
 
 def test_a_vector_is_the_mean_of_the_feature_map(backbone):
-    pictures = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    images = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        feature_map = backbone(normalized(pictures))[-1]
+        feature_map = backbone(normalized(images))[-1]
     expected = torch.stack(
         [feature_map[:, :, y, x] for y in range(4) for x in range(4)]
     ).mean(0)
-    found = extract_features(backbone, pictures)
+    found = extract_features(backbone, images)
     assert found.shape == (3, 32)
     assert found.dtype == torch.float32
     assert not found.requires_grad
     assert_close(found, expected, rtol=0, atol=1e-5)
-    assert found.std(dim=0).mean() > 1e-4  # the pictures make a difference
+    assert found.std(dim=0).mean() > 1e-4  # the images make a difference
 
 
-def test_folder_paths_and_pil_pictures_give_the_same_in_batches(backbone, folder):
+def test_folder_paths_and_pil_images_give_the_same_in_batches(backbone, folder):
     paths = list_paths(folder)
     expected = extract_features(backbone, torch.stack([to_tensor(p) for p in paths]))
     as_text = [str(path) for path in paths]
@@ -79,9 +79,9 @@ def test_folder_paths_and_pil_pictures_give_the_same_in_batches(backbone, folder
     ],
 )
 def test_other_outputs(vit, out_type, pick):
-    pictures = torch.rand(2, 3, 32, 32)
-    tokens = load_backbone(vit, out_type='raw')(normalized(pictures))[-1]
-    found = extract_features(load_backbone(vit, out_type=out_type), pictures)
+    images = torch.rand(2, 3, 32, 32)
+    tokens = load_backbone(vit, out_type='raw')(normalized(images))[-1]
+    found = extract_features(load_backbone(vit, out_type=out_type), images)
     assert_close(found, pick(tokens).detach(), rtol=0, atol=1e-5)
 
 
@@ -98,14 +98,14 @@ def test_networks_that_take_masks_and_those_of_any_size(write_backbone):
     network = load_backbone(write_backbone(masked))
     assert extract_features(network, torch.rand(1, 3, 32, 32)).shape == (1, 32)
     resnet = load_backbone(write_backbone(dict(type='ResNet', depth=18)))
-    picture = Image.fromarray(np.full((50, 40, 3), 128, np.uint8))
+    image = Image.fromarray(np.full((50, 40, 3), 128, np.uint8))
     grey = torch.full((1, 3, 224, 224), 128 / 255)
-    found = extract_features(resnet, [picture])
+    found = extract_features(resnet, [image])
     assert_close(found, extract_features(resnet, grey), rtol=1e-5, atol=1e-5)
 
 
 def test_files_are_resized_and_cut_to_the_middle(backbone, tmp_path):
-    """Left and right eighths of a wide picture play no part."""
+    """Left and right eighths of a wide image play no part."""
     pixels = np.zeros((64, 96, 3), np.uint8)
     pixels[:, 16:80] = 100
     middle, wide = tmp_path / 'middle.png', tmp_path / 'wide.png'
@@ -122,27 +122,27 @@ def test_files_are_resized_and_cut_to_the_middle(backbone, tmp_path):
     assert_close(tall, expected, rtol=0, atol=1e-5)
 
 
-def test_pictures_are_turned_upright(backbone, tmp_path, folder):
-    picture = Image.open(list_paths(folder)[1])
+def test_images_are_follow_their_exif_orientation(backbone, tmp_path, folder):
+    image = Image.open(list_paths(folder)[1])
     exif = Image.Exif()
     exif[0x0112] = 6  # stored turned a quarter to the left
     turned = tmp_path / 'turned.png'
-    picture.transpose(Image.Transpose.ROTATE_90).save(turned, exif=exif)
+    image.transpose(Image.Transpose.ROTATE_90).save(turned, exif=exif)
     found = extract_features(backbone, [turned])
-    expected = extract_features(backbone, [picture])
+    expected = extract_features(backbone, [image])
     assert_close(found, expected, rtol=0, atol=1e-5)
 
 
 def test_the_mode_of_the_network_stays(vit):
     network = load_backbone(vit, drop_rate=0.5)
     network.train()
-    pictures = torch.rand(2, 3, 32, 32)
-    first, second = (extract_features(network, pictures) for _ in range(2))
+    images = torch.rand(2, 3, 32, 32)
+    first, second = (extract_features(network, images) for _ in range(2))
     assert torch.equal(first, second)
     assert network.training
 
 
-def test_real_pictures_of_a_class_are_alike(imagenette_mini, vit):
+def test_real_images_of_a_class_are_alike(imagenette_mini, vit):
     """The order is that of the paths: each is nearest to its own copy."""
     network = load_backbone(vit)
     paths = list_paths(imagenette_mini / 'val')[::40]
@@ -166,7 +166,7 @@ def test_clear_errors(backbone, write_backbone, tmp_path):
         extract_features(backbone, tmp_path)
     with pytest.raises(ConfigError, match='is not a folder'):
         extract_features(backbone, tmp_path / 'none')
-    (tmp_path / 'broken.jpg').write_bytes(b'\xff\xd8 no picture')
+    (tmp_path / 'broken.jpg').write_bytes(b'\xff\xd8 no image')
     with pytest.raises(ConfigError, match='Cannot read the image .*broken.jpg'):
         extract_features(backbone, tmp_path)
     with pytest.raises(ConfigError, match='Cannot read the image .*missing.png'):

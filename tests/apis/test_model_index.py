@@ -260,8 +260,8 @@ def test_feature_extractor_beside_a_segmentor(hub, own_scope, tmp_path):
         network = NETWORKS.build(config.model.enhancer.backbone)
     torch.save(network.state_dict(), tmp_path / 'x.pth')
     extract = feature_extractor(config, tmp_path / 'x.pth')
-    picture = np.zeros((128, 128, 3), np.uint8)
-    assert extract(picture)[0][-1].shape == (32, 16, 16)
+    image = np.zeros((128, 128, 3), np.uint8)
+    assert extract(image)[0][-1].shape == (32, 16, 16)
 
 
 def test_feature_extractor_of_a_segmentor(hub):

@@ -45,9 +45,9 @@ def test_a_file_without_a_network(tmp_path):
 
 
 @pytest.fixture
-def picture(tmp_path):
+def image(tmp_path):
     random = np.random.default_rng(0)
-    path = tmp_path / 'picture.png'
+    path = tmp_path / 'image.png'
     pixels = random.integers(0, 256, (160, 160, 3)).astype(np.uint8)
     Image.fromarray(pixels).resize((300, 300)).save(path)
     return path
@@ -73,7 +73,7 @@ def small_config(repo, name):
         'cim/resnet50_revdet_8xb256-300e.py',
     ],
 )
-def test_feature_extractor_of_a_pretraining(repo, tmp_path, picture, name):
+def test_feature_extractor_of_a_pretraining(repo, tmp_path, image, name):
     """Nobody needs the tokenizer's weights; the result is the backbone's."""
     cfg = small_config(repo, name)
     torch.manual_seed(0)
@@ -87,9 +87,9 @@ def test_feature_extractor_of_a_pretraining(repo, tmp_path, picture, name):
     record = BackboneRecord(config, tensors_sha256(tensors), prefix, mean=MEAN, std=STD)
     torch.save(dict(state_dict=state, meta=dict(backbone=record.dumps())), checkpoint)
 
-    (found,) = feature_extractor(cfg, checkpoint)(str(picture))
+    (found,) = feature_extractor(cfg, checkpoint)(str(image))
     size = cfg.test_pipeline[-2].crop_size
-    pixels = np.array(Image.open(picture).resize((size, size), Image.Resampling.BICUBIC))
+    pixels = np.array(Image.open(image).resize((size, size), Image.Resampling.BICUBIC))
     images = (torch.from_numpy(pixels) - torch.tensor(MEAN)) / torch.tensor(STD)
     backbone.train(False)
     with torch.no_grad():
@@ -97,12 +97,12 @@ def test_feature_extractor_of_a_pretraining(repo, tmp_path, picture, name):
     assert_close(found[-1], expected, rtol=0, atol=1e-4)
 
     network = load_backbone(checkpoint)
-    vectors = extract_features(network, [picture], img_size=size)
+    vectors = extract_features(network, [image], img_size=size)
     assert_close(vectors[0], expected.mean(dim=(1, 2)), rtol=0, atol=1e-4)
 
 
-def test_feature_extractor_of_a_masked_pretraining(repo, tmp_path, picture):
-    """It sees the whole picture, also with mmpretrain's class, which masks by itself."""
+def test_feature_extractor_of_a_masked_pretraining(repo, tmp_path, image):
+    """It sees the whole image, also with mmpretrain's class, which masks by itself."""
     cfg = small_config(repo, 'baselines/vit-b_mae_8xb256-300e.py')
     cfg.model.backbone.type = 'MAEViT'
     torch.manual_seed(0)
@@ -114,9 +114,9 @@ def test_feature_extractor_of_a_masked_pretraining(repo, tmp_path, picture):
     torch.save(dict(state_dict=state, meta=meta), tmp_path / 'epoch_1.pth')
 
     extract = feature_extractor(cfg, tmp_path / 'epoch_1.pth')
-    (found,) = extract(str(picture))
+    (found,) = extract(str(image))
     size = cfg.test_pipeline[-2].crop_size
-    pixels = np.array(Image.open(picture).resize((size, size), Image.Resampling.BICUBIC))
+    pixels = np.array(Image.open(image).resize((size, size), Image.Resampling.BICUBIC))
     images = (torch.from_numpy(pixels) - torch.tensor(MEAN)) / torch.tensor(STD)
     with torch.no_grad():
         expected = backbone(images.permute(2, 0, 1)[None], mask=None)[-1][0]
@@ -139,8 +139,8 @@ def test_mmpretrains_own_functions_on_a_classifier(repo, tmp_path):
     assert_close(again[-1], found[-1], rtol=0, atol=1e-5)
 
 
-def test_mmpretrains_own_extractor_on_a_pretraining(repo, picture):
-    """It builds the whole CIM and gives the features of uncorrupted pictures."""
+def test_mmpretrains_own_extractor_on_a_pretraining(repo, image):
+    """It builds the whole CIM and gives the features of uncorrupted images."""
     cfg = Config.fromfile(repo / 'configs/quickstart/cim_respix.py')
     cfg.model.update(tokenizer=None, generator=None, grid=(6, 6))
     extract = FeatureExtractor(cfg, pretrained=False)

@@ -148,12 +148,12 @@ def randomize(network):
 
 
 @pytest.fixture(scope='module')
-def pictures(imagenette_mini):
+def image_files(imagenette_mini):
     """Paths of real images, in a few classes."""
     return sorted((imagenette_mini / 'val').rglob('*.JPEG'))[::150]
 
 
-def load_pictures(paths, size):
+def load_images(paths, size):
     height, width = size
     images = [Image.open(p).convert('RGB').resize((width, height)) for p in paths]
     pixels = torch.stack([pil_to_tensor(image) for image in images]).float()
@@ -186,7 +186,7 @@ def assert_equal_features(found, expected):
 
 
 @pytest.mark.parametrize(('target', 'name'), pairs(POSSIBLE))
-def test_same_features(files, pictures, tmp_path, target, name):
+def test_same_features(files, image_files, tmp_path, target, name):
     if target == 'hf':
         pytest.importorskip('transformers')
     path, out = files(name), out_of(target, tmp_path)
@@ -194,7 +194,7 @@ def test_same_features(files, pictures, tmp_path, target, name):
     assert export.difference < 1e-5
     side = NETWORKS[name].get('img_size', 224)
     size = (side, side) if isinstance(side, int) else side
-    images = load_pictures(pictures, size)
+    images = load_images(image_files, size)
     averaged = NETWORKS[name].get('out_type', 'avg_featmap') == 'avg_featmap'
     raw = {} if averaged or 'resnet' in name else dict(out_type='raw')
     with torch.no_grad():
@@ -241,12 +241,12 @@ def test_names_library_and_network_that_it_does_not_have(files, tmp_path, target
         ('hf', 'beit shared', (96, 96)),
     ],
 )
-def test_another_size(files, pictures, tmp_path, target, name, size):
+def test_another_size(files, image_files, tmp_path, target, name, size):
     if target == 'hf':
         pytest.importorskip('transformers')
     export = export_backbone(files(name), target, out_of(target, tmp_path), img_size=size)
     resized = load_backbone(files(name), img_size=size)
-    images = load_pictures(pictures, size)
+    images = load_images(image_files, size)
     use = dict(timm=use_timm, hf=use_transformers)[target]
     found = use(export.usage, images)
     resized.out_type = 'avg_featmap' if resized.out_type == 'avg_featmap' else 'raw'
@@ -261,14 +261,14 @@ def test_resnet_has_no_size(files, tmp_path):
 
 
 @pytest.mark.parametrize('name', ['vit', 'beit'])
-def test_preprocessor_of_transformers(files, pictures, tmp_path, name):
+def test_preprocessor_of_transformers(files, image_files, tmp_path, name):
     """Images of the right size come out as those of the training did."""
     transformers = pytest.importorskip('transformers')
     export_backbone(files(name), 'hf', tmp_path / 'out')
     processor = transformers.AutoImageProcessor.from_pretrained(tmp_path / 'out')
-    images = [Image.open(p).convert('RGB').resize((SIZE, SIZE)) for p in pictures]
+    images = [Image.open(p).convert('RGB').resize((SIZE, SIZE)) for p in image_files]
     found = processor(images=images, return_tensors='pt')['pixel_values']
-    expected = load_pictures(pictures, (SIZE, SIZE))
+    expected = load_images(image_files, (SIZE, SIZE))
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
     large = processor(images=images[0].resize((100, 80)), return_tensors='pt')
     assert large['pixel_values'].shape == (1, 3, SIZE, SIZE)

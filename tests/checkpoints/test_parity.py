@@ -48,7 +48,7 @@ def give_positions(backbone):
     """Let a network look at where things are, at a patch's colour, and at little else.
 
     Random embeddings of position have no resized version, and random filters of a patch
-    see something else when the picture is enlarged. With smooth embeddings and filters
+    see something else when the image is enlarged. With smooth embeddings and filters
     that average, as networks learn them, the rest of a random network may stay random.
     """
     torch.manual_seed(0)
@@ -72,16 +72,16 @@ def give_positions(backbone):
 
 
 @pytest.fixture(scope='module')
-def pictures(imagenette_mini):
-    """Give six pictures at a size: (6, 3, size, size), normalised."""
+def load_images(imagenette_mini):
+    """Give six images at a size: (6, 3, size, size), normalised."""
     files = sorted((imagenette_mini / 'val').glob('*/*'))[::70]
     assert len(files) == 6
 
     def load(size):
         batch = []
         for file in files:
-            with Image.open(file) as picture:
-                resized = picture.convert('RGB').resize((size, size), Image.BICUBIC)
+            with Image.open(file) as image:
+                resized = image.convert('RGB').resize((size, size), Image.BICUBIC)
             batch.append(pil_to_tensor(resized).float())
         mean, std = (torch.tensor(v).view(3, 1, 1) for v in (MEAN, STD))
         return (torch.stack(batch) - mean) / std
@@ -194,11 +194,11 @@ def features(backbone, images):
 
 
 @pytest.mark.parametrize('kind', ['classifier', 'segmentor'])
-def test_features_are_the_same(trained, checkpoint, kind, pictures, log):
+def test_features_are_the_same(trained, checkpoint, kind, load_images, log):
     name, runner = trained
-    images = pictures(224)
+    images = load_images(224)
     before = features(runner.model.backbone, images)
-    assert before.std(dim=0).mean() > 1e-2  # pictures are told apart
+    assert before.std(dim=0).mean() > 1e-2  # images differ
     after = features(finetuned(kind, NETWORKS[name], checkpoint), images)
     assert torch.equal(after, before)
     assert f'Backbone weights: {TENSORS[name]} of {TENSORS[name]} tensors' in log[0]
@@ -210,17 +210,17 @@ def test_features_are_the_same(trained, checkpoint, kind, pictures, log):
     ('kind', 'file'),
     [('classifier', 'iter_1_backbone.safetensors'), ('segmentor', 'iter_1.pth')],
 )
-def test_features_after_resizing_to_512(trained, kind, file, pictures, log):
-    """The same pictures, enlarged, give the same mean feature of all patches.
+def test_features_after_resizing_to_512(trained, kind, file, load_images, log):
+    """The same images, enlarged, give the same mean feature of all patches.
 
     What is compared are positions: with random ones of the same size instead, the
     cosine similarity falls clearly below what is asked for here.
     """
     name, runner = trained
-    before = features(runner.model.backbone, pictures(224)).mean(dim=(2, 3))
+    before = features(runner.model.backbone, load_images(224)).mean(dim=(2, 3))
     checkpoint = f'{runner.work_dir}/{file}'
     backbone = finetuned(kind, NETWORKS[name], checkpoint, img_size=512)
-    images = pictures(512)
+    images = load_images(512)
     table = 'attn.relative_position_bias_table'
     resized = {'vit': 'pos_embed', 'beit': f'layers.0-2.{table}'}
     resized['beit_shared'] = f'rel_pos_bias.{table.split(".")[1]}'
@@ -241,7 +241,7 @@ def test_features_after_resizing_to_512(trained, kind, file, pictures, log):
     assert similarity() < 0.95
 
 
-def test_record(trained, checkpoint, pictures):
+def test_record(trained, checkpoint, load_images):
     """The network can be built and filled from either file alone."""
     name, runner = trained
     file = BackboneFile.read(checkpoint)
@@ -256,12 +256,12 @@ def test_record(trained, checkpoint, pictures):
 
     rebuilt = file.build()
     assert not rebuilt.load_state_dict(file.below(prefix), strict=False).unexpected_keys
-    images = pictures(224)[:2]
+    images = load_images(224)[:2]
     before = features(runner.model.backbone, images)
     assert torch.equal(features(rebuilt, images), before)
 
 
-def test_users_without_mmcim(trained, pictures):
+def test_users_without_mmcim(trained, load_images):
     """Plain torch reads the checkpoint, and mmengine's own init_cfg loads it."""
     name, runner = trained
     path = f'{runner.work_dir}/iter_1.pth'
@@ -270,5 +270,5 @@ def test_users_without_mmcim(trained, pictures):
     assert content.keys() == load_checkpoint(path).keys()
     net = MODELS.build(dict(record.config, type=f'mmpretrain.{record.config["type"]}'))
     PretrainedInit(path, prefix='enhancer.backbone.')(net)
-    images = pictures(224)[:2]
+    images = load_images(224)[:2]
     assert torch.equal(features(net, images), features(runner.model.backbone, images))

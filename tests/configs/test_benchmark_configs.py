@@ -61,21 +61,21 @@ def narrow(backbone):
 
 
 @pytest.fixture(scope='module')
-def pictures(tmp_path_factory):
+def data_root(tmp_path_factory):
     """Three classes of one colour each, with noise: 12 to train on, 6 to validate."""
-    folder = tmp_path_factory.mktemp('pictures')
+    folder = tmp_path_factory.mktemp('images')
     random = np.random.default_rng(0)
     for split, count in (('train', 4), ('val', 2)):
         for name, colour in zip('abc', COLOURS):
             (folder / split / name).mkdir(parents=True)
             for i in range(count):
                 pixels = random.integers(-40, 40, (240, 250, 3)) + colour
-                picture = Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
-                picture.save(folder / split / name / f'{i}.jpg')
+                image = Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+                image.save(folder / split / name / f'{i}.jpg')
     return folder
 
 
-def prepare(name, pictures, folder):
+def prepare(name, data_root, folder):
     """Load a config as the tools do, shrink it, and write the backbone that it wants.
 
     Returns:
@@ -106,7 +106,7 @@ def prepare(name, pictures, folder):
     loaders += [cfg.get('train_dataloader'), cfg.get('val_dataloader')]
     for loader in filter(None, loaders):
         loader.update(num_workers=0, batch_size=4, pin_memory=False)
-        loader.dataset.get('dataset', loader.dataset).data_root = str(pictures)
+        loader.dataset.get('dataset', loader.dataset).data_root = str(data_root)
     cfg.randomness = dict(seed=0)
     return cfg, tensors
 
@@ -154,8 +154,8 @@ def test_there_are_all_benchmarks():
 
 @pytest.mark.slow
 @pytest.mark.parametrize('name', TRAINED)
-def test_config_trains_and_validates(name, pictures, tmp_path):
-    cfg, tensors = prepare(name, pictures, tmp_path)
+def test_config_trains_and_validates(name, data_root, tmp_path):
+    cfg, tensors = prepare(name, data_root, tmp_path)
     cfg.train_cfg.max_epochs = 1
     cfg.param_scheduler = []
     cfg.auto_scale_lr.enable = False
@@ -189,8 +189,8 @@ def test_config_trains_and_validates(name, pictures, tmp_path):
 
 
 @pytest.mark.parametrize('name', FROZEN)
-def test_frozen_features_are_judged_without_training(name, pictures, tmp_path):
-    cfg, tensors = prepare(name, pictures, tmp_path)
+def test_frozen_features_are_judged_without_training(name, data_root, tmp_path):
+    cfg, tensors = prepare(name, data_root, tmp_path)
     assert cfg.get('train_dataloader') is None and cfg.get('optim_wrapper') is None
     runner = build_runner(cfg)
     runner._init_model_weights()
@@ -205,12 +205,12 @@ def test_frozen_features_are_judged_without_training(name, pictures, tmp_path):
     assert len(runner.test_loop.train_dataloader.dataset) == (3 if few else 12)
 
 
-def test_what_becomes_of_a_vits_norms(pictures, tmp_path):
+def test_what_becomes_of_a_vits_norms(data_root, tmp_path):
     """Fine-tuned: a new norm of the mean of raw tokens. Frozen: the pre-trained one."""
     model, outputs = {}, {}
     images = torch.randn(2, 3, 224, 224, generator=torch.Generator().manual_seed(0))
     for name in ('vit-b_finetune_8xb128-100e_in1k', 'vit-b_knn_in1k'):
-        cfg, tensors = prepare(name, pictures, tmp_path)
+        cfg, tensors = prepare(name, data_root, tmp_path)
         with DefaultScope.overwrite_default_scope('mmpretrain'):
             model[name] = MODELS.build(cfg.model)
             model[name].init_weights()
@@ -322,8 +322,8 @@ def test_imagenettes_vit_b_differs_in_size_and_data_alone():
     )
 
 
-def test_layer_decay_and_weight_decay(pictures, tmp_path):
-    cfg, _ = prepare('vit-b_finetune_8xb128-100e_in1k', pictures, tmp_path)
+def test_layer_decay_and_weight_decay(data_root, tmp_path):
+    cfg, _ = prepare('vit-b_finetune_8xb128-100e_in1k', data_root, tmp_path)
     runner = build_runner(cfg)
     optim = runner.build_optim_wrapper(cfg.optim_wrapper)
     names = {id(p): name for name, p in runner.model.named_parameters()}

@@ -85,8 +85,8 @@ def shrink(cfg, narrow_dalle, folder):
         save_file(net.state_dict(), tokenizer.checkpoint)
 
 
-def picture_size(cfg):
-    """Side of the pictures that the data pipeline gives."""
+def image_size(cfg):
+    """Side of the images that the data pipeline gives."""
     for step in cfg.train_pipeline:
         if 'RandomResizedCrop' in step.type:
             return step.scale
@@ -96,7 +96,7 @@ def picture_size(cfg):
 
 def random_batch(cfg, size=2):
     """A batch as the loader gives it."""
-    side = picture_size(cfg)
+    side = image_size(cfg)
     inputs = torch.randint(256, (size, 3, side, side), dtype=torch.uint8)
     samples = [DataSample().set_gt_label(i) for i in range(size)]
     if any('TwoSizes' in step.type for step in cfg.train_pipeline):

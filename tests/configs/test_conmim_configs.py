@@ -119,7 +119,7 @@ def test_the_projector_starts_with_truncated_weights(name):
 
 
 RECIPES = {
-    # learning rate, epochs, warm-up, clipping, pictures per step
+    # learning rate, epochs, warm-up, clipping, images per step
     'vit-s_conmim_8xb256-300e': (5e-4, 300, 5, None, 8 * 256),
     'vit-b_conmim_8xb256-300e': (5e-4, 300, 5, None, 8 * 256),
     'vit-b_conmim_8xb256-800e': (5e-4, 800, 5, None, 8 * 256),
@@ -249,7 +249,7 @@ def test_fine_tuning_makes_a_step(name):
 
 
 @pytest.mark.parametrize('name', LARGER)
-def test_larger_pictures_go_on_with_the_whole_classifier(name, tmp_path):
+def test_larger_images_start_from_the_whole_classifier(name, tmp_path):
     """A tenth of the epochs more; the head is kept, the tables of positions grow."""
     cfg = load(f'conmim/benchmarks/{name}.py')
     folder, file = cfg.model.init_cfg.checkpoint.split('/')[1:]

@@ -48,7 +48,7 @@ def shrink(model):
     model.head.in_channels = WIDTH
 
 
-def picture_size(cfg):
+def image_size(cfg):
     for step in cfg.train_pipeline:
         if step.type == 'RandomResizedCrop':
             return step.scale
@@ -66,7 +66,7 @@ def test_config_makes_a_step(name):
         model.train()
         optim = build_optim_wrapper(model, cfg.optim_wrapper)
     before = {key: value.clone() for key, value in model.named_parameters()}
-    side = picture_size(cfg)
+    side = image_size(cfg)
     inputs = torch.randint(256, (2, 3, side, side), dtype=torch.uint8)
     # A residual branch that ends in a norm of weight zero moves from the second step on.
     count = cfg.optim_wrapper.get('accumulative_counts', 1)

@@ -17,7 +17,7 @@ from mmcim.engine.data_parallel import (
 from ..models.selfsup.two_processes import assert_two_equal_one, free_port
 
 
-def pictures(num):
+def images(num):
     generator = torch.Generator().manual_seed(1)
     return 3 + 2 * torch.randn(num, 3, 5, 5, generator=generator)
 
@@ -42,7 +42,7 @@ def steps(model, part):
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     target = torch.randn(4, 6, generator=torch.Generator().manual_seed(2))
     for _ in range(3):
-        loss = (model(pictures(4)[part]) - target[part]).square().mean()
+        loss = (model(images(4)[part]) - target[part]).square().mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -62,7 +62,7 @@ def test_without_other_processes_it_is_a_batch_norm():
     plain, synchronised = nn.BatchNorm2d(3), SyncBatchNorm(3)
     for mode in (True, False):
         plain.train(mode), synchronised.train(mode)
-        assert synchronised(pictures(4)).equal(plain(pictures(4)))
+        assert synchronised(images(4)).equal(plain(images(4)))
     assert synchronised.running_var.equal(plain.running_var)
 
 
@@ -106,7 +106,7 @@ def test_what_is_synchronised_keeps_tensors_and_hooks(everywhere):
     found = [isinstance(module, SyncBatchNorm) for module in (*model, model[1][0])]
     assert found == [everywhere, False, False, True]
     assert all(map(torch.Tensor.is_set_to, model.state_dict().values(), tensors))
-    model(pictures(4))
+    model(images(4))
     assert sizes == [(4, 3, 5, 5)]
 
 

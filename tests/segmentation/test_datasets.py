@@ -38,7 +38,7 @@ def ade(repo, ade20k_sample):
     return ade_dataset(repo, ade20k_sample)
 
 
-# Width and height of the three pictures, and once the shorter side has 512 px.
+# Width and height of the three images, and once the shorter side has 512 px.
 SIZES = [((683, 512), (683, 512)), ((500, 364), (703, 512)), ((400, 300), (683, 512))]
 
 
@@ -117,15 +117,15 @@ def test_ade20k_for_training(repo, ade20k_sample):
 def test_ade20k_at_six_scales(repo, ade20k_sample):
     pipeline = Config.fromfile(repo / ADE).tta_pipeline
     item = ade_dataset(repo, ade20k_sample, pipeline=pipeline)[1]
-    pictures, samples = item['inputs'], item['data_samples']
+    images, samples = item['inputs'], item['data_samples']
     # 500 x 364 px, and the scales' shorter sides.
     sides = np.repeat([256, 384, 512, 640, 768, 896], 2)
-    heights = [picture.shape[1] for picture in pictures]
-    widths = [picture.shape[2] for picture in pictures]
+    heights = [image.shape[1] for image in images]
+    widths = [image.shape[2] for image in images]
     assert heights == sides.tolist()
     assert widths == [int(500 * side / 364 + 0.5) for side in sides]
     assert [sample.flip for sample in samples] == [False, True] * 6
-    for straight, flipped in zip(pictures[::2], pictures[1::2]):
+    for straight, flipped in zip(images[::2], images[1::2]):
         assert straight.flip(-1).equal(flipped)
 
 

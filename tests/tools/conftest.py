@@ -18,8 +18,8 @@ def toy(tmp_path_factory) -> Toy:
             (folder / 'data' / split / name).mkdir(parents=True)
             for i in range(count):
                 pixels = random.integers(0, 200, (20, 20, 3)) + 8 * label
-                picture = Image.fromarray(pixels.astype(np.uint8))
-                picture.save(folder / 'data' / split / name / f'{name}{i}.png')
+                image = Image.fromarray(pixels.astype(np.uint8))
+                image.save(folder / 'data' / split / name / f'{name}{i}.png')
     config = folder / 'toy.py'
     base = str(REPO / 'configs/_base_/default_runtime.py')
     config.write_text(CONFIG.format(base=base, root=str(folder / 'data')))

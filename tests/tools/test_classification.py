@@ -1,5 +1,5 @@
 # Copyright (c) mmcim contributors. All rights reserved.
-"""Fine-tuning and frozen features through the tools, as processes, on real pictures."""
+"""Fine-tuning and frozen features through the tools, as processes, on real images."""
 
 import pickle
 import re
@@ -106,7 +106,7 @@ def test_finetuning_with_few_labels(runs):
     folder, results = runs
     output = results['train'].output
     assert results['train'].code == 0, output
-    # Of 1,000 pictures 2 of each of 10 classes: two batches of 10.
+    # Of 1,000 images 2 of each of 10 classes: two batches of 10.
     assert 'Epoch(train) [2][2/2]' in output
     assert 'Backbone weights: 28 of 28 tensors matched' in output
     assert 'new in this network: ln2.weight, ln2.bias' in output
@@ -126,7 +126,7 @@ def test_top1_and_top5_of_a_classifier(runs):
     }
     assert found == pytest.approx(expected, abs=1e-3)
     assert found['accuracy/top1'] < found['accuracy/top5']
-    # The training validated on the same pictures.
+    # The training validated on the same images.
     validated = re.findall(
         r'Epoch\(val\) \[2\].*accuracy/top1: ([\d.]+) +accuracy/top5: ([\d.]+)',
         results['train'].output,

@@ -1,5 +1,5 @@
 # Copyright (c) mmcim contributors. All rights reserved.
-"""Segmentors through the tools, as real processes: on made-up pictures, and on CamVid."""
+"""Segmentors through the tools, as real processes: on made-up images, and on CamVid."""
 
 import pickle
 import re
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow
 pytest.importorskip('mmseg')
 CLASSES = 11
 
-# The CPU's config of configs/segmentation with a smaller network and smaller pictures.
+# The CPU's config of configs/segmentation with a smaller network and smaller images.
 CONFIG = """
 _base_ = {base!r}
 model = dict(
@@ -88,7 +88,7 @@ default_hooks = dict(
 """
 
 
-def write_pictures(root):
+def write_images(root):
     """Two halves of two classes each, in the colours of the config's palette."""
     palette = Config.fromfile(BASE).metainfo.palette
     random = np.random.default_rng(0)
@@ -102,10 +102,10 @@ def write_pictures(root):
             labels[2:-2, 32:-2] = right + 1
             colours = np.asarray([[0, 0, 0], *palette])
             pixels = colours[labels] + random.integers(-20, 20, (40, 64, 3))
-            picture = Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
-            picture.save(root / f'images/{split}/{i}.jpg', quality=95)
-            picture = Image.fromarray(labels.astype(np.uint8))
-            picture.save(root / f'annotations/{split}/{i}.png')
+            image = Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+            image.save(root / f'images/{split}/{i}.jpg', quality=95)
+            image = Image.fromarray(labels.astype(np.uint8))
+            image.save(root / f'annotations/{split}/{i}.png')
 
 
 def run(cases, folder):
@@ -118,7 +118,7 @@ def run(cases, folder):
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp('segmentation')
-    write_pictures(folder / 'data')
+    write_images(folder / 'data')
     text = CONFIG.format(base=BASE, width=16, patch=8, root=str(folder / 'data'))
     (folder / 'small.py').write_text(text + SMALL)
     return folder
@@ -293,15 +293,15 @@ def test_shows_overlays(folder, tested):
     palette = np.asarray(Config.fromfile(BASE).metainfo.palette)
     for path in shown:
         file = re.match(r'test_(\d\.jpg)_\d\.png', path.name)[1]
-        picture = np.asarray(Image.open(folder / 'data/images/test' / file))
+        image = np.asarray(Image.open(folder / 'data/images/test' / file))
         labels = predictions(folder, 'plain')[file]
-        # The truth left, the prediction right, both over the picture; and class names.
+        # The truth left, the prediction right, both over the image; and class names.
         right = np.asarray(Image.open(path))[:, 64:]
         assert right.shape == (40, 64, 3)
-        expected = 0.4 * picture + 0.6 * palette[labels]
+        expected = 0.4 * image + 0.6 * palette[labels]
         close = (abs(right - expected) < 2).all(-1)
         assert close.mean() > 0.4
-        assert (abs(right - 0.4 * picture) < 2).all(-1).mean() < 0.1
+        assert (abs(right - 0.4 * image) < 2).all(-1).mean() < 0.1
 
 
 @pytest.mark.parametrize(
@@ -355,7 +355,7 @@ def test_scenes_that_are_in_no_files_are_shown(tmp_path):
 
 
 def test_camvid(tmp_path, camvid):
-    """A few iterations on real pictures are enough to tell sky, road and buildings."""
+    """A few iterations on real images are enough to tell sky, road and buildings."""
     text = CONFIG.format(base=BASE, width=32, patch=16, root=str(camvid))
     (tmp_path / 'camvid.py').write_text(text)
     options = ['--cfg-options', 'train_cfg.max_iters=40', 'train_cfg.val_interval=40']

@@ -18,7 +18,7 @@ from .toy_run import run_forked
 
 
 def accuracy(toy, checkpoint):
-    """Percent of the validation pictures that the model gets right, one by one."""
+    """Percent of the validation images that the model gets right, one by one."""
     cfg = Config.fromfile(toy.config)
     model = MODELS.build(
         {**cfg.model, 'type': 'mmpretrain.ImageClassifier', '_scope_': 'mmpretrain'}
@@ -98,7 +98,7 @@ def test_prints_the_metric(toy, trained, tested):
     assert metrics == {'accuracy/top1': pytest.approx(expected, abs=1e-4)}
 
 
-def test_writes_predictions_and_pictures(tested):
+def test_writes_predictions_and_images(tested):
     folder, results = tested
     assert results['predictions'].code == 0, results['predictions'].output
     assert (folder / 'out.pkl').stat().st_size > 0

@@ -171,9 +171,9 @@ def bad(toy, trained):
     folder = toy.folder / 'bad'
     folder.mkdir()
     (folder / 'a_file').write_text('')
-    (folder / 'no_pictures/train/a').mkdir(parents=True)
-    (folder / 'no_pictures/val').mkdir()
-    (folder / 'no_pictures/train/a/readme.txt').write_text('')
+    (folder / 'no_images/train/a').mkdir(parents=True)
+    (folder / 'no_images/val').mkdir()
+    (folder / 'no_images/train/a/readme.txt').write_text('')
     torch.save(
         {'state_dict': {}, 'meta': Code(folder / 'code_has_run')}, folder / 'code.pth'
     )
@@ -212,7 +212,7 @@ def bad(toy, trained):
         val_data_root=case(f'val_dataloader.dataset.data_root={folder}/nowhere'),
         data_prefix=case('train_dataloader.dataset.data_prefix=trian'),
         ann_file=case('train_dataloader.dataset.ann_file=train.txt'),
-        empty=case(f'train_dataloader.dataset.data_root={folder}/no_pictures'),
+        empty=case(f'train_dataloader.dataset.data_root={folder}/no_images'),
         work_dir=case(work_dir='a_file/work'),
         config=case(config=folder / 'nowhere.py'),
         load_from=case(f'load_from={folder}/nowhere.pth'),
@@ -256,7 +256,7 @@ EXPECTED = dict(
     ann_file=['train_dataloader.dataset: ', 'data/train.txt'],
     empty=[
         'train_dataloader.dataset: ',
-        'no_pictures/train',
+        'no_images/train',
         '.png',
     ],
     work_dir=['work_dir', 'a_file/work', '--work-dir'],

@@ -1,5 +1,5 @@
 # Copyright (c) mmcim contributors. All rights reserved.
-"""From pre-training to a classifier and to a segmentor, as processes on real pictures.
+"""From pre-training to a classifier and to a segmentor, as processes on real images.
 
 A ViT and a ResNet are pre-trained by CIM with a real tokenizer. What stands beside the
 checkpoint then begins a fine-tuning on Imagenette and a UperNet on CamVid.
@@ -97,7 +97,7 @@ default_hooks = dict(logger=dict(interval=10), checkpoint=dict(interval={iters})
 """
 
 
-def write_configs(folder: Path, pictures: str, scenes: str, tokenizer: str) -> None:
+def write_configs(folder: Path, images: str, scenes: str, tokenizer: str) -> None:
     """Write cim_NETWORK.py, finetune_NETWORK.py and segment_NETWORK.py."""
     cim, cls, seg = CONFIGS / 'cim', CONFIGS / 'cim/benchmarks', CONFIGS / 'segmentation'
     plan = dict(
@@ -136,11 +136,11 @@ def write_configs(folder: Path, pictures: str, scenes: str, tokenizer: str) -> N
         of = dict(backbone=network['sized'], width=network['width'])
         texts = dict(
             cim=CIM.format(
-                base=str(network['cim']), arch=ARCH, root=pictures, tokenizer=tokenizer,
+                base=str(network['cim']), arch=ARCH, root=images, tokenizer=tokenizer,
                 steps=STEPS, **of,
             ),
             finetune=FINETUNE.format(
-                base=str(network['finetune']), root=pictures, epochs=EPOCHS,
+                base=str(network['finetune']), root=images, epochs=EPOCHS,
                 lr=network['lr'], mixing=network['mixing'], **of,
             ),
             segment=SEGMENT.format(
@@ -288,7 +288,7 @@ def metrics(output: str) -> dict[str, float]:
 def test_classifier_beats_chance(runs, network):
     found = metrics(output_of(runs, f'test_finetune_{network}'))
     assert set(found) == {'accuracy/top1', 'accuracy/top5'}
-    # Chance is 10, with a deviation of 1.5 in 400 pictures; seen were 17 to 22.
+    # Chance is 10, with a deviation of 1.5 in 400 images; seen were 17 to 22.
     assert found['accuracy/top1'] > 13
     assert found['accuracy/top5'] > found['accuracy/top1']
 

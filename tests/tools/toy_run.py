@@ -113,7 +113,7 @@ class Result:
 
 @dataclass
 class Toy:
-    """A folder with pictures of two classes and a config that learns them."""
+    """A folder with images of two classes and a config that learns them."""
 
     folder: Path
     config: Path

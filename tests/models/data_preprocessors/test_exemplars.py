@@ -17,13 +17,13 @@ from mmcim.models.data_preprocessors import (
 
 
 def regions(*rows):
-    """One picture; rows of center x, y, width, height, degrees."""
+    """One image; rows of center x, y, width, height, degrees."""
     table = torch.tensor(rows, dtype=torch.float32)[None]
     return Regions(table[..., :2], table[..., 2:4], table[..., 4] * math.pi / 180)
 
 
 def corners(center, sides, angle):
-    """A region's corners in the picture; y counts downwards."""
+    """A region's corners in the image; y counts downwards."""
     turned = complex(math.cos(angle), math.sin(angle))
     found = []
     for across in (-0.5, 0.5):
@@ -40,15 +40,15 @@ def uniformity(values, low, high):
     return ((values - steps).abs().max() * math.sqrt(len(values))).item()
 
 
-def smooth_picture(height, width):
+def smooth_image(height, width):
     generator = torch.Generator().manual_seed(0)
     coarse = torch.rand(1, 3, 7, 7, generator=generator)
-    picture = F.interpolate(coarse, (height, width), mode='bicubic').clamp(0, 1)
-    return (picture * 255).round() / 255
+    image = F.interpolate(coarse, (height, width), mode='bicubic').clamp(0, 1)
+    return (image * 255).round() / 255
 
 
-def to_pil(picture):
-    array = (picture[0].permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
+def to_pil(image):
+    array = (image[0].permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
     return Image.fromarray(array)
 
 
@@ -82,7 +82,7 @@ def test_angles_are_whole_degrees_from_least_to_greatest():
 
 
 @pytest.mark.parametrize(('degrees', 'size'), [(30, (100, 100)), (-45, (90, 150))])
-def test_region_encloses_the_turned_box_and_lies_on_the_picture(degrees, size):
+def test_region_encloses_the_turned_box_and_lies_on_the_image(degrees, size):
     device, height, width = torch.device('cpu'), *size
     torch.manual_seed(4)
     boxes = ExemplarSampling(degrees=(0, 0)).draw(40, size, device)
@@ -93,7 +93,7 @@ def test_region_encloses_the_turned_box_and_lies_on_the_picture(degrees, size):
     for b in range(40):
         for e in range(6):
             center = boxes.center[b, e].tolist()
-            # in the frame of the picture that is turned by the angle
+            # in the frame of the image that is turned by the angle
             turned = corners((0, 0), boxes.sides[b, e].tolist(), -angle)
             full = [max(values) - min(values) for values in zip(*turned)]
             factor = 1.0
@@ -112,11 +112,11 @@ def test_region_encloses_the_turned_box_and_lies_on_the_picture(degrees, size):
 SIZES = [((64, 64), (40, 40)), ((48, 80), (30, 40))]
 
 
-@pytest.mark.parametrize(('picture', 'cells'), SIZES)
-def test_maps_agree_with_coordinates_that_are_turned_one_by_one(picture, cells):
+@pytest.mark.parametrize(('image', 'cells'), SIZES)
+def test_maps_agree_with_coordinates_that_are_turned_one_by_one(image, cells):
     torch.manual_seed(1)
-    found = ExemplarSampling(num=3).draw(2, picture, torch.device('cpu'))
-    maps = region_maps(found, picture, cells)
+    found = ExemplarSampling(num=3).draw(2, image, torch.device('cpu'))
+    maps = region_maps(found, image, cells)
     assert maps.shape == (2, 3, *cells) and maps.dtype == torch.bool
     inside_count = 0
     for b in range(2):
@@ -126,8 +126,8 @@ def test_maps_agree_with_coordinates_that_are_turned_one_by_one(picture, cells):
             back = complex(math.cos(found.angle[b, e]), -math.sin(found.angle[b, e]))
             for i in range(cells[0]):
                 for j in range(cells[1]):
-                    x = (j + 0.5) * picture[1] / cells[1]
-                    y = (i + 0.5) * picture[0] / cells[0]
+                    x = (j + 0.5) * image[1] / cells[1]
+                    y = (i + 0.5) * image[0] / cells[0]
                     point = (complex(x, y) - center) * back
                     room = min(half[0] - abs(point.real), half[1] - abs(point.imag))
                     if abs(room) > 1e-3:
@@ -149,25 +149,25 @@ CASES = [(112, 100, 120, 70, 33), (90, 120, 60, 60, -45), (112, 112, 130, 50, 10
 
 
 @pytest.mark.parametrize('case', CASES)
-def test_crops_and_maps_agree_with_a_picture_turned_by_pillow(case):
-    """The picture is turned with its canvas, the region's box cropped from it."""
+def test_crops_and_maps_agree_with_a_image_turned_by_pillow(case):
+    """The image is turned with its canvas, the region's box cropped from it."""
     x, y, width, height, degrees = case
-    picture = smooth_picture(224, 224)
-    image = to_pil(picture).rotate(degrees, Image.Resampling.BICUBIC, expand=True)
+    image = smooth_image(224, 224)
+    rotated = to_pil(image).rotate(degrees, Image.Resampling.BICUBIC, expand=True)
     # Counter-clockwise, with y downwards.
     cos, sin = (f(math.radians(degrees)) for f in (math.cos, math.sin))
     dx, dy = x - 112, y - 112
-    left = image.width / 2 + cos * dx + sin * dy - width / 2
-    top = image.height / 2 - sin * dx + cos * dy - height / 2
+    left = rotated.width / 2 + cos * dx + sin * dy - width / 2
+    top = rotated.height / 2 - sin * dx + cos * dy - height / 2
     box = (left, top, left + width, top + height)
-    expected = np.asarray(image.resize((64, 64), Image.Resampling.BICUBIC, box=box))
+    expected = np.asarray(rotated.resize((64, 64), Image.Resampling.BICUBIC, box=box))
     expected = torch.from_numpy(expected.copy()).permute(2, 0, 1) / 255
-    (crop,) = crop_regions(picture, regions(case), 64)[0]
+    (crop,) = crop_regions(image, regions(case), 64)[0]
     assert (crop - expected).abs().max() < 0.02  # Pillow rounds twice
     assert crop.std() > 0.1
 
-    mark = np.zeros((image.height, image.width), np.uint8)
-    rows, cols = np.mgrid[: image.height, : image.width] + 0.5
+    mark = np.zeros((rotated.height, rotated.width), np.uint8)
+    rows, cols = np.mgrid[: rotated.height, : rotated.width] + 0.5
     mark[
         (abs(cols - left - width / 2) < width / 2)
         & (abs(rows - top - height / 2) < height / 2)
@@ -183,9 +183,9 @@ def test_crops_and_maps_agree_with_a_picture_turned_by_pillow(case):
 
 @pytest.mark.parametrize('size', [(96, 96), (80, 112)])
 def test_a_crop_warped_back_lies_where_its_map_says(size):
-    picture = smooth_picture(*size)
+    image = smooth_image(*size)
     found = regions((50, 44, 56, 38, 37), (40, 50, 40, 40, -20))
-    crops = crop_regions(picture, found, 64)[0]
+    crops = crop_regions(image, found, 64)[0]
     maps = region_maps(found, size, size)[0]
     assert crops.shape == (2, 3, 64, 64)
     for e in range(2):
@@ -199,11 +199,11 @@ def test_a_crop_warped_back_lies_where_its_map_says(size):
             row = (point.imag / height + 0.5) * 64 - 0.5
             assert -0.6 < row < 63.6 and -0.6 < column < 63.6
             value = crops[e][:, round(row), round(column)]
-            differences.append((value - picture[0, :, i, j]).abs().max().item())
-        # Half a pixel of the crop beside the point, on a smooth picture.
+            differences.append((value - image[0, :, i, j]).abs().max().item())
+        # Half a pixel of the crop beside the point, on a smooth image.
         assert max(differences) < 0.05
-        shifted = (crops[e].mean((1, 2)) - picture[0].mean((1, 2))).abs().max()
-        assert shifted > 0.03  # the crop is no stand-in for the picture
+        shifted = (crops[e].mean((1, 2)) - image[0].mean((1, 2))).abs().max()
+        assert shifted > 0.03  # the crop is no stand-in for the image
 
 
 def test_reduction_is_antialiased():
@@ -250,13 +250,13 @@ def preprocess(training=True, **kwargs):
 
 def test_preprocessor_makes_context_exemplars_and_maps():
     preprocessor, inputs = preprocess(training=False)
-    pictures = preprocessor.denormalize(inputs['images'])
+    images = preprocessor.denormalize(inputs['images'])
     torch.manual_seed(3)
     found = preprocessor.exemplars.draw(2, (56, 56), torch.device('cpu'))
-    context = F.interpolate(pictures, (40, 40), mode='bicubic', antialias=True)
+    context = F.interpolate(images, (40, 40), mode='bicubic', antialias=True)
     expected = preprocessor.normalize(context.clamp(0, 1))
     torch.testing.assert_close(inputs['context'], expected, atol=1e-4, rtol=0)
-    crops = preprocessor.normalize(crop_regions(pictures, found, 16))
+    crops = preprocessor.normalize(crop_regions(images, found, 16))
     torch.testing.assert_close(inputs['exemplars'], crops, atol=1e-4, rtol=0)
     assert inputs['regions'].equal(region_maps(found, (56, 56), (40, 40)))
     assert inputs.shape == (2, 3, 56, 56)

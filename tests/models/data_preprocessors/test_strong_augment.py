@@ -1,5 +1,5 @@
 # Copyright (c) mmcim contributors. All rights reserved.
-"""The pictures of torchvision and Pillow, and the law of the draws."""
+"""The images of torchvision and Pillow, and the law of the draws."""
 
 from collections import Counter
 from itertools import permutations
@@ -23,7 +23,7 @@ OPERATIONS = (
 
 @pytest.fixture(scope='module')
 def photographs(imagenette_mini):
-    """Eight real pictures, uint8, (8, 3, 224, 224)."""
+    """Eight real images, uint8, (8, 3, 224, 224)."""
     paths = sorted((imagenette_mini / 'val').rglob('*.JPEG'))[::50]
     images = [np.array(Image.open(path).convert('RGB')) for path in paths[:8]]
     return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()
@@ -82,7 +82,7 @@ def test_each_operation_is_torchvision_s(operation, factor):
 
 
 @pytest.mark.parametrize('order', permutations(range(4)))
-def test_each_order_with_factors_of_each_picture(order):
+def test_each_order_with_factors_of_each_image(order):
     """Against torchvision's operations one after another."""
     images = noise(3, seed=1)
     generator = torch.Generator().manual_seed(2)
@@ -145,7 +145,7 @@ def test_blur(photographs, sigma):
     wanted = tv.gaussian_blur(images, [2 * radius + 1] * 2, [sigma] * 2)
     inner = (..., slice(radius, -radius), slice(radius, -radius))
     torch.testing.assert_close(ours[inner], wanted[inner], atol=2e-6, rtol=0)
-    # Border included: the repeated border, laid around the picture by hand.
+    # Border included: the repeated border, laid around the image by hand.
     padded = torch.nn.functional.pad(images, [radius] * 4, mode='replicate')
     wanted = tv.gaussian_blur(padded, [2 * radius + 1] * 2, [sigma] * 2)
     torch.testing.assert_close(ours, wanted[inner], atol=1e-4, rtol=0)
@@ -155,7 +155,7 @@ def test_blur(photographs, sigma):
         assert levels(own, pillow).mean() < 2.0
 
 
-def test_blur_is_of_the_chosen_pictures_only():
+def test_blur_is_of_the_chosen_images_only():
     images = noise(3)
     ours = apply(images, sigma=torch.tensor([0.0, 2.0, 0.0]))
     assert ours[0].equal(images[0]) and ours[2].equal(images[2])

@@ -19,9 +19,9 @@ def build(**kwargs):
         return MODELS.build(config)
 
 
-def normal(pictures):
+def normal(images):
     mean, std = (torch.tensor(x).view(3, 1, 1) for x in (MEAN, STD))
-    return (pictures.float() - mean) / std
+    return (images.float() - mean) / std
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def test_crops_are_flipped_by_themselves(crops):
     assert len(flipped) == 4
 
 
-def test_evaluation_takes_one_picture_as_it_is(crops):
+def test_evaluation_takes_one_image_as_it_is(crops):
     inputs = build()(dict(inputs=crops[0]))['inputs']
     torch.testing.assert_close(inputs['images'], normal(crops[0]))
     assert inputs['second_crops'].equal(inputs['images'])

@@ -67,7 +67,7 @@ def test_block_masking_wants_its_number_and_never_more():
 
 
 def test_block_masking_follows_the_law_of_the_sequential_algorithm():
-    """Compare with algorithm 1 of BEiT, drawn one picture at a time."""
+    """Compare with algorithm 1 of BEiT, drawn one image at a time."""
     rng = random.Random(0)
 
     def draw():
@@ -110,7 +110,7 @@ def test_block_masking_follows_the_law_of_the_sequential_algorithm():
     [(75, (14, 14), False), (20, (6, 6), True), (30, (6, 6), True), (60, (9, 20), False)],
 )
 def test_blocks_are_those_of_the_sequential_algorithm(num_masked, grid, some_empty):
-    """From the same random numbers, but for pictures that BEiT's code leaves empty."""
+    """From the same random numbers, but for images that BEiT's code leaves empty."""
     batch = 300
     torch.manual_seed(0)
     ours = BlockMasking(num_masked)(batch, grid, CPU)
@@ -145,7 +145,7 @@ def test_blocks_are_those_of_the_sequential_algorithm(num_masked, grid, some_emp
 
 
 @pytest.mark.parametrize('grid', [(2, 2), (2, 9), (4, 4), (6, 6)])
-def test_no_picture_is_without_a_masked_patch(grid):
+def test_no_image_is_without_a_masked_patch(grid):
     """Not even where rectangles of the least area are larger than the grid."""
     torch.manual_seed(0)
     patches = grid[0] * grid[1]

@@ -42,7 +42,7 @@ def test_window_of_8_reaches_3_back_and_4_ahead():
     assert rows.min() == 6 and rows.max() == 13
 
 
-def test_constant_picture_gives_zeros():
+def test_constant_image_gives_zeros():
     out = SlidingWindowNorm(8)(torch.full((1, 3, 16, 16), 2.1179))
     torch.testing.assert_close(out, torch.zeros_like(out), atol=1e-3, rtol=0)
 

@@ -96,15 +96,15 @@ def build(config):
     return model.train()
 
 
-def patches(pictures, side):
-    """Picture -> list of its patches in rows, each (3, side, side)."""
+def patches(images, side):
+    """Image -> list of its patches in rows, each (3, side, side)."""
     return [
         [
-            picture[:, y : y + side, x : x + side]
-            for y in range(0, picture.shape[1], side)
-            for x in range(0, picture.shape[2], side)
+            image[:, y : y + side, x : x + side]
+            for y in range(0, image.shape[1], side)
+            for x in range(0, image.shape[2], side)
         ]
-        for picture in pictures
+        for image in images
     ]
 
 
@@ -176,8 +176,8 @@ def test_simmim_loss(inputs):
     tokens = model.backbone(inputs['images'], mask)[-1][:, 1:]
     kernel = model.neck.decoder[0]
     total, count = 0, 0
-    for b, picture in enumerate(patches(inputs['images'], 8)):
-        for i, patch in enumerate(picture):
+    for b, image in enumerate(patches(inputs['images'], 8)):
+        for i, patch in enumerate(image):
             if mask[b].flatten()[i]:
                 # PixelShuffle: channel c, row y, column x is number (c * 8 + y) * 8 + x.
                 flat = kernel.weight.flatten(1) @ tokens[b, i] + kernel.bias
@@ -196,8 +196,8 @@ def test_mae_loss(inputs):
     assert latent.shape[1] == 1 + 4  # a quarter of 16
     pred = model.neck(latent, restore)
     values = []
-    for b, picture in enumerate(patches(inputs['images'], 8)):
-        for i, patch in enumerate(picture):
+    for b, image in enumerate(patches(inputs['images'], 8)):
+        for i, patch in enumerate(image):
             if mask[b, i]:
                 target = patch.permute(1, 2, 0).flatten()
                 target = (target - target.mean()) / (target.var() + 1e-6).sqrt()
@@ -270,7 +270,7 @@ def test_mocov3_follows_optimizer_steps():
 
 
 @pytest.mark.parametrize('name', ALL)
-def test_features_of_full_pictures(name, inputs):
+def test_features_of_full_images(name, inputs):
     model = build(ALL[name]())
     model.eval()
     (from_dict,) = model(inputs, mode='tensor')
@@ -292,7 +292,7 @@ def test_data_preprocessor_may_be_another():
 
 
 @pytest.mark.parametrize('name', ['beit', 'simmim', 'mae'])
-def test_says_that_pictures_have_another_size(name, inputs):
+def test_says_that_images_have_another_size(name, inputs):
     model = build(ALL[name]())
     inputs['images'] = inputs['images'][..., :24, :24]
     with pytest.raises(ValueError, match='set img_size of the backbone'):

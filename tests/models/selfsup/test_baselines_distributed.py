@@ -1,5 +1,5 @@
 # Copyright (c) mmcim contributors. All rights reserved.
-"""MoCo v3 contrasts with the pictures of all processes: two of them equal one."""
+"""MoCo v3 contrasts with the images of all processes: two of them equal one."""
 
 import torch
 from mmengine.optim import build_optim_wrapper
@@ -39,7 +39,7 @@ def steps(model, part, num=3):
 
 
 def test_two_processes_equal_one(tmp_path):
-    # Norms over four pictures enlarge rounding; in float64 the two agree to 1e-14.
+    # Norms over four images enlarge rounding; in float64 the two agree to 1e-14.
     start, end = assert_two_equal_one(network, steps, tmp_path, atol=5e-5)
     frozen = ('pos_embed', 'projection.weight', 'projection.bias')
     for key, value in end.items():

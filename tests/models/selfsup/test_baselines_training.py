@@ -1,5 +1,5 @@
 # Copyright (c) mmcim contributors. All rights reserved.
-"""The baselines learn from real pictures."""
+"""The baselines learn from real images."""
 
 import pytest
 import torch
@@ -18,7 +18,7 @@ BATCH = 32
 
 @pytest.fixture(scope='module')
 def crops(imagenette_mini):
-    """All training pictures twice, in crops of 32 px, uint8, (2, N, 3, 32, 32)."""
+    """All training images twice, in crops of 32 px, uint8, (2, N, 3, 32, 32)."""
     crop = dict(
         type='RandomResizedCrop',
         scale=32,

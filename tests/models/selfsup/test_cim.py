@@ -33,12 +33,12 @@ def test_the_five_steps(configs, inputs, mode):
         assert batch.golden[b, y, x] == round(15 * cell.item())
     assert batch.mixed[~batch.mask].equal(batch.golden[~batch.mask])
 
-    picture = batch.mixed[:, None].expand(-1, 3, -1, -1) / 15
-    picture = picture.repeat_interleave(4, 2).repeat_interleave(4, 3)
-    picture = F.interpolate(picture, size=32, mode=mode).clamp(0, 1)
+    image = batch.mixed[:, None].expand(-1, 3, -1, -1) / 15
+    image = image.repeat_interleave(4, 2).repeat_interleave(4, 3)
+    image = F.interpolate(image, size=32, mode=mode).clamp(0, 1)
     mean = torch.tensor([123.675, 116.28, 103.53]).view(3, 1, 1)
     std = torch.tensor([58.395, 57.12, 57.375]).view(3, 1, 1)
-    expected = (255 * picture - mean) / std
+    expected = (255 * image - mean) / std
     torch.testing.assert_close(batch.corrupted, expected, atol=1e-5, rtol=1e-5)
 
 
@@ -50,7 +50,7 @@ def test_samples_follow_the_generator(configs, inputs):
 
 def test_features_from_what_the_preprocessor_gives(configs, inputs):
     model = build(configs).eval()
-    data = model.data_preprocessor(dict(inputs=pictures(inputs)))
+    data = model.data_preprocessor(dict(inputs=images(inputs)))
     feats = model(data['inputs'], mode='tensor')
     expected = model.backbone(data['inputs']['images'])
     assert feats[-1].shape == (2, 32, 4, 4) and feats[-1].equal(expected[-1])
@@ -124,7 +124,7 @@ def test_tokenizer_stays_as_it_is(configs, inputs):
         model, dict(optimizer=dict(type='AdamW', lr=1e-2, weight_decay=0.5))
     )
     for _ in range(3):
-        log = model.train_step(dict(inputs=pictures(inputs)), optim)
+        log = model.train_step(dict(inputs=images(inputs)), optim)
         assert torch.isfinite(log['loss'])
     after = dict(model.tokenizer.named_buffers())
     assert before and all(before[k].equal(after[k]) for k in before)
@@ -143,8 +143,8 @@ def test_masks_and_images_of_another_size_are_refused(configs, inputs):
         build(configs, **blank)(inputs, mode='loss')
 
 
-def pictures(inputs):
-    """The uint8 pictures of which the inputs were made."""
+def images(inputs):
+    """The uint8 images of which the inputs were made."""
     mean = torch.tensor([123.675, 116.28, 103.53]).view(3, 1, 1)
     std = torch.tensor([58.395, 57.12, 57.375]).view(3, 1, 1)
     return (inputs['images'] * std + mean).round().clamp(0, 255).to(torch.uint8)

@@ -23,7 +23,7 @@ OPTIM = dict(
 
 
 def batch():
-    """Four pictures, masks of different sizes."""
+    """Four images, masks of different sizes."""
     torch.manual_seed(3)
     samples = []
     for share in (0.2, 0.4, 0.6, 0.8):

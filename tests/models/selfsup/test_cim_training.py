@@ -1,5 +1,5 @@
 # Copyright (c) mmcim contributors. All rights reserved.
-"""200 real steps on real pictures with a real tokenizer."""
+"""200 real steps on real images with a real tokenizer."""
 
 import math
 

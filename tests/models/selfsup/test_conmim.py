@@ -57,7 +57,7 @@ def build(**kwargs):
     return model
 
 
-def pictures(batch=4, seed=0):
+def images(batch=4, seed=0):
     generator = torch.Generator().manual_seed(seed)
     shape = (batch, 3, 32, 32)
     return torch.randint(256, shape, generator=generator, dtype=torch.uint8)
@@ -71,13 +71,13 @@ def batch_inputs(batch=4, seed=0):
 
 @MODELS.register_module()
 class FixedMasking(BaseMasking):
-    """The first row of the first two pictures of all processes, two rows of the rest."""
+    """The first row of the first two images of all processes, two rows of the rest."""
 
     def __call__(self, batch_size, grid, device):
         first = get_rank() * batch_size
-        pictures = torch.arange(first, first + batch_size, device=device)
+        images = torch.arange(first, first + batch_size, device=device)
         rows = torch.arange(grid[0], device=device)
-        masked = rows <= pictures[:, None] // 2
+        masked = rows <= images[:, None] // 2
         return masked[..., None].expand(-1, -1, grid[1])
 
 
@@ -140,10 +140,10 @@ class TestLoss:
 class TestViews:
     def run(self, training=True, batch=64, **kwargs):
         preprocessor = ConMIMDataPreprocessor(mean=MEAN, std=STD, **kwargs)
-        inputs = pictures(batch)
+        inputs = images(batch)
         return preprocessor, inputs, preprocessor(dict(inputs=inputs), training)['inputs']
 
-    def test_the_weak_view_is_the_normalised_picture(self):
+    def test_the_weak_view_is_the_normalised_image(self):
         _, inputs, out = self.run(flip_prob=0.0)
         mean, std = (torch.tensor(x).view(3, 1, 1) for x in (MEAN, STD))
         torch.testing.assert_close(out['images'], (inputs - mean) / std)
@@ -164,7 +164,7 @@ class TestViews:
         assert (flipped ^ kept).all() and 60 < flipped.sum() < 140
         changed = (weak - strong).abs().amax((1, 2, 3)) > 0.01
         assert changed.float().mean() > 0.7
-        # Equal pixels stay equal: of a picture of two colours, halves in random places,
+        # Equal pixels stay equal: of a image of two colours, halves in random places,
         # the strong view is one of two colours in the same places.
         torch.manual_seed(0)
         places = torch.rand(200, 1, 32, 32) < 0.3
@@ -208,7 +208,7 @@ class TestModel:
         assert (mask.sum(dim=(1, 2)) == 12).all()
 
         def project(network, tokens):
-            """Three linears; BN over all tokens of all pictures, no affine at the end."""
+            """Three linears; BN over all tokens of all images, no affine at the end."""
             x = tokens.reshape(4 * 17, -1)
             for i in range(3):
                 x = x @ network.get_parameter(f'fc{i}.weight').T
@@ -310,7 +310,7 @@ def train_steps(model, part, num=3):
     sgd = dict(OPTIM, optimizer=dict(type='SGD', lr=0.05, momentum=0.9))
     with DefaultScope.overwrite_default_scope('mmpretrain'):
         optim = build_optim_wrapper(plain, sgd)
-    inputs = torch.cat([pictures(2), pictures(2, seed=1)])[part]
+    inputs = torch.cat([images(2), images(2, seed=1)])[part]
     for _ in range(num):
         model.train_step(dict(inputs=inputs), optim)
         plain.momentum_encoder.update(plain, num)
@@ -327,14 +327,14 @@ def test_two_processes_equal_one(tmp_path):
 
 
 @DATASETS.register_module()
-class FewPictures(Dataset):
-    """Eight pictures of noise."""
+class FewImages(Dataset):
+    """Eight images of noise."""
 
     def __len__(self):
         return 8
 
     def __getitem__(self, index):
-        return dict(inputs=pictures(8)[index])
+        return dict(inputs=images(8)[index])
 
 
 @pytest.fixture(scope='module')
@@ -351,7 +351,7 @@ def run(tmp_path_factory):
                 batch_size=4,
                 sampler=dict(type='DefaultSampler', shuffle=False),
                 collate_fn=dict(type='default_collate'),
-                dataset=dict(type='FewPictures'),
+                dataset=dict(type='FewImages'),
             ),
             train_cfg=dict(by_epoch=True, max_epochs=2),
             optim_wrapper=OPTIM,
@@ -471,8 +471,8 @@ def test_400_steps_on_real_images_lower_the_loss(imagenette_mini):
     assert mean('accuracy', last) > 1.3 / 36
 
 
-def test_two_pictures_are_refused():
+def test_two_images_are_refused():
     """Of a pipeline with two crops, of which one would be dropped without a word."""
     model = build()
     with pytest.raises(TypeError, match='must be uint8 .* not a list of 2'):
-        model.data_preprocessor(dict(inputs=[pictures(), pictures()]), training=True)
+        model.data_preprocessor(dict(inputs=[images(), images()]), training=True)

@@ -129,19 +129,19 @@ def correlate(neck, context, exemplar):
 
 def upsample(cells, size):
     """Bilinear; the corners' centres coincide."""
-    picture = [[None] * size for _ in range(size)]
+    image = [[None] * size for _ in range(size)]
     for i in range(size):
         for j in range(size):
             y, x = (p * (ROWS - 1) / (size - 1) for p in (i, j))
             top, left = min(int(y), ROWS - 2), min(int(x), ROWS - 2)
             dy, dx = y - top, x - left
-            picture[i][j] = (
+            image[i][j] = (
                 (1 - dy) * (1 - dx) * cells[top * ROWS + left]
                 + (1 - dy) * dx * cells[top * ROWS + left + 1]
                 + dy * (1 - dx) * cells[(top + 1) * ROWS + left]
                 + dy * dx * cells[(top + 1) * ROWS + left + 1]
             )
-    return picture
+    return image
 
 
 def plain_loss(model, inputs, objective):
@@ -211,7 +211,7 @@ def test_who_learns(model):
 
 
 def test_positions_are_sines_and_cosines_at_every_size(model):
-    """Bicubic interpolation from 6 x 6 patches of the full picture to 4 x 4 and 2 x 2."""
+    """Bicubic interpolation from 6 x 6 patches of the full image to 4 x 4 and 2 x 2."""
     table = torch.stack([position(r, c) for r in range(6) for c in range(6)])
     torch.testing.assert_close(model.backbone.pos_embed[0, 1:], table)
     assert (model.backbone.pos_embed[0, 0] == 0).all()
@@ -270,8 +270,8 @@ def test_momentum_encoder_follows(model):
                 optimizer=dict(type='AdamW', lr=1e-2, weight_decay=0.05),
             ),
         )
-    pictures = torch.randint(256, (2, 3, 48, 48), dtype=torch.uint8)
-    model.train_step(dict(inputs=pictures), optim)
+    images = torch.randint(256, (2, 3, 48, 48), dtype=torch.uint8)
+    model.train_step(dict(inputs=images), optim)
     assert model.momentum_encoder.update(model, num_steps=100) == pytest.approx(0.99)
     after = model.state_dict()
     for name, value in after.items():
@@ -346,7 +346,7 @@ def test_sizes_are_whole_patches(key, change):
         MODELS.build(config)
 
 
-def test_two_pictures_are_refused():
+def test_two_images_are_refused():
     """Exemplars of one crop would get label maps in another."""
     preprocessor = build(corrim()).data_preprocessor
     crops = torch.randint(256, (2, 2, 3, 48, 48), dtype=torch.uint8)

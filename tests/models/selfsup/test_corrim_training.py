@@ -1,5 +1,5 @@
 # Copyright (c) mmcim contributors. All rights reserved.
-"""200 real steps on real pictures."""
+"""200 real steps on real images."""
 
 import math
 
@@ -17,7 +17,7 @@ STEPS = 200
 
 
 def test_loss_falls_below_that_of_the_base_rate(loader):  # noqa: F811
-    """Contexts of 40 px and exemplars of 16 px, of pictures of 64 px, in patches of 8."""
+    """Contexts of 40 px and exemplars of 16 px, of images of 64 px, in patches of 8."""
     arch = dict(embed_dims=96, num_layers=2, num_heads=3, feedforward_channels=384)
     set_random_seed(0)
     model = MODELS.build(

@@ -44,8 +44,8 @@ def build(**kwargs):
 
 def digits():
     """Real handwritten digits, (1797, 3, 32, 32) in [0, 1]."""
-    pictures = torch.from_numpy(load_digits().images).float()[:, None] / 16
-    return F.interpolate(pictures, size=32, mode='bilinear').expand(-1, 3, -1, -1)
+    images = torch.from_numpy(load_digits().images).float()[:, None] / 16
+    return F.interpolate(images, size=32, mode='bilinear').expand(-1, 3, -1, -1)
 
 
 def inputs():
@@ -194,13 +194,13 @@ def test_extract_feat_gives_logits():
 
 def test_sixty_steps_on_digits(hub):
     model = build(vocab_size=64, width=32)
-    pictures = digits()
+    images = digits()
     optimizer = torch.optim.AdamW(model.parameters(), lr=4e-3)
     generator = torch.Generator().manual_seed(0)
     history = []
     for iteration in range(60):
         at(hub, iteration, 60)
-        batch = pictures[torch.randint(1797, (32,), generator=generator)]
+        batch = images[torch.randint(1797, (32,), generator=generator)]
         losses = model.loss({'tokenizer_images': batch})
         total, _ = model.parse_losses(losses)
         optimizer.zero_grad()
@@ -238,13 +238,13 @@ class Record(Hook):
 
 
 def run(work_dir, max_epochs, record, resume=False):
-    pictures = (digits()[:16] * 255).to(torch.uint8)
+    images = (digits()[:16] * 255).to(torch.uint8)
     model = build()
     runner = Runner(
         model=model,
         work_dir=str(work_dir),
         experiment_name=f'dvae-{uuid.uuid4()}',
-        train_dataloader=DataLoader([{'inputs': p} for p in pictures], batch_size=4),
+        train_dataloader=DataLoader([{'inputs': p} for p in images], batch_size=4),
         train_cfg=dict(by_epoch=True, max_epochs=max_epochs),
         optim_wrapper=OptimWrapper(torch.optim.AdamW(model.parameters(), lr=1e-3)),
         default_hooks=dict(checkpoint=dict(type='CheckpointHook', interval=1)),

@@ -29,12 +29,12 @@ def official(**sizes):
                 # paths weigh as much as the others.
                 parameter.mul_(1.75 * sizes.get('n_blk_per_group', 2))
     # Without this, a few codes win everywhere.
-    logits = encoder(dall_e.map_pixels(pictures(1, 64, 64)))
+    logits = encoder(dall_e.map_pixels(random_images(1, 64, 64)))
     encoder.blocks.output.conv.b -= logits.mean((0, 2, 3))
     return networks
 
 
-def pictures(batch, height, width):
+def random_images(batch, height, width):
     """Random colours of 8 x 8 blocks with noise, in [0, 1], on all of the range."""
     generator = torch.Generator().manual_seed(1)
     blocks = torch.rand(batch, 3, height // 8, width // 8, generator=generator)
@@ -88,7 +88,7 @@ def test_equals_official(sizes, shape, tmp_path):
     encoder, decoder = official(**sizes)
     save_file(tensors_of(encoder, decoder), tmp_path / 'dalle.safetensors')
     tokenizer = DALLETokenizer(str(tmp_path / 'dalle.safetensors'))
-    assert_equal_to_official(tokenizer, encoder, decoder, pictures(*shape))
+    assert_equal_to_official(tokenizer, encoder, decoder, random_images(*shape))
 
 
 @pytest.mark.slow
@@ -115,7 +115,7 @@ def test_equals_official_through_the_files(sizes, shape, tmp_path, repo):
     tokenizer = DALLETokenizer(str(tmp_path / 'dalle.safetensors'))
     assert tokenizer.vocab_size == encoder.vocab_size
     assert tokenizer.stride == 8
-    assert_equal_to_official(tokenizer, encoder, decoder, pictures(*shape))
+    assert_equal_to_official(tokenizer, encoder, decoder, random_images(*shape))
 
 
 @pytest.fixture(scope='module')
@@ -132,7 +132,7 @@ def narrow(tmp_path_factory):
 def test_equals_official_in_half_precision_on_a_gpu(narrow):
     encoder, decoder = narrow[0].cuda(), narrow[1].cuda()
     tokenizer = DALLETokenizer(str(narrow[2])).cuda()
-    images = pictures(4, 112, 112).cuda()
+    images = random_images(4, 112, 112).cuda()
     logits = encoder(dall_e.map_pixels(images))
     ids = logits.argmax(1)
     same = tokenizer.encode(images) == ids

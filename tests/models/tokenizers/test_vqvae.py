@@ -89,12 +89,12 @@ def test_equals_the_forward_pass_written_out(tmp_path):
     torch.testing.assert_close(tokenizer.decode(ids), (x + 0.5).clamp(0, 1))
 
 
-def test_real_weights_on_real_pictures(vqvae_weights, imagenette_mini):
+def test_real_weights_on_real_images(vqvae_weights, imagenette_mini):
     tokenizer = VQVAETokenizer(str(vqvae_weights))
     assert (tokenizer.vocab_size, tokenizer.stride) == (512, 4)
     paths = sorted((imagenette_mini / 'val').glob('*/*.JPEG'))[::16]
-    pictures = np.stack([np.asarray(Image.open(p).convert('RGB')) for p in paths])
-    images = torch.from_numpy(pictures).permute(0, 3, 1, 2) / 255
+    pixels = np.stack([np.asarray(Image.open(p).convert('RGB')) for p in paths])
+    images = torch.from_numpy(pixels).permute(0, 3, 1, 2) / 255
     assert images.shape[1:] == (3, 224, 224)
 
     ids = tokenizer.encode(images)
