@@ -1,4 +1,4 @@
-"""CIM-ResPix with BEiT's data pipeline and blockwise masks, all made on the CPU.
+"""CIM-ResPix with BEiT's data pipeline on the CPU, and its blockwise masks.
 
 For an exact comparison with BEiT; about three times the loader's work.
 """
@@ -10,4 +10,4 @@ _base_ = [
     '../_base_/default_runtime.py',
 ]
 
-model = dict(masking=None)  # the pipeline makes the masks
+model = dict(masking=dict(_delete_=True, type='BlockMasking'))

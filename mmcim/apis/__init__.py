@@ -2,4 +2,4 @@
 """A few functions for notebooks: trained backbones and their features."""
 
 from .features import extract_features
-from .models import feature_extractor, load_backbone
+from .models import load_backbone

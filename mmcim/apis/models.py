@@ -5,16 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.config import Config
-from mmengine.registry import DefaultScope
-from mmpretrain import FeatureExtractor, get_model
-from mmpretrain.apis import ModelHub
-from mmpretrain.datasets import remove_transform
-from mmpretrain.registry import MODELS
 from torch import nn
 
 from mmcim.checkpoints import BackboneFile, load_into
-from mmcim.checkpoints.record import find_backbone_config
 
 
 def load_backbone(
@@ -50,62 +43,3 @@ def load_backbone(
     backbone = file.build(**overrides)
     load_into(backbone, file)
     return backbone.to(device)
-
-
-def feature_extractor(
-    config: str | Path | Config,
-    checkpoint: str | Path,
-    device: str | torch.device = 'cpu',
-) -> FeatureExtractor:
-    """Build mmpretrain's ``FeatureExtractor`` for the backbone of any config.
-
-    Of a pre-training only the backbone is built, so that neither the tokenizer's weights
-    nor labels are needed. Images go through the config's test pipeline.
-
-    Args:
-        config: A pre-training or classifier, or a name in mmpretrain's ``ModelHub``.
-        checkpoint: Its checkpoint, a plain backbone, or any other file that
-            :func:`mmcim.checkpoints.load_into` reads.
-        device: Where it goes.
-
-    Returns:
-        Takes paths, arrays (H, W, 3; BGR, uint8) or lists of them, and gives a list with
-        one tuple of features per image; see mmpretrain.
-
-    Raises:
-        ValueError: If the config is not for mmpretrain, has no backbone or no test
-            pipeline, or the weights do not fit.
-
-    Examples:
-        >>> extract = feature_extractor(
-        ...     'configs/cim/vit-b_8xb256-300e.py', 'epoch_300.pth')
-        >>> feature_map = extract('image.jpg')[0][-1]  # (768, 14, 14)
-    """
-    cfg = config
-    if not isinstance(cfg, Config):
-        is_file = Path(config).suffix == '.py'
-        cfg = Config.fromfile(config) if is_file else ModelHub.get(str(config)).config
-    prefix = getattr(MODELS.get(cfg.model.type), 'backbone_prefix', 'backbone.')
-    backbone = None if prefix is None else find_backbone_config(cfg, prefix)
-    scope = cfg.get('default_scope') or 'mmpretrain'
-    if scope != 'mmpretrain' or backbone is None or 'test_dataloader' not in cfg:
-        raise ValueError(
-            'expected is the config of a pre-training or classifier of mmpretrain with '
-            f'backbone and test_dataloader, not of a {cfg.model.type} of {scope}. '
-            "load_backbone reads a segmentor's checkpoint"
-        )
-    given = cfg.model.get('data_preprocessor') or cfg.get('data_preprocessor') or {}
-    preprocessor = {k: given[k] for k in ('mean', 'std', 'to_rgb') if k in given}
-    preprocessor['type'] = 'ClsDataPreprocessor'
-    model = dict(
-        type='ImageClassifier', backbone=backbone, data_preprocessor=preprocessor
-    )
-    # FeatureExtractor reads the images itself; it knows mmpretrain's own loader alone.
-    pipeline = remove_transform(cfg.test_dataloader.dataset.pipeline, 'LoadImage')
-    data = dict(dataset=dict(type='CustomDataset', pipeline=pipeline))
-    # Another library may have made its own scope the default one.
-    with DefaultScope.overwrite_default_scope('mmpretrain'):
-        built = Config(dict(model=model, test_dataloader=data))
-        network = get_model(built, device=device)
-        load_into(network.backbone, checkpoint)
-        return FeatureExtractor(network)

@@ -1,16 +1,13 @@
 # Copyright (c) mmcim contributors. All rights reserved.
 """Image transforms that run in the data-loader workers."""
 
-import math
 from collections.abc import Sequence
 
-import cv2
 import mmcv
-import numpy as np
 from mmcv.transforms import BaseTransform
 from mmengine.logging import MMLogger
 from mmengine.utils import to_2tuple
-from mmpretrain.datasets.transforms import BEiTMaskGenerator, RandomResizedCrop
+from mmpretrain.datasets.transforms import RandomResizedCrop
 from mmpretrain.registry import TRANSFORMS
 
 from ..utils.errors import ConfigError
@@ -114,91 +111,3 @@ class RandomResizedCropTwoSizes(RandomResizedCrop):
         ]
         results['img_shape'] = tuple(self.scale)
         return results
-
-
-@TRANSFORMS.register_module()
-class RandomAffine(BaseTransform):
-    """Rotate, shift, scale and shear an image at random about its centre.
-
-    One warp does all four (bilinear), so that a small image costs about 50
-    microseconds. Every quantity is drawn uniformly and independently.
-
-    Args:
-        degrees: Rotate by at most this angle, to both sides.
-        translate: Shift by at most this fraction of the image's width and height, to all
-            sides.
-        scale: Range of the magnification.
-        shear: Slant the columns by at most this angle in degrees, to both sides.
-        fill: Value of the pixels that come from outside the image, on its own scale.
-    """
-
-    def __init__(
-        self,
-        degrees: float = 0.0,
-        translate: float = 0.0,
-        scale: Sequence[float] = (1.0, 1.0),
-        shear: float = 0.0,
-        fill: float = 0.0,
-    ) -> None:
-        if not 0 < scale[0] <= scale[1]:
-            raise ValueError(f'scale must be (min, max) with 0 < min <= max: {scale}')
-        self.degrees = degrees
-        self.translate = translate
-        self.scale = tuple(scale)
-        self.shear = shear
-        self.fill = fill
-
-    def random_matrix(self, height: int, width: int) -> np.ndarray:
-        """Draw the matrix (2, 3) that maps source (x, y, 1) to target (x, y)."""
-        angle, shift_x, shift_y, slant = np.random.uniform(-1, 1, 4)
-        angle = math.radians(self.degrees * angle)
-        slant = math.tan(math.radians(self.shear * slant))
-        scale = np.random.uniform(*self.scale)
-        cos, sin = scale * math.cos(angle), scale * math.sin(angle)
-        linear = np.array([[cos, cos * slant - sin], [sin, sin * slant + cos]])
-        centre = np.array([(width - 1) / 2, (height - 1) / 2])
-        shift = self.translate * np.array([shift_x * width, shift_y * height])
-        return np.column_stack([linear, centre + shift - linear @ centre])
-
-    def transform(self, results: dict) -> dict:
-        """Warp ``img``, an array (H, W) or (H, W, C); its size does not change."""
-        img = results['img']
-        height, width = img.shape[:2]
-        results['img'] = cv2.warpAffine(
-            img,
-            self.random_matrix(height, width),
-            (width, height),
-            flags=cv2.INTER_LINEAR,
-            borderMode=cv2.BORDER_CONSTANT,
-            borderValue=(self.fill,) * 4,
-        )
-        return results
-
-
-@TRANSFORMS.register_module()
-class BEiTBlockMask(BEiTMaskGenerator):
-    """BEiT's blockwise mask, in which every patch can be masked.
-
-    mmpretrain's ``BEiTMaskGenerator`` draws a block's corner with an exclusive upper
-    bound where BEiT's code has an inclusive one, so that the last row and the last
-    column of the grid are never masked. Apart from that both are the same (BEiT,
-    algorithm 1): exactly ``num_masking_patches`` are masked, 1 = masked.
-    """
-
-    def _mask(self, mask: np.ndarray, max_mask_patches: int) -> int:
-        """Mask one more block in place; return the number of newly masked patches."""
-        for _ in range(10):
-            area = np.random.uniform(self.min_num_patches, max_mask_patches)
-            aspect = math.exp(np.random.uniform(*self.log_aspect_ratio))
-            height = round(math.sqrt(area * aspect))
-            width = round(math.sqrt(area / aspect))
-            if height >= self.height or width >= self.width:
-                continue
-            top = np.random.randint(self.height - height + 1)
-            left = np.random.randint(self.width - width + 1)
-            block = mask[top : top + height, left : left + width]
-            new = block.size - int(block.sum())
-            if 0 < new <= max_mask_patches:
-                block[:] = 1
-                return new
-        return 0

@@ -17,7 +17,6 @@ _SHOWN_RANGE = 4.0
 def cim_panels(
     model: CIM,
     inputs: dict,
-    data_samples: list | None = None,
     detector: RevDet | None = None,
 ) -> dict[str, Tensor]:
     """Corrupt a batch as in training, and show each step.
@@ -25,7 +24,6 @@ def cim_panels(
     Args:
         model: In eval mode, with a tokenizer and a generator.
         inputs: ``images`` and ``tokenizer_images`` as from its data preprocessor.
-        data_samples: With masks, if the data pipeline makes them.
         detector: Looks at the same corrupted images as the model's own enhancer. By
             default the model's own enhancer, if it is one.
 
@@ -38,7 +36,7 @@ def cim_panels(
         stand two more lines: their PSNR, and that of a prediction of zeros.
     """
     denormalize, enhancer = model.data_preprocessor.denormalize, model.enhancer
-    batch = model.corrupt(inputs, data_samples)
+    batch = model.corrupt(inputs)
     original = denormalize(inputs['images'])
     decoded = model.tokenizer.decode(batch.golden)
     panels = dict(

@@ -6,22 +6,14 @@ import json
 import re
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 import yaml
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
-from mmpretrain import FeatureExtractor, get_model, list_models
+from mmpretrain import get_model, list_models
 from mmpretrain.apis import ModelHub
-from mmpretrain.models import ImageClassifier
 from mmpretrain.registry import MODELS as NETWORKS
-from torch.testing import assert_close
-
-from mmcim.apis import feature_extractor
-from mmcim.utils import load_config
-
-from ..backbone_files import write_backbone
 
 REPO = Path(__file__).resolve().parents[2]
 FILES = yaml.safe_load((REPO / 'model-index.yml').read_text())['Import']
@@ -202,35 +194,6 @@ def test_get_model_by_name(hub, name, network, size):
     assert parameters == entry['Metadata']['Parameters']
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    'name',
-    [
-        'cim_vit-s_knn_imagenette-128',
-        'cim_resnet50_logreg_in1k',
-        'vit-s_conmim_finetune_1xb128-100e_imagenette-128',
-        'vit-s_mae_1xb128-300e_imagenette-128',
-        'vit-s_simmim_1xb128-300e_imagenette-128',
-        'vit-s_mocov3_1xb128-300e_imagenette-128',
-        'vit-s_scratch_1xb128-300e_imagenette-128',
-    ],
-)
-def test_features_by_name(hub, tmp_path, name):
-    """mmpretrain's FeatureExtractor and ours give the same of the same weights."""
-    torch.manual_seed(0)
-    extract = FeatureExtractor(name, pretrained=False)
-    pixels = np.random.default_rng(0).integers(0, 256, (128, 128, 3)).astype(np.uint8)
-    # Ours are the backbone's; a classifier's own go through its neck.
-    classifier = isinstance(extract.model, ImageClassifier)
-    stage = dict(stage='backbone') if classifier else {}
-    found = extract(pixels, **stage)[0][-1]
-    path = tmp_path / 'backbone.safetensors'
-    write_backbone(path, extract.model.backbone.state_dict())
-    (expected,) = feature_extractor(name, path)(pixels)
-    assert found.isfinite().all()
-    assert_close(found, expected[-1], rtol=1e-4, atol=1e-4)
-
-
 SEGMENTOR = 'vit-tiny_upernet_1xb8-400i_camvid-240x180'
 
 
@@ -245,28 +208,3 @@ def test_a_segmentor_by_name_is_mmsegmentations(hub, own_scope):
     mmseg = pytest.importorskip('mmseg.apis')
     model = mmseg.init_model(hub.get(SEGMENTOR).config, device='cpu')
     assert model.decode_head.num_classes == 11
-
-
-def test_feature_extractor_beside_a_segmentor(hub, own_scope, tmp_path):
-    """Whose scope is the default one then."""
-    mmseg = pytest.importorskip('mmseg.apis')
-    mmseg.init_model(hub.get(SEGMENTOR).config, device='cpu')
-    name = 'cim/vit-s_1xb128-300e_imagenette-128.py'
-    config = load_config(REPO / 'configs' / name)
-    config.model.enhancer.backbone.arch = dict(
-        embed_dims=32, num_layers=1, num_heads=2, feedforward_channels=64
-    )
-    with DefaultScope.overwrite_default_scope('mmpretrain'):
-        network = NETWORKS.build(config.model.enhancer.backbone)
-    torch.save(network.state_dict(), tmp_path / 'x.pth')
-    extract = feature_extractor(config, tmp_path / 'x.pth')
-    image = np.zeros((128, 128, 3), np.uint8)
-    assert extract(image)[0][-1].shape == (32, 16, 16)
-
-
-def test_feature_extractor_of_a_segmentor(hub):
-    for config in (SEGMENTOR, REPO / f'configs/segmentation/{SEGMENTOR}.py'):
-        with pytest.raises(ValueError) as error:
-            feature_extractor(config, 'none.pth')
-        assert 'of a pre-training or classifier of mmpretrain' in str(error.value)
-        assert 'not of a EncoderDecoder of mmseg' in str(error.value)

@@ -10,7 +10,7 @@ from mmpretrain.registry import MODELS
 from PIL import Image
 from torch.testing import assert_close
 
-from mmcim.apis import extract_features, feature_extractor, load_backbone
+from mmcim.apis import extract_features, load_backbone
 from mmcim.checkpoints import BackboneRecord, read_weights
 from mmcim.checkpoints.record import find_backbone_config, tensors_sha256
 from mmcim.utils import ConfigError
@@ -73,7 +73,7 @@ def small_config(repo, name):
         'cim/resnet50_revdet_8xb256-300e.py',
     ],
 )
-def test_feature_extractor_of_a_pretraining(repo, tmp_path, image, name):
+def test_features_of_a_pretraining_checkpoint(repo, tmp_path, image, name):
     """Nobody needs the tokenizer's weights; the result is the backbone's."""
     cfg = small_config(repo, name)
     torch.manual_seed(0)
@@ -87,40 +87,15 @@ def test_feature_extractor_of_a_pretraining(repo, tmp_path, image, name):
     record = BackboneRecord(config, tensors_sha256(tensors), prefix, mean=MEAN, std=STD)
     torch.save(dict(state_dict=state, meta=dict(backbone=record.dumps())), checkpoint)
 
-    (found,) = feature_extractor(cfg, checkpoint)(str(image))
     size = cfg.test_pipeline[-2].crop_size
     pixels = np.array(Image.open(image).resize((size, size), Image.Resampling.BICUBIC))
     images = (torch.from_numpy(pixels) - torch.tensor(MEAN)) / torch.tensor(STD)
     backbone.train(False)
     with torch.no_grad():
         expected = backbone(images.permute(2, 0, 1)[None])[-1][0]
-    assert_close(found[-1], expected, rtol=0, atol=1e-4)
-
     network = load_backbone(checkpoint)
     vectors = extract_features(network, [image], img_size=size)
     assert_close(vectors[0], expected.mean(dim=(1, 2)), rtol=0, atol=1e-4)
-
-
-def test_feature_extractor_of_a_masked_pretraining(repo, tmp_path, image):
-    """It sees the whole image, also with mmpretrain's class, which masks by itself."""
-    cfg = small_config(repo, 'baselines/vit-b_mae_8xb256-300e.py')
-    cfg.model.backbone.type = 'MAEViT'
-    torch.manual_seed(0)
-    backbone = MODELS.build(cfg.model.backbone)
-    backbone.init_weights()
-    backbone.train(False)
-    state = {f'backbone.{k}': v for k, v in backbone.state_dict().items()}
-    meta = dict(cfg=cfg.pretty_text, backbone_prefix='backbone.')
-    torch.save(dict(state_dict=state, meta=meta), tmp_path / 'epoch_1.pth')
-
-    extract = feature_extractor(cfg, tmp_path / 'epoch_1.pth')
-    (found,) = extract(str(image))
-    size = cfg.test_pipeline[-2].crop_size
-    pixels = np.array(Image.open(image).resize((size, size), Image.Resampling.BICUBIC))
-    images = (torch.from_numpy(pixels) - torch.tensor(MEAN)) / torch.tensor(STD)
-    with torch.no_grad():
-        expected = backbone(images.permute(2, 0, 1)[None], mask=None)[-1][0]
-    assert_close(found[-1], expected, rtol=0, atol=1e-4)
 
 
 def test_mmpretrains_own_functions_on_a_classifier(repo, tmp_path):
@@ -135,8 +110,6 @@ def test_mmpretrains_own_functions_on_a_classifier(repo, tmp_path):
     with torch.no_grad():
         expected = model.extract_feat(images)[-1]
     assert_close(found[-1], expected[0], rtol=0, atol=1e-5)
-    (again,) = feature_extractor(config, tmp_path / 'a.pth')(pixels)
-    assert_close(again[-1], found[-1], rtol=0, atol=1e-5)
 
 
 def test_mmpretrains_own_extractor_on_a_pretraining(repo, image):
@@ -151,13 +124,3 @@ def test_mmpretrains_own_extractor_on_a_pretraining(repo, image):
     with torch.no_grad():
         expected = extract.model.enhancer.backbone((images - 79.5) / 91.0)[-1]
     assert_close(found[0][-1], expected[0], rtol=0, atol=1e-5)
-
-
-def test_configs_without_a_backbone_to_keep(repo):
-    name = 'tokenizer/dvae-f8-v8192_8xb64-20e_imagenet.py'
-    with pytest.raises(ValueError, match='backbone .* not of a DiscreteVAETrainer'):
-        feature_extractor(repo / 'configs' / name, 'none.pth')
-    cfg = Config.fromfile(repo / 'configs/cim/vit-b_8xb256-300e.py')
-    cfg.pop('test_dataloader')
-    with pytest.raises(ValueError, match='test_dataloader, not of a CIM'):
-        feature_extractor(cfg, 'none.pth')

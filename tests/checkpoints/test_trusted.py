@@ -5,11 +5,10 @@ import json
 import sys
 
 import pytest
-from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from mmpretrain.registry import MODELS
 
-from mmcim.apis import feature_extractor, load_backbone
+from mmcim.apis import load_backbone
 from mmcim.checkpoints import BackboneRecord
 from mmcim.checkpoints.export import export_backbone
 from mmcim.checkpoints.record import tensors_sha256
@@ -90,18 +89,6 @@ def test_type_of_the_model_is_not_imported(evil):
     own_checkpoint(path, config, below('backbone.', state), record)
     assert load_backbone(path).img_size == (32, 32)
     assert not evil.exists() and 'evil' not in sys.modules
-
-
-def test_feature_extractor_runs_no_code_of_the_file(evil):
-    path = write(evil.parent, CALL, 'exported')
-    config = Config(
-        dict(
-            model=dict(type='ImageClassifier', backbone=vit()),
-            test_dataloader=dict(dataset=dict(pipeline=[dict(type='PackInputs')])),
-        )
-    )
-    feature_extractor(config, path)
-    assert not evil.exists()
 
 
 def test_places_of_earlier_weights_are_left_out():

@@ -61,10 +61,7 @@ def check_inputs(config, image_size, tokenizer_size):
 )
 def test_cim_from_images(repo, imagenette_mini, name, image_size, tokenizer_size):
     config = load_config(repo, name, imagenette_mini)
-    batch = check_inputs(config, image_size, tokenizer_size)
-    if 'two_sizes' in name:
-        for sample in batch['data_samples']:
-            assert sample.mask.shape == (14, 14) and sample.mask.sum() == 75
+    check_inputs(config, image_size, tokenizer_size)
 
 
 def test_cim_from_digits(repo):

@@ -1,16 +1,10 @@
 # Copyright (c) mmcim contributors. All rights reserved.
-import math
-
 import numpy as np
 import pytest
 from mmpretrain.registry import TRANSFORMS
 from PIL import Image
 
-from mmcim.datasets.transforms import (
-    BEiTBlockMask,
-    RandomAffine,
-    RandomResizedCropTwoSizes,
-)
+from mmcim.datasets.transforms import RandomResizedCropTwoSizes
 
 
 def noise(height, width, seed=0):
@@ -78,103 +72,3 @@ def test_single_crop_is_antialiased():
     np.testing.assert_array_equal(
         transform(dict(img=img))['img'], pillow(crop, (112, 112), Image.BICUBIC)
     )
-
-
-class TestRandomAffine:
-    def test_does_nothing_by_default(self):
-        img = noise(17, 23)
-        np.testing.assert_array_equal(RandomAffine()(dict(img=img))['img'], img)
-
-    def test_matrix_is_rotation_times_shear_times_scale_about_the_centre(
-        self, monkeypatch
-    ):
-        transform = RandomAffine(degrees=20, translate=0.1, scale=(0.5, 2), shear=10)
-        draws = iter([np.array([0.5, 0.3, -0.2, 1.0]), 1.5])
-        monkeypatch.setattr(np.random, 'uniform', lambda *args: next(draws))
-        matrix = transform.random_matrix(height=40, width=60)
-
-        angle, slant = math.radians(10), math.radians(10)
-        rotation = np.array(
-            [
-                [math.cos(angle), -math.sin(angle)],
-                [math.sin(angle), math.cos(angle)],
-            ]
-        )
-        shear = np.array([[1, math.tan(slant)], [0, 1]])
-        np.testing.assert_allclose(matrix[:, :2], 1.5 * rotation @ shear)
-        centre = np.array([29.5, 19.5])
-        moved = centre + [0.1 * 0.3 * 60, 0.1 * -0.2 * 40]
-        np.testing.assert_allclose(matrix @ [*centre, 1], moved)
-
-    def test_shift_by_whole_pixels(self, monkeypatch):
-        img = noise(20, 20)
-        transform = RandomAffine(translate=0.25, fill=9)
-        draws = iter([np.array([0.0, 0.4, -0.2, 0.0]), 1.0])
-        monkeypatch.setattr(np.random, 'uniform', lambda *args: next(draws))
-        moved = transform(dict(img=img))['img']
-        # 2 pixels to the right, 1 upwards
-        expected = np.full_like(img, 9)
-        expected[:-1, 2:] = img[1:, :-2]
-        np.testing.assert_array_equal(moved, expected)
-
-    def test_ranges(self):
-        transform = RandomAffine(degrees=15, translate=0.1, scale=(0.8, 1.2))
-        np.random.seed(0)
-        matrices = [transform.random_matrix(32, 32) for _ in range(2000)]
-        angles = [math.degrees(math.atan2(m[1, 0], m[0, 0])) for m in matrices]
-        scales = [math.sqrt(np.linalg.det(m[:, :2])) for m in matrices]
-        shifts = np.array([m @ [15.5, 15.5, 1] - 15.5 for m in matrices])
-        assert -15 <= min(angles) < -14.5 and 14.5 < max(angles) <= 15
-        assert 0.8 <= min(scales) < 0.81 and 1.19 < max(scales) <= 1.2
-        assert 3.1 < np.abs(shifts).max() <= 3.2
-
-    def test_size_and_type_are_kept(self):
-        transform = RandomAffine(degrees=30, shear=10)
-        for img in (noise(24, 36), noise(24, 36)[:, :, 0]):
-            out = transform(dict(img=img))['img']
-            assert out.shape == img.shape and out.dtype == np.uint8
-
-    def test_bad_scale(self):
-        with pytest.raises(ValueError, match='0 < min <= max'):
-            RandomAffine(scale=(1.2, 0.8))
-
-
-class TestBEiTBlockMask:
-    def masks(self, kind, num=400):
-        transform = TRANSFORMS.build(
-            dict(
-                type=kind,
-                input_size=(14, 14),
-                num_masking_patches=75,
-                min_num_patches=16,
-            )
-        )
-        np.random.seed(0)
-        return np.stack([transform({})['mask'] for _ in range(num)])
-
-    def test_number_and_values(self):
-        masks = self.masks('BEiTBlockMask')
-        assert masks.shape == (400, 14, 14)
-        assert set(np.unique(masks)) == {0, 1}
-        np.testing.assert_array_equal(masks.sum((1, 2)), 75)
-
-    def test_every_position_can_be_masked(self):
-        frequency = self.masks('BEiTBlockMask').mean(0)
-        assert frequency.min() > 0
-        # Opposite borders are alike.
-        assert abs(frequency[0].mean() - frequency[-1].mean()) < 0.05
-        assert abs(frequency[:, 0].mean() - frequency[:, -1].mean()) < 0.05
-
-    def test_mmpretrain_never_masks_the_last_row_and_column(self):
-        frequency = self.masks('BEiTMaskGenerator').mean(0)
-        assert frequency[-1].max() == frequency[:, -1].max() == 0
-
-    def test_a_block_is_a_rectangle(self):
-        transform = BEiTBlockMask(14, num_masking_patches=40, min_num_patches=16)
-        np.random.seed(1)
-        for _ in range(50):
-            mask = np.zeros((14, 14), int)
-            new = transform._mask(mask, 40)
-            rows, columns = np.nonzero(mask)
-            area = (np.ptp(rows) + 1) * (np.ptp(columns) + 1)
-            assert mask.sum() == new == area <= 40

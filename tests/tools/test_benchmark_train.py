@@ -201,7 +201,7 @@ def test_preprocessor_masks_and_auc_do_not_wait_for_the_gpu(name):
     try:
         images = model.data_preprocessor(batch, training=True)['inputs']['images']
         if isinstance(model, CIM):
-            mask = model.draw_mask(images, None)
+            mask = model.draw_mask(images)
             binary_auc(torch.rand(mask.shape, device=mask.device), mask)
         elif hasattr(model, 'masking'):
             grid = tuple(model.backbone.patch_resolution)

@@ -6,16 +6,15 @@ data_preprocessor = dict(
     flip_prob=0.0,  # a mirrored digit is no digit
 )
 
-train_pipeline = [
-    dict(
-        type='RandomAffine',
-        degrees=10,
-        translate=0.08,
-        scale=(0.85, 1.1),
-        shear=8,
-        fill=0),
-    dict(type='PackInputs'),
-]
+random_affine = dict(
+    type='torchvision/RandomAffine',
+    degrees=10,
+    translate=(0.08, 0.08),
+    scale=(0.85, 1.1),
+    shear=8,
+    interpolation='bilinear',
+)
+train_pipeline = [dict(type='NumpyToPIL'), random_affine, dict(type='PackInputs')]
 
 # The whole pipeline takes 0.1 ms an image: it needs no worker process.
 train_dataloader = dict(

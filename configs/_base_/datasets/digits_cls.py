@@ -6,16 +6,15 @@ data_preprocessor = dict(
     mean=[79.5, 79.5, 79.5],
     std=[91.0, 91.0, 91.0])
 
-train_pipeline = [
-    dict(
-        type='RandomAffine',
-        degrees=10,
-        translate=0.08,
-        scale=(0.85, 1.1),
-        shear=8,
-        fill=0),
-    dict(type='PackInputs'),
-]
+random_affine = dict(
+    type='torchvision/RandomAffine',
+    degrees=10,
+    translate=(0.08, 0.08),
+    scale=(0.85, 1.1),
+    shear=8,
+    interpolation='bilinear',
+)
+train_pipeline = [dict(type='NumpyToPIL'), random_affine, dict(type='PackInputs')]
 
 test_pipeline = [dict(type='PackInputs')]
 

@@ -22,7 +22,8 @@ data_preprocessor = dict(
 )
 
 train_pipeline = [
-    dict(type='MultiView', num_views=2, transforms=[[_base_.train_pipeline[0]]]),
-    _base_.train_pipeline[1],
+    dict(type='NumpyToPIL'),
+    dict(type='MultiView', num_views=2, transforms=[[_base_.random_affine]]),
+    dict(type='PackInputs'),
 ]
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))

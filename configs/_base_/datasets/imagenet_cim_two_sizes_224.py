@@ -1,6 +1,6 @@
 # ImageNet-1k with BEiT's own pipeline on the CPU, for comparisons with BEiT: colour
-# jitter, flip, one crop resized twice (bicubic 224, Lanczos 112), blockwise mask.
-# CIM itself has neither the jitter nor the blocks; imagenet_cim_224.py is faster.
+# jitter, flip, one crop resized twice (bicubic 224, Lanczos 112).
+# CIM itself has no jitter; imagenet_cim_224.py is faster.
 _base_ = ['imagenet_cim_224.py']
 
 train_pipeline = [
@@ -15,15 +15,7 @@ train_pipeline = [
         aspect_ratio_range=(3 / 4, 4 / 3),
         interpolation='bicubic',
         second_interpolation='lanczos'),
-    dict(
-        type='BEiTBlockMask',
-        input_size=(14, 14),
-        num_masking_patches=75,
-        min_num_patches=16),
     dict(type='PackInputs'),
 ]
 
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
-
-# Its masks come with the training images.
-test_dataloader = test_cfg = test_evaluator = None

@@ -121,10 +121,9 @@ class BlockMasking(BaseMasking):
     Rectangles of random area and shape are laid over the image until the wanted
     number of patches is masked. As in BEiT's code a rectangle counts only if it adds
     at least one patch and no more than are still wanted, ten misfits in a row end the
-    image, and so a few patches of the wanted number may be missing (the CPU transform
-    :class:`BEiTBlockMask` fills them up). But no image ends without a rectangle: where
-    the first ten are misfits, too large for a small grid, those that follow get smaller
-    and smaller until one fits.
+    image, and so a few patches of the wanted number may be missing. But no image ends
+    without a rectangle: where the first ten are misfits, too large for a small grid,
+    those that follow get smaller and smaller until one fits.
 
     The reference draws one image at a time on the CPU. Here all images of a batch
     advance together for a fixed number of proposals, without asking the device for a

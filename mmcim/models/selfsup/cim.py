@@ -9,7 +9,6 @@ from mmpretrain.models.selfsup import BaseSelfSupervisor
 from mmpretrain.registry import MODELS
 from torch import Tensor
 
-from ...utils.errors import ConfigError
 from .base import SelfSupervisor
 from .cim_enhancers import RevDet
 
@@ -47,9 +46,8 @@ class CIM(SelfSupervisor):
 
     Args:
         enhancer: :class:`ResPix` or :class:`RevDet`; its backbone is exported.
-        masking: The masking strategy, see :mod:`mmcim.models.layers.masking`. None takes
-            the masks that the data pipeline has put into the data samples. Defaults to
-            100 to 120 of 196 patches at random.
+        masking: The masking strategy, see :mod:`mmcim.models.layers.masking`. Defaults
+            to 100 to 120 of 196 patches at random.
         tokenizer: A frozen tokenizer, see :mod:`mmcim.models.tokenizers`.
         generator: :class:`CIMGenerator`. With neither tokenizer nor generator the masked
             patches are blank instead (the paper's comparison of corrupted with masked
@@ -75,7 +73,7 @@ class CIM(SelfSupervisor):
     def __init__(
         self,
         enhancer: dict,
-        masking: dict | None = dict(type='UniformMasking'),  # noqa: B006
+        masking: dict = dict(type='UniformMasking'),  # noqa: B006
         tokenizer: dict | None = None,
         generator: dict | None = None,
         grid: tuple[int, int] | None = None,
@@ -98,7 +96,7 @@ class CIM(SelfSupervisor):
         self.enhancer_weight = enhancer_weight
         self.upsampling = upsampling
         self.grid = grid if self.generator is None else self.generator.grid
-        self.masking = None if masking is None else MODELS.build(masking)
+        self.masking = MODELS.build(masking)
         self._check_fit()
 
     @property
@@ -112,14 +110,14 @@ class CIM(SelfSupervisor):
         Args:
             inputs: ``images``, normalised, (B, 3, H, W), and ``tokenizer_images``, in
                 [0, 1], (B, 3, h * stride, w * stride).
-            data_samples: With masks, if ``masking`` is None.
+            data_samples: Unused.
 
         Returns:
             The losses of generator and enhancer; to watch: ``token_acc`` of the
             generator, ``replaced``, the fraction of masked tokens whose sample differs
             from the golden one, and the enhancer's own.
         """
-        batch = self.corrupt(inputs, data_samples)
+        batch = self.corrupt(inputs)
 
         losses = {}
         if self.generator is not None:
@@ -133,13 +131,13 @@ class CIM(SelfSupervisor):
             losses[name] = self.enhancer_weight * value if 'loss' in name else value
         return losses
 
-    def corrupt(self, inputs: dict, data_samples: list | None = None) -> Corruption:
-        """Tokenize, generate, corrupt; see :meth:`loss` for the arguments.
+    def corrupt(self, inputs: dict) -> Corruption:
+        """Tokenize, generate, corrupt; see :meth:`loss` for the inputs.
 
         Only ``logits`` carries a gradient.
         """
         images = inputs['images']  # (B, 3, H, W)
-        mask = self.draw_mask(images, data_samples)  # (B, h, w)
+        mask = self.draw_mask(images)  # (B, h, w)
         if self.generator is None:
             return self._blank(images, mask)
 
@@ -154,24 +152,9 @@ class CIM(SelfSupervisor):
         corrupted = self.to_enhancer(decoded, images.shape[-2:])  # (B, 3, H, W)
         return Corruption(images, mask, golden, mixed, logits, corrupted)
 
-    def draw_mask(self, images: Tensor, data_samples: list | None = None) -> Tensor:
-        """Draw the batch's masks, or take those of the data pipeline.
-
-        Returns:
-            bool, (B, h, w); True is masked.
-
-        Raises:
-            ConfigError: If masks and generator have another grid.
-        """
-        if self.masking is not None:
-            return self.masking(len(images), self.grid, images.device)
-        masks = torch.stack([torch.as_tensor(s.mask) for s in data_samples])
-        if tuple(masks.shape[1:]) != self.grid:
-            raise ConfigError(
-                f'the data pipeline makes masks of {tuple(masks.shape[1:])}, but the '
-                f"generator's grid is {self.grid}; set input_size of the mask transform"
-            )
-        return masks.to(images.device, torch.bool)
+    def draw_mask(self, images: Tensor) -> Tensor:
+        """Draw the masks of a batch, bool, (B, h, w); True is masked."""
+        return self.masking(len(images), self.grid, images.device)
 
     @torch.no_grad()
     def to_enhancer(self, images: Tensor, size: tuple[int, int]) -> Tensor:

@@ -4,7 +4,6 @@ import torch
 from mmengine.optim import build_optim_wrapper
 from mmpretrain.models.selfsup import BaseSelfSupervisor
 from mmpretrain.registry import MODELS
-from mmpretrain.structures import DataSample
 from torch.nn import functional as F
 
 from mmcim.models.selfsup import ResPix
@@ -130,12 +129,7 @@ def test_tokenizer_stays_as_it_is(configs, inputs):
     assert before and all(before[k].equal(after[k]) for k in before)
 
 
-def test_masks_and_images_of_another_size_are_refused(configs, inputs):
-    model = build(configs, masking=None)
-    sample = DataSample()
-    sample.set_field(torch.ones(8, 8), 'mask')
-    with pytest.raises(ValueError, match=r'masks of \(8, 8\)'):
-        model.corrupt(inputs, [sample, sample])
+def test_images_of_another_size_are_refused(configs, inputs):
     # The size of the images is known to neither a ResNet nor a grid.
     enhancer = respix(dict(type='ResNet', depth=18), 512, stride=16)
     blank = dict(tokenizer=None, generator=None, grid=(4, 4), enhancer=enhancer)
@@ -159,15 +153,6 @@ def test_blank_patches_instead_of_samples(configs, inputs):
     assert batch.corrupted[hidden].abs().max() == 0
     assert batch.corrupted[~hidden].equal(batch.images[~hidden])
     assert set(model(inputs, mode='loss')) == {'loss_pix'}
-
-
-def test_masks_of_the_data_pipeline(configs, inputs):
-    model = build(configs, masking=None)
-    masks = torch.rand(2, 4, 4) > 0.5
-    samples = [DataSample() for _ in masks]
-    for sample, mask in zip(samples, masks):
-        sample.set_field(mask.numpy().astype(int), 'mask')
-    assert model.corrupt(inputs, samples).mask.equal(masks)
 
 
 @pytest.mark.parametrize(

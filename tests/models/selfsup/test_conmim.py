@@ -7,7 +7,6 @@ from functools import partial
 import pytest
 import torch
 from mmengine.config import Config
-from mmengine.dist import get_rank
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DefaultScope
 from mmengine.runner import set_random_seed
@@ -17,7 +16,6 @@ from torch.utils.data import Dataset
 from mmcim.checkpoints import BackboneFile, backbone_path, load_checkpoint, load_into
 from mmcim.engine import StrictRunner
 from mmcim.models import ConMIM, ConMIMDataPreprocessor, DenoisingContrastHead
-from mmcim.models.layers import BaseMasking
 
 from .conftest import vit
 from .two_processes import assert_two_equal_one
@@ -67,18 +65,6 @@ def batch_inputs(batch=4, seed=0):
     generator = torch.Generator().manual_seed(seed)
     names = ('images', 'momentum_images')
     return {k: torch.randn(batch, 3, 32, 32, generator=generator) for k in names}
-
-
-@MODELS.register_module()
-class FixedMasking(BaseMasking):
-    """The first row of the first two images of all processes, two rows of the rest."""
-
-    def __call__(self, batch_size, grid, device):
-        first = get_rank() * batch_size
-        images = torch.arange(first, first + batch_size, device=device)
-        rows = torch.arange(grid[0], device=device)
-        masked = rows <= images[:, None] // 2
-        return masked[..., None].expand(-1, -1, grid[1])
 
 
 class TestLoss:
