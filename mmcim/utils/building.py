@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from difflib import get_close_matches
+from functools import partial
 from importlib import import_module
 from typing import Any
 
@@ -131,7 +132,9 @@ def check_arguments(cfg: Config | dict) -> None:
         if builder is None and key == 'optim_wrapper.optimizer':
             # mmengine uses the class before it is built.
             raise BuildError(f'{key}: {_unknown_type(part["type"], OPTIMIZERS)}')
-        if builder is None or not takes_any_keyword(builder):
+        # A partial (torchvision's transforms in mmpretrain) passes everything on.
+        is_opaque = builder is None or isinstance(builder, partial)
+        if is_opaque or not takes_any_keyword(builder):
             continue
         known = keyword_arguments(builder)
         is_read = takes_any_keyword(constructors(builder)[-1])

@@ -340,6 +340,12 @@ def test_what_goes_elsewhere_is_no_matter(warnings):
     assert warnings == []
 
 
+def test_transforms_of_torchvision_pass(warnings):
+    affine = dict(type='torchvision/RandomAffine', degrees=10, translate=(0.1, 0.1))
+    building.check_arguments(dict(train_dataloader=dict(pipeline=[affine])))
+    assert warnings == []
+
+
 def test_parts_in_a_list_are_checked():
     cfg = dict(model=[dict(type=Swallows), dict(type=Swallows, widht=1)])
     with pytest.raises(ConfigError, match=r'^model\.1\.widht: Swallows has no argument'):
