@@ -1,4 +1,6 @@
 # Copyright (c) mmcim contributors. All rights reserved.
+"""What CIM sees, generates and predicts, step by step."""
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor

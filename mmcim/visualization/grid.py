@@ -1,4 +1,6 @@
 # Copyright (c) mmcim contributors. All rights reserved.
+"""An image file of panels with headings."""
+
 import os
 from collections.abc import Mapping
 from pathlib import Path

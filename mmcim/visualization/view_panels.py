@@ -1,4 +1,6 @@
 # Copyright (c) mmcim contributors. All rights reserved.
+"""What the other methods see and predict."""
+
 import torch
 import torch.nn.functional as F
 from mmpretrain.models.selfsup import BaseSelfSupervisor

@@ -1,4 +1,6 @@
 # Copyright (c) mmcim contributors. All rights reserved.
+"""Images of segmentation that come from no file."""
+
 from typing import Any
 
 from mmengine.runner import Runner

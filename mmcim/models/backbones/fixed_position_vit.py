@@ -1,4 +1,6 @@
 # Copyright (c) mmcim contributors. All rights reserved.
+"""A ViT with fixed sine-cosine position embeddings."""
+
 from mmpretrain.models.selfsup import MoCoV3ViT
 from mmpretrain.registry import MODELS
 
