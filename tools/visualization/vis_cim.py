@@ -96,7 +96,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             detector = getattr(found, 'enhancer', None)
             if not isinstance(detector, RevDet):
                 parser.error(f'--detector: {other} is no CIM-RevDet')
-        panels = cim_panels(model, **data, detector=detector)
+        panels = cim_panels(model, data['inputs'], detector=detector)
     else:
         panels = view_panels(model, data['inputs'], predict=args.checkpoint is not None)
     save_grid(panels, args.out)
