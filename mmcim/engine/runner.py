@@ -68,7 +68,7 @@ class StrictRunner(ConfigKeyErrors, Runner):
         """Start the process group, also on CPUs."""
         refuse_unsupported(self.cfg, self.launcher)
         if self.distributed and not (is_distributed() or torch.cuda.is_available()):
-            init_on_cpus(self.launcher, env_cfg)
+            init_on_cpus(env_cfg)
         super().setup_env(env_cfg)
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
