@@ -22,7 +22,6 @@ from ..utils.building import ConfigKeyErrors, explain_build_errors
 from . import checks
 from .data_parallel import init_on_cpus, refuse_unsupported, wrap_distributed
 from .hooks import MomentumUpdateHook
-from .initial_weights import begin_from_weights, check_initial_weights, check_scope
 from .lr_scaling import lr_ratio, scaled_schedulers
 from .resume import override_settings
 from .run_record import describe_run, summary, unwrapped
@@ -123,7 +122,7 @@ class StrictRunner(ConfigKeyErrors, Runner):
                 )
             batch = self.world_size * self.train_dataloader.batch_sampler.batch_size
             batch *= optim_wrapper._accumulative_counts
-            ratio = lr_ratio(auto_scale_lr, batch)
+            ratio = lr_ratio(batch, **(auto_scale_lr or {}))
         for settings in (optim_wrapper.defaults, *optim_wrapper.param_groups):
             settings['lr'] *= ratio
         self.param_schedulers = scaled_schedulers(self.param_schedulers, ratio)
@@ -144,9 +143,9 @@ class StrictRunner(ConfigKeyErrors, Runner):
         if not self._resume:
             with explain_build_errors(self.cfg, 'model'):
                 model = unwrapped(self.model)
-                check_scope(model)
+                checks.check_scope(model)
                 super()._init_model_weights()
-                check_initial_weights(model, self._override)
+                checks.check_initial_weights(model, self._override)
 
     def load_or_resume(self) -> None:
         """Load what the run starts from; the processes stop if they differ.
@@ -196,7 +195,7 @@ class StrictRunner(ConfigKeyErrors, Runner):
         training = isinstance(self._train_loop, BaseLoop)
         if training and not self._resume:
             with explain_build_errors(self.cfg, 'load_from'):
-                begin_from_weights(model, filename, self._override)
+                checks.begin_from_weights(model, filename, self._override)
             return None
         checkpoint = load_checkpoint(filename, map_location)
         state = checkpoint.get('state_dict', checkpoint)

@@ -1,5 +1,5 @@
 # Copyright (c) mmcim contributors. All rights reserved.
-"""What a run starts from; normalization is in test_run_record.py."""
+"""What a run starts from; the other checks are in test_run_record.py."""
 
 import pytest
 from mmengine.model import BaseModule
@@ -9,7 +9,7 @@ from torch import nn
 
 from mmcim.checkpoints import BackboneRecord, save_backbone
 from mmcim.checkpoints.record import tensors_sha256
-from mmcim.engine.initial_weights import begin_from_weights, check_scope
+from mmcim.engine.checks import begin_from_weights, check_scope
 from mmcim.models import DevicePreprocessor
 from mmcim.models.layers.momentum import MomentumEncoder, momentum_encoder_of
 
