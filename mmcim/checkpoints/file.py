@@ -21,7 +21,6 @@ from urllib.parse import urlparse
 
 import numpy as np
 import torch
-from mmengine.dist import barrier, get_rank
 from mmengine.logging import HistoryBuffer
 from mmengine.runner import checkpoint as model_lists
 from mmpretrain.registry import MODELS
@@ -42,7 +41,6 @@ _STATISTICS = ('min', 'max', 'current', 'mean')
 _MODEL_LISTS = {
     'torchvision': model_lists.get_torchvision_models,
     'open-mmlab': model_lists.get_external_models,
-    'mmcls': model_lists.get_mmcls_models,
 }
 _LFS = b'version https://git-lfs'
 
@@ -224,9 +222,10 @@ def load_checkpoint(path: str | Path, map_location: Any = 'cpu') -> Any:
 
 
 def _download(address: str) -> str:
-    """Download a file into torch's cache, unless it is there, and give its path."""
-    if get_rank() > 0:
-        barrier()  # until the first process has it for all who share its cache
+    """Download a file into torch's cache, unless it is there, and give its path.
+
+    Processes that do so at once each write a file of their own, which is then renamed.
+    """
     scheme, _, name = address.partition('://')
     try:
         url = _MODEL_LISTS[scheme]()[name] if scheme in _MODEL_LISTS else address
@@ -240,9 +239,6 @@ def _download(address: str) -> str:
         return str(path)
     except Exception as error:  # of network, server, or mmengine's lists
         raise ConfigError(f'{address} cannot be downloaded: {error!r}') from error
-    finally:
-        if get_rank() == 0:
-            barrier()
 
 
 def _check_crc(path: str) -> None:
@@ -296,12 +292,6 @@ def _safe_globals() -> list:
     arguments of their programs, whose container runs nothing when it is unpickled.
     """
     multiarray = np._core.multiarray if hasattr(np, '_core') else np.core.multiarray
-    # numpy renamed the module, and old checkpoints carry the old name.
-    arrays = [
-        (getattr(multiarray, name), f'numpy.{core}.multiarray.{name}')
-        for name in ('_reconstruct', 'scalar')
-        for core in ('_core', 'core')
-    ]
     numbers = np.typecodes['AllInteger'] + np.typecodes['Float'] + '?'
     return [
         HistoryBuffer,
@@ -309,6 +299,11 @@ def _safe_globals() -> list:
         (_statistics_of_history, 'builtins.getattr'),
         np.ndarray,
         np.dtype,
-        *arrays,
-        *{type(np.dtype(code)) for code in numbers},
+        *(type(np.dtype(code)) for code in numbers),
+        # numpy renamed the module, and old checkpoints carry the old name.
+        *(
+            (getattr(multiarray, name), f'numpy.{core}.multiarray.{name}')
+            for name in ('_reconstruct', 'scalar')
+            for core in ('_core', 'core')
+        ),
     ]

@@ -198,7 +198,12 @@ def _fit(
     problems = {}
     if record:
         grid = grid or record.grid
-        problems = _other_function(backbone, record.function)
+        own_function = describe_function(backbone)
+        problems = {
+            name.lstrip('.'): f'{value} instead of {own_function[name]}'
+            for name, value in record.function.items()
+            if own_function.get(name, value) != value
+        }
     ready = {}
     for name, own in wanted.items():
         if name not in given:
@@ -259,16 +264,6 @@ def _surplus(wanted: Mapping[str, Tensor], unused: Mapping[str, Tensor]) -> list
         and 'head' not in name.split('.')
         and not name.endswith('attn.k_bias')
     ]
-
-
-def _other_function(backbone: nn.Module, recorded: Mapping[str, Any]) -> dict[str, str]:
-    """Compare what changes a network's features and no shape; gives the differences."""
-    own = describe_function(backbone)
-    return {
-        name.lstrip('.'): f'{value} instead of {own[name]}'
-        for name, value in recorded.items()
-        if own.get(name, value) != value
-    }
 
 
 def _other_parts(

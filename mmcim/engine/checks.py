@@ -9,12 +9,11 @@ from typing import Any
 
 from mmengine.dist import all_gather_object
 from mmengine.logging import print_log
-from mmengine.registry import WEIGHT_INITIALIZERS
 from mmengine.runner import BaseLoop, Runner, find_latest_checkpoint
 from mmpretrain.models import BaseSelfSupervisor
 from torch import Tensor, nn
 
-from ..checkpoints import Pretrained, load_into
+from ..checkpoints import load_into
 from ..checkpoints.layout import normalization
 from ..models.layers.momentum import momentum_encoder_of
 from ..utils.errors import ConfigError
@@ -212,24 +211,6 @@ def begin_from_weights(model: nn.Module, filename: str, override: bool = False) 
     if encoder := momentum_encoder_of(model):
         encoder.begin_from(model, report.missing)
     check_initial_weights(model, override)
-
-
-def check_scope(model: nn.Module) -> None:
-    """Make sure that ``Pretrained`` in the current scope loads all of a backbone.
-
-    Raises:
-        ValueError: If it is mmengine's own, which leaves random what it does not find.
-    """
-    with WEIGHT_INITIALIZERS.switch_scope_and_registry(None) as registry:
-        strict = registry.get('Pretrained') is Pretrained
-    for name, module in model.named_modules():
-        init = getattr(module, 'init_cfg', None)
-        if not strict and isinstance(init, dict) and init.get('type') == 'Pretrained':
-            raise ValueError(
-                f"{name}.init_cfg: 'Pretrained' of the scope {registry.scope!r} loads "
-                "weights in part without an error; set default_scope='mmpretrain' or "
-                "'mmseg' in the config"
-            )
 
 
 def check_initial_weights(model: nn.Module, override: bool = False) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from mmengine.device import get_device
-from mmengine.dist import get_rank, is_distributed, is_main_process
+from mmengine.dist import is_distributed, is_main_process
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper, OptimWrapperDict
@@ -70,6 +70,12 @@ class StrictRunner(ConfigKeyErrors, Runner):
             init_on_cpus(env_cfg)
         super().setup_env(env_cfg)
 
+    def set_randomness(
+        self, seed: int | None, diff_rank_seed: bool = False, deterministic: bool = False
+    ) -> None:
+        """Give all processes the same seed; :class:`SeedHook` adds the rank."""
+        super().set_randomness(seed, deterministic=deterministic)
+
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
         """Move the model to its device, and wrap it where there are several processes."""
         if self.distributed and not is_model_wrapper(model):
@@ -86,12 +92,10 @@ class StrictRunner(ConfigKeyErrors, Runner):
 
         Args:
             dataloader: The data loader, which is returned as it is, or its config.
-            seed: That of this process.
-            diff_rank_seed: Whether other processes have others: ``seed`` is then larger
-                by the rank.
+            seed: Of order and samples, the same in all processes.
+            diff_rank_seed: Has no effect, see :meth:`set_randomness`.
         """
         if isinstance(dataloader, dict) and isinstance(dataloader['sampler'], dict):
-            seed -= get_rank() if diff_rank_seed else 0
             sampler = dict(type=SeededSampler, sampler=dataloader['sampler'])
             dataset = dict(type=SeededDataset, dataset=dataloader['dataset'])
             dataloader = {**dataloader, 'sampler': sampler, 'dataset': dataset}
@@ -142,10 +146,8 @@ class StrictRunner(ConfigKeyErrors, Runner):
         """Initialise the weights, unless a checkpoint has all of them."""
         if not self._resume:
             with explain_build_errors(self.cfg, 'model'):
-                model = unwrapped(self.model)
-                checks.check_scope(model)
                 super()._init_model_weights()
-                checks.check_initial_weights(model, self._override)
+                checks.check_initial_weights(unwrapped(self.model), self._override)
 
     def load_or_resume(self) -> None:
         """Load what the run starts from; the processes stop if they differ.

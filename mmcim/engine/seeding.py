@@ -133,21 +133,15 @@ class SeedHook(Hook):
         self, runner: Runner, batch_idx: int, data_batch: Any = None
     ) -> None:
         """Seed with the number of the iteration."""
-        seed_generators(base_seed(runner), _TRAINING, runner.iter, runner.rank)
+        seed_generators(runner.seed, _TRAINING, runner.iter, runner.rank)
 
     def before_val_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None
     ) -> None:
         """Seed with the number of the batch, the same in each validation."""
-        seed_generators(base_seed(runner), _EVALUATION, batch_idx, runner.rank)
+        seed_generators(runner.seed, _EVALUATION, batch_idx, runner.rank)
 
     before_test_iter = before_val_iter
-
-
-def base_seed(runner: Runner) -> int:
-    """The seed that all processes of a run have in common."""
-    different = runner._randomness_cfg.get('diff_rank_seed', False)
-    return runner.seed - runner.rank if different else runner.seed
 
 
 def take_seed(runner: Runner) -> None:
@@ -156,4 +150,4 @@ def take_seed(runner: Runner) -> None:
         if isinstance(loop, BaseLoop):
             sampler = loop.dataloader.batch_sampler.sampler
             if isinstance(sampler, SeededSampler):
-                sampler.seed = sampler.sampler.seed = base_seed(runner)
+                sampler.seed = sampler.sampler.seed = runner.seed

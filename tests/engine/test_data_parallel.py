@@ -1,5 +1,5 @@
 # Copyright (c) mmcim contributors. All rights reserved.
-"""Batch norm over two processes against PyTorch's over the whole batch."""
+"""How a model is wrapped, and that two processes equal one; what is refused."""
 
 from functools import partial
 
@@ -7,11 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from mmcim.engine.data_parallel import (
-    CpuSyncBatchNorm,
-    refuse_unsupported,
-    synchronize_on_cpus,
-)
+from mmcim.engine import data_parallel
+from mmcim.engine.data_parallel import refuse_unsupported, wrap_distributed
 
 from ..models.selfsup.two_processes import assert_two_equal_one
 
@@ -56,28 +53,18 @@ def test_two_processes_equal_one(tmp_path, momentum):
     assert still <= {'conv.bias', 'fc.bias'}
 
 
-def test_without_other_processes_it_is_a_batch_norm():
-    torch.manual_seed(0)
-    plain, synchronised = nn.BatchNorm2d(3), CpuSyncBatchNorm(3)
-    for mode in (True, False):
-        plain.train(mode), synchronised.train(mode)
-        assert synchronised(images(4)).equal(plain(images(4)))
-    assert synchronised.running_var.equal(plain.running_var)
-
-
-@pytest.mark.parametrize('everywhere', [True, False])
-def test_what_is_synchronised_keeps_tensors_and_hooks(everywhere):
-    model = nn.Sequential(
-        nn.BatchNorm2d(3), nn.Sequential(nn.SyncBatchNorm(3)), nn.ReLU()
+@pytest.mark.parametrize('sync_bn', [None, 'torch'])
+def test_batch_norms_on_cpus_are_those_of_each_process(monkeypatch, sync_bn):
+    """PyTorch's synchronised ones refuse tensors of a CPU."""
+    monkeypatch.setattr(
+        data_parallel, 'MMDistributedDataParallel', lambda model, **_: model
     )
-    sizes, tensors = [], list(model.state_dict(keep_vars=True).values())
-    model[1][0].register_forward_hook(lambda m, i, output: sizes.append(output.shape))
-    synchronize_on_cpus(model, everywhere)
-    found = [isinstance(module, CpuSyncBatchNorm) for module in (*model, model[1][0])]
-    assert found == [everywhere, False, False, True]
-    assert all(map(torch.Tensor.is_set_to, model.state_dict().values(), tensors))
-    model(images(4))
-    assert sizes == [(4, 3, 5, 5)]
+    model = nn.Sequential(nn.BatchNorm2d(3), nn.SyncBatchNorm(3))
+    expected = model.state_dict()
+    wrapped = wrap_distributed(model, dict(sync_bn=sync_bn))
+    assert not any(isinstance(module, nn.SyncBatchNorm) for module in wrapped)
+    assert wrapped(images(4)).shape == (4, 3, 5, 5)
+    assert wrapped.state_dict().keys() == expected.keys()
 
 
 @pytest.mark.parametrize(

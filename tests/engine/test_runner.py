@@ -88,6 +88,12 @@ def test_seed_that_was_drawn_is_kept(make_runner, tmp_path, loop):
         assert torch.equal(a, b)
 
 
+def test_all_processes_have_the_same_seed(make_runner, monkeypatch):
+    """To which mmengine would add the rank."""
+    monkeypatch.setattr('mmengine.runner.utils.get_rank', lambda: 1)
+    assert make_runner(randomness=dict(seed=3, diff_rank_seed=True)).seed == 3
+
+
 def test_checkpoints_carry_no_random_state(make_runner, tmp_path):
     run(make_runner, 'epochs', 'none', tmp_path)
     checkpoint = load_checkpoint(tmp_path / 'iter_4.pth')
