@@ -28,7 +28,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from ..utils.errors import ConfigError
-from .layout import is_derived
+from .layout import tensors_below
 from .record import BackboneRecord, tensors_sha256
 from .trusted import trusted_backbone_config
 
@@ -114,15 +114,8 @@ class BackboneFile:
         return file
 
     def below(self, prefix: str) -> dict[str, Tensor]:
-        """The tensors whose names begin with a prefix, without it.
-
-        Those that follow from a network's size are left out.
-        """
-        return {
-            name[len(prefix) :]: value
-            for name, value in self.tensors.items()
-            if name.startswith(prefix) and not is_derived(name)
-        }
+        """See :func:`mmcim.checkpoints.layout.tensors_below`."""
+        return tensors_below(prefix, self.tensors)
 
     @property
     def normalization(self) -> tuple[list[float], list[float]] | None:
@@ -145,9 +138,8 @@ class BackboneFile:
         """
         if self.record is None:
             raise ConfigError(
-                f'{self.path} does not say which network its tensors are of; checkpoints '
-                'and *_backbone.safetensors of mmcim do. Load the weights into a network '
-                'of your own with mmcim.checkpoints.load_into'
+                f'{self.path} does not say which network its tensors are of, as files of '
+                'mmcim do; load it into a network of yours by mmcim.checkpoints.load_into'
             )
         try:
             config = trusted_backbone_config(self.record.config)
@@ -260,10 +252,9 @@ def _reason(path: str, error: Exception) -> str:
     refused = re.search(r'(?:GLOBAL |getattr\().*', str(error))
     if isinstance(error, UnpicklingError) and refused:
         return (
-            'holds more than tensors and plain values and was not loaded, because '
-            f'unpickling it could run any code (it asks for {refused[0]}). If you trust '
-            'its source, open it once with torch.load(FILE, weights_only=False) and save '
-            'the dict of tensors alone'
+            'holds more than tensors and plain values and was not loaded: it could run '
+            f'any code (it asks for {refused[0]}). If you trust its source, open it with '
+            'torch.load(FILE, weights_only=False) and save the dict of tensors alone'
         )
     cause = str(error).rpartition('WeightsUnpickler error:')[2].split('\n')[0].strip()
     cause = cause or type(error).__name__

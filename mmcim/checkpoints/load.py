@@ -124,9 +124,8 @@ class Pretrained(PretrainedInit):
         if isinstance(module, BaseBackbone) and isinstance(module.init_cfg, list):
             # They look for a dict of type 'Pretrained' to know that they must not.
             raise ConfigError(
-                f'init_cfg of a {type(module).__name__} is a list, and then mmpretrain '
-                'initialises some of its tensors after they have been loaded from '
-                f"{self.checkpoint}; give init_cfg=dict(type='Pretrained', ...) alone"
+                f'init_cfg of a {type(module).__name__} is a list, so mmpretrain alters '
+                f"what {self.checkpoint} sets; give dict(type='Pretrained', ...) alone"
             )
         file = BackboneFile.read(self.checkpoint, self.prefix, self.map_location)
         load_into(module, file, grid=self.grid)
@@ -160,15 +159,13 @@ def _find(
     prefix = max(found, key=lambda key: len(found[key].keys() & wanted))
     if found[prefix].keys() & wanted:
         return prefix, found[prefix]
-    text = f'has no tensor of a {type(backbone).__name__}'
-    text += '' if file.prefix is None else f' with prefix {file.prefix!r}'
     dots = {name[: m.end()] for name in file.tensors for m in re.finditer(r'\.', name)}
     matching = [p for p in sorted(dots) if convert(file.below(p)).keys() >= wanted]
     begins = enumerate_names(sorted({name.split('.')[0] for name in file.tensors}))
-    hint = f'its names begin with: {begins}'
-    if matching:
-        hint = f'select one with prefix: {", ".join(matching)}'
-    raise ValueError(f'{text}; {hint}')
+    told = '' if file.prefix is None else f' with prefix {file.prefix!r}'
+    hint = 'select one with prefix' if matching else 'its names begin with'
+    hint += f': {", ".join(matching) or begins}'
+    raise ValueError(f'has no tensor of a {type(backbone).__name__}{told}; {hint}')
 
 
 def _fit(

@@ -73,18 +73,16 @@ def check_resumable(runner: Runner, checkpoint: dict, filename: str) -> None:
     if refused:
         raise ConfigError(
             f'cannot resume from {filename} with other settings: {first_few(refused)}. '
-            'Restore them, or use --override (override=True) to resume with those of '
-            'this run, or start a new run from its weights by load_from in another work '
-            'directory'
+            'Restore them, keep those of this run by --override (override=True), or '
+            'start a new run from its weights by load_from in another --work-dir'
         )
     for text in differences.values():
         logger.warning(f'Resuming: {text}.')
     counts = runner.optim_wrapper._accumulative_counts
     if lost := checkpoint['meta']['iter'] % counts:
         logger.warning(
-            f'The checkpoint is {lost} iteration(s) after an optimizer step: what they '
-            'accumulated is lost, and the first step has only the gradients of the other '
-            f'{counts - lost}.'
+            f'The checkpoint is {lost} iteration(s) after an optimizer step: the first '
+            f'step lacks their gradients and has those of the other {counts - lost}.'
         )
 
 
@@ -110,8 +108,7 @@ def check_same_model(
         raise ConfigError(
             f'checkpoint {filename} is not of the {type(model).__name__} of this config: '
             f'{len(differences)} tensors differ: {first_few(differences.values())}. Use '
-            'the config that it was trained with, or start a new run from its weights by '
-            'load_from with another --work-dir'
+            'its config, or start a new run by load_from with another --work-dir'
         )
 
 
@@ -177,18 +174,15 @@ def check_evaluation(runner: Runner, trained: dict[str, Any]) -> None:
             continue
         second = describe_data(loop.dataloader.dataset) | normalization(model)
         known = [key for key in names if first[key] and second[key]]
-        pair = [
-            {key: part[key] for key in known}
-            | dict(num_classes='classes' in known and len(part['classes']))
-            for part in (first, second)
-        ]
+        pair = [{key: part[key] for key in known} for part in (first, second)]
+        for part in pair if 'classes' in known else ():
+            part['num_classes'] = len(part['classes'])
         differences = compare(*pair, 'the training', f'the {name}')
         text = first_few(differences.values())
         if any(key.startswith(('num_classes', *refused)) for key in differences):
             raise ConfigError(
-                f'the {name} does not fit the training: {text}. Use the number of '
-                'classes, mean and std of the training; override=True in the config '
-                'allows another mean and std'
+                f'the {name} does not fit the training: {text}. Use its number of '
+                'classes, mean and std; override=True allows another mean and std'
             )
         if differences:
             runner.logger.warning(f'The {name} differs from the training: {text}.')
@@ -223,23 +217,19 @@ def check_initial_weights(model: nn.Module, override: bool = False) -> None:
     Raises:
         ValueError: If they differ.
     """
+    own = normalization(model)
     for name, module in model.named_modules():
         if not getattr(module, 'normalization', None):  # as load_into sets it
             continue
         mean, std = module.normalization
-        differences = compare(
-            dict(mean=mean, std=std),
-            normalization(model),
-            f'the weights of {name}',
-            'data_preprocessor',
-        )
-        if not differences:
-            continue
+        trained, origin = dict(mean=mean, std=std), f'the weights of {name}'
+        differences = compare(trained, own, origin, 'data_preprocessor')
         text = (
             'the backbone was trained with another normalization: '
             f'{first_few(differences.values())}. Set data_preprocessor.mean={mean} and '
             f'std={std}, or override=True'
         )
-        if not override:
+        if differences and not override:
             raise ValueError(text)
-        print_log(text, logger='current', level=logging.WARNING)
+        if differences:
+            print_log(text, logger='current', level=logging.WARNING)

@@ -25,7 +25,7 @@ from .hooks import MomentumUpdateHook
 from .lr_scaling import lr_ratio, scaled_schedulers
 from .resume import override_settings
 from .run_record import describe_run, summary, unwrapped
-from .seeding import SeededDataset, SeededSampler, SeedHook, take_seed
+from .seeding import SeededDataset, SeededSampler, SeedHook
 
 
 @RUNNERS.register_module()
@@ -84,9 +84,7 @@ class StrictRunner(ConfigKeyErrors, Runner):
 
     @staticmethod
     def build_dataloader(
-        dataloader: DataLoader | dict,
-        seed: int = 0,
-        diff_rank_seed: bool = False,
+        dataloader: DataLoader | dict, seed: int = 0, diff_rank_seed: bool = False
     ) -> DataLoader:
         """Build a data loader whose samples are seeded one by one.
 
@@ -120,10 +118,7 @@ class StrictRunner(ConfigKeyErrors, Runner):
         """
         with explain_build_errors(self.cfg, 'auto_scale_lr'):
             if isinstance(optim_wrapper, OptimWrapperDict):
-                raise ValueError(
-                    'several optimizers (OptimWrapperDict) are not supported; use one '
-                    'OptimWrapper'
-                )
+                raise ValueError('use one OptimWrapper instead of OptimWrapperDict')
             batch = self.world_size * self.train_dataloader.batch_sampler.batch_size
             batch *= optim_wrapper._accumulative_counts
             ratio = lr_ratio(batch, **(auto_scale_lr or {}))
@@ -169,11 +164,6 @@ class StrictRunner(ConfigKeyErrors, Runner):
             is_done = self.iter >= self.max_iters
             done = f'Nothing is left to do: {self._load_from} is of a finished run.'
             self.logger.info(done if is_done else summary(self))
-
-    def resume(self, filename: str, *args: Any, **kwargs: Any) -> None:
-        """Resume with the seed of the run that is resumed; see ``override``."""
-        super().resume(filename, *args, **kwargs)
-        take_seed(self)
 
     @checks.together()
     def load_checkpoint(

@@ -267,7 +267,7 @@ def test_gradients_that_are_lost(make_runner, tmp_path, monkeypatch, epoch, lost
     assert len(found) == (lost > 0)
     if lost:
         assert f'is {lost} iteration(s) after' in found[0]
-        assert f'gradients of the other {3 - lost}.' in found[0]
+        assert f'has those of the other {3 - lost}.' in found[0]
 
 
 def test_new_run_from_old_weights_compares_nothing(make_runner, tmp_path):
@@ -369,7 +369,7 @@ def with_classes(runner, train, val):
 
 def test_another_number_of_classes_is_an_error(make_runner):
     runner = with_classes(make_runner(scores=[1, 2]), ('cat', 'dog'), ('cat',))
-    message = 'num_classes is 2 in the training and 1 in the validation.* Use the number'
+    message = 'num_classes is 2 in the training and 1 in the validation.* Use its number'
     with pytest.raises(ConfigError, match=message):
         runner.train()
 

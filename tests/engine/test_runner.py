@@ -165,7 +165,7 @@ def test_data_loader_that_is_ready(make_runner):
 def test_several_optimizers_are_refused(make_runner):
     parameter = torch.nn.Parameter(torch.zeros(1))
     wrapper = OptimWrapper(torch.optim.SGD([parameter], lr=0.1))
-    with pytest.raises(ConfigError, match='OptimWrapperDict.*use one OptimWrapper'):
+    with pytest.raises(ConfigError, match='use one OptimWrapper instead'):
         make_runner(optim_wrapper=OptimWrapperDict(a=wrapper)).train()
 
 

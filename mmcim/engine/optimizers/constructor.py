@@ -1,6 +1,8 @@
 # Copyright (c) mmcim contributors. All rights reserved.
 """Parameter groups: what decays, of which network, and at which learning rate."""
 
+from typing import Any
+
 from mmengine.model import BaseModel
 from mmengine.optim import DefaultOptimWrapperConstructor
 from mmpretrain.registry import OPTIM_WRAPPER_CONSTRUCTORS
@@ -49,11 +51,7 @@ class NetworkwiseOptimWrapperConstructor(DefaultOptimWrapperConstructor):
             )
 
     def add_params(
-        self,
-        params: list[dict],
-        module: nn.Module,
-        prefix: str = '',
-        is_dcn_module: int | float | None = None,
+        self, params: list[dict], module: nn.Module, prefix: str = '', **kwargs: Any
     ) -> None:
         """Add the groups of ``module`` to ``params``; see the class.
 
@@ -61,12 +59,11 @@ class NetworkwiseOptimWrapperConstructor(DefaultOptimWrapperConstructor):
             params: The groups so far, extended in place.
             module: The model, or in recursion a part of it.
             prefix: The part's name, '' for the model. Defaults to ''.
-            is_dcn_module: mmengine's mark of deformable
-                convolutions. Defaults to None.
+            **kwargs: mmengine's mark of deformable convolutions.
         """
         # mmengine would warn of each parameter of a frozen network.
         if any(param.requires_grad for param in module.parameters()):
-            super().add_params(params, module, prefix, is_dcn_module)
+            super().add_params(params, module, prefix, **kwargs)
         if prefix == '':
             params[:] = self._merge(params, module)
 
@@ -143,10 +140,9 @@ class LayerDecayOptimWrapperConstructor(NetworkwiseOptimWrapperConstructor):
             depth, count = model.backbone.get_layer_depth(name, 'backbone.')
         except (AttributeError, NotImplementedError) as error:
             raise ValueError(
-                'LayerDecayOptimWrapperConstructor needs a model whose backbone has '
-                f'get_layer_depth(param_name, prefix); that of {type(model).__name__} '
-                f'has none, or not for {name} (of ResNets, those of 50 layers and more '
-                'have it). Without layer-wise decay: '
+                'layer_decay_rate needs a backbone with get_layer_depth; that of '
+                f'{type(model).__name__} has none, or not for {name} (of ResNets, those '
+                'of 50 layers and more have it). Without layer-wise decay: '
                 "optim_wrapper.constructor='mmpretrain.NetworkwiseOptimWrapperConstructor'"
             ) from error
         return self.rate ** (count - 1 - depth)
