@@ -76,22 +76,19 @@ class BackboneFile:
     record: BackboneRecord | None = None
 
     @classmethod
-    def read(
-        cls, path: str | Path, prefix: str | None = None, map_location: Any = 'cpu'
-    ) -> 'BackboneFile':
+    def read(cls, path: str | Path, prefix: str | None = None) -> 'BackboneFile':
         """Read a file, and compare the backbone's tensors with their recorded hash.
 
         Args:
             path: See :func:`read_weights`.
             prefix: Selects a backbone; by default the one that the file records.
-            map_location: See ``torch.load``.
 
         Raises:
             ConfigError: If the file is missing, damaged, wants to run code, or holds no
                 tensors.
         """
         path = os.fspath(path)
-        tensors, meta = read_weights(path, map_location)
+        tensors, meta = read_weights(path)
         file = cls(path, tensors)
         try:
             if 'backbone' in meta:
@@ -153,17 +150,16 @@ class BackboneFile:
         return net
 
 
-def read_weights(path: str | Path, map_location: Any = 'cpu') -> Weights:
-    """Read the tensors of any file of weights.
+def read_weights(path: str | Path) -> Weights:
+    """Read the tensors of any file of weights, to the CPU.
 
     Args:
         path: See :func:`load_checkpoint`.
-        map_location: See ``torch.load``; safetensors come to the CPU.
 
     Raises:
         ConfigError: If it is missing, damaged, wants to run code, or holds no tensors.
     """
-    content = load_checkpoint(path, map_location)
+    content = load_checkpoint(path)
     content = content if isinstance(content, Mapping) else {}
     states = (content.get(name) for name in _CONTAINERS)
     state = next((state for state in states if isinstance(state, Mapping)), content)

@@ -107,7 +107,7 @@ class Pretrained(PretrainedInit):
         checkpoint: A file, or a URL such as ``https://``, ``torchvision://`` or
             ``open-mmlab://``.
         prefix: What the names of the backbone's tensors in the file begin with.
-        map_location: Where the file is read to.
+        map_location: Has no effect: files are read to the CPU.
         grid: Rows and columns of patches of the file's network, if they are not a square
             and the file does not record them.
 
@@ -127,7 +127,7 @@ class Pretrained(PretrainedInit):
                 f'init_cfg of a {type(module).__name__} is a list, so mmpretrain alters '
                 f"what {self.checkpoint} sets; give dict(type='Pretrained', ...) alone"
             )
-        file = BackboneFile.read(self.checkpoint, self.prefix, self.map_location)
+        file = BackboneFile.read(self.checkpoint, self.prefix)
         load_into(module, file, grid=self.grid)
         if hasattr(module, '_params_init_info'):
             update_init_info(module, init_info=self._get_init_info())
@@ -217,8 +217,7 @@ def _fit(
             continue
         ready[name] = value
         if value is not given[name]:
-            before, after = (t[..., 0].numel() for t in (given[name], value))
-            report.resized[name] = before, after
+            report.resized[name] = given[name][..., 0].numel(), value[..., 0].numel()
     report.total = total = len(ready) + len(problems.keys() & wanted.keys())
     report.unused = [name for name in given if name not in wanted]
     surplus = _surplus(wanted, {name: given[name] for name in report.unused})
@@ -227,8 +226,7 @@ def _fit(
         raise ValueError(
             f'does not fit a {type(backbone).__name__}: {len(ready)} of {total} tensors '
             f'match, with prefix {report.prefix!r}. {group(problems)}. Set type, arch, '
-            "patch_size, ... of the module as in the checkpoint's training, or take "
-            'another prefix or checkpoint'
+            'patch_size, ... as in its training, or take another prefix or checkpoint'
         )
     return ready
 

@@ -55,9 +55,8 @@ def check_resumable(runner: Runner, checkpoint: dict, filename: str) -> None:
     """
     if missing := [key for key in _NEEDED if key not in checkpoint]:
         raise ConfigError(
-            f'cannot resume from {filename}: no {", ".join(missing)} (best_*.pth have '
-            'weights alone). Resume from another checkpoint, or use load_from to start a '
-            'new run from its weights'
+            f'cannot resume from {filename}: no {", ".join(missing)} (as in best_*.pth). '
+            'Resume from another one, or start a new run from its weights by load_from'
         )
     check_same_model(unwrapped(runner.model), checkpoint['state_dict'], filename)
     override, logger = runner.cfg.get('override', False), runner.logger

@@ -32,8 +32,7 @@ def refuse_unsupported(cfg: Config | dict, launcher: str) -> None:
     }
     if found := [what for what, is_set in refused.items() if is_set]:
         raise ValueError(
-            f'{found[0]} is not supported; remove it: training is data-parallel, by '
-            'torchrun (--launcher pytorch) or Slurm'
+            f'{found[0]} is not supported; remove it, and train by torchrun or Slurm'
         )
 
 

@@ -112,11 +112,8 @@ def check_keys(cfg: Config | dict) -> None:
         missing = [name for name in names if cfg.get(name) is None]
         if missing and (names == ('model',) or len(missing) < len(names)):
             raise ConfigError(f'{missing[0]} is missing in the config')
-    if cfg.get('default_scope') not in SCOPES:
-        raise ConfigError(
-            f'default_scope must be {" or ".join(SCOPES)}, where Pretrained loads all of '
-            f'a backbone or fails, but is {cfg.get("default_scope")}'
-        )
+    if (scope := cfg.get('default_scope')) not in SCOPES:
+        raise ConfigError(f'default_scope must be {" or ".join(SCOPES)}, but is {scope}')
     check_arguments(cfg)
 
 

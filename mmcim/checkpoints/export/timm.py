@@ -51,10 +51,9 @@ def write(
         kwargs['pretrained_cfg_overlay'] = dict(mean=mean, std=std)
         if 'img_size' in kwargs:
             kwargs['pretrained_cfg_overlay']['input_size'] = (3, *net.img_size)
-    arguments = ''.join(f',\n    {key}={value!r}' for key, value in kwargs.items())
-    call = (
-        f"timm.create_model(\n    {name!r},\n    checkpoint_path='{out}'{arguments},\n)"
-    )
+    given = [repr(name), f"checkpoint_path='{out}'"]
+    given += [f'{key}={value!r}' for key, value in kwargs.items()]
+    call = 'timm.create_model(\n    ' + ',\n    '.join(given) + ',\n)'
     save_safetensors(out, tensors, dict(create_model=call.replace(str(out), out.name)))
     model = timm.create_model(name, checkpoint_path=str(out), **kwargs).eval()
     forward = 'model' if pooled else 'model.forward_features'
@@ -84,8 +83,7 @@ def is_beit(net: nn.Module) -> bool:
         raise ValueError('only a ViT, a BEiT or, to timm, a ResNet can be')
     if net.final_norm and net.out_type == 'avg_featmap':
         raise ValueError(
-            "it has two norms, final_norm=True and that of out_type='avg_featmap', where "
-            'other libraries have one'
+            "it has two norms, final_norm and that of out_type='avg_featmap'"
         )
     return beit
 

@@ -73,14 +73,14 @@ class NetworkwiseOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         for group in singles:
             (param,) = group.pop('params')
             name = names[id(param)]
-            if self._never_decays(name, param):
+            network, last = name.split('.')[0], name.split('.')[-1]
+            if param.ndim <= 1 or last == 'bias' or last.startswith(_NEVER_DECAYED):
                 group['weight_decay'] = 0.0
             elif self.base_wd is not None:
                 group.setdefault('weight_decay', self.base_wd)
             if self.base_lr is not None:
                 lr = group.get('lr', self.base_lr)
                 group['lr'] = lr * self._lr_scale(model, name)
-            network = name.split('.')[0]
             if isinstance(getattr(model, network), BaseModel):
                 group['network'] = network
             key = repr(sorted(group.items()))
@@ -90,11 +90,6 @@ class NetworkwiseOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     def _lr_scale(self, model: nn.Module, name: str) -> float:
         """What the learning rate of a parameter is multiplied by."""
         return 1
-
-    @staticmethod
-    def _never_decays(name: str, param: nn.Parameter) -> bool:
-        last = name.split('.')[-1]
-        return param.ndim <= 1 or last == 'bias' or last.startswith(_NEVER_DECAYED)
 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
