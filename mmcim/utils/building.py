@@ -84,12 +84,14 @@ class ConfigKeyErrors:
             cfg: The complete config.
 
         Raises:
-            ConfigError: If a key is misspelt.
-            BuildError: For every error of what is built, the work directory included.
+            ConfigError: If a key is misspelt or the work directory cannot be made.
+            BuildError: For every error of what is built.
         """
         check_keys(cfg)
-        with explain_build_errors(cfg, 'work_dir'):
+        try:
             os.makedirs(cfg['work_dir'], exist_ok=True)
+        except OSError as error:
+            raise ConfigError(f'work_dir: {error}. Set another by --work-dir') from error
         with explain_build_errors(cfg):
             return super().from_cfg(cfg)
 

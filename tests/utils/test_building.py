@@ -503,7 +503,7 @@ def test_images_and_masks(data):
 def test_work_directory_below_a_file():
     Path('file').write_text('')
     found = message(work_dir='file/work')
-    assert found == "work_dir: [Errno 20] Not a directory: 'file/work'"
+    assert found.startswith("work_dir: [Errno 20] Not a directory: 'file/work'. Set an")
 
 
 # --------------------------------------------------------------------------------------
