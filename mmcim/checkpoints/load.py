@@ -192,15 +192,13 @@ def _fit(
     """
     wanted = tensors_of(backbone)
     convert_relative_position_tables(given, wanted)
-    problems = {}
-    if record:
-        grid = grid or record.grid
-        own_function = describe_function(backbone)
-        problems = {
-            name.lstrip('.'): f'{value} instead of {own_function[name]}'
-            for name, value in record.function.items()
-            if own_function.get(name, value) != value
-        }
+    grid = grid or (record.grid if record else None)
+    function = describe_function(backbone)
+    problems = {
+        name.lstrip('.'): f'{value} instead of {function[name]}'
+        for name, value in (record.function if record else {}).items()
+        if function.get(name, value) != value
+    }
     ready = {}
     for name, own in wanted.items():
         if name not in given:

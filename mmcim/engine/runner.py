@@ -251,15 +251,15 @@ class ResumableEpochLoop(EpochBasedTrainLoop):
     """
 
     def run_epoch(self) -> None:
-        """Take the iterations of an epoch that have not been done yet."""
+        """Leave out the iterations of the epoch that have been done."""
         batches = self.dataloader.batch_sampler
-        if not isinstance(batches.sampler, SeededSampler):
-            return super().run_epoch()
-        done = self._iter - self._epoch * len(self.dataloader)
-        self.runner.call_hook('before_train_epoch')
-        self.runner.model.train()
-        batches.sampler.leave_out(done * batches.batch_size)
-        for index, data_batch in enumerate(self.dataloader, start=done):
-            self.run_iter(index, data_batch)
-        self.runner.call_hook('after_train_epoch')
-        self._epoch += 1
+        if isinstance(batches.sampler, SeededSampler):
+            batches.sampler.leave_out(self._done() * batches.batch_size)
+        super().run_epoch()
+
+    def run_iter(self, idx: int, data_batch: Any) -> None:
+        """Take an iteration, with its number in the whole epoch."""
+        super().run_iter(self._done(), data_batch)
+
+    def _done(self) -> int:
+        return self._iter - self._epoch * len(self.dataloader)

@@ -3,6 +3,7 @@
 
 import pytest
 import torch
+from mmengine.hooks import Hook
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
@@ -115,11 +116,19 @@ def test_batches_of_a_resumed_epoch_are_numbered_on(make_runner, tmp_path):
         batch_size=2,
     )
     numbers = []
-    step = runner.model.train_step
-    runner.model.train_step = lambda *a, **k: (
-        numbers.append((runner.epoch, runner.iter)), step(*a, **k))[1]  # fmt: skip
+    runner.register_hook(Numbers(numbers))
     runner.train()
-    assert numbers == [(1, 6), (1, 7), (2, 8), (2, 9), (2, 10), (2, 11)]
+    assert numbers == [(1, 6, 2), (1, 7, 3), *((2, 8 + n, n) for n in range(4))]
+
+
+class Numbers(Hook):
+    """Notes epoch, iteration and number of the batch in the epoch."""
+
+    def __init__(self, numbers):
+        self.numbers = numbers
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        self.numbers.append((runner.epoch, runner.iter, batch_idx))
 
 
 def test_validation_does_not_change_the_training(make_runner, tmp_path):

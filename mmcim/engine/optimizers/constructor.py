@@ -122,9 +122,8 @@ class LayerDecayOptimWrapperConstructor(NetworkwiseOptimWrapperConstructor):
     ) -> None:
         super().__init__(optim_wrapper_cfg, paramwise_cfg)
         self.rate = self.paramwise_cfg.get('layer_decay_rate')
-        if not (
-            self.base_lr and isinstance(self.rate, float | int) and 0 < self.rate <= 1
-        ):
+        number = isinstance(self.rate, float | int)
+        if not (self.base_lr and number and 0 < self.rate <= 1):
             raise ValueError(
                 'optim_wrapper needs paramwise_cfg.layer_decay_rate, above 0 and at most '
                 f'1, and optimizer.lr, but has {self.rate} and {self.base_lr}'
