@@ -89,8 +89,11 @@ def write(
     )
     (out / 'preprocessor_config.json').write_text(json.dumps(processor, indent=2))
 
-    library = getattr(transformers, kind)
-    model = library.from_pretrained(out, add_pooling_layer=pooler)
+    model, info = getattr(transformers, kind).from_pretrained(
+        out, add_pooling_layer=pooler, output_loading_info=True
+    )
+    if any(info.values()):
+        raise ValueError(f'{kind} loads with {info}')
     net.out_type = 'avg_featmap' if pooler else 'raw'
     usage = (
         f'from transformers import AutoImageProcessor, {kind}\n\n'
