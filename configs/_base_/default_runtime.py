@@ -40,4 +40,4 @@ load_from = None
 resume = False
 
 # Each process draws its own masks and samples. A seed makes the run repeatable.
-randomness = dict(seed=None, diff_rank_seed=True, deterministic=False)
+randomness = dict(seed=None, deterministic=False)

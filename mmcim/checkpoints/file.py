@@ -21,7 +21,6 @@ from urllib.parse import urlparse
 
 import numpy as np
 import torch
-from mmengine.dist import barrier, get_rank
 from mmengine.logging import HistoryBuffer
 from mmengine.runner import checkpoint as model_lists
 from mmpretrain.registry import MODELS
@@ -29,7 +28,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from ..utils.errors import ConfigError
-from .layout import is_derived
+from .layout import tensors_below
 from .record import BackboneRecord, tensors_sha256
 from .trusted import trusted_backbone_config
 
@@ -42,7 +41,6 @@ _STATISTICS = ('min', 'max', 'current', 'mean')
 _MODEL_LISTS = {
     'torchvision': model_lists.get_torchvision_models,
     'open-mmlab': model_lists.get_external_models,
-    'mmcls': model_lists.get_mmcls_models,
 }
 _LFS = b'version https://git-lfs'
 
@@ -78,22 +76,19 @@ class BackboneFile:
     record: BackboneRecord | None = None
 
     @classmethod
-    def read(
-        cls, path: str | Path, prefix: str | None = None, map_location: Any = 'cpu'
-    ) -> 'BackboneFile':
+    def read(cls, path: str | Path, prefix: str | None = None) -> 'BackboneFile':
         """Read a file, and compare the backbone's tensors with their recorded hash.
 
         Args:
             path: See :func:`read_weights`.
             prefix: Selects a backbone; by default the one that the file records.
-            map_location: See ``torch.load``.
 
         Raises:
             ConfigError: If the file is missing, damaged, wants to run code, or holds no
                 tensors.
         """
         path = os.fspath(path)
-        tensors, meta = read_weights(path, map_location)
+        tensors, meta = read_weights(path)
         file = cls(path, tensors)
         try:
             if 'backbone' in meta:
@@ -116,15 +111,8 @@ class BackboneFile:
         return file
 
     def below(self, prefix: str) -> dict[str, Tensor]:
-        """The tensors whose names begin with a prefix, without it.
-
-        Those that follow from a network's size are left out.
-        """
-        return {
-            name[len(prefix) :]: value
-            for name, value in self.tensors.items()
-            if name.startswith(prefix) and not is_derived(name)
-        }
+        """See :func:`mmcim.checkpoints.layout.tensors_below`."""
+        return tensors_below(prefix, self.tensors)
 
     @property
     def normalization(self) -> tuple[list[float], list[float]] | None:
@@ -147,9 +135,8 @@ class BackboneFile:
         """
         if self.record is None:
             raise ConfigError(
-                f'{self.path} does not say which network its tensors are of; checkpoints '
-                'and *_backbone.safetensors of mmcim do. Load the weights into a network '
-                'of your own with mmcim.checkpoints.load_into'
+                f'{self.path} does not say which network its tensors are of, as files of '
+                'mmcim do; load it into a network of yours by mmcim.checkpoints.load_into'
             )
         try:
             config = trusted_backbone_config(self.record.config)
@@ -163,17 +150,16 @@ class BackboneFile:
         return net
 
 
-def read_weights(path: str | Path, map_location: Any = 'cpu') -> Weights:
-    """Read the tensors of any file of weights.
+def read_weights(path: str | Path) -> Weights:
+    """Read the tensors of any file of weights, to the CPU.
 
     Args:
         path: See :func:`load_checkpoint`.
-        map_location: See ``torch.load``; safetensors come to the CPU.
 
     Raises:
         ConfigError: If it is missing, damaged, wants to run code, or holds no tensors.
     """
-    content = load_checkpoint(path, map_location)
+    content = load_checkpoint(path)
     content = content if isinstance(content, Mapping) else {}
     states = (content.get(name) for name in _CONTAINERS)
     state = next((state for state in states if isinstance(state, Mapping)), content)
@@ -224,9 +210,10 @@ def load_checkpoint(path: str | Path, map_location: Any = 'cpu') -> Any:
 
 
 def _download(address: str) -> str:
-    """Download a file into torch's cache, unless it is there, and give its path."""
-    if get_rank() > 0:
-        barrier()  # until the first process has it for all who share its cache
+    """Download a file into torch's cache, unless it is there, and give its path.
+
+    Processes that do so at once each write a file of their own, which is then renamed.
+    """
     scheme, _, name = address.partition('://')
     try:
         url = _MODEL_LISTS[scheme]()[name] if scheme in _MODEL_LISTS else address
@@ -240,9 +227,6 @@ def _download(address: str) -> str:
         return str(path)
     except Exception as error:  # of network, server, or mmengine's lists
         raise ConfigError(f'{address} cannot be downloaded: {error!r}') from error
-    finally:
-        if get_rank() == 0:
-            barrier()
 
 
 def _check_crc(path: str) -> None:
@@ -264,10 +248,9 @@ def _reason(path: str, error: Exception) -> str:
     refused = re.search(r'(?:GLOBAL |getattr\().*', str(error))
     if isinstance(error, UnpicklingError) and refused:
         return (
-            'holds more than tensors and plain values and was not loaded, because '
-            f'unpickling it could run any code (it asks for {refused[0]}). If you trust '
-            'its source, open it once with torch.load(FILE, weights_only=False) and save '
-            'the dict of tensors alone'
+            'holds more than tensors and plain values and was not loaded: it could run '
+            f'any code (it asks for {refused[0]}). If you trust its source, open it with '
+            'torch.load(FILE, weights_only=False) and save the dict of tensors alone'
         )
     cause = str(error).rpartition('WeightsUnpickler error:')[2].split('\n')[0].strip()
     cause = cause or type(error).__name__
@@ -296,12 +279,6 @@ def _safe_globals() -> list:
     arguments of their programs, whose container runs nothing when it is unpickled.
     """
     multiarray = np._core.multiarray if hasattr(np, '_core') else np.core.multiarray
-    # numpy renamed the module, and old checkpoints carry the old name.
-    arrays = [
-        (getattr(multiarray, name), f'numpy.{core}.multiarray.{name}')
-        for name in ('_reconstruct', 'scalar')
-        for core in ('_core', 'core')
-    ]
     numbers = np.typecodes['AllInteger'] + np.typecodes['Float'] + '?'
     return [
         HistoryBuffer,
@@ -309,6 +286,11 @@ def _safe_globals() -> list:
         (_statistics_of_history, 'builtins.getattr'),
         np.ndarray,
         np.dtype,
-        *arrays,
-        *{type(np.dtype(code)) for code in numbers},
+        *(type(np.dtype(code)) for code in numbers),
+        # numpy renamed the module, and old checkpoints carry the old name.
+        *(
+            (getattr(multiarray, name), f'numpy.{core}.multiarray.{name}')
+            for name in ('_reconstruct', 'scalar')
+            for core in ('_core', 'core')
+        ),
     ]

@@ -2,6 +2,7 @@
 """What a network tells about its own tensors."""
 
 import re
+from collections.abc import Mapping
 
 from torch import Tensor, nn
 
@@ -70,13 +71,22 @@ def is_derived(name: str) -> bool:
     return name.rpartition('.')[2] in _DERIVED
 
 
+def tensors_below(prefix: str, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Give the tensors whose names begin with a prefix, without it.
+
+    Those that follow from a network's size are left out.
+    """
+    return {
+        name[len(prefix) :]: value
+        for name, value in state_dict.items()
+        if name.startswith(prefix) and not is_derived(name)
+    }
+
+
 def tensors_of(module: nn.Module) -> dict[str, Tensor]:
     """Parameters and persistent buffers that do not follow from the module's size."""
-    return {
-        name: value
-        for name, value in module.state_dict().items()
-        if isinstance(value, Tensor) and not is_derived(name)
-    }
+    state = module.state_dict().items()
+    return tensors_below('', {k: v for k, v in state if isinstance(v, Tensor)})
 
 
 def starts_anew(backbone: nn.Module, name: str) -> bool:

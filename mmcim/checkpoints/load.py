@@ -107,7 +107,7 @@ class Pretrained(PretrainedInit):
         checkpoint: A file, or a URL such as ``https://``, ``torchvision://`` or
             ``open-mmlab://``.
         prefix: What the names of the backbone's tensors in the file begin with.
-        map_location: Where the file is read to.
+        map_location: Has no effect: files are read to the CPU.
         grid: Rows and columns of patches of the file's network, if they are not a square
             and the file does not record them.
 
@@ -124,11 +124,10 @@ class Pretrained(PretrainedInit):
         if isinstance(module, BaseBackbone) and isinstance(module.init_cfg, list):
             # They look for a dict of type 'Pretrained' to know that they must not.
             raise ConfigError(
-                f'init_cfg of a {type(module).__name__} is a list, and then mmpretrain '
-                'initialises some of its tensors after they have been loaded from '
-                f"{self.checkpoint}; give init_cfg=dict(type='Pretrained', ...) alone"
+                f'init_cfg of a {type(module).__name__} is a list, so mmpretrain alters '
+                f"what {self.checkpoint} sets; give dict(type='Pretrained', ...) alone"
             )
-        file = BackboneFile.read(self.checkpoint, self.prefix, self.map_location)
+        file = BackboneFile.read(self.checkpoint, self.prefix)
         load_into(module, file, grid=self.grid)
         if hasattr(module, '_params_init_info'):
             update_init_info(module, init_info=self._get_init_info())
@@ -160,15 +159,13 @@ def _find(
     prefix = max(found, key=lambda key: len(found[key].keys() & wanted))
     if found[prefix].keys() & wanted:
         return prefix, found[prefix]
-    text = f'has no tensor of a {type(backbone).__name__}'
-    text += '' if file.prefix is None else f' with prefix {file.prefix!r}'
     dots = {name[: m.end()] for name in file.tensors for m in re.finditer(r'\.', name)}
     matching = [p for p in sorted(dots) if convert(file.below(p)).keys() >= wanted]
     begins = enumerate_names(sorted({name.split('.')[0] for name in file.tensors}))
-    hint = f'its names begin with: {begins}'
-    if matching:
-        hint = f'select one with prefix: {", ".join(matching)}'
-    raise ValueError(f'{text}; {hint}')
+    told = '' if file.prefix is None else f' with prefix {file.prefix!r}'
+    hint = 'select one with prefix' if matching else 'its names begin with'
+    hint += f': {", ".join(matching) or begins}'
+    raise ValueError(f'has no tensor of a {type(backbone).__name__}{told}; {hint}')
 
 
 def _fit(
@@ -195,10 +192,13 @@ def _fit(
     """
     wanted = tensors_of(backbone)
     convert_relative_position_tables(given, wanted)
-    problems = {}
-    if record:
-        grid = grid or record.grid
-        problems = _other_function(backbone, record.function)
+    grid = grid or (record.grid if record else None)
+    function = describe_function(backbone)
+    problems = {
+        name.lstrip('.'): f'{value} instead of {function[name]}'
+        for name, value in (record.function if record else {}).items()
+        if function.get(name, value) != value
+    }
     ready = {}
     for name, own in wanted.items():
         if name not in given:
@@ -215,8 +215,7 @@ def _fit(
             continue
         ready[name] = value
         if value is not given[name]:
-            before, after = (t[..., 0].numel() for t in (given[name], value))
-            report.resized[name] = before, after
+            report.resized[name] = given[name][..., 0].numel(), value[..., 0].numel()
     report.total = total = len(ready) + len(problems.keys() & wanted.keys())
     report.unused = [name for name in given if name not in wanted]
     surplus = _surplus(wanted, {name: given[name] for name in report.unused})
@@ -225,8 +224,7 @@ def _fit(
         raise ValueError(
             f'does not fit a {type(backbone).__name__}: {len(ready)} of {total} tensors '
             f'match, with prefix {report.prefix!r}. {group(problems)}. Set type, arch, '
-            "patch_size, ... of the module as in the checkpoint's training, or take "
-            'another prefix or checkpoint'
+            'patch_size, ... as in its training, or take another prefix or checkpoint'
         )
     return ready
 
@@ -259,16 +257,6 @@ def _surplus(wanted: Mapping[str, Tensor], unused: Mapping[str, Tensor]) -> list
         and 'head' not in name.split('.')
         and not name.endswith('attn.k_bias')
     ]
-
-
-def _other_function(backbone: nn.Module, recorded: Mapping[str, Any]) -> dict[str, str]:
-    """Compare what changes a network's features and no shape; gives the differences."""
-    own = describe_function(backbone)
-    return {
-        name.lstrip('.'): f'{value} instead of {own[name]}'
-        for name, value in recorded.items()
-        if own.get(name, value) != value
-    }
 
 
 def _other_parts(

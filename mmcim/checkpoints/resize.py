@@ -154,8 +154,7 @@ def _find_grid(
     sizes = ' or '.join(f'{rows} x {columns}' for rows, columns in sorted(possible))
     raise ValueError(
         f'has {count} positions, of {sizes or "no square of"} patches and {extra} other '
-        'tokens: set grid=(rows, columns) of the file, or use a network with as many '
-        'other tokens'
+        'tokens: set grid=(rows, columns) of the file, or use as many other tokens'
     )
 
 

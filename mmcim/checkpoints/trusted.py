@@ -63,9 +63,8 @@ def trusted_backbone_config(config: Any) -> dict:
     name = config.get('type') if isinstance(config, dict) else None
     if not _is_backbone(registered_class(name)):
         raise ValueError(
-            f'its config names {name!r}, which is not a registered backbone; import the '
-            'package that registers it, or load the weights into a network of your own '
-            'by mmcim.checkpoints.load_into'
+            f'its config names {name!r}, which is no registered backbone; import what '
+            'registers it, or use mmcim.checkpoints.load_into on a network of your own'
         )
     return _trusted(config, 'backbone')
 
@@ -92,6 +91,6 @@ def _trusted(value: Any, key: str) -> Any:
     if not known:
         raise ValueError(
             f'its config has {key}={value!r}, but may only name registered parts of '
-            'backbones, such as norms and activations, and no files, addresses or code'
+            'backbones, such as norms, and no files, addresses or code'
         )
     return value

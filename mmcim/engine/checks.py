@@ -1,25 +1,23 @@
 # Copyright (c) mmcim contributors. All rights reserved.
-"""Whether a checkpoint, the other processes and the evaluation data fit a run."""
+"""Whether checkpoints, initial weights, processes and evaluation data fit a run."""
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from mmengine.dist import all_gather_object
+from mmengine.logging import print_log
 from mmengine.runner import BaseLoop, Runner, find_latest_checkpoint
 from mmpretrain.models import BaseSelfSupervisor
 from torch import Tensor, nn
 
+from ..checkpoints import load_into
 from ..checkpoints.layout import normalization
+from ..models.layers.momentum import momentum_encoder_of
 from ..utils.errors import ConfigError
-from .run_record import (
-    TENSORS_PER_GROUP,
-    compare,
-    describe_data,
-    report,
-    unwrapped,
-)
+from .run_record import TENSORS_PER_GROUP, compare, describe_data, first_few, unwrapped
 
 _NEEDED = ('state_dict', 'optimizer', 'message_hub', 'meta')
 
@@ -57,35 +55,33 @@ def check_resumable(runner: Runner, checkpoint: dict, filename: str) -> None:
     """
     if missing := [key for key in _NEEDED if key not in checkpoint]:
         raise ConfigError(
-            f'cannot resume from {filename}: no {", ".join(missing)} (best_*.pth have '
-            'weights alone). Resume from another checkpoint, or use load_from to start a '
-            'new run from its weights'
+            f'cannot resume from {filename}: no {", ".join(missing)} (as in best_*.pth). '
+            'Resume from another one, or start a new run from its weights by load_from'
         )
     check_same_model(unwrapped(runner.model), checkpoint['state_dict'], filename)
     override, logger = runner.cfg.get('override', False), runner.logger
     if runner.resumed_record is None:
         logger.warning(f'{filename} has no run record: settings are not compared.')
-    warned, refused = [], []
-    for difference in compare(runner.resumed_record or runner.record, runner.record):
-        name = difference[0]
-        overridden = override and TENSORS_PER_GROUP not in name
-        harmless = overridden or name.startswith('environment.')
-        (warned if harmless else refused).append(difference)
+    record = runner.resumed_record or runner.record
+    differences = compare(record, runner.record, 'the checkpoint', 'this run')
+    refused = [
+        text
+        for name, text in differences.items()
+        if not (name.startswith('environment.') or override) or TENSORS_PER_GROUP in name
+    ]
     if refused:
         raise ConfigError(
-            f'cannot resume from {filename} with other settings: '
-            f'{report(refused, "the checkpoint", "this run")}. Restore them, or use '
-            '--override (override=True) to resume with those of this run, or start a new '
-            'run from its weights by load_from in another work directory'
+            f'cannot resume from {filename} with other settings: {first_few(refused)}. '
+            'Restore them, keep those of this run by --override (override=True), or '
+            'start a new run from its weights by load_from in another --work-dir'
         )
-    for difference in warned:
-        logger.warning(f'Resuming: {report([difference], "the checkpoint", "this run")}.')
+    for text in differences.values():
+        logger.warning(f'Resuming: {text}.')
     counts = runner.optim_wrapper._accumulative_counts
     if lost := checkpoint['meta']['iter'] % counts:
         logger.warning(
-            f'The checkpoint is {lost} iteration(s) after an optimizer step: what they '
-            'accumulated is lost, and the first step has only the gradients of the other '
-            f'{counts - lost}.'
+            f'The checkpoint is {lost} iteration(s) after an optimizer step: the first '
+            f'step lacks their gradients and has those of the other {counts - lost}.'
         )
 
 
@@ -107,13 +103,11 @@ def check_same_model(
         name.removeprefix('module.'): str(tuple(getattr(value, 'shape', ())))
         for name, value in state_dict.items()
     }
-    if differences := compare(stored, own):
+    if differences := compare(stored, own, 'the checkpoint', 'the model'):
         raise ConfigError(
             f'checkpoint {filename} is not of the {type(model).__name__} of this config: '
-            f'{len(differences)} tensors differ: '
-            f'{report(differences, "the checkpoint", "the model")}. Use the config that '
-            'it was trained with, or start a new run from its weights by load_from with '
-            'another --work-dir'
+            f'{len(differences)} tensors differ: {first_few(differences.values())}. Use '
+            'its config, or start a new run by load_from with another --work-dir'
         )
 
 
@@ -142,11 +136,12 @@ def check_processes(record: dict[str, Any]) -> None:
     """
     everyone = all_gather_object(record)
     for rank, other in enumerate(everyone):
-        if differences := compare(everyone[0], other):
+        differences = compare(everyone[0], other, 'process 0', f'process {rank}')
+        if differences:
             raise ConfigError(
                 'processes run with different settings: '
-                f'{report(differences, "process 0", f"process {rank}")}. All nodes need '
-                'the same config, data, versions and work directory'
+                f'{first_few(differences.values())}. All nodes need the same config, '
+                'data, versions and work directory'
             )
 
 
@@ -177,17 +172,63 @@ def check_evaluation(runner: Runner, trained: dict[str, Any]) -> None:
         if not isinstance(loop, BaseLoop):
             continue
         second = describe_data(loop.dataloader.dataset) | normalization(model)
-        pair = []
-        for part in (first, second):
-            known = {key: part[key] for key in names if first[key] and second[key]}
-            pair.append(dict(num_classes=len(known.get('classes', ())), **known))
-        differences = compare(*pair)
-        text = report(differences, 'the training', f'the {name}')
-        if any(key.startswith(('num_classes', *refused)) for key, *_ in differences):
+        known = [key for key in names if first[key] and second[key]]
+        pair = [{key: part[key] for key in known} for part in (first, second)]
+        for part in pair if 'classes' in known else ():
+            part['num_classes'] = len(part['classes'])
+        differences = compare(*pair, 'the training', f'the {name}')
+        text = first_few(differences.values())
+        if any(key.startswith(('num_classes', *refused)) for key in differences):
             raise ConfigError(
-                f'the {name} does not fit the training: {text}. Use the number of '
-                'classes, mean and std of the training; override=True in the config '
-                'allows another mean and std'
+                f'the {name} does not fit the training: {text}. Use its number of '
+                'classes, mean and std; override=True allows another mean and std'
             )
         if differences:
             runner.logger.warning(f'The {name} differs from the training: {text}.')
+
+
+def begin_from_weights(model: nn.Module, filename: str, override: bool = False) -> None:
+    """Load all of the backbone, with which a new run starts.
+
+    Args:
+        model: The model, not wrapped. Its momentum encoder, if it has one, starts with
+            the first of its steps.
+        filename: Any file that :func:`mmcim.checkpoints.load_into` reads.
+        override: See :func:`check_initial_weights`.
+
+    Raises:
+        ValueError: If any of the backbone's tensors is not there, or if it was trained
+            with another normalization.
+    """
+    report = load_into(model, filename)
+    if encoder := momentum_encoder_of(model):
+        encoder.begin_from(model, report.missing)
+    check_initial_weights(model, override)
+
+
+def check_initial_weights(model: nn.Module, override: bool = False) -> None:
+    """Compare the normalization of a model with that of all weights loaded into it.
+
+    Args:
+        model: The model, not wrapped.
+        override: Whether another one is meant, and only warned about.
+
+    Raises:
+        ValueError: If they differ.
+    """
+    own = normalization(model)
+    for name, module in model.named_modules():
+        if not getattr(module, 'normalization', None):  # as load_into sets it
+            continue
+        mean, std = module.normalization
+        trained, origin = dict(mean=mean, std=std), f'the weights of {name}'
+        differences = compare(trained, own, origin, 'data_preprocessor')
+        text = (
+            'the backbone was trained with another normalization: '
+            f'{first_few(differences.values())}. Set data_preprocessor.mean={mean} and '
+            f'std={std}, or override=True'
+        )
+        if differences and not override:
+            raise ValueError(text)
+        if differences:
+            print_log(text, logger='current', level=logging.WARNING)

@@ -7,27 +7,23 @@ from typing import Any
 _ABSOLUTE = ('eta_min', 'eta_max', 'min_value')
 
 
-def lr_ratio(auto_scale_lr: dict | None, effective_batch: int) -> float:
+def lr_ratio(
+    effective_batch: int, enable: bool = False, base_batch_size: int | None = None
+) -> float:
     """What a config's learning rates are multiplied by.
 
     Args:
-        auto_scale_lr: ``dict(enable=..., base_batch_size=...)`` of the config.
         effective_batch: Images per optimizer step, of all processes and accumulated
             batches.
+        enable: Of ``auto_scale_lr`` in the config, as the next: whether to scale.
+        base_batch_size: The batch size that the config's learning rate is for.
 
     Returns:
         Effective / base batch size; 1 where scaling is not enabled.
 
     Raises:
         ValueError: If scaling is enabled without ``base_batch_size``.
-        TypeError: For other keys.
     """
-    return _auto_scale_lr(effective_batch, **(auto_scale_lr or {}))
-
-
-def _auto_scale_lr(
-    effective_batch: int, enable: bool = False, base_batch_size: int | None = None
-) -> float:
     if not enable:
         return 1.0
     if not base_batch_size:

@@ -6,7 +6,7 @@ resume, across processes, and with the data sets of validation and test.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import mmengine
@@ -101,33 +101,35 @@ def unwrapped(model: nn.Module) -> nn.Module:
     return model
 
 
-def compare(first: dict, second: dict) -> list[tuple[str, Any, Any]]:
-    """List what differs between two records: dotted names and both values.
+def compare(first: dict, second: dict, of_first: str, of_second: str) -> dict[str, str]:
+    """List what differs between two records.
 
     Lists are compared by position. What only one of them has differs, unless it is None
     or False there, which is what versions that do not know it do. A tokenizer's file may
     move, as long as its hash is the same.
+
+    Args:
+        first: Nested containers of plain values.
+        second: Likewise.
+        of_first: What the first is of, for the text.
+        of_second: Likewise.
+
+    Returns:
+        Dotted name -> text that has it and both values.
     """
     a, b = _flat(first), _flat(second)
-    differ = {
-        n: (a.get(n), b.get(n)) for n in {**a, **b} if not _same(a.get(n), b.get(n))
-    }
-    return [
-        (name, *values)
-        for name, values in differ.items()
+    differ = [name for name in {**a, **b} if not _same(a.get(name), b.get(name))]
+    return {
+        name: f'{name} is {a.get(name)} in {of_first} and {b.get(name)} in {of_second}'
+        for name in differ
         if not name.endswith('.source') or f'{name[:-6]}sha256' in differ
-    ]
+    }
 
 
-def report(differences: Sequence[tuple[str, Any, Any]], first: str, second: str) -> str:
-    """Name the first few differences and their number in one line."""
-    shown = [
-        f'{name} is {a} in {first} and {b} in {second}'
-        for name, a, b in differences[:_SHOWN]
-    ]
-    if rest := len(differences) - len(shown):
-        shown.append(f'{rest} more differences')
-    return '; '.join(shown)
+def first_few(texts: Iterable[str]) -> str:
+    """Give the first few texts and the number of the others in one line."""
+    shown, rest = [*texts][:_SHOWN], len([*texts]) - _SHOWN
+    return '; '.join(shown + [f'{rest} more differences'] * (rest > 0))
 
 
 def summary(runner: Runner) -> str:
@@ -140,7 +142,7 @@ def summary(runner: Runner) -> str:
     data, optim = record['train_dataloader'], record['optim_wrapper']
     images, counts = data['images_per_iteration'], optim['accumulative_counts']
     lr = runner.optim_wrapper.optimizer.defaults['lr']
-    ratio = lr_ratio(runner.auto_scale_lr, images * counts)
+    ratio = lr_ratio(images * counts, **(runner.auto_scale_lr or {}))
     base = f' (scaled from {lr / ratio:g} at batch {images * counts / ratio:g})'
     device = next(runner.model.parameters()).device
     how = 'resumed from' if runner._resume else 'weights of'

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from mmengine.device import get_device
-from mmengine.dist import get_rank, is_distributed, is_main_process
+from mmengine.dist import is_distributed, is_main_process
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper, OptimWrapperDict
@@ -22,11 +22,10 @@ from ..utils.building import ConfigKeyErrors, explain_build_errors
 from . import checks
 from .data_parallel import init_on_cpus, refuse_unsupported, wrap_distributed
 from .hooks import MomentumUpdateHook
-from .initial_weights import begin_from_weights, check_initial_weights, check_scope
 from .lr_scaling import lr_ratio, scaled_schedulers
 from .resume import override_settings
 from .run_record import describe_run, summary, unwrapped
-from .seeding import SeededDataset, SeededSampler, SeedHook, take_seed
+from .seeding import SeededDataset, SeededSampler, SeedHook
 
 
 @RUNNERS.register_module()
@@ -68,8 +67,14 @@ class StrictRunner(ConfigKeyErrors, Runner):
         """Start the process group, also on CPUs."""
         refuse_unsupported(self.cfg, self.launcher)
         if self.distributed and not (is_distributed() or torch.cuda.is_available()):
-            init_on_cpus(self.launcher, env_cfg)
+            init_on_cpus(env_cfg)
         super().setup_env(env_cfg)
+
+    def set_randomness(
+        self, seed: int | None, diff_rank_seed: bool = False, deterministic: bool = False
+    ) -> None:
+        """Give all processes the same seed; :class:`SeedHook` adds the rank."""
+        super().set_randomness(seed, deterministic=deterministic)
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
         """Move the model to its device, and wrap it where there are several processes."""
@@ -79,20 +84,16 @@ class StrictRunner(ConfigKeyErrors, Runner):
 
     @staticmethod
     def build_dataloader(
-        dataloader: DataLoader | dict,
-        seed: int = 0,
-        diff_rank_seed: bool = False,
+        dataloader: DataLoader | dict, seed: int = 0, diff_rank_seed: bool = False
     ) -> DataLoader:
         """Build a data loader whose samples are seeded one by one.
 
         Args:
             dataloader: The data loader, which is returned as it is, or its config.
-            seed: That of this process.
-            diff_rank_seed: Whether other processes have others: ``seed`` is then larger
-                by the rank.
+            seed: Of order and samples, the same in all processes.
+            diff_rank_seed: Has no effect, see :meth:`set_randomness`.
         """
         if isinstance(dataloader, dict) and isinstance(dataloader['sampler'], dict):
-            seed -= get_rank() if diff_rank_seed else 0
             sampler = dict(type=SeededSampler, sampler=dataloader['sampler'])
             dataset = dict(type=SeededDataset, dataset=dataloader['dataset'])
             dataloader = {**dataloader, 'sampler': sampler, 'dataset': dataset}
@@ -117,13 +118,10 @@ class StrictRunner(ConfigKeyErrors, Runner):
         """
         with explain_build_errors(self.cfg, 'auto_scale_lr'):
             if isinstance(optim_wrapper, OptimWrapperDict):
-                raise ValueError(
-                    'several optimizers (OptimWrapperDict) are not supported; use one '
-                    'OptimWrapper'
-                )
+                raise ValueError('use one OptimWrapper instead of OptimWrapperDict')
             batch = self.world_size * self.train_dataloader.batch_sampler.batch_size
             batch *= optim_wrapper._accumulative_counts
-            ratio = lr_ratio(auto_scale_lr, batch)
+            ratio = lr_ratio(batch, **(auto_scale_lr or {}))
         for settings in (optim_wrapper.defaults, *optim_wrapper.param_groups):
             settings['lr'] *= ratio
         self.param_schedulers = scaled_schedulers(self.param_schedulers, ratio)
@@ -143,10 +141,8 @@ class StrictRunner(ConfigKeyErrors, Runner):
         """Initialise the weights, unless a checkpoint has all of them."""
         if not self._resume:
             with explain_build_errors(self.cfg, 'model'):
-                model = unwrapped(self.model)
-                check_scope(model)
                 super()._init_model_weights()
-                check_initial_weights(model, self._override)
+                checks.check_initial_weights(unwrapped(self.model), self._override)
 
     def load_or_resume(self) -> None:
         """Load what the run starts from; the processes stop if they differ.
@@ -168,11 +164,6 @@ class StrictRunner(ConfigKeyErrors, Runner):
             is_done = self.iter >= self.max_iters
             done = f'Nothing is left to do: {self._load_from} is of a finished run.'
             self.logger.info(done if is_done else summary(self))
-
-    def resume(self, filename: str, *args: Any, **kwargs: Any) -> None:
-        """Resume with the seed of the run that is resumed; see ``override``."""
-        super().resume(filename, *args, **kwargs)
-        take_seed(self)
 
     @checks.together()
     def load_checkpoint(
@@ -196,7 +187,7 @@ class StrictRunner(ConfigKeyErrors, Runner):
         training = isinstance(self._train_loop, BaseLoop)
         if training and not self._resume:
             with explain_build_errors(self.cfg, 'load_from'):
-                begin_from_weights(model, filename, self._override)
+                checks.begin_from_weights(model, filename, self._override)
             return None
         checkpoint = load_checkpoint(filename, map_location)
         state = checkpoint.get('state_dict', checkpoint)
@@ -260,15 +251,15 @@ class ResumableEpochLoop(EpochBasedTrainLoop):
     """
 
     def run_epoch(self) -> None:
-        """Take the iterations of an epoch that have not been done yet."""
+        """Leave out the iterations of the epoch that have been done."""
         batches = self.dataloader.batch_sampler
-        if not isinstance(batches.sampler, SeededSampler):
-            return super().run_epoch()
-        done = self._iter - self._epoch * len(self.dataloader)
-        self.runner.call_hook('before_train_epoch')
-        self.runner.model.train()
-        batches.sampler.leave_out(done * batches.batch_size)
-        for index, data_batch in enumerate(self.dataloader, start=done):
-            self.run_iter(index, data_batch)
-        self.runner.call_hook('after_train_epoch')
-        self._epoch += 1
+        if isinstance(batches.sampler, SeededSampler):
+            batches.sampler.leave_out(self._done() * batches.batch_size)
+        super().run_epoch()
+
+    def run_iter(self, idx: int, data_batch: Any) -> None:
+        """Take an iteration, with its number in the whole epoch."""
+        super().run_iter(self._done(), data_batch)
+
+    def _done(self) -> int:
+        return self._iter - self._epoch * len(self.dataloader)

@@ -129,31 +129,20 @@ class SeedHook(Hook):
 
     priority = 'VERY_HIGH'
 
-    def before_train_iter(
-        self, runner: Runner, batch_idx: int, data_batch: Any = None
-    ) -> None:
-        """Seed with the number of the iteration."""
-        seed_generators(base_seed(runner), _TRAINING, runner.iter, runner.rank)
+    def before_train(self, runner: Runner) -> None:
+        """Let the samplers have the seed of the run, also of one that is resumed."""
+        for loop in (runner._train_loop, runner._val_loop):
+            if isinstance(loop, BaseLoop):
+                sampler = loop.dataloader.batch_sampler.sampler
+                if isinstance(sampler, SeededSampler):
+                    sampler.seed = sampler.sampler.seed = runner.seed
 
-    def before_val_iter(
-        self, runner: Runner, batch_idx: int, data_batch: Any = None
-    ) -> None:
+    def before_train_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
+        """Seed with the number of the iteration."""
+        seed_generators(runner.seed, _TRAINING, runner.iter, runner.rank)
+
+    def before_val_iter(self, runner: Runner, batch_idx: int, **kwargs: Any) -> None:
         """Seed with the number of the batch, the same in each validation."""
-        seed_generators(base_seed(runner), _EVALUATION, batch_idx, runner.rank)
+        seed_generators(runner.seed, _EVALUATION, batch_idx, runner.rank)
 
     before_test_iter = before_val_iter
-
-
-def base_seed(runner: Runner) -> int:
-    """The seed that all processes of a run have in common."""
-    different = runner._randomness_cfg.get('diff_rank_seed', False)
-    return runner.seed - runner.rank if different else runner.seed
-
-
-def take_seed(runner: Runner) -> None:
-    """Let the samplers of a run have its seed, which is that of the run it resumes."""
-    for loop in (runner._train_loop, runner._val_loop):
-        if isinstance(loop, BaseLoop):
-            sampler = loop.dataloader.batch_sampler.sampler
-            if isinstance(sampler, SeededSampler):
-                sampler.seed = sampler.sampler.seed = base_seed(runner)

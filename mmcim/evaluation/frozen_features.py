@@ -99,7 +99,6 @@ class FrozenFeatureLoop(TestLoop):
         self.train_dataloader = self.runner.build_dataloader(
             train_dataloader,
             seed=self.runner.seed,
-            diff_rank_seed=self.runner._randomness_cfg.get('diff_rank_seed', False),
         )
 
     def run(self) -> dict[str, float]:

@@ -7,10 +7,9 @@ import os
 import re
 import traceback
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from difflib import get_close_matches
 from functools import partial
-from importlib import import_module
 from typing import Any
 
 import mmengine.registry
@@ -35,6 +34,8 @@ TOP_LEVEL = [*inspect.signature(Runner.__init__).parameters, 'override', 'runner
 TOP_LEVEL += ['custom_imports', 'find_unused_parameters', 'model_wrapper_cfg', 'sync_bn']
 TOP_LEVEL += ['activation_checkpointing', 'efficient_conv_bn_eval', 'compile']
 TOP_LEVEL += ['tta_model', 'tta_pipeline']
+# Where mmcim registers its Pretrained; that of other scopes loads weights in part.
+SCOPES = ('mmpretrain', 'mmseg')
 # Each of these is there with the others, or not at all.
 _TOGETHER = (
     ('train_dataloader', 'train_cfg', 'optim_wrapper'),
@@ -103,8 +104,8 @@ def check_keys(cfg: Config | dict) -> None:
 
     Raises:
         ConfigError: If a key at the top, or one that only ``**kwargs`` take, resembles a
-            known one, or if one at the top is missing. What ``**kwargs`` take and no
-            parent class knows is a warning.
+            known one, if one at the top is missing, or if the default scope is another
+            library's. What ``**kwargs`` take and no parent class knows is a warning.
     """
     for name in cfg:
         close = nearest(name, TOP_LEVEL, _MISSPELT_AT_TOP)
@@ -114,6 +115,8 @@ def check_keys(cfg: Config | dict) -> None:
         missing = [name for name in names if cfg.get(name) is None]
         if missing and (names == ('model',) or len(missing) < len(names)):
             raise ConfigError(f'{missing[0]} is missing in the config')
+    if (scope := cfg.get('default_scope')) not in SCOPES:
+        raise ConfigError(f'default_scope must be {" or ".join(SCOPES)}, but is {scope}')
     check_arguments(cfg)
 
 
@@ -175,19 +178,18 @@ def explain_build_errors(cfg: Config | dict, key: str = '') -> Iterator[None]:
 
 
 def _explain(error: Exception, cfg: Config | dict, key: str) -> str:
-    says_all = isinstance(error, (ValueError, FileNotFoundError)) and str(error)
+    says_all = isinstance(error, (ValueError, OSError)) and str(error)
     cause = str(error) if says_all else f'{type(error).__name__}: {error}'.rstrip(': ')
-    nodes = _sorted(_walk(cfg), key.split('_')[0])
-    built: dict = {}
+    nodes, inside, built = [*_walk(cfg)], key.split('_')[0], {}
     for frame, _ in traceback.walk_tb(error.__traceback__):
         if frame.f_code in _BUILDING:
-            found = [n for n in nodes if _is_from(n[1], frame.f_locals['cfg'])]
+            known = frame.f_locals
+            found = [name for name, part in nodes if _is_from(part, known['cfg'])]
             if found:
-                key, built = found[0]
-                nodes = _sorted(nodes, f'{key}.')
-            if frame.f_locals.get('obj_cls', Any) is None:
-                where = frame.f_locals['registry']
-                cause = _unknown_type(frame.f_locals['obj_type'], where)
+                key = next((name for name in found if name.startswith(inside)), found[0])
+                inside, built = key, known['cfg']
+            if known.get('obj_cls', Any) is None:
+                cause = _unknown_type(known['obj_type'], known['registry'])
     call = re.search(r"(\w+)(\.\w+)?\(\) got an unexpected.* argument '(\w+)'", cause)
     if call:
         cause = f'{call[1]} has no argument {call[3]!r}.'
@@ -196,8 +198,8 @@ def _explain(error: Exception, cfg: Config | dict, key: str) -> str:
         if builder := _find(call[1], scope) or _find(built.get('type', ''), scope):
             cause += nearest(call[3], keyword_arguments(builder))
     if refused := re.search(r"has no argument '(\w+)'", cause):
-        inside = (k for k, _ in nodes if k.split('.')[-1] == refused[1])
-        key = next(inside, key)
+        same = [name for name, _ in nodes if name.split('.')[-1] == refused[1]]
+        key = next((name for name in same if name.startswith(inside)), [*same, key][0])
     else:
         cause += _expected_files(built)
     kind = getattr(built.get('type'), '__name__', str(built.get('type', '')))
@@ -211,11 +213,6 @@ def _walk(node: Any, key: str = '') -> Iterator[tuple[str, Any]]:
         items = enumerate(node) if isinstance(node, (list, tuple)) else node.items()
         for name, value in items:
             yield from _walk(value, f'{key}.{name}' if key else str(name))
-
-
-def _sorted(nodes: Iterable[tuple[str, Any]], prefix: str) -> list[tuple[str, Any]]:
-    """Put those whose key has a prefix before the others."""
-    return sorted(nodes, key=lambda node: not node[0].startswith(prefix))
 
 
 def _is_from(part: Any, built: Any) -> bool:
@@ -235,27 +232,21 @@ def _find(kind: str | Callable, scope: str) -> Callable | None:
         return kind
     library, _, name = kind.rpartition('.')
     scope = library.split('.')[0] or scope
-    with suppress(ImportError):  # a scope may be no library
-        import_module(f'{scope}.registry')
     for root in _ROOTS:
-        for registry in (root.children.get(scope), root):
-            if registry is not None:
-                registry.import_from_location()
-                if name in registry.module_dict:
-                    return registry.module_dict[name]
+        for registry in (root.children.get(scope, root), root):
+            registry.import_from_location()
+            if name in registry.module_dict:
+                return registry.module_dict[name]
     return None
 
 
 def _unknown_type(kind: str, registry: Registry) -> str:
-    names, node = [], registry
-    while node is not None:
-        names += node.module_dict
-        node = node.parent
     text = f'there is no {registry.root.name} of type {kind!r}.'
     for scope, child in registry.root.children.items():
         # A config of mmseg has to name mmpretrain's classes with their scope.
         if kind in child.module_dict:
             return f"{text} Did you mean '{scope}.{kind}'?"
+    names = {**registry.module_dict, **registry.root.module_dict}
     return text + nearest(kind.split('.')[-1], names)
 
 

@@ -352,7 +352,7 @@ def test_what_the_file_lacks(files, tmp_path):
     network = MODELS.build(dict(VIT))
     path = tmp_path / 'a.safetensors'
     save(path, VIT, network)
-    with pytest.raises(ValueError, match='does not record mean and std'):
+    with pytest.raises(ValueError, match='no mean and std are recorded'):
         export_backbone(path, 'hf', tmp_path / 'out')
     export = export_backbone(path, 'timm', tmp_path / 'b.safetensors')
     assert 'pretrained_cfg_overlay' not in export.usage

@@ -240,30 +240,6 @@ def test_failed_downloads(server, url):
         read_weights(url)
 
 
-@pytest.mark.parametrize('rank', [0, 1])
-@pytest.mark.parametrize('there', [True, False])
-def test_the_first_process_downloads(server, monkeypatch, rank, there):
-    """The others wait, also for one that fails, and look into the same cache."""
-    events = []
-    monkeypatch.setattr(file, 'get_rank', lambda: rank)
-    monkeypatch.setattr(file, 'barrier', lambda: events.append('barrier'))
-    original = torch.hub.download_url_to_file
-
-    def download(*args, **kwargs):
-        events.append('download')
-        return original(*args, **kwargs)
-
-    monkeypatch.setattr(torch.hub, 'download_url_to_file', download)
-    if there:
-        torch.save({'a': torch.ones(2)}, 'www/net.pth')
-        read_weights(f'{server}/net.pth')
-    else:
-        with pytest.raises(ConfigError, match='404'):
-            read_weights(f'{server}/net.pth')
-    order = ['download', 'barrier']
-    assert events == (order if rank == 0 else order[::-1])
-
-
 # --------------------------------------------------------------------------------------
 # A backbone
 

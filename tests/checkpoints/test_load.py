@@ -394,8 +394,8 @@ def test_error_lists_names_by_what_is_wrong(path):
     )
     assert len(re.findall(r'layers\.2\.', text)) == 12
     assert text.endswith(
-        'layers.2.ffn.layers.1.bias missing. Set type, arch, patch_size, ... of the '
-        "module as in the checkpoint's training, or take another prefix or checkpoint"
+        'layers.2.ffn.layers.1.bias missing. Set type, arch, patch_size, ... as in its '
+        'training, or take another prefix or checkpoint'
     )
     text = message(build(vit(arch=dict(embed_dims=64))), path)
     assert ' 2 of 30 tensors match' in text

@@ -1,20 +1,16 @@
 # Copyright (c) mmcim contributors. All rights reserved.
-"""Batch norm over two processes against PyTorch's over the whole batch."""
+"""How a model is wrapped, and that two processes equal one; what is refused."""
 
 from functools import partial
 
 import pytest
 import torch
-import torch.multiprocessing as mp
 from torch import nn
 
-from mmcim.engine.data_parallel import (
-    SyncBatchNorm,
-    refuse_unsupported,
-    synchronize_batch_norms,
-)
+from mmcim.engine import data_parallel
+from mmcim.engine.data_parallel import refuse_unsupported, wrap_distributed
 
-from ..models.selfsup.two_processes import assert_two_equal_one, free_port
+from ..models.selfsup.two_processes import assert_two_equal_one
 
 
 def images(num):
@@ -57,63 +53,30 @@ def test_two_processes_equal_one(tmp_path, momentum):
     assert still <= {'conv.bias', 'fc.bias'}
 
 
-def test_without_other_processes_it_is_a_batch_norm():
-    torch.manual_seed(0)
-    plain, synchronised = nn.BatchNorm2d(3), SyncBatchNorm(3)
-    for mode in (True, False):
-        plain.train(mode), synchronised.train(mode)
-        assert synchronised(images(4)).equal(plain(images(4)))
-    assert synchronised.running_var.equal(plain.running_var)
-
-
-def in_process_group(rank, port, world_size, batch, folder):
-    torch.distributed.init_process_group(
-        'gloo', init_method=f'tcp://127.0.0.1:{port}', rank=rank, world_size=world_size
+@pytest.mark.parametrize('sync_bn', [None, 'torch'])
+def test_batch_norms_on_cpus_are_those_of_each_process(monkeypatch, sync_bn):
+    """PyTorch's synchronised ones refuse tensors of a CPU."""
+    monkeypatch.setattr(
+        data_parallel, 'MMDistributedDataParallel', lambda model, **_: model
     )
-    try:
-        SyncBatchNorm(3)(torch.randn(batch, 3))
-        outcome = 'normalized'
-    except ValueError as error:
-        outcome = str(error)
-    (folder / f'{rank}.txt').write_text(outcome)
-    torch.distributed.destroy_process_group()
-
-
-@pytest.mark.parametrize(
-    ('world_size', 'batch', 'outcome'),
-    [
-        (1, 1, 'Expected more than 1 value per channel'),
-        (1, 0, 'SyncBatchNorm got an empty batch'),
-        (2, 0, 'SyncBatchNorm got an empty batch'),
-        (2, 1, 'normalized'),
-    ],
-)
-def test_too_few_values(tmp_path, world_size, batch, outcome):
-    arguments = (free_port(), world_size, batch, tmp_path)
-    mp.start_processes(in_process_group, arguments, world_size, start_method='fork')
-    for rank in range(world_size):
-        assert outcome in (tmp_path / f'{rank}.txt').read_text()
-
-
-@pytest.mark.parametrize('everywhere', [True, False])
-def test_what_is_synchronised_keeps_tensors_and_hooks(everywhere):
-    model = nn.Sequential(
-        nn.BatchNorm2d(3), nn.Sequential(nn.SyncBatchNorm(3)), nn.ReLU()
-    )
-    sizes, tensors = [], list(model.state_dict(keep_vars=True).values())
-    model[1][0].register_forward_hook(lambda m, i, output: sizes.append(output.shape))
-    synchronize_batch_norms(model, everywhere)
-    found = [isinstance(module, SyncBatchNorm) for module in (*model, model[1][0])]
-    assert found == [everywhere, False, False, True]
-    assert all(map(torch.Tensor.is_set_to, model.state_dict().values(), tensors))
-    model(images(4))
-    assert sizes == [(4, 3, 5, 5)]
+    model = nn.Sequential(nn.BatchNorm2d(3), nn.SyncBatchNorm(3))
+    expected = model.state_dict()
+    wrapped = wrap_distributed(model, dict(sync_bn=sync_bn))
+    assert not any(isinstance(module, nn.SyncBatchNorm) for module in wrapped)
+    assert wrapped(images(4)).shape == (4, 3, 5, 5)
+    assert wrapped.state_dict().keys() == expected.keys()
 
 
 @pytest.mark.parametrize(
     ('cfg', 'launcher', 'message'),
     [
         ({}, 'mpi', 'launcher=mpi is not supported'),
+        pytest.param(
+            {},
+            'slurm',
+            'launcher=slurm without a GPU is not supported',
+            marks=pytest.mark.skipif(torch.cuda.is_available(), reason='has a GPU'),
+        ),
         (dict(compile=True), 'none', 'compile is not supported'),
         (dict(strategy=dict(type='FSDPStrategy')), 'none', 'strategy .* not supported'),
         (

@@ -9,9 +9,13 @@ from mmengine.model import BaseDataPreprocessor
 from torch import nn
 
 from mmcim.checkpoints import load_checkpoint
-from mmcim.engine.checks import check_evaluation, check_processes, together
-from mmcim.engine.initial_weights import check_initial_weights
-from mmcim.engine.run_record import compare
+from mmcim.engine.checks import (
+    check_evaluation,
+    check_initial_weights,
+    check_processes,
+    together,
+)
+from mmcim.engine.run_record import compare, first_few
 from mmcim.models.tokenizers.base import BaseTokenizer
 from mmcim.utils import ConfigError
 
@@ -103,12 +107,19 @@ def test_recorded_rate_is_not_that_of_the_warm_up(make_runner):
 def test_compare_names_what_differs():
     first = dict(a=dict(lr=0.1, betas=[0.9, 0.95]), names=['cat', 'dog'], new=None)
     rounded = dict(a=dict(lr=0.1 + 1e-9, betas=[0.9, 0.95]), names=['cat', 'dog'])
-    assert compare(first, rounded) == []
+    assert compare(first, rounded, 'a', 'b') == {}
     second = dict(a=dict(lr=0.2, betas=[0.9, 0.999]), names=['cat'])
-    assert compare(first, second) == [
-        ('a.lr', 0.1, 0.2), ('a.betas.1', 0.95, 0.999), ('names.1', 'dog', None)
-    ]  # fmt: skip
-    assert compare(dict(seed=0), dict(seed=None)) == [('seed', 0, None)]
+    assert compare(first, second, 'A', 'B') == {
+        'a.lr': 'a.lr is 0.1 in A and 0.2 in B',
+        'a.betas.1': 'a.betas.1 is 0.95 in A and 0.999 in B',
+        'names.1': 'names.1 is dog in A and None in B',
+    }
+    assert [*compare(dict(seed=0), dict(seed=None), 'A', 'B')] == ['seed']
+
+
+def test_only_the_first_differences_are_named():
+    assert first_few('abc') == 'a; b; c'
+    assert first_few('abcde') == 'a; b; c; 2 more differences'
 
 
 CHANGES = dict(
@@ -256,7 +267,7 @@ def test_gradients_that_are_lost(make_runner, tmp_path, monkeypatch, epoch, lost
     assert len(found) == (lost > 0)
     if lost:
         assert f'is {lost} iteration(s) after' in found[0]
-        assert f'gradients of the other {3 - lost}.' in found[0]
+        assert f'has those of the other {3 - lost}.' in found[0]
 
 
 def test_new_run_from_old_weights_compares_nothing(make_runner, tmp_path):
@@ -358,7 +369,7 @@ def with_classes(runner, train, val):
 
 def test_another_number_of_classes_is_an_error(make_runner):
     runner = with_classes(make_runner(scores=[1, 2]), ('cat', 'dog'), ('cat',))
-    message = 'num_classes is 2 in the training and 1 in the validation.* Use the number'
+    message = 'num_classes is 2 in the training and 1 in the validation.* Use its number'
     with pytest.raises(ConfigError, match=message):
         runner.train()
 

@@ -3,6 +3,7 @@
 
 import pytest
 import torch
+from mmengine.hooks import Hook
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
@@ -88,6 +89,12 @@ def test_seed_that_was_drawn_is_kept(make_runner, tmp_path, loop):
         assert torch.equal(a, b)
 
 
+def test_all_processes_have_the_same_seed(make_runner, monkeypatch):
+    """To which mmengine would add the rank."""
+    monkeypatch.setattr('mmengine.runner.utils.get_rank', lambda: 1)
+    assert make_runner(randomness=dict(seed=3, diff_rank_seed=True)).seed == 3
+
+
 def test_checkpoints_carry_no_random_state(make_runner, tmp_path):
     run(make_runner, 'epochs', 'none', tmp_path)
     checkpoint = load_checkpoint(tmp_path / 'iter_4.pth')
@@ -109,11 +116,19 @@ def test_batches_of_a_resumed_epoch_are_numbered_on(make_runner, tmp_path):
         batch_size=2,
     )
     numbers = []
-    step = runner.model.train_step
-    runner.model.train_step = lambda *a, **k: (
-        numbers.append((runner.epoch, runner.iter)), step(*a, **k))[1]  # fmt: skip
+    runner.register_hook(Numbers(numbers))
     runner.train()
-    assert numbers == [(1, 6), (1, 7), (2, 8), (2, 9), (2, 10), (2, 11)]
+    assert numbers == [(1, 6, 2), (1, 7, 3), *((2, 8 + n, n) for n in range(4))]
+
+
+class Numbers(Hook):
+    """Notes epoch, iteration and number of the batch in the epoch."""
+
+    def __init__(self, numbers):
+        self.numbers = numbers
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        self.numbers.append((runner.epoch, runner.iter, batch_idx))
 
 
 def test_validation_does_not_change_the_training(make_runner, tmp_path):
@@ -159,7 +174,7 @@ def test_data_loader_that_is_ready(make_runner):
 def test_several_optimizers_are_refused(make_runner):
     parameter = torch.nn.Parameter(torch.zeros(1))
     wrapper = OptimWrapper(torch.optim.SGD([parameter], lr=0.1))
-    with pytest.raises(ConfigError, match='OptimWrapperDict.*use one OptimWrapper'):
+    with pytest.raises(ConfigError, match='use one OptimWrapper instead'):
         make_runner(optim_wrapper=OptimWrapperDict(a=wrapper)).train()
 
 

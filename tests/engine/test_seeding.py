@@ -29,7 +29,7 @@ class Draws(Dataset):
         return torch.tensor([index, *draw()], dtype=torch.double)
 
 
-def loader(seed=0, sampler='DefaultSampler', different=False, **kwargs):
+def loader(seed=0, sampler='DefaultSampler', **kwargs):
     return StrictRunner.build_dataloader(
         dict(
             dataset=Draws(),
@@ -39,7 +39,6 @@ def loader(seed=0, sampler='DefaultSampler', different=False, **kwargs):
             **{'num_workers': 0, **kwargs},
         ),
         seed=seed,
-        diff_rank_seed=different,
     )
 
 
@@ -98,31 +97,17 @@ def test_processes_share_the_samples_of_one(monkeypatch):
     assert torch.equal(torch.stack(parts, dim=1).flatten(0, 1), whole)
 
 
-def test_seeds_that_differ_make_the_same_order_and_samples(monkeypatch):
-    """Of the second process, to whose seed mmengine has added its rank."""
-    monkeypatch.setattr('mmcim.engine.runner.get_rank', lambda: 1)
-    second = loader(seed=4, different=True)
-    assert torch.equal(torch.cat(list(second)), torch.cat(list(loader(seed=3))))
-
-
-def drawn(stage='train', rank=0, iter=0, batch=0, different=False):
-    """What a process draws in an iteration; mmengine adds the rank to its seed."""
-    runner = SimpleNamespace(
-        seed=7 + rank * different,
-        rank=rank,
-        iter=iter,
-        _randomness_cfg=dict(diff_rank_seed=True) if different else {},
-    )
+def drawn(stage='train', rank=0, iter=0, batch=0):
+    """What a process draws in an iteration."""
+    runner = SimpleNamespace(seed=7, rank=rank, iter=iter)
     getattr(SeedHook(), f'before_{stage}_iter')(runner, batch)
     return draw()
 
 
 @pytest.mark.parametrize('stage', ['train', 'val', 'test'])
 def test_each_process_draws_numbers_of_its_own(stage):
-    """The same ones whether or not seeds differ, as a resumed run has to."""
     first, second = (drawn(stage, rank) for rank in (0, 1))
     assert not set(first) & set(second)
-    assert [drawn(stage, rank, different=True) for rank in (0, 1)] == [first, second]
 
 
 def test_training_follows_the_iteration_and_evaluation_the_batch():

@@ -141,7 +141,7 @@ def training_recipe(cfg: Config, name: str) -> dict[str, Any]:
     length = {k: cfg.train_cfg.get(k) for k in ('max_epochs', 'max_iters')}
     batch, accumulated = cfg.train_dataloader.batch_size, accumulation(cfg)
     processes = number_of_processes(cfg, name)
-    ratio = lr_ratio(scaling, processes * batch * accumulated)
+    ratio = lr_ratio(processes * batch * accumulated, **scaling)
     lr = wrapper.optimizer.lr * ratio
     schedulers = scaled_schedulers(cfg.param_scheduler, ratio)
     groups, lowest, optimizer = parameter_groups(_model(cfg), _grouping(wrapper))

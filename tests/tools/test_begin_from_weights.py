@@ -6,7 +6,7 @@ import torch
 from mmengine.registry import DefaultScope
 from mmpretrain.registry import MODELS
 
-from mmcim.engine.initial_weights import begin_from_weights
+from mmcim.engine.checks import begin_from_weights
 
 from ..backbone_files import write_backbone
 from ..models.selfsup.test_baselines import mocov3

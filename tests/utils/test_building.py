@@ -18,6 +18,7 @@ from mmpretrain.registry import (
 from PIL import Image
 from torch import nn
 
+from mmcim.checkpoints import Pretrained
 from mmcim.utils import (
     BuildError,
     ConfigError,
@@ -281,6 +282,16 @@ def test_traceback_goes_to_the_log_file(capsys):
     assert 'Traceback' in text and 'num_classes=0 must be' in text
     assert 'linear_head.py' in text
     assert 'Traceback' not in ''.join(capsys.readouterr())
+
+
+def test_default_scope_is_one_whose_pretrained_is_strict():
+    """That of mmengine leaves random what it does not find."""
+    for registry in (mmpretrain.registry, mmseg.registry):
+        assert registry.WEIGHT_INITIALIZERS.scope in building.SCOPES
+        assert registry.WEIGHT_INITIALIZERS.get('Pretrained') is Pretrained
+    for scope in ('mmengine', None):
+        text = message(default_scope=scope)
+        assert text.startswith('default_scope must be mmpretrain or mmseg')
 
 
 # --------------------------------------------------------------------------------------

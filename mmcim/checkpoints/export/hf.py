@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ..layout import tensors_of
 from ..names import rename
 from ..record import save_safetensors
-from .transformer import arguments_of, is_beit
+from .timm import arguments_of, is_beit
 
 # The names of the files on the hub, which all versions of transformers read.
 _NAMES = {
@@ -71,17 +71,22 @@ def write(
 
     beit = is_beit(net)
     if not normalization:
-        raise ValueError(
-            'the checkpoint does not record mean and std of its images, which '
-            'preprocessor_config.json has to have; checkpoints of mmcim do'
-        )
+        raise ValueError('no mean and std are recorded for preprocessor_config.json')
     kind, pooler = 'BeitModel' if beit else 'ViTModel', net.out_type == 'avg_featmap'
     out.mkdir()
     tensors = rename(_split_qkv(tensors_of(net)), _NAMES)
     save_safetensors(out / 'model.safetensors', tensors, dict(format='pt'))
     config = dict(architectures=[kind], **_config(net))
     (out / 'config.json').write_text(json.dumps(config, indent=2))
-    processor = _processor_config(net, kind, *normalization)
+    (height, width), (mean, std) = net.img_size, normalization
+    processor = dict(
+        image_processor_type=kind.replace('Model', 'ImageProcessor'),
+        size=dict(height=height, width=width),
+        do_center_crop=False,
+        resample=3,  # bicubic
+        image_mean=mean,
+        image_std=std,
+    )
     (out / 'preprocessor_config.json').write_text(json.dumps(processor, indent=2))
 
     model, info = getattr(transformers, kind).from_pretrained(
@@ -114,29 +119,13 @@ def _split_qkv(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def _config(net: nn.Module) -> dict[str, Any]:
     known, beit = arguments_of(net), is_beit(net)
-    config = {theirs: known[ours] for ours, theirs in _KEYS.items() if ours in known}
     height, width = net.img_size
-    config |= dict(
+    config = {theirs: known[ours] for ours, theirs in _KEYS.items() if ours in known}
+    # Without mean pooling, the last tokens are normalised.
+    return config | dict(
         model_type='beit' if beit else 'vit',
         intermediate_size=net.layers[0].ffn.layers[0][0].out_features,
         layer_norm_eps=net.layers[0].ln1.eps,
         image_size=height if height == width else [height, width],
-    )
-    if beit:
-        # Without it, the last tokens are normalised.
-        config['use_mean_pooling'] = not net.final_norm
-    return config
-
-
-def _processor_config(
-    net: nn.Module, kind: str, mean: list[float], std: list[float]
-) -> dict[str, Any]:
-    height, width = net.img_size
-    return dict(
-        image_processor_type=kind.replace('Model', 'ImageProcessor'),
-        size=dict(height=height, width=width),
-        do_center_crop=False,
-        resample=3,  # bicubic
-        image_mean=mean,
-        image_std=std,
+        **(dict(use_mean_pooling=not net.final_norm) if beit else {}),
     )

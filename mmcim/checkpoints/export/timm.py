@@ -7,13 +7,12 @@ from typing import Any
 
 import timm
 import torch
-from mmpretrain.models.backbones import ResNet
+from mmpretrain.models.backbones import ResNet, VisionTransformer
 from torch import nn
 
 from ..layout import tensors_of
 from ..names import from_mmpretrain
 from ..record import save_safetensors
-from .transformer import arguments_of, is_beit
 
 
 def write(
@@ -52,10 +51,9 @@ def write(
         kwargs['pretrained_cfg_overlay'] = dict(mean=mean, std=std)
         if 'img_size' in kwargs:
             kwargs['pretrained_cfg_overlay']['input_size'] = (3, *net.img_size)
-    arguments = ''.join(f',\n    {key}={value!r}' for key, value in kwargs.items())
-    call = (
-        f"timm.create_model(\n    {name!r},\n    checkpoint_path='{out}'{arguments},\n)"
-    )
+    given = [repr(name), f"checkpoint_path='{out}'"]
+    given += [f'{key}={value!r}' for key, value in kwargs.items()]
+    call = 'timm.create_model(\n    ' + ',\n    '.join(given) + ',\n)'
     save_safetensors(out, tensors, dict(create_model=call.replace(str(out), out.name)))
     model = timm.create_model(name, checkpoint_path=str(out), **kwargs).eval()
     forward = 'model' if pooled else 'model.forward_features'
@@ -71,3 +69,47 @@ def _pooling(net: nn.Module) -> dict[str, Any]:
     pooled_norm = net.out_type == 'avg_featmap'
     final_norm = net.final_norm or pooled_norm
     return dict(global_pool=token or 'avg', fc_norm=pooled_norm, final_norm=final_norm)
+
+
+def is_beit(net: nn.Module) -> bool:
+    """Tell a BEiT from a ViT.
+
+    Raises:
+        ValueError: If it is neither, or has a norm more than the other libraries' have.
+    """
+    # Only mmpretrain's BEiTViT and mmcim's encoder have this attribute.
+    beit = hasattr(net, 'use_rel_pos_bias')
+    if not beit and not isinstance(net, VisionTransformer):
+        raise ValueError('only a ViT, a BEiT or, to timm, a ResNet can be')
+    if net.final_norm and net.out_type == 'avg_featmap':
+        raise ValueError(
+            "it has two norms, final_norm and that of out_type='avg_featmap'"
+        )
+    return beit
+
+
+def arguments_of(net: nn.Module) -> dict[str, Any]:
+    """Describe a ViT or BEiT, but for its pooling, by the arguments of timm's."""
+    layer, patches = net.layers[0], net.patch_embed.projection
+    scaled = any('gamma' in name for name, _ in layer.named_parameters())
+    known = dict(
+        img_size=tuple(net.img_size),
+        patch_size=patches.kernel_size[0],
+        in_chans=patches.in_channels,
+        embed_dim=net.embed_dims,
+        depth=net.num_layers,
+        num_heads=layer.attn.num_heads,
+        mlp_ratio=layer.ffn.layers[0][0].out_features / net.embed_dims,
+    )
+    if is_beit(net):
+        return known | dict(
+            qkv_bias=bool(layer.attn.bias),
+            use_abs_pos_emb=net.pos_embed is not None,
+            use_rel_pos_bias=net.use_rel_pos_bias,
+            use_shared_rel_pos_bias=net.rel_pos_bias is not None,
+            # The values are in the file. create_model ignores None.
+            init_values=0.1 if scaled else 0.0,
+        )
+    scales = dict(init_values=1.0) if scaled else {}
+    bias, token = layer.attn.qkv.bias is not None, net.cls_token is not None
+    return known | dict(qkv_bias=bias, class_token=token) | scales

@@ -8,7 +8,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from mmpretrain.registry import HOOKS
 
-from ...checkpoints.layout import backbone_prefix, is_derived
+from ...checkpoints.layout import backbone_prefix, tensors_below
 from ...checkpoints.record import backbone_path, describe_backbone, save_backbone
 from ...models.tokenizers.base import BaseTokenizer
 
@@ -36,11 +36,7 @@ class BackboneExportHook(Hook):
         prefix = backbone_prefix(model)
         if prefix is None:
             return
-        tensors = {
-            name.removeprefix(prefix): value
-            for name, value in checkpoint['state_dict'].items()
-            if name.startswith(prefix) and not is_derived(name)
-        }
+        tensors = tensors_below(prefix, checkpoint['state_dict'])
         record = describe_backbone(model, prefix, tensors, runner.cfg)
         if record is None:
             return

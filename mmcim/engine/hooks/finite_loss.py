@@ -27,11 +27,7 @@ class FiniteLossHook(Hook):
         self._when = ''
 
     def after_train_iter(
-        self,
-        runner: Runner,
-        batch_idx: int,
-        data_batch: Any = None,
-        outputs: dict | None = None,
+        self, runner: Runner, *args: Any, outputs: dict | None = None, **kwargs: Any
     ) -> None:
         """Keep the losses and look at them at the interval."""
         self._losses = {
@@ -55,8 +51,7 @@ class FiniteLossHook(Hook):
         lr = runner.optim_wrapper.get_lr()['lr'][0]
         raise FloatingPointError(
             f'a loss is not finite at {self._when}, process {runner.rank}): {values}; '
-            f'learning rate {lr:g}. Resume from the last checkpoint with a lower '
-            'learning rate (optim_wrapper.optimizer.lr), a longer warm-up or stronger '
-            'clipping (optim_wrapper.clip_grad.max_norm), or compute in float32 '
-            '(optim_wrapper.enabled=False).'
+            f'learning rate {lr:g}. Resume with a lower optim_wrapper.optimizer.lr, a '
+            'longer warm-up, stronger clipping (optim_wrapper.clip_grad.max_norm), or in '
+            'float32 (optim_wrapper.enabled=False)'
         )

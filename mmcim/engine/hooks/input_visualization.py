@@ -24,9 +24,5 @@ class InputVisualizationHook(SegVisualizationHook):
             return
         for image, sample in zip(data_batch['inputs'], outputs, strict=True):
             self._test_index += 1
-            self._visualizer.add_datasample(
-                'test',
-                image.flip(0).permute(1, 2, 0).numpy(),
-                data_sample=sample,
-                step=self._test_index,
-            )
+            rgb = image.flip(0).permute(1, 2, 0).numpy()
+            self._visualizer.add_datasample('test', rgb, sample, step=self._test_index)

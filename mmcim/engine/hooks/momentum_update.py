@@ -18,13 +18,7 @@ class MomentumUpdateHook(Hook):
     :class:`StrictRunner` adds the hook to a run whose model has a momentum encoder.
     """
 
-    def after_train_iter(
-        self,
-        runner: Runner,
-        batch_idx: int,
-        data_batch: Any = None,
-        outputs: dict | None = None,
-    ) -> None:
+    def after_train_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
         """Update after the last iteration of an effective batch."""
         optim_wrapper = runner.optim_wrapper
         if not optim_wrapper.should_update():

@@ -64,16 +64,13 @@ class SafeCheckpointHook(CheckpointHook):
             to a local folder; there are no ``backend_args``.
 
     Raises:
-        ValueError: For arguments that the parent would pass on or ignore.
+        ValueError: For arguments that the parent would pass on.
     """
 
     def __init__(self, *args, **kwargs) -> None:
-        super().__init__(*args, **kwargs)
-        remote = ('backend_args', 'file_client_args')
-        unknown = [*self.args, *(name for name in remote if getattr(self, name))]
-        if unknown:
-            raise ValueError(f'SafeCheckpointHook has no argument {", ".join(unknown)}')
-        self.backend_args = dict(backend=_BACKEND)
+        super().__init__(*args, **kwargs, backend_args=dict(backend=_BACKEND))
+        if self.args:
+            raise ValueError(f'SafeCheckpointHook has no argument {", ".join(self.args)}')
 
     def before_train(self, runner: Runner) -> None:
         """Clean up after a run that was killed while it wrote."""

@@ -1,4 +1,6 @@
 # Copyright (c) mmcim contributors. All rights reserved.
 from .auto_amp import AutoAmpOptimWrapper
-from .constructor import NetworkwiseOptimWrapperConstructor
-from .layer_decay import LayerDecayOptimWrapperConstructor
+from .constructor import (
+    LayerDecayOptimWrapperConstructor,
+    NetworkwiseOptimWrapperConstructor,
+)

@@ -1,5 +1,7 @@
 # Copyright (c) mmcim contributors. All rights reserved.
-"""Parameter groups: what decays, and which network a parameter belongs to."""
+"""Parameter groups: what decays, of which network, and at which learning rate."""
+
+from typing import Any
 
 from mmengine.model import BaseModel
 from mmengine.optim import DefaultOptimWrapperConstructor
@@ -49,11 +51,7 @@ class NetworkwiseOptimWrapperConstructor(DefaultOptimWrapperConstructor):
             )
 
     def add_params(
-        self,
-        params: list[dict],
-        module: nn.Module,
-        prefix: str = '',
-        is_dcn_module: int | float | None = None,
+        self, params: list[dict], module: nn.Module, prefix: str = '', **kwargs: Any
     ) -> None:
         """Add the groups of ``module`` to ``params``; see the class.
 
@@ -61,12 +59,11 @@ class NetworkwiseOptimWrapperConstructor(DefaultOptimWrapperConstructor):
             params: The groups so far, extended in place.
             module: The model, or in recursion a part of it.
             prefix: The part's name, '' for the model. Defaults to ''.
-            is_dcn_module: mmengine's mark of deformable
-                convolutions. Defaults to None.
+            **kwargs: mmengine's mark of deformable convolutions.
         """
         # mmengine would warn of each parameter of a frozen network.
         if any(param.requires_grad for param in module.parameters()):
-            super().add_params(params, module, prefix, is_dcn_module)
+            super().add_params(params, module, prefix, **kwargs)
         if prefix == '':
             params[:] = self._merge(params, module)
 
@@ -76,14 +73,14 @@ class NetworkwiseOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         for group in singles:
             (param,) = group.pop('params')
             name = names[id(param)]
-            if self._never_decays(name, param):
+            network, last = name.split('.')[0], name.split('.')[-1]
+            if param.ndim <= 1 or last == 'bias' or last.startswith(_NEVER_DECAYED):
                 group['weight_decay'] = 0.0
             elif self.base_wd is not None:
                 group.setdefault('weight_decay', self.base_wd)
             if self.base_lr is not None:
                 lr = group.get('lr', self.base_lr)
                 group['lr'] = lr * self._lr_scale(model, name)
-            network = name.split('.')[0]
             if isinstance(getattr(model, network), BaseModel):
                 group['network'] = network
             key = repr(sorted(group.items()))
@@ -94,7 +91,52 @@ class NetworkwiseOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         """What the learning rate of a parameter is multiplied by."""
         return 1
 
-    @staticmethod
-    def _never_decays(name: str, param: nn.Parameter) -> bool:
-        last = name.split('.')[-1]
-        return param.ndim <= 1 or last == 'bias' or last.startswith(_NEVER_DECAYED)
+
+@OPTIM_WRAPPER_CONSTRUCTORS.register_module()
+class LayerDecayOptimWrapperConstructor(NetworkwiseOptimWrapperConstructor):
+    """Layer-wise learning-rate decay for classifiers and segmentors alike.
+
+    A parameter of the backbone at depth d of D learns at ``lr * rate ** (D - 1 - d)``,
+    everything outside of the backbone at ``lr``. The depth is what the backbone's own
+    ``get_layer_depth`` says, which mmpretrain's backbones have: 0 for embeddings and
+    stems, i + 1 for transformer layer i, D - 1, the same as outside, for the final norm
+    and, as in BEiT, for a table of relative positions that all layers share.
+
+    What decays in weight is as in :class:`NetworkwiseOptimWrapperConstructor`:
+    one-dimensional parameters, biases, class tokens and position embeddings never do.
+
+    Args:
+        optim_wrapper_cfg: The wrapper's config with its ``optimizer``, whose
+            ``lr`` has to be given.
+        paramwise_cfg: With ``layer_decay_rate`` in (0, 1]; the rest as in
+            :class:`mmengine.optim.DefaultOptimWrapperConstructor`, whose multipliers
+            apply on top.
+
+    Raises:
+        ValueError: If the rate or the learning rate is missing or out of range, or, on
+            use, if the model's backbone cannot tell its parameters' depths.
+    """
+
+    def __init__(
+        self, optim_wrapper_cfg: dict, paramwise_cfg: dict | None = None
+    ) -> None:
+        super().__init__(optim_wrapper_cfg, paramwise_cfg)
+        self.rate = self.paramwise_cfg.get('layer_decay_rate')
+        number = isinstance(self.rate, float | int)
+        if not (self.base_lr and number and 0 < self.rate <= 1):
+            raise ValueError(
+                'optim_wrapper needs paramwise_cfg.layer_decay_rate, above 0 and at most '
+                f'1, and optimizer.lr, but has {self.rate} and {self.base_lr}'
+            )
+
+    def _lr_scale(self, model: nn.Module, name: str) -> float:
+        try:
+            depth, count = model.backbone.get_layer_depth(name, 'backbone.')
+        except (AttributeError, NotImplementedError) as error:
+            raise ValueError(
+                'layer_decay_rate needs a backbone with get_layer_depth; that of '
+                f'{type(model).__name__} has none, or not for {name} (of ResNets, those '
+                'of 50 layers and more have it). Without layer-wise decay: '
+                "optim_wrapper.constructor='mmpretrain.NetworkwiseOptimWrapperConstructor'"
+            ) from error
+        return self.rate ** (count - 1 - depth)

@@ -120,7 +120,7 @@ def test_stale_files_are_removed_and_others_kept(make_runner, tmp_path):
 )
 def test_arguments_that_the_parent_swallows(make_runner, argument):
     (name,) = argument
-    with pytest.raises(ValueError, match=f'SafeCheckpointHook has no argument {name}'):
+    with pytest.raises((TypeError, ValueError), match=f'argument .*{name}'):
         make_runner(checkpoint=hook(**argument))
 
 

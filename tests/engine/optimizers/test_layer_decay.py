@@ -251,10 +251,10 @@ def test_resnet18_has_no_depths():
 
 @pytest.mark.parametrize('rate', [None, 0, 1.5, '0.65'])
 def test_bad_rate(rate):
-    with pytest.raises(ValueError, match=f'layer_decay_rate.*is {rate}'):
+    with pytest.raises(ValueError, match=f'layer_decay_rate.*has {rate} and'):
         build(classifier(VIT), paramwise_cfg=dict(layer_decay_rate=rate))
 
 
 def test_no_learning_rate():
-    with pytest.raises(ValueError, match='optimizer.lr is missing'):
+    with pytest.raises(ValueError, match='optimizer.lr, but has .* and None'):
         build(classifier(VIT), optimizer=dict(type='AdamW'))

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import torch
 import torch.multiprocessing as mp
-from mmengine.dist import get_rank
+from mmengine.dist import all_gather, all_reduce, get_rank, get_world_size
+from mmengine.model.utils import _BatchNormXd
 from mmpretrain.registry import MODELS
 from packaging.version import Version
 from torch import nn
@@ -79,8 +80,35 @@ def _work(rank, build, steps, port, folder):
     torch.distributed.init_process_group(
         'gloo', init_method=f'tcp://127.0.0.1:{port}', rank=rank, world_size=2
     )
-    model = wrap_distributed(build(), dict(sync_bn='torch'))
+    model = build()
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.__class__ = WholeBatchNorm
+    model = wrap_distributed(model, {})
     steps(model, slice(2 * rank, 2 * rank + 2))
     with open(f'{folder}/{rank}.pkl', 'wb') as file:
         pickle.dump({k: v.numpy() for k, v in model.module.state_dict().items()}, file)
     torch.distributed.destroy_process_group()
+
+
+class WholeBatchNorm(_BatchNormXd):
+    """Batch norm over the gathered batch, as PyTorch's ``SyncBatchNorm`` on GPUs."""
+
+    def forward(self, x):
+        if not self.training:
+            return super().forward(x)
+        whole = super().forward(_WholeBatch.apply(x))
+        return whole.narrow(0, get_rank() * len(x), len(x))
+
+
+class _WholeBatch(torch.autograd.Function):
+    """The batches of all processes, in whose losses an image has its part as well."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return torch.cat(all_gather(x.contiguous()))
+
+    @staticmethod
+    def backward(ctx, grad):
+        all_reduce(grad := grad.clone())
+        return grad.chunk(get_world_size())[get_rank()]

@@ -1,29 +1,15 @@
 # Copyright (c) mmcim contributors. All rights reserved.
-"""What a run starts from; normalization is in test_run_record.py."""
+"""What a run starts from; the other checks are in test_run_record.py."""
 
 import pytest
-from mmengine.model import BaseModule
-from mmengine.registry import DefaultScope
 from mmpretrain.models.utils import CosineEMA
 from torch import nn
 
 from mmcim.checkpoints import BackboneRecord, save_backbone
 from mmcim.checkpoints.record import tensors_sha256
-from mmcim.engine.initial_weights import begin_from_weights, check_scope
+from mmcim.engine.checks import begin_from_weights
 from mmcim.models import DevicePreprocessor
 from mmcim.models.layers.momentum import MomentumEncoder, momentum_encoder_of
-
-
-@pytest.mark.parametrize('scope', ['mmpretrain', 'mmseg', 'mmengine'])
-def test_pretrained_of_the_scope_is_the_strict_one(scope):
-    model = nn.Sequential(BaseModule(dict(type='Pretrained', checkpoint='a.pth')))
-    with DefaultScope.overwrite_default_scope(scope):
-        if scope != 'mmengine':
-            return check_scope(model)
-        with pytest.raises(ValueError, match=r"^0.init_cfg: .* set default_scope='mmpr"):
-            check_scope(model)
-        model[0].init_cfg = None
-        check_scope(model)
 
 
 def test_momentum_encoders_of_mmpretrain_update_themselves():
