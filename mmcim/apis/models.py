@@ -41,10 +41,14 @@ def load_backbone(
         ConfigError: If the file is missing, damaged or does not say what it is of, or if
             the weights do not fit.
 
-    Examples:
+    Example:
         >>> backbone = load_backbone('epoch_300_backbone.safetensors')
-        >>> features = backbone(torch.randn(2, 3, 224, 224))[-1]
-        >>> larger = load_backbone('epoch_300.pth', img_size=384, out_type='cls_token')
+        >>> backbone(torch.rand(2, 3, 224, 224))[-1].shape
+        torch.Size([2, 768, 14, 14])
+        >>> backbone = load_backbone(
+        ...     'epoch_300_backbone.safetensors', img_size=384, out_type='cls_token')
+        >>> backbone(torch.rand(2, 3, 384, 384))[-1].shape
+        torch.Size([2, 768])
     """
     file = BackboneFile.read(path)
     backbone = file.build(**overrides)
@@ -76,10 +80,11 @@ def feature_extractor(
         ValueError: If the config is not for mmpretrain, has no backbone or no test
             pipeline, or the weights do not fit.
 
-    Examples:
+    Example:
         >>> extract = feature_extractor(
-        ...     'configs/cim/vit-b_8xb256-300e.py', 'epoch_300.pth')
-        >>> feature_map = extract('image.jpg')[0][-1]  # (768, 14, 14)
+        ...     'configs/cim/vit-b_8xb256-300e.py', 'epoch_300_backbone.safetensors')
+        >>> extract('images/a.png')[0][-1].shape
+        torch.Size([768, 14, 14])
     """
     cfg = config
     if not isinstance(cfg, Config):

@@ -50,7 +50,7 @@ def to_mmpretrain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     Raises:
         ValueError: If two tensors would have the same name.
 
-    Examples:
+    Example:
         >>> names = dict.fromkeys(
         ...     ('patch_embed.proj.weight', 'blocks.0.attn.qkv.weight', 'norm.bias'))
         >>> list(to_mmpretrain(names))

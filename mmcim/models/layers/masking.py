@@ -67,6 +67,13 @@ class UniformMasking(BaseMasking):
         num_masked: Least and greatest number of masked patches.
         num_patches: Patches of the grid for which ``num_masked`` is meant. Defaults to
             14 x 14.
+
+    Example:
+        >>> mask = UniformMasking(num_masked=(100, 120))(2, (14, 14), 'cpu')
+        >>> mask.shape, mask.dtype
+        (torch.Size([2, 14, 14]), torch.bool)
+        >>> all(100 <= number <= 120 for number in mask.sum(dim=(1, 2)))
+        True
     """
 
     num_masked: tuple[int, int] = (100, 120)
@@ -92,6 +99,11 @@ class RatioMasking(BaseMasking):
             SimMIM and ConMIM.
         mask_patch_size: Side of the squares in patches. SimMIM (arXiv 2111.09886) and
             ConMIM (arXiv 2205.09616) mask squares of 32 px, that is 2 patches of 16 px.
+
+    Example:
+        >>> mask = RatioMasking(ratio=0.5, mask_patch_size=2)(1, (4, 4), 'cpu')
+        >>> mask.sum().item()
+        8
     """
 
     ratio: float = 0.5

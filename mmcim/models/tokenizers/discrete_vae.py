@@ -139,16 +139,17 @@ class DiscreteVAE(BaseTokenizer):
 
     On GPUs its convolutions compute as PyTorch is set to, by default in TF32.
 
-    Examples:
-        >>> tokenizer = DiscreteVAE('work_dirs/dvae/epoch_10.pth')
-        >>> ids = tokenizer.encode(torch.rand(2, 3, 64, 64))  # (2, 8, 8)
-
     Args:
         checkpoint: Path of the trainer's checkpoint, or of a ``.safetensors`` file with
             the network's tensors. The sizes of the network are read from it.
 
     Raises:
         ValueError: If the checkpoint holds another network.
+
+    Example:
+        >>> tokenizer = DiscreteVAE('work_dirs/dvae/epoch_50.pth')
+        >>> tokenizer.encode(torch.rand(2, 3, 64, 64)).shape
+        torch.Size([2, 16, 16])
     """
 
     expected = (
