@@ -59,7 +59,7 @@ def count_parameters(backbone):
 
 
 @pytest.mark.parametrize('model', MODELS, ids=lambda model: model['Name'])
-def test_entry(model):
+def test_entry_matches_config(model):
     stem = Path(model['Config']).stem
     # Names say the method where the file does not.
     method = model['In Collection'].lower()
@@ -106,7 +106,7 @@ def test_every_config_is_listed_once(hub):
     assert found.filename == str(REPO / 'configs/conmim/vit-l_conmim_32xb64-300e.py')
 
 
-def test_no_name_is_one_of_mmpretrains():
+def test_names_do_not_collide_with_mmpretrain():
     assert not {model['Name'] for model in MODELS} & set(list_models())
 
 
@@ -122,7 +122,7 @@ def source_of(model):
     return None
 
 
-def test_what_begins_with_a_model_is_its_downstream():
+def test_downstream_models_start_from_their_model():
     wanted = {}
     for model in MODELS:
         source = source_of(model)
@@ -141,7 +141,7 @@ def test_what_begins_with_a_model_is_its_downstream():
     assert all(len(set(names)) == len(names) for names in listed.values())
 
 
-def test_the_papers_numbers():
+def test_reported_numbers_match_papers():
     """Those of arXiv 2202.03382 and 2205.09616 and of CorrIM's repository."""
     reported = {
         name: next(v for k, v in model[key].items() if k in ('Top 1 Accuracy', 'mIoU'))
@@ -241,13 +241,13 @@ def own_scope(monkeypatch):
     monkeypatch.setattr(DefaultScope, '_instance_dict', scopes)
 
 
-def test_a_segmentor_by_name_is_mmsegmentations(hub, own_scope):
+def test_segmentor_by_name(hub, own_scope):
     mmseg = pytest.importorskip('mmseg.apis')
     model = mmseg.init_model(hub.get(SEGMENTOR).config, device='cpu')
     assert model.decode_head.num_classes == 11
 
 
-def test_feature_extractor_beside_a_segmentor(hub, own_scope, tmp_path):
+def test_feature_extractor_in_mmseg_scope(hub, own_scope, tmp_path):
     """Whose scope is the default one then."""
     mmseg = pytest.importorskip('mmseg.apis')
     mmseg.init_model(hub.get(SEGMENTOR).config, device='cpu')
@@ -264,7 +264,7 @@ def test_feature_extractor_beside_a_segmentor(hub, own_scope, tmp_path):
     assert extract(image)[0][-1].shape == (32, 16, 16)
 
 
-def test_feature_extractor_of_a_segmentor(hub):
+def test_feature_extractor_of_segmentor_raises(hub):
     for config in (SEGMENTOR, REPO / f'configs/segmentation/{SEGMENTOR}.py'):
         with pytest.raises(ValueError) as error:
             feature_extractor(config, 'none.pth')

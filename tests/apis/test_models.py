@@ -27,7 +27,7 @@ def test_load_backbone(vit):
     assert network.normalization == (MEAN, STD)
 
 
-def test_positions_are_resized_to_another_size(vit):
+def test_position_embeddings_are_resized(vit):
     network, larger = load_backbone(vit), load_backbone(vit, img_size=48)
     assert larger.pos_embed.shape == (1, 37, 32)
     assert torch.equal(larger.pos_embed[:, 0], network.pos_embed[:, 0])
@@ -38,7 +38,7 @@ def test_positions_are_resized_to_another_size(vit):
     assert torch.cosine_similarity(found, expected, dim=1).min() > 0.999
 
 
-def test_a_file_without_a_network(tmp_path):
+def test_file_without_backbone_raises(tmp_path):
     torch.save(dict(a=torch.zeros(1)), tmp_path / 'a.pth')
     with pytest.raises(ConfigError, match='does not say which network'):
         load_backbone(tmp_path / 'a.pth')
@@ -73,7 +73,7 @@ def small_config(repo, name):
         'cim/resnet50_revdet_8xb256-300e.py',
     ],
 )
-def test_feature_extractor_of_a_pretraining(repo, tmp_path, image, name):
+def test_feature_extractor_of_pretraining(repo, tmp_path, image, name):
     """Nobody needs the tokenizer's weights; the result is the backbone's."""
     cfg = small_config(repo, name)
     torch.manual_seed(0)
@@ -101,7 +101,7 @@ def test_feature_extractor_of_a_pretraining(repo, tmp_path, image, name):
     assert_close(vectors[0], expected.mean(dim=(1, 2)), rtol=0, atol=1e-4)
 
 
-def test_feature_extractor_of_a_masked_pretraining(repo, tmp_path, image):
+def test_feature_extractor_of_masked_pretraining(repo, tmp_path, image):
     """It sees the whole image, also with mmpretrain's class, which masks by itself."""
     cfg = small_config(repo, 'baselines/vit-b_mae_8xb256-300e.py')
     cfg.model.backbone.type = 'MAEViT'
@@ -123,7 +123,7 @@ def test_feature_extractor_of_a_masked_pretraining(repo, tmp_path, image):
     assert_close(found[-1], expected, rtol=0, atol=1e-4)
 
 
-def test_mmpretrains_own_functions_on_a_classifier(repo, tmp_path):
+def test_mmpretrain_apis_accept_classifier(repo, tmp_path):
     """FeatureExtractor and get_model with the path of a config."""
     config = repo / 'configs/quickstart/finetune.py'
     torch.manual_seed(0)
@@ -139,7 +139,7 @@ def test_mmpretrains_own_functions_on_a_classifier(repo, tmp_path):
     assert_close(again[-1], found[-1], rtol=0, atol=1e-5)
 
 
-def test_mmpretrains_own_extractor_on_a_pretraining(repo, image):
+def test_mmpretrain_extractor_accepts_pretraining(repo, image):
     """It builds the whole CIM and gives the features of uncorrupted images."""
     cfg = Config.fromfile(repo / 'configs/quickstart/cim_respix.py')
     cfg.model.update(tokenizer=None, generator=None, grid=(6, 6))
@@ -153,7 +153,7 @@ def test_mmpretrains_own_extractor_on_a_pretraining(repo, image):
     assert_close(found[0][-1], expected[0], rtol=0, atol=1e-5)
 
 
-def test_configs_without_a_backbone_to_keep(repo):
+def test_config_without_backbone_raises(repo):
     name = 'tokenizer/dvae-f8-v8192_8xb64-20e_imagenet.py'
     with pytest.raises(ValueError, match='backbone .* not of a DiscreteVAETrainer'):
         feature_extractor(repo / 'configs' / name, 'none.pth')

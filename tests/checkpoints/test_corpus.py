@@ -44,7 +44,7 @@ def state(module: nn.Module) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize('name', CASES)
-def test_outcome(name, tmp_path, monkeypatch):
+def test_loading_outcome(name, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)  # where a file could import code from
     case = CASES[name](folder=tmp_path)
     torch.manual_seed(99)
@@ -87,7 +87,7 @@ TIMM_BEIT = partial(create_model, 'beit_base_patch16_224', **SIZES, global_pool=
     ],
     ids=['vit', 'layer_scale', 'beit', 'resnet'],
 )
-def test_names_are_those_of_the_libraries(config, reference, last):
+def test_fixture_names_match_libraries(config, reference, last):
     with torch.device('meta'):
         theirs = reference().state_dict()
     assert (rename(draw(config)) | head(last)).keys() == theirs.keys()

@@ -186,7 +186,7 @@ def assert_equal_features(found, expected):
 
 
 @pytest.mark.parametrize(('target', 'name'), pairs(POSSIBLE))
-def test_same_features(files, image_files, tmp_path, target, name):
+def test_exported_features_match(files, image_files, tmp_path, target, name):
     if target == 'hf':
         pytest.importorskip('transformers')
     path, out = files(name), out_of(target, tmp_path)
@@ -221,7 +221,7 @@ def use_transformers(usage, images):
 
 
 @pytest.mark.parametrize(('target', 'name'), pairs(IMPOSSIBLE))
-def test_names_library_and_network_that_it_does_not_have(files, tmp_path, target, name):
+def test_unsupported_network_raises(files, tmp_path, target, name):
     if target == 'hf':
         pytest.importorskip('transformers')
     path, kind = files(name), NETWORKS[name]['type']
@@ -241,7 +241,7 @@ def test_names_library_and_network_that_it_does_not_have(files, tmp_path, target
         ('hf', 'beit shared', (96, 96)),
     ],
 )
-def test_another_size(files, image_files, tmp_path, target, name, size):
+def test_other_image_size(files, image_files, tmp_path, target, name, size):
     if target == 'hf':
         pytest.importorskip('transformers')
     export = export_backbone(files(name), target, out_of(target, tmp_path), img_size=size)
@@ -253,7 +253,7 @@ def test_another_size(files, image_files, tmp_path, target, name, size):
     assert_equal_features(found.detach(), resized(images)[-1].detach())
 
 
-def test_resnet_has_no_size(files, tmp_path):
+def test_img_size_of_resnet_raises(files, tmp_path):
     with pytest.raises(ValueError, match='img_size'):
         out = tmp_path / 'out.safetensors'
         export_backbone(files('resnet50'), 'timm', out, img_size=(64, 64))
@@ -261,7 +261,7 @@ def test_resnet_has_no_size(files, tmp_path):
 
 
 @pytest.mark.parametrize('name', ['vit', 'beit'])
-def test_preprocessor_of_transformers(files, image_files, tmp_path, name):
+def test_transformers_preprocessor_config(files, image_files, tmp_path, name):
     """Images of the right size come out as those of the training did."""
     transformers = pytest.importorskip('transformers')
     export_backbone(files(name), 'hf', tmp_path / 'out')
@@ -274,7 +274,7 @@ def test_preprocessor_of_transformers(files, image_files, tmp_path, name):
     assert large['pixel_values'].shape == (1, 3, SIZE, SIZE)
 
 
-def test_all_of_transformers_is_loaded(files, tmp_path):
+def test_transformers_loads_all_tensors(files, tmp_path):
     transformers = pytest.importorskip('transformers')
     for name, kind in (('vit', 'ViTModel'), ('beit shared', 'BeitModel')):
         out = tmp_path / name
@@ -285,7 +285,7 @@ def test_all_of_transformers_is_loaded(files, tmp_path):
         assert not any(info.values())
 
 
-def test_file_of_timm_says_how_to_open_it(files, tmp_path):
+def test_timm_file_names_its_arguments(files, tmp_path):
     out = tmp_path / 'vit.safetensors'
     export = export_backbone(files('vit'), 'timm', out)
     with safe_open(out, 'pt') as file:
@@ -293,7 +293,7 @@ def test_file_of_timm_says_how_to_open_it(files, tmp_path):
     assert call.replace("'vit.safetensors'", repr(str(out))) in export.usage
 
 
-def test_force_replaces_no_other_kind(files, tmp_path):
+def test_force_does_not_replace_other_files(files, tmp_path):
     file, folder = tmp_path / 'out', tmp_path / 'out.safetensors'
     file.write_text('a file')
     folder.mkdir()
@@ -306,9 +306,7 @@ def test_force_replaces_no_other_kind(files, tmp_path):
 
 
 @pytest.mark.parametrize('value', [1.0, torch.nan])
-def test_network_that_computes_something_else_is_not_written(
-    files, tmp_path, monkeypatch, value
-):
+def test_feature_mismatch_writes_nothing(files, tmp_path, monkeypatch, value):
     """Whatever the conversion overlooks is found by comparing."""
     original = export_module.timm.from_mmpretrain
 
@@ -324,7 +322,7 @@ def test_network_that_computes_something_else_is_not_written(
 
 
 @pytest.mark.parametrize('target', ['timm', 'hf'])
-def test_replaces_only_by_force(files, tmp_path, target):
+def test_existing_file_needs_force(files, tmp_path, target):
     if target == 'hf':
         pytest.importorskip('transformers')
     out = out_of(target, tmp_path)
@@ -347,7 +345,7 @@ def opened(out):
         return file.metadata()['create_model']
 
 
-def test_what_the_file_lacks(files, tmp_path):
+def test_missing_tensors_raise(files, tmp_path):
     """Without mean and std there is no preprocessor; without a record nothing."""
     network = MODELS.build(dict(VIT))
     path = tmp_path / 'a.safetensors'
@@ -368,19 +366,19 @@ def test_what_the_file_lacks(files, tmp_path):
     }  # fmt: skip
 
 
-def test_library_that_is_not_installed(files, tmp_path, monkeypatch):
+def test_missing_library_raises(files, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, 'transformers', None)
     with pytest.raises(ValueError, match='exported to hf: .*transformers'):
         export_backbone(files('vit'), 'hf', tmp_path / 'out')
     assert list(tmp_path.iterdir()) == []
 
 
-def test_output_has_the_right_ending(files, tmp_path):
+def test_output_suffix_is_checked(files, tmp_path):
     with pytest.raises(ValueError, match=r'--out must end with \.safetensors, got .*pth'):
         export_backbone(files('vit'), 'timm', tmp_path / 'a.pth')
 
 
-def test_failed_write_leaves_the_old_one(files, tmp_path, monkeypatch):
+def test_failed_write_keeps_old_file(files, tmp_path, monkeypatch):
     """A full disk, for example."""
     out = tmp_path / 'out.safetensors'
     export_backbone(files('vit'), 'timm', out)

@@ -68,7 +68,7 @@ def saved(source, path):
 
 
 @pytest.mark.parametrize('name', HIERARCHIES)
-def test_further_outputs_of_a_classifier(tmp_path, name):
+def test_multiple_outputs_of_classifier(tmp_path, name):
     """The norm of the last stage is there, those of the stages before it are new."""
     last = HIERARCHIES[name][1] - 1
     stages = [last - 2 * i for i in (3, 2, 1)] if last == 6 else [0, 1, 2]
@@ -126,7 +126,7 @@ def sized(kind, img_size):
         ('SwinTransformerV2', (64, 128), {}),
     ],
 )  # fmt: skip
-def test_another_size(tmp_path, kind, sizes, resized):
+def test_other_image_size(tmp_path, kind, sizes, resized):
     source, model = (sized(kind, size) for size in sizes)
     path = saved(source, tmp_path / 'x.pth')
     report = load_into(model, path)
@@ -147,7 +147,7 @@ def test_another_size(tmp_path, kind, sizes, resized):
         ('MViT', (64, 128), 'blocks.0.attn.rel_pos_h'),
     ],
 )
-def test_another_size_is_an_error(tmp_path, kind, sizes, name):
+def test_other_size_raises(tmp_path, kind, sizes, name):
     """Their positions are of other shapes, or do not tell what they are for."""
     source, model = (sized(kind, size) for size in sizes)
     before = {k: v.clone() for k, v in model.state_dict().items()}

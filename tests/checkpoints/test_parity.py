@@ -194,7 +194,7 @@ def features(backbone, images):
 
 
 @pytest.mark.parametrize('kind', ['classifier', 'segmentor'])
-def test_features_are_the_same(trained, checkpoint, kind, load_images, log):
+def test_exported_features_match(trained, checkpoint, kind, load_images, log):
     name, runner = trained
     images = load_images(224)
     before = features(runner.model.backbone, images)
@@ -210,7 +210,7 @@ def test_features_are_the_same(trained, checkpoint, kind, load_images, log):
     ('kind', 'file'),
     [('classifier', 'iter_1_backbone.safetensors'), ('segmentor', 'iter_1.pth')],
 )
-def test_features_after_resizing_to_512(trained, kind, file, load_images, log):
+def test_exported_features_match_at_512_px(trained, kind, file, load_images, log):
     """The same images, enlarged, give the same mean feature of all patches.
 
     What is compared are positions: with random ones of the same size instead, the
@@ -241,7 +241,7 @@ def test_features_after_resizing_to_512(trained, kind, file, load_images, log):
     assert similarity() < 0.95
 
 
-def test_record(trained, checkpoint, load_images):
+def test_record_fields(trained, checkpoint, load_images):
     """The network can be built and filled from either file alone."""
     name, runner = trained
     file = BackboneFile.read(checkpoint)
@@ -261,7 +261,7 @@ def test_record(trained, checkpoint, load_images):
     assert torch.equal(features(rebuilt, images), before)
 
 
-def test_users_without_mmcim(trained, load_images):
+def test_files_load_without_mmcim(trained, load_images):
     """Plain torch reads the checkpoint, and mmengine's own init_cfg loads it."""
     name, runner = trained
     path = f'{runner.work_dir}/iter_1.pth'

@@ -67,7 +67,7 @@ def write(folder, config, kind):
 
 @pytest.mark.parametrize('kind', ['exported', 'pretraining'])
 @pytest.mark.parametrize('name', BAD)
-def test_untrusted_config_is_refused(evil, name, kind):
+def test_untrusted_config_raises(evil, name, kind):
     path = write(evil.parent, BAD[name], kind)
     with pytest.raises(ConfigError, match=rf'{path.name}: .* its config '):
         load_backbone(path)
@@ -82,7 +82,7 @@ def test_untrusted_config_is_refused(evil, name, kind):
     assert not evil.exists() and 'evil' not in sys.modules
 
 
-def test_type_of_the_model_is_not_imported(evil):
+def test_model_type_is_not_imported(evil):
     """Neither does the text of the training's config in ``meta['cfg']`` matter."""
     state, config = draw(vit()), dict(type='evil.Net', backbone=vit())
     record = BackboneRecord(vit(), tensors_sha256(state), 'backbone.')
@@ -92,7 +92,7 @@ def test_type_of_the_model_is_not_imported(evil):
     assert not evil.exists() and 'evil' not in sys.modules
 
 
-def test_feature_extractor_runs_no_code_of_the_file(evil):
+def test_feature_extractor_runs_no_code_from_file(evil):
     path = write(evil.parent, CALL, 'exported')
     config = Config(
         dict(
@@ -104,7 +104,7 @@ def test_feature_extractor_runs_no_code_of_the_file(evil):
     assert not evil.exists()
 
 
-def test_places_of_earlier_weights_are_left_out():
+def test_init_cfg_is_removed_from_config():
     init = dict(type='Pretrained', checkpoint='http://somewhere/x.pth')
     config = {**vit(), 'init_cfg': init, 'patch_cfg': dict(init_cfg=[init])}
     timm = dict(type='TIMMBackbone', model_name='vit_tiny_patch16_224.augreg_in21k')
@@ -134,7 +134,7 @@ def test_places_of_earlier_weights_are_left_out():
         dict(type='FusedBEiTViT', arch='base', norm_cfg=dict(type='LN', eps=1e-6)),
     ],
 )
-def test_good_config_stays_as_it_is(config):
+def test_trusted_config_is_unchanged(config):
     assert trusted_backbone_config(config) == config
 
 
@@ -152,7 +152,7 @@ def test_good_config_stays_as_it_is(config):
         (None, None),
     ],
 )
-def test_registered_classes(name, found):
+def test_registered_backbones_are_trusted(name, found):
     cls = registered_class(name)
     assert (cls and cls.__module__) == found
     assert 'antigravity' not in sys.modules

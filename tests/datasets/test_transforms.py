@@ -23,7 +23,7 @@ def pillow(crop, size, kind):
 
 class TestRandomResizedCropTwoSizes:
     @pytest.mark.parametrize('seed', range(3))
-    def test_images_are_those_of_pillow(self, seed):
+    def test_crops_match_pillow(self, seed):
         img = noise(375, 500)
         transform = TRANSFORMS.build(dict(type='RandomResizedCropTwoSizes'))
         np.random.seed(seed)
@@ -36,19 +36,19 @@ class TestRandomResizedCropTwoSizes:
         np.testing.assert_array_equal(second, pillow(crop, (112, 112), Image.LANCZOS))
         assert results['img_shape'] == (224, 224)
 
-    def test_sizes_are_height_width(self):
+    def test_sizes_are_height_and_width(self):
         transform = RandomResizedCropTwoSizes((32, 48), (16, 24))
         first, second = transform(dict(img=noise(64, 64)))['img']
         assert first.shape == (32, 48, 3) and second.shape == (16, 24, 3)
 
-    def test_antialiased(self):
+    def test_resizing_is_antialiased(self):
         # Averaging over 4x4 uniform pixels leaves a fourth of the deviation of 73.9.
         transform = RandomResizedCropTwoSizes(112, 56, crop_ratio_range=(1, 1))
         img = noise(224, 224)
         _, second = transform(dict(img=img))['img']
         assert second.std() < 25
 
-    def test_boxes_reach_all_borders(self):
+    def test_crops_reach_all_borders(self):
         transform = RandomResizedCropTwoSizes(
             8, 4, crop_ratio_range=(0.3, 1.0), aspect_ratio_range=(1, 1)
         )
@@ -81,13 +81,11 @@ def test_single_crop_is_antialiased():
 
 
 class TestRandomAffine:
-    def test_does_nothing_by_default(self):
+    def test_random_affine_defaults_to_identity(self):
         img = noise(17, 23)
         np.testing.assert_array_equal(RandomAffine()(dict(img=img))['img'], img)
 
-    def test_matrix_is_rotation_times_shear_times_scale_about_the_centre(
-        self, monkeypatch
-    ):
+    def test_affine_matrix_factors(self, monkeypatch):
         transform = RandomAffine(degrees=20, translate=0.1, scale=(0.5, 2), shear=10)
         draws = iter([np.array([0.5, 0.3, -0.2, 1.0]), 1.5])
         monkeypatch.setattr(np.random, 'uniform', lambda *args: next(draws))
@@ -106,7 +104,7 @@ class TestRandomAffine:
         moved = centre + [0.1 * 0.3 * 60, 0.1 * -0.2 * 40]
         np.testing.assert_allclose(matrix @ [*centre, 1], moved)
 
-    def test_shift_by_whole_pixels(self, monkeypatch):
+    def test_translation_by_whole_pixels(self, monkeypatch):
         img = noise(20, 20)
         transform = RandomAffine(translate=0.25, fill=9)
         draws = iter([np.array([0.0, 0.4, -0.2, 0.0]), 1.0])
@@ -117,7 +115,7 @@ class TestRandomAffine:
         expected[:-1, 2:] = img[1:, :-2]
         np.testing.assert_array_equal(moved, expected)
 
-    def test_ranges(self):
+    def test_affine_parameters_stay_in_range(self):
         transform = RandomAffine(degrees=15, translate=0.1, scale=(0.8, 1.2))
         np.random.seed(0)
         matrices = [transform.random_matrix(32, 32) for _ in range(2000)]
@@ -128,13 +126,13 @@ class TestRandomAffine:
         assert 0.8 <= min(scales) < 0.81 and 1.19 < max(scales) <= 1.2
         assert 3.1 < np.abs(shifts).max() <= 3.2
 
-    def test_size_and_type_are_kept(self):
+    def test_affine_keeps_size_and_dtype(self):
         transform = RandomAffine(degrees=30, shear=10)
         for img in (noise(24, 36), noise(24, 36)[:, :, 0]):
             out = transform(dict(img=img))['img']
             assert out.shape == img.shape and out.dtype == np.uint8
 
-    def test_bad_scale(self):
+    def test_invalid_scale_raises(self):
         with pytest.raises(ValueError, match='0 < min <= max'):
             RandomAffine(scale=(1.2, 0.8))
 
@@ -152,7 +150,7 @@ class TestBEiTBlockMask:
         np.random.seed(0)
         return np.stack([transform({})['mask'] for _ in range(num)])
 
-    def test_number_and_values(self):
+    def test_block_mask_count_and_values(self):
         masks = self.masks('BEiTBlockMask')
         assert masks.shape == (400, 14, 14)
         assert set(np.unique(masks)) == {0, 1}
@@ -165,11 +163,11 @@ class TestBEiTBlockMask:
         assert abs(frequency[0].mean() - frequency[-1].mean()) < 0.05
         assert abs(frequency[:, 0].mean() - frequency[:, -1].mean()) < 0.05
 
-    def test_mmpretrain_never_masks_the_last_row_and_column(self):
+    def test_mmpretrain_never_masks_last_row_and_column(self):
         frequency = self.masks('BEiTMaskGenerator').mean(0)
         assert frequency[-1].max() == frequency[:, -1].max() == 0
 
-    def test_a_block_is_a_rectangle(self):
+    def test_block_is_a_rectangle(self):
         transform = BEiTBlockMask(14, num_masking_patches=40, min_num_patches=16)
         np.random.seed(1)
         for _ in range(50):

@@ -50,14 +50,14 @@ def steps(model, part):
 
 
 @pytest.mark.parametrize('momentum', [0.1, None])
-def test_two_processes_equal_one(tmp_path, momentum):
+def test_two_processes_match_one(tmp_path, momentum):
     start, end = assert_two_equal_one(partial(Normed, momentum), steps, tmp_path)
     # The bias of what is normalised afterwards moves by rounding alone.
     still = {name for name, value in end.items() if value.allclose(start[name])}
     assert still <= {'conv.bias', 'fc.bias'}
 
 
-def test_without_other_processes_it_is_a_batch_norm():
+def test_sync_batch_norm_in_one_process_is_batch_norm():
     torch.manual_seed(0)
     plain, synchronised = nn.BatchNorm2d(3), SyncBatchNorm(3)
     for mode in (True, False):
@@ -88,7 +88,7 @@ def in_process_group(rank, port, world_size, batch, folder):
         (2, 1, 'normalized'),
     ],
 )
-def test_too_few_values(tmp_path, world_size, batch, outcome):
+def test_single_value_per_channel_raises(tmp_path, world_size, batch, outcome):
     arguments = (free_port(), world_size, batch, tmp_path)
     mp.start_processes(in_process_group, arguments, world_size, start_method='fork')
     for rank in range(world_size):
@@ -96,7 +96,7 @@ def test_too_few_values(tmp_path, world_size, batch, outcome):
 
 
 @pytest.mark.parametrize('everywhere', [True, False])
-def test_what_is_synchronised_keeps_tensors_and_hooks(everywhere):
+def test_conversion_keeps_tensors_and_hooks(everywhere):
     model = nn.Sequential(
         nn.BatchNorm2d(3), nn.Sequential(nn.SyncBatchNorm(3)), nn.ReLU()
     )
@@ -128,12 +128,12 @@ def test_what_is_synchronised_keeps_tensors_and_hooks(everywhere):
         ),
     ],
 )
-def test_what_is_refused(cfg, launcher, message):
+def test_unsupported_settings_raise(cfg, launcher, message):
     with pytest.raises(ValueError, match=message):
         refuse_unsupported(cfg, launcher)
 
 
-def test_the_runner_refuses(make_runner):
+def test_runner_checks_unsupported_settings(make_runner):
     with pytest.raises(ValueError, match='compile is not supported'):
         make_runner(compile=True)
     make_runner(compile=False, model_wrapper_cfg=dict(static_graph=True))

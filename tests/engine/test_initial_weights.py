@@ -15,7 +15,7 @@ from mmcim.models.layers.momentum import MomentumEncoder, momentum_encoder_of
 
 
 @pytest.mark.parametrize('scope', ['mmpretrain', 'mmseg', 'mmengine'])
-def test_pretrained_of_the_scope_is_the_strict_one(scope):
+def test_strict_initializer_is_registered_in_scope(scope):
     model = nn.Sequential(BaseModule(dict(type='Pretrained', checkpoint='a.pth')))
     with DefaultScope.overwrite_default_scope(scope):
         if scope != 'mmengine':
@@ -26,7 +26,7 @@ def test_pretrained_of_the_scope_is_the_strict_one(scope):
         check_scope(model)
 
 
-def test_momentum_encoders_of_mmpretrain_update_themselves():
+def test_mmpretrain_momentum_encoders_are_left_alone():
     model = nn.Module()
     model.backbone = nn.Linear(1, 1)
     model.momentum_encoder = CosineEMA(model.backbone, momentum=0.1)
@@ -35,7 +35,7 @@ def test_momentum_encoders_of_mmpretrain_update_themselves():
     assert momentum_encoder_of(model) is model.momentum_encoder
 
 
-def test_another_normalization_is_an_error_unless_it_is_meant(tmp_path):
+def test_different_normalization_needs_override(tmp_path):
     model = nn.Module()
     model.backbone, model.data_preprocessor = nn.Linear(1, 1), DevicePreprocessor()
     tensors = model.backbone.state_dict()

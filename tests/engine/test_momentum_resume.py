@@ -52,14 +52,14 @@ def runs(request, repo, tmp_path_factory):
     )
 
 
-def test_networks_are_bit_identical(runs):
+def test_resumed_weights_are_bit_identical(runs):
     whole, resumed = runs.whole['state_dict'], runs.resumed['state_dict']
     assert whole.keys() == resumed.keys()
     for key, value in whole.items():
         assert value.equal(resumed[key]), key
 
 
-def test_optimizer_is_bit_identical(runs):
+def test_resumed_optimizer_is_bit_identical(runs):
     whole, resumed = runs.whole['optimizer'], runs.resumed['optimizer']
     assert whole['param_groups'] == resumed['param_groups']
     assert whole['state'].keys() == resumed['state'].keys()
@@ -68,7 +68,7 @@ def test_optimizer_is_bit_identical(runs):
             assert value.equal(resumed['state'][index][key]), (index, key)
 
 
-def test_momentum_encoder_goes_on_counting(runs):
+def test_momentum_steps_continue_after_resume(runs):
     steps = [
         int(run['state_dict']['momentum_encoder.steps'])
         for run in (runs.middle, runs.whole, runs.resumed)
@@ -76,7 +76,7 @@ def test_momentum_encoder_goes_on_counting(runs):
     assert steps == [2 // runs.counts, 4 // runs.counts, 4 // runs.counts]
 
 
-def test_momentum_encoder_moved_after_the_interruption(runs):
+def test_momentum_encoder_updates_after_resume(runs):
     middle, whole = runs.middle['state_dict'], runs.whole['state_dict']
     weights = [
         key

@@ -54,7 +54,7 @@ def run(make_runner, loop, workers, work_dir, **kwargs):
 @pytest.mark.slow
 @pytest.mark.parametrize('workers', WORKERS)
 @pytest.mark.parametrize('loop', LOOPS)
-def test_resumed_run_equals_the_uninterrupted_one(make_runner, tmp_path, loop, workers):
+def test_resumed_run_matches_uninterrupted_run(make_runner, tmp_path, loop, workers):
     """From the end of an epoch (4 iterations), within one, and from near the end."""
     expected = run(make_runner, loop, 'none', tmp_path / 'whole')
     for step in (2, 4, 7, 11):
@@ -71,7 +71,7 @@ def test_resumed_run_equals_the_uninterrupted_one(make_runner, tmp_path, loop, w
 
 
 @pytest.mark.parametrize('loop', LOOPS)
-def test_seed_that_was_drawn_is_kept(make_runner, tmp_path, loop):
+def test_random_seed_survives_resume(make_runner, tmp_path, loop):
     """Without a seed in the config the run has one all the same."""
     drawn = dict(seed=None, diff_rank_seed=True)
     expected = run(make_runner, loop, 'none', tmp_path / 'a', randomness=dict(drawn))
@@ -88,7 +88,7 @@ def test_seed_that_was_drawn_is_kept(make_runner, tmp_path, loop):
         assert torch.equal(a, b)
 
 
-def test_checkpoints_carry_no_random_state(make_runner, tmp_path):
+def test_checkpoints_have_no_rng_state(make_runner, tmp_path):
     run(make_runner, 'epochs', 'none', tmp_path)
     checkpoint = load_checkpoint(tmp_path / 'iter_4.pth')
     assert set(checkpoint) == {
@@ -97,7 +97,7 @@ def test_checkpoints_carry_no_random_state(make_runner, tmp_path):
     assert 'rng' not in str(checkpoint['meta'])
 
 
-def test_batches_of_a_resumed_epoch_are_numbered_on(make_runner, tmp_path):
+def test_batch_indices_continue_within_resumed_epoch(make_runner, tmp_path):
     """Hooks ask which batch of the epoch it is."""
     run(make_runner, 'epochs', 'none', tmp_path / 'a')
     runner = make_runner(
@@ -116,14 +116,14 @@ def test_batches_of_a_resumed_epoch_are_numbered_on(make_runner, tmp_path):
     assert numbers == [(1, 6), (1, 7), (2, 8), (2, 9), (2, 10), (2, 11)]
 
 
-def test_validation_does_not_change_the_training(make_runner, tmp_path):
+def test_validation_does_not_change_training(make_runner, tmp_path):
     with_val = run(make_runner, 'epochs', 'none', tmp_path / 'a', scores=[1, 2, 3])
     without = run(make_runner, 'epochs', 'none', tmp_path / 'b')
     for a, b in zip(with_val, without, strict=True):
         assert torch.equal(a, b)
 
 
-def test_another_model_is_refused(make_runner, tmp_path):
+def test_checkpoint_of_another_model_raises(make_runner, tmp_path):
     run(make_runner, 'epochs', 'none', tmp_path / 'a')
     checkpoint = load_checkpoint(tmp_path / 'a/iter_4.pth')
     checkpoint['state_dict']['line.extra'] = torch.zeros(3)
@@ -147,7 +147,7 @@ def test_another_model_is_refused(make_runner, tmp_path):
         assert part in str(error.value)
 
 
-def test_data_loader_that_is_ready(make_runner):
+def test_prebuilt_dataloader_is_accepted(make_runner):
     """It is taken as it is; each epoch is a whole one."""
     runner = make_runner()
     dataset = runner._train_dataloader['dataset']
@@ -156,14 +156,14 @@ def test_data_loader_that_is_ready(make_runner):
     assert (runner.epoch, runner.iter) == (2, 4)
 
 
-def test_several_optimizers_are_refused(make_runner):
+def test_several_optimizers_raise(make_runner):
     parameter = torch.nn.Parameter(torch.zeros(1))
     wrapper = OptimWrapper(torch.optim.SGD([parameter], lr=0.1))
     with pytest.raises(ConfigError, match='OptimWrapperDict.*use one OptimWrapper'):
         make_runner(optim_wrapper=OptimWrapperDict(a=wrapper)).train()
 
 
-def test_it_is_the_runner_that_configs_name(repo):
+def test_configs_use_strict_runner(repo):
     from mmengine.config import Config
 
     for name in (

@@ -43,7 +43,7 @@ def loader(seed=0, sampler='DefaultSampler', different=False, **kwargs):
     )
 
 
-def test_numbers_decide_on_all_three_generators():
+def test_seed_generators_seeds_all_three():
     found = {}
     for numbers in ((0, 1), (1, 0), (0, 2), (2**40, 1)):
         seed_generators(*numbers)
@@ -63,7 +63,7 @@ def test_numbers_decide_on_all_three_generators():
         dict(num_workers=2, prefetch_factor=3),
     ],
 )
-def test_workers_do_not_change_samples(workers):
+def test_number_of_workers_does_not_change_samples(workers):
     plain, parallel = loader(), loader(**workers)
     for epoch in range(2):
         for one in (plain, parallel):
@@ -72,7 +72,7 @@ def test_workers_do_not_change_samples(workers):
         assert torch.equal(torch.cat(list(parallel)), expected)
 
 
-def test_epochs_samples_and_seeds_draw_different_numbers():
+def test_draws_differ_between_epochs_samples_and_seeds():
     rows = []
     for seed in (0, 1):
         one = loader(seed)
@@ -84,7 +84,7 @@ def test_epochs_samples_and_seeds_draw_different_numbers():
     assert numbers.unique().numel() == 4 * 6 * 3
 
 
-def test_processes_share_the_samples_of_one(monkeypatch):
+def test_ranks_split_the_samples_of_one_process(monkeypatch):
     """Two processes draw what one draws for the same places in the order."""
     whole = torch.cat(list(loader()))
     parts = []
@@ -98,7 +98,7 @@ def test_processes_share_the_samples_of_one(monkeypatch):
     assert torch.equal(torch.stack(parts, dim=1).flatten(0, 1), whole)
 
 
-def test_seeds_that_differ_make_the_same_order_and_samples(monkeypatch):
+def test_diff_rank_seed_keeps_order_and_samples(monkeypatch):
     """Of the second process, to whose seed mmengine has added its rank."""
     monkeypatch.setattr('mmcim.engine.runner.get_rank', lambda: 1)
     second = loader(seed=4, different=True)
@@ -118,14 +118,14 @@ def drawn(stage='train', rank=0, iter=0, batch=0, different=False):
 
 
 @pytest.mark.parametrize('stage', ['train', 'val', 'test'])
-def test_each_process_draws_numbers_of_its_own(stage):
+def test_ranks_draw_different_numbers(stage):
     """The same ones whether or not seeds differ, as a resumed run has to."""
     first, second = (drawn(stage, rank) for rank in (0, 1))
     assert not set(first) & set(second)
     assert [drawn(stage, rank, different=True) for rank in (0, 1)] == [first, second]
 
 
-def test_training_follows_the_iteration_and_evaluation_the_batch():
+def test_seed_depends_on_iteration_or_batch():
     assert drawn(iter=5, batch=1) == drawn(iter=5, batch=2) != drawn(iter=6, batch=1)
     for stage in ('val', 'test'):
         first = drawn(stage, iter=5, batch=1)
@@ -133,7 +133,7 @@ def test_training_follows_the_iteration_and_evaluation_the_batch():
     assert drawn(iter=1) != drawn('val', batch=1)
 
 
-def test_a_pass_may_begin_anywhere():
+def test_sampler_can_skip_samples():
     one = loader()
     expected = torch.cat(list(one))
     one.batch_sampler.sampler.leave_out(4)
@@ -141,7 +141,7 @@ def test_a_pass_may_begin_anywhere():
     assert torch.equal(torch.cat(list(one)), expected)  # only once
 
 
-def test_an_endless_order_may_begin_anywhere():
+def test_infinite_sampler_can_skip_samples():
     first, second = (iter(loader(sampler='InfiniteSampler')) for _ in range(2))
     expected = [next(first) for _ in range(9)]
     later = loader(sampler='InfiniteSampler')
@@ -151,7 +151,7 @@ def test_an_endless_order_may_begin_anywhere():
     assert torch.equal(next(second), expected[0])
 
 
-def test_validation_of_a_resumed_run_has_the_seed_of_that_run(make_runner, tmp_path):
+def test_validation_after_resume_uses_resumed_seed(make_runner, tmp_path):
     first = make_runner(scores=[1, 2], work_dir=tmp_path / 'a', randomness=dict(seed=3))
     first.train()
     again = make_runner(
@@ -169,21 +169,21 @@ def test_validation_of_a_resumed_run_has_the_seed_of_that_run(make_runner, tmp_p
     assert torch.equal(*samples)
 
 
-def test_only_samplers_that_can_skip_say_so():
+def test_skipping_is_offered_only_where_supported():
     """mmengine asks by hasattr, and else advances step by step."""
     for name, can in dict(DefaultSampler=False, InfiniteSampler=True).items():
         sampler = SeededSampler(Draws(), dict(type=name), seed=0)
         assert hasattr(sampler, 'skip') == can
 
 
-def test_attributes_are_those_of_the_dataset():
+def test_wrapper_forwards_attribute_reads():
     dataset = SeededDataset(Draws())
     assert dataset.metainfo == dict(classes=('a',)) and len(dataset) == 6
     with pytest.raises(AttributeError, match='full_init'):
         dataset.full_init()
 
 
-def test_attributes_are_set_on_the_dataset():
+def test_wrapper_forwards_attribute_writes():
     """As hooks do that switch the pipeline during a training."""
     dataset = SeededDataset(Draws())
     dataset.pipeline = 'new'
@@ -192,7 +192,7 @@ def test_attributes_are_set_on_the_dataset():
     assert not hasattr(dataset, 'pipeline')
 
 
-def test_dataset_with_a_fetch_of_its_own():
+def test_dataset_with_getitems():
     """torch asks a dataset for ``__getitems__``, which knows no seeds."""
     subset = torch.utils.data.Subset(Draws(), [4, 1, 3])
     one = StrictRunner.build_dataloader(

@@ -64,13 +64,13 @@ def test_inference_model_finds_a_registered_classifier(runs, monkeypatch, tmp_pa
         assert inference_model(model, path)['pred_class'] == Path(path).parent.name
 
 
-def test_feature_extractor_of_a_classifier(runs):
+def test_feature_extractor_of_classifier(runs):
     config, checkpoint = runs.finetuning
     extract = FeatureExtractor(config, pretrained=checkpoint)
     assert extract(image_paths(runs)[0])[0][-1].shape == (96,)
 
 
-def test_feature_extractor_of_a_pretraining(runs):
+def test_feature_extractor_of_pretraining(runs):
     """The same features as of the backbone alone, which needs no tokenizer."""
     config, checkpoint = runs.pretraining
     whole = FeatureExtractor(config, pretrained=checkpoint)(image_paths(runs))

@@ -27,7 +27,7 @@ def batch(shape, size):
 
 
 @pytest.mark.parametrize('shared', [True, False])
-def test_upernet_on_beit(repo, shared):
+def test_upernet_with_beit_backbone(repo, shared):
     torch.manual_seed(0)
     cfg = Config.fromfile(repo / CONFIG)
     cfg.model.backbone = dict(

@@ -136,7 +136,7 @@ def message(**changes):
     return str(error.value)
 
 
-def test_good_config_trains_without_a_warning(warnings):
+def test_valid_config_has_no_warning(warnings):
     train()
     assert warnings == []
     assert Path('work/epoch_2.pth').is_file()
@@ -185,7 +185,7 @@ def test_good_config_trains_without_a_warning(warnings):
         ('randomness.sead', 1, 'Runner has no argument'),
     ],
 )
-def test_misspelt_key(key, value, text):
+def test_misspelt_key_raises(key, value, text):
     found = message(**{key: value})
     name = key if key != 'model.backbon.depth' else 'model.backbon'
     assert found.startswith(f'{name}: ')
@@ -193,7 +193,7 @@ def test_misspelt_key(key, value, text):
     assert '\n' not in found
 
 
-def test_misspelt_argument_of_a_function():
+def test_misspelt_function_argument_raises():
     """Which is registered under another name than its own."""
     few = dict(type='FewLabels', dataset=dict(IMAGES), num_per_clas=1)
     found = message(**{'train_dataloader.dataset': ConfigDict(_delete_=True, **few)})
@@ -202,16 +202,16 @@ def test_misspelt_argument_of_a_function():
 
 
 @pytest.mark.parametrize('key', ['optim_wraper', 'param_schedulers', 'train_dataloaders'])
-def test_misspelt_key_at_the_top(key):
+def test_misspelt_top_level_key_raises(key):
     assert message(**{key: {}}).startswith(f"Unknown config key '{key}'. Did you mean '")
 
 
-def test_names_at_the_top_are_free():
+def test_new_top_level_names_are_allowed():
     check_keys(config(num_classes=3, sizes=[1], train_pipeline=[], model_name='x'))
 
 
 @pytest.mark.parametrize('key', ['model', 'train_cfg', 'optim_wrapper', 'val_evaluator'])
-def test_missing_key(key):
+def test_missing_key_raises(key):
     assert message(**{key: None}) == f'{key} is missing in the config'
 
 
@@ -237,7 +237,7 @@ def test_missing_key(key):
         ),
     ],
 )
-def test_unknown_type(key, value, text):
+def test_unknown_type_raises(key, value, text):
     found = message(**{f'{key}.type': value})
     assert found.startswith(f'{key}: ') or key.startswith('optim_wrapper')
     assert text in found
@@ -250,7 +250,7 @@ def test_unknown_type(key, value, text):
         (OPTIM_WRAPPER_CONSTRUCTORS, 'LayerDecayOptimWrapperConstructor'),
     ],
 )
-def test_type_of_another_scope(registry, kind):
+def test_type_of_another_scope_is_suggested(registry, kind):
     """A config of mmseg has to name mmpretrain's classes with their scope."""
     with (
         DefaultScope.overwrite_default_scope('mmseg'),
@@ -268,13 +268,13 @@ def test_type_of_another_scope(registry, kind):
         ('optim_wrapper.optimizer.lr', -1, 'Invalid learning rate: -1'),
     ],
 )
-def test_what_a_constructor_refuses(key, value, text):
+def test_constructor_error_names_the_key(key, value, text):
     found = message(**{key: value})
     assert found.startswith(key.rsplit('.', 1)[0].removesuffix('.optimizer'))
     assert text in found
 
 
-def test_traceback_goes_to_the_log_file(capsys):
+def test_traceback_is_in_log_file(capsys):
     message(**{'model.head.num_classes': 0})
     (log,) = Path('work').glob('*/*.log')
     text = log.read_text()
@@ -320,7 +320,7 @@ def build(cls, **arguments):
 
 
 @pytest.mark.parametrize('cls', [Swallows, Reads, Delegates])
-def test_near_match_is_an_error_also_behind_keyword_arguments(cls):
+def test_close_misspelling_in_kwargs_raises(cls):
     with pytest.raises(ConfigError) as error:
         build(cls, wdith=2)
     assert str(error.value) == (
@@ -328,19 +328,19 @@ def test_near_match_is_an_error_also_behind_keyword_arguments(cls):
     )
 
 
-def test_what_may_be_swallowed_is_a_warning(warnings):
+def test_unknown_key_in_kwargs_warns(warnings):
     build(Swallows, depth=2)
     assert build(Reads, depth=2).depth == 2
     for cls, warning in zip(('Swallows', 'Reads'), warnings, strict=True):
         assert warning.startswith(f"model.part.depth: {cls} has no argument 'depth'.")
 
 
-def test_what_goes_elsewhere_is_no_matter(warnings):
+def test_forwarded_kwargs_do_not_warn(warnings):
     assert build(Delegates, depth=2).inner == dict(depth=2)
     assert warnings == []
 
 
-def test_parts_in_a_list_are_checked():
+def test_configs_in_lists_are_checked():
     cfg = dict(model=[dict(type=Swallows), dict(type=Swallows, widht=1)])
     with pytest.raises(ConfigError, match=r'^model\.1\.widht: Swallows has no argument'):
         building.check_arguments(cfg)
@@ -350,7 +350,7 @@ def test_parts_in_a_list_are_checked():
 # The context
 
 
-def test_registries_stay_as_they_are():
+def test_registries_are_unchanged():
     """Other threads may build at the same time."""
     seen = []
 
@@ -367,7 +367,7 @@ def test_registries_stay_as_they_are():
     assert Registry.build.__module__ == 'mmengine.registry.registry'
 
 
-def test_errors_in_training_are_not_those_of_building():
+def test_training_errors_are_not_rewritten():
     @HOOKS.register_module(name='Fails', force=True)
     class Fails(Hook):
         def before_train_iter(self, *args, **kwargs):
@@ -378,7 +378,7 @@ def test_errors_in_training_are_not_those_of_building():
     assert error.type is ValueError
 
 
-def test_an_error_is_explained_once():
+def test_error_is_explained_once():
     cfg = dict(model=dict(type='LinearClsHead', num_classes=0, in_channels=2))
     with (
         pytest.raises(BuildError) as error,
@@ -393,7 +393,7 @@ def test_an_error_is_explained_once():
 # Data
 
 
-def test_missing_root():
+def test_missing_data_root_raises():
     found = message(**{'train_dataloader.dataset.data_root': 'nowhere'})
     assert found.startswith('train_dataloader.dataset: CustomDataset: ')
     cause, given = found.split(' (below ')
@@ -408,7 +408,7 @@ def test_missing_validation_data_stop_before_training():
     assert not list(Path('work').glob('*.pth'))
 
 
-def test_only_the_data_in_use_are_read():
+def test_only_used_dataloaders_are_checked():
     cfg = config(**{'test_dataloader.dataset.data_root': 'nowhere'})
     runner = RUNNERS.build(cfg)
     runner.train()
@@ -416,7 +416,7 @@ def test_only_the_data_in_use_are_read():
         runner.test()
 
 
-def test_key_of_equal_data_is_that_in_use():
+def test_error_names_dataloader_in_use():
     """Often the test data are the validation data."""
     cfg = config(**{'test_dataloader.dataset.data_root': 'nowhere'})
     cfg.val_dataloader = cfg.test_dataloader
@@ -424,20 +424,20 @@ def test_key_of_equal_data_is_that_in_use():
         RUNNERS.build(cfg).test()
 
 
-def test_root_that_the_command_line_has_split():
+def test_data_root_split_by_command_line():
     found = message(**{'train_dataloader.dataset.data_root': ['my', 'images']})
     assert found.startswith('train_dataloader.dataset: CustomDataset: AssertionError ')
     assert "['my', 'images']" in found
 
 
-def test_data_that_are_no_files_expect_none():
+def test_datasets_without_files_need_no_root():
     cfg = config()
     cfg.train_dataloader.dataset = dict(type='Digits', split='tain', pipeline=[])
     with pytest.raises(ConfigError, match=r"Digits: split must be .* not 'tain'$"):
         RUNNERS.build(cfg).train()
 
 
-def test_empty_folder(data):
+def test_empty_folder_raises(data):
     for file in data.glob('train/*/*'):
         file.unlink()
     found = message()
@@ -448,7 +448,7 @@ def test_empty_folder(data):
     assert 'Found 0 files' in message()
 
 
-def test_annotation_file(data):
+def test_missing_annotation_file_raises(data):
     found = message(**{'train_dataloader.dataset.ann_file': 'train.txt'})
     assert found.startswith('train_dataloader.dataset: CustomDataset: ')
     cause, given = found.split(' (below ')
@@ -458,7 +458,7 @@ def test_annotation_file(data):
     train(**{'train_dataloader.dataset.ann_file': 'train.txt'})
 
 
-def test_data_inside_of_other_data_sets():
+def test_wrapped_datasets_are_checked():
     inner = dict(IMAGES, data_root='nowhere')
     cfg = config()
     cfg.train_dataloader.dataset = dict(
@@ -470,7 +470,7 @@ def test_data_inside_of_other_data_sets():
         RUNNERS.build(cfg).train()
 
 
-def test_images_and_masks(data):
+def test_missing_segmentation_maps_raise(data):
     dataset = dict(
         type='mmseg.BaseSegDataset',
         data_root='data',
@@ -489,7 +489,7 @@ def test_images_and_masks(data):
         RUNNERS.build(cfg).train()
 
 
-def test_work_directory_below_a_file():
+def test_work_dir_below_file_raises():
     Path('file').write_text('')
     found = message(work_dir='file/work')
     assert found.startswith("work_dir: [Errno 20] Not a directory: 'file/work'. Set an")
@@ -507,13 +507,13 @@ def test_work_directory_below_a_file():
         'mae/benchmarks/vit-base-p16_8xb2048-linear-coslr-90e_in1k.py',
     ],
 )
-def test_configs_of_mmpretrain_have_no_warning(name, warnings):
+def test_mmpretrain_configs_have_no_warning(name, warnings):
     cfg = Config.fromfile(Path(mmpretrain.__file__).parent / '.mim/configs' / name)
     building.check_arguments(cfg)
     assert warnings == []
 
 
-def test_longer_name_is_not_a_misspelling():
+def test_longer_names_are_not_misspellings():
     """Which goes to timm.create_model."""
     config = dict(type='mmpretrain.TIMMBackbone', model_name='resnet18')
     config['pretrained_cfg'] = dict(mean=(0.5, 0.5, 0.5))

@@ -56,7 +56,7 @@ def removed(step):
     return [f'-{step}_backbone.safetensors', f'-{step}.pth']
 
 
-def test_backbone_comes_and_goes_with_its_checkpoint(train, events, tmp_path):
+def test_backbone_file_is_removed_with_its_checkpoint(train, events, tmp_path):
     train(
         checkpoint=dict(max_keep_ckpts=1, save_best='score', rule='greater'),
         train_cfg=dict(by_epoch=True, max_epochs=3),
@@ -93,7 +93,7 @@ def exported(checkpoint):
     return file
 
 
-def test_backbone_has_the_weights_of_the_checkpoint(train, tmp_path):
+def test_backbone_file_has_checkpoint_weights(train, tmp_path):
     """The averaged ones, where another hook has put them into the checkpoint."""
     runner = train(
         [dict(type='EMAHook', momentum=0.1)],
@@ -109,7 +109,7 @@ def test_backbone_has_the_weights_of_the_checkpoint(train, tmp_path):
     assert not torch.equal(file.tensors['weight'], runner.model.backbone.weight)
 
 
-def test_backbone_of_an_iteration(train, tmp_path):
+def test_backbone_file_of_iteration_checkpoint(train, tmp_path):
     train(
         checkpoint=dict(interval=3, by_epoch=False),
         train_cfg=dict(by_epoch=False, max_iters=3),
@@ -117,7 +117,7 @@ def test_backbone_of_an_iteration(train, tmp_path):
     assert exported(tmp_path / 'iter_3.pth').record.origin['iter'] == 3
 
 
-def test_fewer_are_kept_after_resuming(train, tmp_path):
+def test_smaller_max_keep_ckpts_removes_backbones(train, tmp_path):
     train(checkpoint=dict(max_keep_ckpts=3), train_cfg=dict(by_epoch=True, max_epochs=3))
     assert len(list(tmp_path.glob('*.safetensors'))) == 3
     train(
@@ -129,7 +129,7 @@ def test_fewer_are_kept_after_resuming(train, tmp_path):
     assert {p.stem for p in tmp_path.glob('epoch*')} == {'epoch_4', 'epoch_4_backbone'}
 
 
-def test_no_file_of_a_model_that_came_as_an_object(train, tmp_path):
+def test_model_without_config_is_not_exported(train, tmp_path):
     """No config builds it."""
     train(config='an object')
     assert not list(tmp_path.glob('*.safetensors'))
@@ -148,13 +148,13 @@ def saved_by(model, config=CONFIG):
     return text and BackboneRecord(**json.loads(text))
 
 
-def test_wrapped_model():
+def test_wrapped_model_is_exported():
     record = saved_by(nn.DataParallel(LineWithBackbone()))
     assert record.origin['method'] == 'LineWithBackbone'
     assert (record.prefix, record.config) == ('backbone.', CONFIG)
 
 
-def test_no_backbone_of_a_tokenizer_or_of_nothing():
+def test_model_without_backbone_is_not_exported():
     network = dict(type='DiscreteVAENet', stride=4, vocab_size=8, width=8, code_dims=4)
     with DefaultScope.overwrite_default_scope('mmpretrain'):
         trainer = MODELS.build(dict(type='DiscreteVAETrainer', backbone=network))
@@ -162,7 +162,7 @@ def test_no_backbone_of_a_tokenizer_or_of_nothing():
     assert saved_by(Line()) is None
 
 
-def test_nothing_is_left_of_a_model_before(tmp_path):
+def test_hook_forgets_previous_model(tmp_path):
     """A hook that has exported one model exports nothing of one without a backbone."""
     hook = BackboneExportHook()
     for model in (LineWithBackbone(), Line()):
@@ -174,7 +174,7 @@ def test_nothing_is_left_of_a_model_before(tmp_path):
 
 
 @pytest.mark.parametrize('config', [vit('FusedBEiTViT'), resnet()])
-def test_tensors_that_follow_from_the_size_are_left_out(tmp_path, config):
+def test_derived_tensors_are_not_exported(tmp_path, config):
     model = nn.Module()
     model.backbone = build(config)
     hook = BackboneExportHook()

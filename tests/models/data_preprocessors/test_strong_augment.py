@@ -50,7 +50,7 @@ def apply(images, **changes):
     return StrongAugment().apply_params(images, params(len(images), **changes))
 
 
-def test_nothing_drawn_leaves_every_bit():
+def test_zero_probabilities_return_input():
     images = noise()
     assert apply(images).equal(images)
     none = StrongAugment(jitter_prob=0, grey_prob=0, blur_prob=0, solarize_prob=0)
@@ -69,7 +69,7 @@ def test_nothing_drawn_leaves_every_bit():
 
 @pytest.mark.parametrize('operation', range(4))
 @pytest.mark.parametrize('factor', [-0.4, 0.3])
-def test_each_operation_is_torchvision_s(operation, factor):
+def test_operations_match_torchvision(operation, factor):
     images = noise()
     images[0, :, :5] = 0.5  # grey: no hue
     images[0, :, 5:9] = 0.0
@@ -82,7 +82,7 @@ def test_each_operation_is_torchvision_s(operation, factor):
 
 
 @pytest.mark.parametrize('order', permutations(range(4)))
-def test_each_order_with_factors_of_each_image(order):
+def test_every_order_with_factors_per_image(order):
     """Against torchvision's operations one after another."""
     images = noise(3, seed=1)
     generator = torch.Generator().manual_seed(2)
@@ -109,7 +109,7 @@ def levels(ours, pillow):
     return (255 * ours - wanted.permute(2, 0, 1)).abs()
 
 
-def test_photographs_are_pillow_s_within_its_rounding(photographs):
+def test_photographs_match_pillow_within_rounding(photographs):
     """Pillow rounds to whole levels, and the mean grey as well."""
     images = photographs.float() / 255
     batch = len(images)
@@ -137,7 +137,7 @@ def test_photographs_are_pillow_s_within_its_rounding(photographs):
 
 
 @pytest.mark.parametrize('sigma', [0.4, 1.0, 2.0])
-def test_blur(photographs, sigma):
+def test_blur_matches_torchvision(photographs, sigma):
     images = photographs[:2].float() / 255
     ours = apply(images, sigma=torch.full((2,), sigma))
     # torchvision mirrors at the border; a broad kernel is exact inside.
@@ -155,14 +155,14 @@ def test_blur(photographs, sigma):
         assert levels(own, pillow).mean() < 2.0
 
 
-def test_blur_is_of_the_chosen_images_only():
+def test_only_selected_images_are_blurred():
     images = noise(3)
     ours = apply(images, sigma=torch.tensor([0.0, 2.0, 0.0]))
     assert ours[0].equal(images[0]) and ours[2].equal(images[2])
     assert ours[1].std() < 0.5 * images[1].std()
 
 
-def test_the_operations_come_one_after_another():
+def test_operations_are_applied_in_sequence():
     """Jitter, then grey, then blur, then solarisation."""
     images = noise(1)
     yes = torch.ones(1, dtype=torch.bool)
@@ -178,7 +178,7 @@ def test_the_operations_come_one_after_another():
     assert not at_once.allclose(swapped, atol=0.05)
 
 
-def test_the_law_of_the_draws():
+def test_distribution_of_draws():
     count = 40_000
     augment = StrongAugment()
     torch.manual_seed(0)
@@ -208,7 +208,7 @@ def test_the_law_of_the_draws():
     assert abs(blurred.mean() - 1.05) < 5 * 1.9 / (12 * len(blurred)) ** 0.5
 
 
-def test_every_order_is_as_likely_as_any_other():
+def test_all_orders_are_equally_likely():
     augment, count = StrongAugment(), 4800
     torch.manual_seed(0)
     device = torch.device('cpu')
@@ -219,13 +219,13 @@ def test_every_order_is_as_likely_as_any_other():
     assert all(abs(n - count / 24) < bound for n in counts.values())
 
 
-def test_factors_do_not_fall_below_zero():
+def test_factors_are_non_negative():
     augment = StrongAugment(brightness=1.5, jitter_prob=1.0)
     factors = augment.draw(5000, torch.device('cpu')).factors[:, 0]
     assert 0 <= factors.min() < 0.01 and 2.4 < factors.max() <= 2.5
 
 
-def test_a_batch_is_in_range_and_repeats_with_the_seed():
+def test_output_is_in_range_and_repeatable():
     augment = MODELS.build(dict(type='StrongAugment', jitter_prob=1.0, blur_prob=0.5))
     images = noise(64, 16, 16)
     outputs = []
@@ -260,6 +260,6 @@ def test_autocast_changes_nothing():
         dict(blur_sigma=(0.0, 1.0)),
     ],
 )
-def test_wrong_arguments(wrong):
+def test_invalid_arguments_raise(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         StrongAugment(**wrong)

@@ -38,7 +38,7 @@ def steps(model, part, num=3):
         plain.momentum_encoder.update(plain, num_steps=10)
 
 
-def test_two_processes_equal_one(tmp_path):
+def test_two_processes_match_one(tmp_path):
     # Norms over four images enlarge rounding; in float64 the two agree to 1e-14.
     start, end = assert_two_equal_one(network, steps, tmp_path, atol=5e-5)
     frozen = ('pos_embed', 'projection.weight', 'projection.bias')

@@ -52,7 +52,7 @@ def build(config):
 
 
 @pytest.mark.parametrize('objective', ['respix', 'revdet'])
-def test_two_processes_equal_one(configs, tmp_path, objective):
+def test_two_processes_match_one(configs, tmp_path, objective):
     if objective == 'revdet':
         configs['enhancer'] = revdet()
     # Fixed masks and samples: masks from the data, the likeliest tokens, no flips.

@@ -103,7 +103,7 @@ class TestLoss:
         return sum(losses) / len(losses), sum(found) / len(found)
 
     @pytest.mark.parametrize('tau', [0.1, 0.5])
-    def test_values_and_gradients(self, tau):
+    def test_loss_and_gradients_match_formula(self, tau):
         torch.manual_seed(0)
         queries = 3 * torch.randn(3, 12, 8)
         keys = queries + 4 * torch.randn(3, 12, 8)
@@ -132,7 +132,7 @@ class TestLoss:
             got = head.loss(queries, keys, mask)
         assert got['loss'].equal(expected['loss'])
 
-    def test_temperature(self):
+    def test_temperature_scales_similarities(self):
         with pytest.raises(ValueError, match='temperature'):
             DenoisingContrastHead(0)
 
@@ -143,12 +143,12 @@ class TestViews:
         inputs = images(batch)
         return preprocessor, inputs, preprocessor(dict(inputs=inputs), training)['inputs']
 
-    def test_the_weak_view_is_the_normalised_image(self):
+    def test_weak_view_is_normalized_image(self):
         _, inputs, out = self.run(flip_prob=0.0)
         mean, std = (torch.tensor(x).view(3, 1, 1) for x in (MEAN, STD))
         torch.testing.assert_close(out['images'], (inputs - mean) / std)
 
-    def test_geometry_is_shared_to_the_pixel(self):
+    def test_views_share_geometry(self):
         """Jitter, grey and solarisation change each pixel for itself."""
         augment = dict(type='StrongAugment', blur_prob=0.0, hue=0.0)
         torch.manual_seed(0)
@@ -177,7 +177,7 @@ class TestViews:
             for region in (where, ~where):
                 assert (b[:, region] - b[:, region][:, :1]).abs().max() < 1e-4
 
-    def test_both_views_weak_or_both_strong(self):
+    def test_both_views_with_same_augmentation(self):
         _, _, out = self.run(momentum_augment=None)
         assert out['images'].equal(out['momentum_images'])
         strong = dict(type='StrongAugment', jitter_prob=1.0)
@@ -188,7 +188,7 @@ class TestViews:
             assert ((view - weak).abs().amax((1, 2, 3)) > 0.05).float().mean() > 0.7
         assert not out['images'].allclose(out['momentum_images'], atol=0.05)
 
-    def test_evaluation_draws_nothing(self):
+    def test_evaluation_is_deterministic(self):
         state = torch.get_rng_state()
         _, inputs, out = self.run(training=False, flip_prob=1.0)
         assert torch.get_rng_state().equal(state)
@@ -197,7 +197,7 @@ class TestViews:
 
 
 class TestModel:
-    def test_what_each_network_sees(self):
+    def test_inputs_of_both_encoders(self):
         """Patches, mask, class token and projector, step by step."""
         model = build()
         inputs = batch_inputs()
@@ -226,7 +226,7 @@ class TestModel:
         assert out['loss'].item() == pytest.approx(loss.item(), rel=1e-4)
         assert out['accuracy'].item() == pytest.approx(accuracy)
 
-    def test_no_gradient_to_the_momentum_branch(self):
+    def test_no_gradient_flows_into_momentum_encoder(self):
         model = build()
         inputs = batch_inputs()
         inputs['momentum_images'].requires_grad_()
@@ -243,21 +243,21 @@ class TestModel:
             not p.requires_grad for p in model.momentum_encoder.parameters()
         ) and any(p.requires_grad for p in model.backbone.parameters())
 
-    def test_batch_norms_are_of_the_branch(self):
+    def test_batch_norm_statistics_are_separate(self):
         model = build()
         model.loss(batch_inputs())
         online, copy = model.neck.bn0, model.momentum_encoder.neck.bn0
         assert online.num_batches_tracked == copy.num_batches_tracked == 1
         assert not online.running_mean.allclose(copy.running_mean)
 
-    def test_the_momentum_encoder_begins_as_a_copy(self):
+    def test_momentum_encoder_starts_as_copy(self):
         model = build()
         state = model.state_dict()
         for name, value in state.items():
             if name.startswith(('backbone.', 'neck.')):
                 assert value.equal(state[f'momentum_encoder.{name}']), name
 
-    def test_optimizer_has_the_online_networks_only(self):
+    def test_optimizer_has_online_parameters_only(self):
         model = build()
         optim = dict(
             type='AutoAmpOptimWrapper',
@@ -273,7 +273,7 @@ class TestModel:
         }
 
     @pytest.mark.parametrize('export', ['momentum', 'online'])
-    def test_features_are_of_the_kept_backbone(self, export):
+    def test_features_come_from_exported_backbone(self, export):
         model = build(export=export).eval()
         torch.nn.init.normal_(model.momentum_encoder.backbone.ln1.weight)
         images = batch_inputs()['images']
@@ -284,7 +284,7 @@ class TestModel:
         other = model if export == 'momentum' else model.momentum_encoder
         assert not other.backbone(images, None)[-1].allclose(wanted)
 
-    def test_unknown_export(self):
+    def test_unknown_export_raises(self):
         with pytest.raises(ValueError, match="'teacher'.*'momentum', 'online'"):
             build(export='teacher')
 
@@ -316,7 +316,7 @@ def train_steps(model, part, num=3):
         plain.momentum_encoder.update(plain, num)
 
 
-def test_two_processes_equal_one(tmp_path):
+def test_two_processes_match_one(tmp_path):
     """Encoder, projector with its batch norms, loss, gradients, momentum encoder."""
     start, end = assert_two_equal_one(
         partial(build, **distributed_config()), train_steps, tmp_path
@@ -413,7 +413,7 @@ def test_checkpoint_gives_either_backbone(run, kept):
 
 
 @pytest.mark.slow
-def test_400_steps_on_real_images_lower_the_loss(imagenette_mini):
+def test_training_on_real_images_lowers_loss(imagenette_mini):
     """48 px, 6 x 6 patches of 8 px, in squares of which about half are masked."""
     loader = dict(
         batch_size=32,
@@ -471,7 +471,7 @@ def test_400_steps_on_real_images_lower_the_loss(imagenette_mini):
     assert mean('accuracy', last) > 1.3 / 36
 
 
-def test_two_images_are_refused():
+def test_two_crops_raise():
     """Of a pipeline with two crops, of which one would be dropped without a word."""
     model = build()
     with pytest.raises(TypeError, match='must be uint8 .* not a list of 2'):

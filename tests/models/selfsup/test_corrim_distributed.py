@@ -29,7 +29,7 @@ def steps(model, part, num=3):
         network.momentum_encoder.update(network, num_steps=10)
 
 
-def test_two_processes_equal_one(tmp_path):
+def test_two_processes_match_one(tmp_path):
     start, end = assert_two_equal_one(partial(build, CONFIG), steps, tmp_path)
     frozen = ('pos_embed', 'projection.weight', 'projection.bias')
     for key, value in end.items():

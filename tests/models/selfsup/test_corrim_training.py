@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow
 STEPS = 200
 
 
-def test_loss_falls_below_that_of_the_base_rate(loader):  # noqa: F811
+def test_training_beats_base_rate_loss(loader):  # noqa: F811
     """Contexts of 40 px and exemplars of 16 px, of images of 64 px, in patches of 8."""
     arch = dict(embed_dims=96, num_layers=2, num_heads=3, feedforward_channels=384)
     set_random_seed(0)

@@ -84,7 +84,7 @@ def assert_equal_to_official(tokenizer, encoder, decoder, images):
     ],
     ids=['narrow', 'shallow'],
 )
-def test_equals_official(sizes, shape, tmp_path):
+def test_matches_openai_implementation(sizes, shape, tmp_path):
     encoder, decoder = official(**sizes)
     save_file(tensors_of(encoder, decoder), tmp_path / 'dalle.safetensors')
     tokenizer = DALLETokenizer(str(tmp_path / 'dalle.safetensors'))
@@ -97,7 +97,7 @@ def test_equals_official(sizes, shape, tmp_path):
     [(dict(n_hid=64, vocab_size=512), (2, 48, 64)), (dict(), (1, 112, 112))],
     ids=['narrow', 'full'],
 )
-def test_equals_official_through_the_files(sizes, shape, tmp_path, repo):
+def test_converted_files_match_openai_implementation(sizes, shape, tmp_path, repo):
     encoder, decoder = official(**sizes)
     torch.save(encoder, tmp_path / 'encoder.pkl')
     torch.save(decoder, tmp_path / 'decoder.pkl')
@@ -129,7 +129,7 @@ def narrow(tmp_path_factory):
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
 @torch.no_grad()
-def test_equals_official_in_half_precision_on_a_gpu(narrow):
+def test_matches_openai_implementation_in_half_precision_on_gpu(narrow):
     encoder, decoder = narrow[0].cuda(), narrow[1].cuda()
     tokenizer = DALLETokenizer(str(narrow[2])).cuda()
     images = random_images(4, 112, 112).cuda()
@@ -145,7 +145,7 @@ def test_equals_official_in_half_precision_on_a_gpu(narrow):
     encoder.cpu(), decoder.cpu()
 
 
-def test_frozen(narrow):
+def test_tokenizer_is_frozen(narrow):
     tokenizer = DALLETokenizer(str(narrow[2])).train()
     assert list(tokenizer.parameters()) == []
     assert tokenizer.state_dict() == {}
@@ -153,7 +153,7 @@ def test_frozen(narrow):
     assert len(list(tokenizer.buffers())) > 100
 
 
-def test_identity_covers_every_weight(narrow, tmp_path):
+def test_identity_depends_on_every_weight(narrow, tmp_path):
     path = narrow[2]
     before = DALLETokenizer(str(path)).identity
     assert before['type'] == 'DALLETokenizer'
@@ -166,7 +166,7 @@ def test_identity_covers_every_weight(narrow, tmp_path):
     assert after['sha256'] != before['sha256']
 
 
-def test_missing_file_says_how_to_get_it():
+def test_missing_file_error_names_download_commands():
     with pytest.raises(ValueError, match='none.safetensors does not exist') as caught:
         DALLETokenizer('weights/none.safetensors')
     message = str(caught.value)
@@ -190,7 +190,7 @@ def test_missing_file_says_how_to_get_it():
          r'decoder.blocks.input.w.*\[128, 500, 1, 1\].*\[128, 512, 1, 1\]'),
     ],
 )  # fmt: skip
-def test_file_that_does_not_fit(narrow, tmp_path, change, message):
+def test_wrong_file_raises(narrow, tmp_path, change, message):
     tensors = load_file(narrow[2])
     change(tensors)
     save_file(tensors, tmp_path / 'bad.safetensors')
