@@ -1,5 +1,5 @@
 # Copyright (c) mmcim contributors. All rights reserved.
-"""What ``import mmcim`` says of OpenMMLab packages of the wrong family."""
+"""The check of ``import mmcim`` for OpenMMLab packages of the wrong family."""
 
 import os
 import subprocess

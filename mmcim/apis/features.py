@@ -35,7 +35,7 @@ def extract_features(
         backbone: From :func:`load_backbone`, on any device.
         images: A folder, all of whose images are taken, in the order of
             ``list_images(folder).files``; paths or PIL images; or RGB images in [0, 1],
-            (B, 3, H, W), which are used at the size that they have.
+            (B, 3, H, W), which are not resized.
         batch_size: Images at a time.
         img_size: Height and width that files and PIL images are resized to. By default
             the backbone's own, or 224 if it has none.

@@ -85,16 +85,16 @@ def wrap_distributed(model: nn.Module, cfg: Config | dict) -> MMDistributedDataP
 
 
 def synchronize_batch_norms(model: nn.Module, everywhere: bool = True) -> None:
-    """Turn batch norms into :class:`SyncBatchNorm`, with their tensors and hooks.
+    """Convert batch norms to :class:`SyncBatchNorm`, keeping their tensors and hooks.
 
     Args:
         model: Changed in place.
-        everywhere: Whether all batch norms are turned; otherwise only PyTorch's own
+        everywhere: Whether all batch norms are converted; otherwise only PyTorch's own
             ``SyncBatchNorm``.
     """
-    turned = nn.modules.batchnorm._BatchNorm if everywhere else nn.SyncBatchNorm
+    kind = nn.modules.batchnorm._BatchNorm if everywhere else nn.SyncBatchNorm
     for module in model.modules():
-        if isinstance(module, turned):
+        if isinstance(module, kind):
             module.__class__ = SyncBatchNorm
 
 

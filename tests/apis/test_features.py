@@ -105,7 +105,7 @@ def test_masked_and_convolutional_backbones(write_backbone):
 
 
 def test_files_are_resized_and_center_cropped(backbone, tmp_path):
-    """Left and right eighths of a wide image play no part."""
+    """Left and right eighths of a wide image are cropped."""
     pixels = np.zeros((64, 96, 3), np.uint8)
     pixels[:, 16:80] = 100
     middle, wide = tmp_path / 'middle.png', tmp_path / 'wide.png'
@@ -125,10 +125,10 @@ def test_files_are_resized_and_center_cropped(backbone, tmp_path):
 def test_exif_orientation_is_applied(backbone, tmp_path, folder):
     image = Image.open(list_paths(folder)[1])
     exif = Image.Exif()
-    exif[0x0112] = 6  # stored turned a quarter to the left
-    turned = tmp_path / 'turned.png'
-    image.transpose(Image.Transpose.ROTATE_90).save(turned, exif=exif)
-    found = extract_features(backbone, [turned])
+    exif[0x0112] = 6  # stored rotated by 90 degrees to the left
+    rotated = tmp_path / 'rotated.png'
+    image.transpose(Image.Transpose.ROTATE_90).save(rotated, exif=exif)
+    found = extract_features(backbone, [rotated])
     expected = extract_features(backbone, [image])
     assert_close(found, expected, rtol=0, atol=1e-5)
 
@@ -143,7 +143,7 @@ def test_training_mode_is_restored(vit):
 
 
 def test_features_of_same_class_are_similar(imagenette_mini, vit):
-    """The order is that of the paths: each is nearest to its own copy."""
+    """Rows are in the order of the paths: each is nearest to its copy."""
     network = load_backbone(vit)
     paths = list_paths(imagenette_mini / 'val')[::40]
     features = extract_features(network, paths + paths[::-1])

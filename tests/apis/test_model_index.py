@@ -35,7 +35,7 @@ REPORTED = ('Reported in the Paper', 'Reported by the Authors')
 
 @pytest.fixture
 def hub(monkeypatch):
-    """ModelHub with our models; afterwards without."""
+    """ModelHub with our models, for one test."""
     monkeypatch.setattr(ModelHub, '_models_dict', {})
     monkeypatch.setattr(ModelHub, '_ModelHub__mmpretrain_registered', True)
     ModelHub.register_model_index(REPO / 'model-index.yml', config_prefix=REPO)
@@ -49,10 +49,10 @@ def read(config):
 
 @functools.cache
 def count_parameters(backbone):
-    """Count those of the network of a config in JSON, most of them without memory."""
+    """Count the parameters of a JSON config's model, mostly on the meta device."""
     config = json.loads(backbone)
     config.pop('init_cfg', None)
-    # ResNet looks at the value of a tensor.
+    # ResNet reads a tensor's value.
     device = 'cpu' if config['type'].endswith('ResNet') else 'meta'
     with DefaultScope.overwrite_default_scope('mmpretrain'), torch.device(device):
         return sum(p.numel() for p in NETWORKS.build(config).parameters())
@@ -61,11 +61,11 @@ def count_parameters(backbone):
 @pytest.mark.parametrize('model', MODELS, ids=lambda model: model['Name'])
 def test_entry_matches_config(model):
     stem = Path(model['Config']).stem
-    # Names say the method where the file does not.
+    # Names contain the method if the file name does not.
     method = model['In Collection'].lower()
     said = method in stem.split('_') or method == 'supervised'
     assert model['Name'] == (stem if said else f'{method}_{stem}')
-    # Numbers that are not our own are in the field that says so.
+    # Numbers of others are in their own field.
     assert model['Results'] is None
     assert 'Weights' not in model
     cfg = read(model['Config'])
@@ -111,7 +111,7 @@ def test_names_do_not_collide_with_mmpretrain():
 
 
 def source_of(model):
-    """Find the entry whose weights a model begins with, by its config."""
+    """Find the entry whose weights a model starts from, by its config."""
     cfg = read(model['Config'])
     for part in (cfg.model, cfg.model.get('backbone', {})):
         init = part.get('init_cfg')
@@ -123,21 +123,21 @@ def source_of(model):
 
 
 def test_downstream_models_start_from_their_model():
-    wanted = {}
+    expected = {}
     for model in MODELS:
         source = source_of(model)
         evaluates = re.search('/(benchmarks|segmentation)/', model['Config'])
-        # The two smallest segmentors begin with random weights.
+        # The two smallest segmentors start from random weights.
         assert (source is not None) == bool(evaluates and '-400i_' not in model['Name'])
         if source:
-            wanted.setdefault(source['Name'], set()).add(model['Name'])
+            expected.setdefault(source['Name'], set()).add(model['Name'])
     # The encoder of RevDet is evaluated as that of ResPix.
-    for name in list(wanted):
+    for name in list(expected):
         twin = re.sub('^(cim_[^_]+)_', r'\1_revdet_', name)
         if name.startswith('cim_'):
-            wanted[twin] = wanted[name]
+            expected[twin] = expected[name]
     listed = {m['Name']: m['Downstream'] for m in MODELS if 'Downstream' in m}
-    assert {name: set(names) for name, names in listed.items()} == wanted
+    assert {name: set(names) for name, names in listed.items()} == expected
     assert all(len(set(names)) == len(names) for names in listed.values())
 
 
@@ -216,7 +216,7 @@ def test_get_model_by_name(hub, name, network, size):
     ],
 )
 def test_features_by_name(hub, tmp_path, name):
-    """mmpretrain's FeatureExtractor and ours give the same of the same weights."""
+    """mmpretrain's FeatureExtractor and ours give the same features."""
     torch.manual_seed(0)
     extract = FeatureExtractor(name, pretrained=False)
     pixels = np.random.default_rng(0).integers(0, 256, (128, 128, 3)).astype(np.uint8)
@@ -236,7 +236,7 @@ SEGMENTOR = 'vit-tiny_upernet_1xb8-400i_camvid-240x180'
 
 @pytest.fixture
 def own_scope(monkeypatch):
-    """mmsegmentation makes its scope the default one for the rest of the process."""
+    """mmsegmentation changes the default scope of the process."""
     scopes = DefaultScope._instance_dict.copy()
     monkeypatch.setattr(DefaultScope, '_instance_dict', scopes)
 
@@ -248,7 +248,7 @@ def test_segmentor_by_name(hub, own_scope):
 
 
 def test_feature_extractor_in_mmseg_scope(hub, own_scope, tmp_path):
-    """Whose scope is the default one then."""
+    """The default scope is then mmseg."""
     mmseg = pytest.importorskip('mmseg.apis')
     mmseg.init_model(hub.get(SEGMENTOR).config, device='cpu')
     name = 'cim/vit-s_1xb128-300e_imagenette-128.py'

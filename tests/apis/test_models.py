@@ -1,5 +1,5 @@
 # Copyright (c) mmcim contributors. All rights reserved.
-"""Networks from files, and mmpretrain's FeatureExtractor on our configs."""
+"""Backbones from files, and mmpretrain's FeatureExtractor on our configs."""
 
 import numpy as np
 import pytest
@@ -74,7 +74,7 @@ def small_config(repo, name):
     ],
 )
 def test_feature_extractor_of_pretraining(repo, tmp_path, image, name):
-    """Nobody needs the tokenizer's weights; the result is the backbone's."""
+    """The tokenizer's weights are not needed."""
     cfg = small_config(repo, name)
     torch.manual_seed(0)
     backbone = MODELS.build(cfg.model.enhancer.backbone)
@@ -102,7 +102,7 @@ def test_feature_extractor_of_pretraining(repo, tmp_path, image, name):
 
 
 def test_feature_extractor_of_masked_pretraining(repo, tmp_path, image):
-    """It sees the whole image, also with mmpretrain's class, which masks by itself."""
+    """The whole image is seen, also by mmpretrain's class, which masks by default."""
     cfg = small_config(repo, 'baselines/vit-b_mae_8xb256-300e.py')
     cfg.model.backbone.type = 'MAEViT'
     torch.manual_seed(0)
@@ -140,7 +140,7 @@ def test_mmpretrain_apis_accept_classifier(repo, tmp_path):
 
 
 def test_mmpretrain_extractor_accepts_pretraining(repo, image):
-    """It builds the whole CIM and gives the features of uncorrupted images."""
+    """It builds the whole CIM and returns features of uncorrupted images."""
     cfg = Config.fromfile(repo / 'configs/quickstart/cim_respix.py')
     cfg.model.update(tokenizer=None, generator=None, grid=(6, 6))
     extract = FeatureExtractor(cfg, pretrained=False)

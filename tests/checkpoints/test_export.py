@@ -1,5 +1,5 @@
 # Copyright (c) mmcim contributors. All rights reserved.
-"""Exported networks, opened as the tool says, give the same features.
+"""Exported models, loaded by the printed code, give the same features.
 
 The code that the tool prints is executed; each time both networks see real images.
 """
@@ -74,7 +74,7 @@ NETWORKS = {
 VITS = [name for name in NETWORKS if name.startswith('vit')]
 BEITS = [name for name in NETWORKS if name.startswith('beit')]
 
-# Which the library does not have; reopening and comparing says so.
+# Not supported by the library, which the comparison finds.
 IMPOSSIBLE = {
     'timm': [
         'vit two norms', 'vit eps', 'beit two norms', 'caffe', 'deep stem', 'relu',
@@ -110,7 +110,7 @@ def out_of(target, folder):
 
 @pytest.fixture(scope='module')
 def files(tmp_path_factory):
-    """Plain backbones of all networks, by name, with random weights."""
+    """Exported backbones of all kinds, by name, with random weights."""
     folder = tmp_path_factory.mktemp('backbones')
     paths = {}
 
@@ -125,14 +125,14 @@ def files(tmp_path_factory):
 
 
 def save(path, config, network, **known):
-    """Write what a training exports of a network."""
+    """Write a backbone as a training exports it."""
     tensors = network.state_dict()
     config = config_after_pretraining(config)
     save_backbone(path, tensors, BackboneRecord(config, tensors_sha256(tensors), **known))
 
 
 def randomize(network):
-    """Give every tensor values that matter, norms and statistics as well."""
+    """Give all tensors non-trivial values, also norms and statistics."""
     generator = torch.Generator().manual_seed(0)
     for name, value in network.state_dict().items():
         if value.ndim == 4:
@@ -162,13 +162,13 @@ def load_images(paths, size):
 
 
 def run_usage(usage, **names):
-    """Execute what the tool prints."""
+    """Execute the printed code."""
     exec(usage, names)
     return names
 
 
 def features_of(path, name, images, **overrides):
-    """What mmpretrain's network itself gives."""
+    """Features of mmpretrain's own model."""
     network = MODELS.build({**NETWORKS[name], **overrides})
     network.load_state_dict(read_weights(path).tensors, strict=False)
     network.train(False)
@@ -262,7 +262,7 @@ def test_img_size_of_resnet_raises(files, tmp_path):
 
 @pytest.mark.parametrize('name', ['vit', 'beit'])
 def test_transformers_preprocessor_config(files, image_files, tmp_path, name):
-    """Images of the right size come out as those of the training did."""
+    """Images of the right size are preprocessed as in training."""
     transformers = pytest.importorskip('transformers')
     export_backbone(files(name), 'hf', tmp_path / 'out')
     processor = transformers.AutoImageProcessor.from_pretrained(tmp_path / 'out')
@@ -307,7 +307,7 @@ def test_force_does_not_replace_other_files(files, tmp_path):
 
 @pytest.mark.parametrize('value', [1.0, torch.nan])
 def test_feature_mismatch_writes_nothing(files, tmp_path, monkeypatch, value):
-    """Whatever the conversion overlooks is found by comparing."""
+    """Comparing features finds what the conversion overlooks."""
     original = export_module.timm.from_mmpretrain
 
     def wrong(tensors):
@@ -379,7 +379,7 @@ def test_output_suffix_is_checked(files, tmp_path):
 
 
 def test_failed_write_keeps_old_file(files, tmp_path, monkeypatch):
-    """A full disk, for example."""
+    """For example a full disk."""
     out = tmp_path / 'out.safetensors'
     export_backbone(files('vit'), 'timm', out)
     before = out.read_bytes()

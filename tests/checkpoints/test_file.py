@@ -1,5 +1,5 @@
 # Copyright (c) mmcim contributors. All rights reserved.
-"""Files are read as data, and whole; a backbone and its config come out of both kinds."""
+"""Files are read as data, completely; both kinds contain a backbone and its config."""
 
 import json
 import os
@@ -61,7 +61,7 @@ def test_mmengine_checkpoints_are_read(tmp_path):
 
 
 def test_argparse_namespaces_are_read(tmp_path):
-    """Of timm, BEiT, MAE and DeiT."""
+    """As in checkpoints of timm, BEiT, MAE and DeiT."""
     args = Namespace(lr=1e-3, opt_betas=(0.9, 0.95), output_dir='out', resume=None)
     torch.save(dict(model={'a': torch.ones(2)}, args=args, epoch=3), tmp_path / 'a.pth')
     loaded = load_checkpoint(tmp_path / 'a.pth')
@@ -111,7 +111,7 @@ def test_home_folder_is_expanded(tmp_path, monkeypatch):
 
 
 def test_flipped_bits_raise(tmp_path, monkeypatch):
-    """Anywhere in the weights; torch.load would give other weights."""
+    """At any position of the weights; torch.load would return wrong weights."""
     monkeypatch.chdir(tmp_path)
     torch.save({'state_dict': {'a': torch.ones(1000), 'b': torch.ones(9)}}, 'x.pth')
     whole = (tmp_path / 'x.pth').read_bytes()
@@ -179,7 +179,7 @@ def server(tmp_path, monkeypatch):
 
 
 def lists(monkeypatch, **urls):
-    """Let mmengine know these addresses alone."""
+    """Replace mmengine's list of addresses."""
     for scheme in ('torchvision', 'open-mmlab'):
         monkeypatch.setitem(file._MODEL_LISTS, scheme, lambda: urls)
 
@@ -187,7 +187,7 @@ def lists(monkeypatch, **urls):
 @pytest.mark.parametrize('scheme', ['http', 'torchvision', 'open-mmlab'])
 @pytest.mark.parametrize('suffix', ['.pth', '.safetensors'])
 def test_urls_are_downloaded(server, tmp_path, scheme, suffix, monkeypatch):
-    """Once: then the file is in the cache."""
+    """The second time the file is in the cache."""
     name = f'net{suffix}'
     if suffix == '.pth':
         meta = dict(config='run()', epoch=1)
@@ -215,7 +215,7 @@ def test_downloads_with_same_name_do_not_collide(server):
 
 
 def test_damaged_download_raises(server, tmp_path):
-    """The error names the file in the cache, which has to go."""
+    """The error names the file in the cache, to be removed."""
     torch.save({'a': torch.ones(1000)}, 'www/net.pth')
     data = bytearray((tmp_path / 'www/net.pth').read_bytes())
     data[data.index(torch.ones(1000).numpy().tobytes()) + 7] ^= 1
@@ -243,7 +243,7 @@ def test_failed_download_raises(server, url):
 @pytest.mark.parametrize('rank', [0, 1])
 @pytest.mark.parametrize('there', [True, False])
 def test_rank_0_downloads(server, monkeypatch, rank, there):
-    """The others wait, also for one that fails, and look into the same cache."""
+    """The other ranks wait, also if it fails, and read the same cache."""
     events = []
     monkeypatch.setattr(file, 'get_rank', lambda: rank)
     monkeypatch.setattr(file, 'barrier', lambda: events.append('barrier'))
@@ -281,7 +281,7 @@ def test_checkpoint_and_export_hold_same_backbone(tmp_path, kind):
     assert found.keys() == tensors.keys()
     assert all(torch.equal(found[name], value) for name, value in tensors.items())
     assert file.record.grid == (4, 4)
-    with DefaultScope.overwrite_default_scope('mmseg'):  # which has a ViT of its own
+    with DefaultScope.overwrite_default_scope('mmseg'):  # which has its own ViT
         net = file.build()
     assert type(net).__module__ == 'mmpretrain.models.backbones.vision_transformer'
     assert not net.training and net.state_dict().keys() == tensors.keys()
@@ -289,7 +289,7 @@ def test_checkpoint_and_export_hold_same_backbone(tmp_path, kind):
 
 @pytest.mark.parametrize('prefix', [GENERATOR, GENERATOR[:-1]])
 def test_explicit_prefix_overrides_record(tmp_path, prefix):
-    """The record does not hold for it."""
+    """The record does not apply to it."""
     path = own_file(tmp_path, 'pretraining', VIT, draw(VIT))
     file = BackboneFile.read(path, prefix)
     assert file.prefix == GENERATOR and file.record is None
@@ -363,7 +363,7 @@ def test_hash_mismatch_raises(tmp_path):
 
 
 def test_safetensors_are_portable(tmp_path):
-    """What mmcim writes is plain safetensors, too."""
+    """Files of mmcim are ordinary safetensors files."""
     tensors = draw(VIT)
     path = own_file(tmp_path, 'exported', VIT, tensors)
     with safe_open(path, 'pt') as file:

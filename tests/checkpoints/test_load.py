@@ -1,5 +1,5 @@
 # Copyright (c) mmcim contributors. All rights reserved.
-"""What goes where in modules of all kinds, and what is reported.
+"""Which tensors are loaded into modules of all kinds, and the report.
 
 That all of a backbone arrives, or nothing and an error, is shown by the corpus for files
 of all kinds; here are the modules, the text of reports and errors, and ``init_cfg``.
@@ -49,7 +49,7 @@ SHARED_TABLES = dict(use_shared_rel_pos_bias=True, use_rel_pos_bias=False)
 
 
 def message(module, path, **kwargs):
-    """The error of a file that does not fit, after which the module is as before."""
+    """The error for a file that does not fit; the module is unchanged after it."""
     before = {name: value.clone() for name, value in module.state_dict().items()}
     with pytest.raises(ConfigError) as error:
         load_into(module, path, **kwargs)
@@ -59,14 +59,14 @@ def message(module, path, **kwargs):
 
 
 def saved(config, path, prefix=''):
-    """Write a checkpoint of a module that does not say what it is."""
+    """Write a checkpoint without a record."""
     tensors = draw(config)
     write(path, dict(state_dict=below(prefix, tensors)))
     return tensors
 
 
 def recorded(config, folder):
-    """Write a file that says how its backbone computes, as a training does."""
+    """Write a file with a record of its backbone, as a training does."""
     source = build(config)
     tensors = source.state_dict()
     record = BackboneRecord(config, tensors_sha256(tensors))
@@ -121,7 +121,7 @@ def test_prefix_is_detected_without_record(path, prefix):
 
 
 class Followed(nn.Module):
-    """Two equal networks, of which the copy is what training is for."""
+    """Two equal networks, of which the copy is exported."""
 
     backbone_prefix = 'copy.backbone.'
 
@@ -142,7 +142,7 @@ def test_prefix_of_module_takes_precedence(path):
 
 
 def test_empty_prefix_is_respected(path):
-    """With it, names are compared from their beginning, even if more match elsewhere."""
+    """Names are then compared from their start, even if more match elsewhere."""
     tensors = draw(RESNET)
     few = {name: tensors[name] for name in [*tensors][:50]}
     write(path, few | below('encoder.', tensors))
@@ -151,7 +151,7 @@ def test_empty_prefix_is_respected(path):
 
 
 def test_first_of_equal_prefixes_is_used(path):
-    """A teacher goes before its student."""
+    """A teacher takes precedence over its student."""
     networks = {p: draw(VIT, seed) for seed, p in enumerate(('student', 'teacher'))}
     write(path, {name: below('backbone.', value) for name, value in networks.items()})
     assert load_into(model := build(VIT), path).prefix == 'teacher.backbone.'
@@ -179,11 +179,11 @@ def test_duplicate_names_raise(path):
 
 
 # --------------------------------------------------------------------------------------
-# Positions
+# Position embeddings
 
 
 def test_report_lists_resized_position_embeddings(path, log):
-    """Of a rectangle and its transpose; the index buffers are the module's own."""
+    """For a rectangle and its transpose; index buffers are not loaded."""
     config = vit('FusedBEiTViT', (16, 40), **SHARED_TABLES)
     table = saved(config, path)[f'rel_pos_bias.{TABLE}']
     model = build(vit('FusedBEiTViT', (40, 16)))
@@ -207,7 +207,7 @@ def test_explicit_grid_overrides_record(tmp_path):
 
 
 def test_wrong_explicit_grid_raises(path):
-    """Taking another one would mix up the positions."""
+    """Another grid would mix up the positions."""
     saved(VIT, path)
     text = message(build(vit(img_size=48)), path, grid=(2, 7))
     assert 'pos_embed has not the positions of grid=(2, 7), but of (4, 4)' in text
@@ -220,11 +220,11 @@ def test_unused_class_token_is_reported(path):
 
 
 # --------------------------------------------------------------------------------------
-# What a module may have besides, or do without
+# Tensors that a module may have in addition, or lack
 
 
 def test_only_batch_counters_may_be_missing(path):
-    """As in files of torchvision from before there were any."""
+    """Old files of torchvision have none."""
     tensors = draw(RESNET) | head('fc')
     counters = [name for name in tensors if name.endswith('num_batches_tracked')]
     for name in counters:
@@ -239,7 +239,7 @@ def test_only_batch_counters_may_be_missing(path):
 
 
 def test_float_batch_counters_are_accepted(path):
-    """They may have become so with all others."""
+    """Counters may have been converted with all other tensors."""
     write(path, {name: value.half() for name, value in draw(RESNET).items()})
     load_into(model := build(RESNET), path)
     assert model.bn1.num_batches_tracked.dtype == torch.int64
@@ -320,7 +320,7 @@ def test_query_and_key_norms_are_required(path):
 
 
 def test_report_of_whole_model(tmp_path):
-    """Its head and the norm of the mean are new; the numbers are of the backbone."""
+    """Head and final norm are new; counts refer to the backbone."""
     path = own_file(tmp_path, 'pretraining', VIT, draw(VIT))
     report = load_into(build(CLASSIFIER), path)
     assert len(report.matched) == report.total == 30
@@ -364,7 +364,7 @@ def test_partial_other_modules_raise(path):
 @pytest.mark.parametrize('prefix', ['', ENHANCER, f'{ENHANCER}timm_model.'])
 @pytest.mark.parametrize('given', [False, True])
 def test_timm_backbone_is_loaded(path, prefix, given):
-    """Of timm, of a pre-training, and through the wrapper."""
+    """From timm, from a pre-training, and through the wrapper."""
     config = dict(type='TIMMBackbone', model_name='resnet18', features_only=True)
     source = build(config).timm_model.state_dict()
     inner = 'timm_model.' if prefix == ENHANCER else ''
@@ -471,7 +471,7 @@ def test_config_differences_that_are_allowed(tmp_path, config, other):
 
 
 def initialized(config, scope='mmpretrain'):
-    """A model as a runner makes it: built, then initialised."""
+    """Build and initialise a model as a runner does."""
     registry = dict(mmpretrain=MODELS, mmseg=MMSEG_MODELS)[scope]
     with DefaultScope.overwrite_default_scope(scope):
         model = registry.build(config)
@@ -518,7 +518,7 @@ def test_init_cfg_of_classifier_backbone(path, kind, prefix, log):
     model = initialized(dict(CLASSIFIER, backbone=backbone))
     assert arrived(model.backbone, tensors) == set(tensors)
     assert f'{len(tensors)} of {len(tensors)} tensors' in log[0]
-    # What is new begins as a norm does.
+    # A new norm has its default initialisation.
     assert torch.equal(model.backbone.ln2.weight, torch.ones(32))
 
 
@@ -529,7 +529,7 @@ def test_init_cfg_of_whole_classifier(path, key, log):
     model = initialized(dict(CLASSIFIER, backbone=VIT, **{key: cfg}))
     assert arrived(model.backbone, tensors) == set(tensors)
     assert 'missing: head.fc.weight, head.fc.bias' in log[0]
-    # The head has the initialisation of its own.
+    # The head keeps its own initialisation.
     assert 0 < model.head.fc.weight.std() < 0.02
 
 
@@ -574,7 +574,7 @@ def test_init_cfg_of_whole_segmentor(path, log):
 
 
 class Neck(BaseModule):
-    """No backbone at all."""
+    """Modules other than backbones."""
 
     def __init__(self, init_cfg):
         super().__init__(init_cfg)
@@ -586,7 +586,7 @@ NECK = {'fc.weight': torch.ones(2, 2), 'fc.bias': torch.ones(2)}
 
 @pytest.mark.parametrize('others', [False, True])
 def test_init_cfg_of_other_modules(path, others, monkeypatch):
-    """Before or after which others initialise."""
+    """Other initialisers run before or after it."""
     write(path, below('neck.', NECK))
     cfg = pretrained(path, prefix='neck')
     neck = Neck([cfg, dict(type='Constant', val=5, layer='Linear')] if others else cfg)

@@ -1,5 +1,5 @@
 # Copyright (c) mmcim contributors. All rights reserved.
-"""Renamed networks have all names of mmpretrain's, and compute the same."""
+"""Renamed models have mmpretrain's names and give the same features."""
 
 import pytest
 import timm
@@ -74,8 +74,8 @@ def pair(request):
 def test_renamed_timm_models_give_same_features(pair):
     theirs, ours = pair
     renamed = to_mmpretrain(theirs.state_dict())
-    wanted = {k for k in ours.state_dict() if not k.endswith('relative_position_index')}
-    assert renamed.keys() - HEAD == wanted
+    target = {k for k in ours.state_dict() if not k.endswith('relative_position_index')}
+    assert renamed.keys() - HEAD == target
     ours.load_state_dict(renamed, strict=False)
     images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
@@ -101,7 +101,7 @@ def test_torchvision_resnet_has_mmpretrain_names():
 
 
 def test_heads_and_decoders_are_not_renamed():
-    """MAE's: a decoder of blocks, which is none of the backbone's."""
+    """MAE has a decoder with blocks, which do not belong to the backbone."""
     names = [
         'cls_token', 'pos_embed', 'mask_token', 'decoder_pos_embed',
         'patch_embed.proj.weight', 'blocks.0.attn.qkv.weight', 'blocks.11.mlp.fc2.bias',
@@ -117,7 +117,7 @@ def test_heads_and_decoders_are_not_renamed():
 
 
 def test_names_with_common_prefix_are_not_renamed():
-    """SwiGLU's two halves in timm, and another norm of the first stage."""
+    """For example timm's SwiGLU halves."""
     stay = ['blocks.0.mlp.fc1_g.weight', 'blocks.0.norm10.bias', 'norms.0.weight']
     first = ['patch_embed.proj.weight', 'blocks.0.attn.qkv.weight']
     assert list(to_mmpretrain(dict.fromkeys(first + stay)))[2:] == [

@@ -1,5 +1,5 @@
 # Copyright (c) mmcim contributors. All rights reserved.
-"""What a training writes about its backbone, and what is built by it."""
+"""The record of a backbone, and rebuilding a backbone from it."""
 
 import json
 
@@ -166,7 +166,7 @@ model = dict(
 
 
 def test_lazy_config(tmp_path):
-    """From its file to the network that is built by the exported one."""
+    """From the config file to the backbone rebuilt from the export."""
     (tmp_path / 'lazy.py').write_text(LAZY)
     cfg = Config.fromfile(tmp_path / 'lazy.py')
     model = MODELS.build(cfg.model)
@@ -228,7 +228,7 @@ def test_non_json_values_do_not_stop_training():
     ],
 )
 def test_normalization_is_recorded_for_rgb_only(preprocessor, known):
-    """Images come as BGR; a network that sees them so does not want RGB ones."""
+    """A model without to_rgb is trained on BGR images and cannot use RGB ones."""
     of_mmseg = 'bgr_to_rgb' in preprocessor
     kind = 'mmseg.SegDataPreProcessor' if of_mmseg else 'ClsDataPreprocessor'
     record = described(VIT, dict(preprocessor, type=kind))
@@ -266,7 +266,7 @@ def test_describe_function_of_timm_wrapper():
 
 
 # --------------------------------------------------------------------------------------
-# What masks, or is fixed in part, in a pre-training, and what it is opened as
+# Encoders of pre-trainings, and the classes they are rebuilt as
 
 
 FIXED = dict(stop_grad_conv1=True)
@@ -290,7 +290,7 @@ DEFAULTS = ('BEiT', 'MAE')
 
 @pytest.fixture(params=NETWORKS)
 def trained(request, tmp_path):
-    """A network of a pre-training, its file, and the class for use after it."""
+    """An encoder of a pre-training, its file, and the class for later use."""
     config, kind = NETWORKS[request.param]
     if request.param in DEFAULTS:
         config = {k: v for k, v in config.items() if k != 'out_type'}
@@ -326,7 +326,7 @@ def test_rebuilt_backbone_accepts_other_sizes(trained):
     assert all(parameter.requires_grad for parameter in network.parameters())
     for size in ((32, 32), (64, 64), (24, 48)):
         assert extract_features(network, torch.rand(2, 3, *size)).shape == (2, 32)
-    # Made for that size, it gives the same as one that follows the size.
+    # Built for that size, it gives the same features.
     images = torch.rand(2, 3, 48, 48)
     larger = load_backbone(path, img_size=48)
     similarity = torch.cosine_similarity(
@@ -369,7 +369,7 @@ def test_other_backbones_are_unchanged(kind):
 
 
 def test_torchvision_loads_exported_resnet(tmp_path):
-    """With ``strict=False``, after which only the classifier is new."""
+    """With ``strict=False`` only the classifier is new."""
     from torchvision.models.resnet import resnet18
 
     config = dict(type='ResNet', depth=18)

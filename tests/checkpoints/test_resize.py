@@ -45,7 +45,7 @@ def test_bias_table_of_single_patch(new_grid):
 
 
 def test_bias_table_offsets_match_timm():
-    """Each known offset that falls on a wanted one keeps its bias, as in timm."""
+    """Each known offset that coincides with a new one keeps its bias, as in timm."""
     table = random_table((4, 4))
     # From 4 to 4 + 9 patches: 0, 1, 1 + q, 1 + q + q^2 with 1 + q + q^2 = 12 is too far
     # for q <= 1.5, which leaves 0 and 1 as the offsets that both have.
@@ -58,7 +58,7 @@ def test_bias_table_offsets_match_timm():
 
 
 def test_resizing_with_gradients_after_inference_mode():
-    """What is kept between calls is no tensor of a mode or graph that has ended."""
+    """The cache holds no tensors of inference mode or of a finished graph."""
     resize._interpolation.cache_clear()
     table = random_table((3, 3)).requires_grad_()
     with torch.inference_mode():
@@ -70,9 +70,9 @@ def test_resizing_with_gradients_after_inference_mode():
 def test_transposed_grid_is_resized():
     table = random_table((3, 5))
     assert torch.equal(resize_relative_position_table(table, (3, 5), (3, 5)), table)
-    turned = resize_relative_position_table(table, (3, 5), (5, 3))
-    assert turned.shape == table.shape
-    assert not torch.allclose(turned, table)
+    transposed = resize_relative_position_table(table, (3, 5), (5, 3))
+    assert transposed.shape == table.shape
+    assert not torch.allclose(transposed, table)
 
 
 def test_bias_table_keeps_dtype_and_gradients():
@@ -85,7 +85,7 @@ def test_bias_table_keeps_dtype_and_gradients():
 
 
 class Network(nn.Module):
-    """What resizing asks a vision transformer: its grid."""
+    """A stand-in for a ViT: resizing reads its grid only."""
 
     def __init__(self, grid):
         super().__init__()
@@ -102,7 +102,7 @@ def resized_embedding(embed, grid, new_grid, tokens=1):
     ('grid', 'new_grid'), [((14, 14), (32, 32)), ((4, 6), (3, 8)), ((2, 8), (4, 4))]
 )
 def test_position_embedding_matches_torch_interpolate(grid, new_grid, extra):
-    """Also to a square of as many patches."""
+    """Also to a square with the same number of patches."""
     torch.manual_seed(0)
     patches = torch.randn(1, 5, *grid)
     embed = torch.cat((torch.ones(1, extra, 5), patches.flatten(2).mT), dim=1)
@@ -113,7 +113,7 @@ def test_position_embedding_matches_torch_interpolate(grid, new_grid, extra):
 
 
 def test_position_embedding_ramp_stays_a_ramp():
-    """Columns that rise by one keep rising, evenly, and rows stay constant."""
+    """Values that grow linearly along columns stay linear."""
     ramp = torch.arange(8.0).expand(4, 8).reshape(1, 32, 1)
     new = resized_embedding(ramp, (4, 8), (6, 16), tokens=0).view(6, 16)
     torch.testing.assert_close(new, new[:1].expand(6, 16))
@@ -125,7 +125,7 @@ def test_position_embedding_ramp_stays_a_ramp():
 @pytest.mark.parametrize('tokens', [1, 2])
 @pytest.mark.parametrize('new_grid', [(4, 4), (3, 5)])
 def test_unused_class_token_is_dropped(new_grid, tokens):
-    """Of a class token, and of the distillation token that a DeiT has besides."""
+    """Embeddings of the class token and of DeiT's distillation token."""
     torch.manual_seed(0)
     embed = torch.randn(1, tokens + 16, 8)
     found = resized_embedding(embed, None, new_grid, tokens=0)

@@ -1,5 +1,5 @@
 # Copyright (c) mmcim contributors. All rights reserved.
-"""A file of weights names networks that are known here, and runs nothing."""
+"""Files of weights may name known backbones only, and run no code."""
 
 import json
 import sys
@@ -21,7 +21,7 @@ from .corpus import below, draw, own_checkpoint, own_file
 
 NORM = dict(type='LN', eps=1e-6)
 CALL = dict(type='os.system', command='touch {0}')
-# What a config may not bring along, wherever in it.
+# What a config must not contain at any level.
 BAD = {
     'call': CALL,
     'nested call': {**vit(), 'norm_cfg': CALL},
@@ -49,7 +49,7 @@ BAD = {
 
 @pytest.fixture
 def evil(tmp_path, monkeypatch):
-    """A package that leaves a trace when it is imported."""
+    """A package with a visible side effect of its import."""
     (tmp_path / 'evil').mkdir()
     trace = f'open({str(tmp_path / "ran")!r}, "w")\n'
     (tmp_path / 'evil/__init__.py').write_text(trace)
@@ -60,7 +60,7 @@ def evil(tmp_path, monkeypatch):
 
 
 def write(folder, config, kind):
-    """A file of the tensors of ``vit()`` that says another config built them."""
+    """A file of the tensors of ``vit()`` with another recorded config."""
     config = json.loads(json.dumps(config).replace('{0}', str(folder / 'ran')))
     return own_file(folder, kind, config, draw(vit()))
 
@@ -73,7 +73,7 @@ def test_untrusted_config_raises(evil, name, kind):
         load_backbone(path)
     with pytest.raises(ConfigError, match=rf'{path.name}: .* its config '):
         export_backbone(path, 'timm', evil.parent / 'out.safetensors')
-    # Weights without a config are weights still, and nothing is built of it.
+    # The weights still load, but nothing is built from the config.
     init = dict(type='Pretrained', checkpoint=str(path))
     with DefaultScope.overwrite_default_scope('mmpretrain'):
         net = MODELS.build({**vit(), 'init_cfg': init})
@@ -83,7 +83,7 @@ def test_untrusted_config_raises(evil, name, kind):
 
 
 def test_model_type_is_not_imported(evil):
-    """Neither does the text of the training's config in ``meta['cfg']`` matter."""
+    """The config text of the training in ``meta['cfg']`` is not used either."""
     state, config = draw(vit()), dict(type='evil.Net', backbone=vit())
     record = BackboneRecord(vit(), tensors_sha256(state), 'backbone.')
     path = evil.parent / 'x.pth'

@@ -23,7 +23,7 @@ def test_splits_are_disjoint_and_stratified(splits):
     for split, fraction in (('train', 0.8), ('val', 0.2)):
         counts = np.bincount(splits[split].get_gt_labels())
         assert np.abs(counts - fraction * total).max() <= 0.5
-    # All images of both splits together are all images.
+    # Both splits together are the whole dataset.
     both = np.concatenate([images_of(splits['train']), images_of(splits['val'])])
     sums = np.sort(both[:, :, :, 0].sum((1, 2)))
     whole = sorted(splits['train']._enlarge(x)[:, :, 0].sum() for x in digits.images)

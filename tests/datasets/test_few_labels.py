@@ -16,7 +16,7 @@ def digits():
 
 @pytest.fixture
 def folder(tmp_path):
-    """Of ape 100 images, of bee 31, of cat 2."""
+    """100 images of ape, 31 of bee, 2 of cat."""
     for name, count in (('ape', 100), ('bee', 31), ('cat', 2)):
         (tmp_path / name).mkdir()
         for i in range(count):
@@ -77,7 +77,7 @@ def test_fraction_is_taken_per_class(folder, fraction, counts):
 
 
 def test_annotation_list(folder):
-    """The standard 1 % and 10 % of ImageNet are lists: CustomDataset reads such."""
+    """The standard 1 % and 10 % of ImageNet are lists for CustomDataset."""
     listed = ['bee/003.png 1', 'ape/097.png 0', 'ape/001.png 0']
     (folder / 'list.txt').write_text('\n'.join(listed))
     dataset = CustomDataset(data_root=str(folder), ann_file='list.txt')

@@ -1,5 +1,5 @@
 # Copyright (c) mmcim contributors. All rights reserved.
-"""Listing folders, and reading image files of every kind in their true formats."""
+"""Listing folders, and reading image files of all formats."""
 
 import io
 import logging
@@ -34,7 +34,7 @@ INDEX = GREY % 3
 
 
 def encode(pixels, kind, mode=None, palette=None, **options):
-    """What Pillow writes: an independent encoder."""
+    """Encode with Pillow, an independent encoder."""
     data = io.BytesIO()
     image = Image.fromarray(pixels)
     if mode is not None:
@@ -57,7 +57,7 @@ def stored_rotated(kind, orientation, **options):
 
 GREY16 = GREY.astype(np.uint16) * 256 + 255
 RGB16 = RGB.astype(np.uint16) * 256 + 9
-# Content, and the RGB or grey values expected of it.
+# Content and expected RGB or grey values.
 EXACT = {
     'png': (encode(RGB, 'PNG'), RGB),
     'bmp': (encode(RGB, 'BMP'), RGB),
@@ -94,7 +94,7 @@ EXACT = {
     '16-bit tiff': (encode_cv2(RGB16[:, :, ::-1], '.tiff'), RGB),
     '12-bit scan': (encode(GREY.astype(np.uint16) * 16, 'PNG'), GREY // 16),
     'cmyk tiff': (encode(RGB, 'TIFF', mode='CMYK'), RGB),
-    # Orientation 6: to be rotated clockwise, that is transposed and mirrored.
+    # Orientation 6: rotate clockwise, that is transpose and flip.
     'rotated png': (stored_rotated('PNG', 6), RGB.transpose(1, 0, 2)[:, ::-1]),
     'rotated tiff': (stored_rotated('TIFF', 8), RGB.transpose(1, 0, 2)[::-1]),
     'rotated webp': (stored_rotated('WEBP', 3, lossless=True), RGB[::-1, ::-1]),
@@ -111,7 +111,7 @@ def expected_bgr(values):
 
 @pytest.fixture
 def decode(tmp_path):
-    """Reads a file of the given content."""
+    """Read a file of the given content."""
 
     def read(content):
         (tmp_path / 'content').write_bytes(content)
@@ -130,7 +130,7 @@ def test_lossless_formats_are_read_exactly(kind, decode):
 
 @pytest.mark.parametrize('kind', EXACT)
 def test_pixels_match_mmcv(kind, decode):
-    """Segmentation reads with mmcv's LoadImageFromFile."""
+    """Segmentation uses mmcv's LoadImageFromFile."""
     content, _ = EXACT[kind]
     difference = decode(content).astype(int) - mmcv.imfrombytes(content)
     assert np.abs(difference).max() <= (kind == '16-bit tiff')  # mmcv rounds these
@@ -197,7 +197,7 @@ def test_missing_file_raises(tmp_path):
 
 @pytest.fixture
 def logged():
-    """The messages of mmengine's logger."""
+    """Messages of mmengine's logger."""
     messages = []
     handler = logging.Handler()
     handler.emit = lambda record: messages.append(record.getMessage())

@@ -1,5 +1,5 @@
 # Copyright (c) mmcim contributors. All rights reserved.
-"""LoadImage; what it reads is tested with read_image."""
+"""LoadImage; formats are tested with read_image."""
 
 import io
 import logging

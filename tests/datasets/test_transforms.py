@@ -61,7 +61,7 @@ class TestRandomResizedCropTwoSizes:
 
 
 def test_single_crop_is_antialiased():
-    """The fast path's crop is Pillow's bicubic too."""
+    """The single crop uses Pillow's bicubic filter as well."""
     transform = TRANSFORMS.build(
         dict(
             type='RandomResizedCrop',
@@ -159,7 +159,7 @@ class TestBEiTBlockMask:
     def test_every_position_can_be_masked(self):
         frequency = self.masks('BEiTBlockMask').mean(0)
         assert frequency.min() > 0
-        # Opposite borders are alike.
+        # Opposite borders are treated equally.
         assert abs(frequency[0].mean() - frequency[-1].mean()) < 0.05
         assert abs(frequency[:, 0].mean() - frequency[:, -1].mean()) < 0.05
 

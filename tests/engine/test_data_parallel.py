@@ -14,7 +14,7 @@ from mmcim.engine.data_parallel import (
     synchronize_batch_norms,
 )
 
-from ..models.selfsup.two_processes import assert_two_equal_one, free_port
+from ..models.selfsup.two_processes import assert_two_match_one, free_port
 
 
 def images(num):
@@ -23,7 +23,7 @@ def images(num):
 
 
 class Normed(nn.Module):
-    """Norms of one and of two dimensions, in the midst of layers that learn."""
+    """1-D and 2-D batch norms between trained layers."""
 
     def __init__(self, momentum):
         super().__init__()
@@ -51,8 +51,8 @@ def steps(model, part):
 
 @pytest.mark.parametrize('momentum', [0.1, None])
 def test_two_processes_match_one(tmp_path, momentum):
-    start, end = assert_two_equal_one(partial(Normed, momentum), steps, tmp_path)
-    # The bias of what is normalised afterwards moves by rounding alone.
+    start, end = assert_two_match_one(partial(Normed, momentum), steps, tmp_path)
+    # A bias in front of a norm changes by rounding only.
     still = {name for name, value in end.items() if value.allclose(start[name])}
     assert still <= {'conv.bias', 'fc.bias'}
 

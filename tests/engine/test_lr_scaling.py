@@ -53,7 +53,7 @@ def test_unknown_keys_raise(make_runner):
 
 
 def test_logged_base_lr_is_scaled(make_runner):
-    """With several parameter groups it stands in one of its own."""
+    """With several parameter groups it has its own entry."""
     wrapper = dict(
         optimizer=dict(type='SGD', lr=0.01), paramwise_cfg=dict(bias_lr_mult=1.0)
     )

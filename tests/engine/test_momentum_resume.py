@@ -1,5 +1,5 @@
 # Copyright (c) mmcim contributors. All rights reserved.
-"""Pre-trainings with a momentum encoder go on as if nothing had interrupted them."""
+"""Pre-trainings with a momentum encoder resume as if they had not been interrupted."""
 
 import uuid
 from types import SimpleNamespace
@@ -14,7 +14,7 @@ ITERATIONS = 4
 
 
 def train(repo, name, counts, work_dir, checkpoint=None):
-    """Four iterations on digits, or those that a checkpoint leaves."""
+    """Four iterations on digits, or the rest after a checkpoint."""
     options = {
         'train_cfg.max_iters': ITERATIONS,
         'train_dataloader.batch_size': 8,
@@ -26,7 +26,7 @@ def train(repo, name, counts, work_dir, checkpoint=None):
     }
     cfg = load_config(repo / f'configs/quickstart/{name}.py', options, str(work_dir))
     cfg.resume, cfg.load_from = checkpoint is not None, checkpoint
-    # What is left of another run in the same process must not help.
+    # State left by another run in this process must not help.
     torch.manual_seed(7 if checkpoint else 3)
     build_runner(cfg).train()
 

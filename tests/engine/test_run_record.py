@@ -1,5 +1,5 @@
 # Copyright (c) mmcim contributors. All rights reserved.
-"""Which settings are recorded, and what happens if they differ."""
+"""Recorded settings, and what happens if they differ."""
 
 import pytest
 import torch
@@ -23,7 +23,7 @@ COSINE = dict(type='CosineAnnealingLR', eta_min=1e-4, by_epoch=False)
 
 
 class Table(BaseTokenizer):
-    """A tokenizer in name only."""
+    """A tokenizer without a network."""
 
     vocab_size, stride = 2, 1
 
@@ -57,9 +57,9 @@ def sgd(counts=1, **kwargs):
 
 
 def keep_warnings(runner, monkeypatch):
-    told = []
-    monkeypatch.setattr(runner.logger, 'warning', lambda text, *_: told.append(text))
-    return told
+    warnings = []
+    monkeypatch.setattr(runner.logger, 'warning', lambda text, *_: warnings.append(text))
+    return warnings
 
 
 def test_record_contains_plain_values(make_runner, tmp_path, line):
@@ -91,7 +91,7 @@ def test_record_contains_plain_values(make_runner, tmp_path, line):
 
 
 def test_recorded_lr_ignores_warmup(make_runner):
-    """Which would be the same for other learning rates with other warm-ups."""
+    """The warm-up's rate would be ambiguous: others have the same product."""
     warm_up = dict(type='LinearLR', start_factor=0.1, end=3, by_epoch=False)
     runner = make_runner(
         train_cfg=ONE_EPOCH, optim_wrapper=sgd(), param_scheduler=warm_up
@@ -139,13 +139,13 @@ def test_changed_setting_needs_override(make_runner, tmp_path, change, monkeypat
     for remedy in ('epoch_1.pth', '--override', 'load_from'):
         assert remedy in str(error.value)
     runner = make_runner(**settings | changed, override=True)
-    told = keep_warnings(runner, monkeypatch)
+    warnings = keep_warnings(runner, monkeypatch)
     runner.train()
-    assert any(message in text for text in told)
+    assert any(message in text for text in warnings)
 
 
 def test_override_applies_config_schedule(make_runner, tmp_path):
-    """From the middle on, learning rates are those of a run that always had them."""
+    """After resuming, learning rates equal those of a run that always had them."""
     short = dict(train_cfg=EPOCHS, optim_wrapper=sgd(), param_scheduler=[COSINE])
     warm_up = dict(type='LinearLR', start_factor=0.1, end=3, by_epoch=False)
     decay = dict(type='StepLR', step_size=1, gamma=0.5, by_epoch=True, begin=1)
@@ -174,7 +174,7 @@ def test_override_applies_config_schedule(make_runner, tmp_path):
 
 
 def test_override_logs_config_base_lr(make_runner, tmp_path):
-    """With several parameter groups it stands in one of its own."""
+    """With several parameter groups it has its own entry."""
     grouped = dict(paramwise_cfg=dict(bias_lr_mult=1.0))
     run = dict(train_cfg=ONE_EPOCH, param_scheduler=[COSINE])
     make_runner(**run, optim_wrapper=sgd() | grouped).train()
@@ -189,7 +189,7 @@ def test_override_logs_config_base_lr(make_runner, tmp_path):
 
 
 def test_override_keeps_optimizer_states(make_runner, tmp_path):
-    """With no step to be made, the momenta are those of the checkpoint."""
+    """Without further steps the momenta equal those of the checkpoint."""
     settings = dict(train_cfg=ONE_EPOCH, optim_wrapper=sgd())
     make_runner(**settings).train()
     settings['optim_wrapper'] = sgd(momentum=0.5)
@@ -233,7 +233,7 @@ def test_different_tokenizer_raises(make_runner, line):
         resume(line('b.safetensors', 'def'))
     with pytest.raises(ConfigError, match='tokenizer.sha256 is abc .* and None'):
         resume(line())
-    # The same weights in another place are the same tokenizer.
+    # The same weights at another path are the same tokenizer.
     resume(line('/moved/a.safetensors', 'abc'))
 
 
@@ -241,7 +241,7 @@ def test_different_tokenizer_raises(make_runner, line):
 def test_dropped_accumulated_gradients_are_logged(
     make_runner, tmp_path, monkeypatch, epoch, lost
 ):
-    """Two iterations make an epoch, three of them a step."""
+    """An epoch has two iterations, an optimizer step three."""
     run = dict(optim_wrapper=sgd(3), train_cfg=dict(by_epoch=True, max_epochs=4))
     make_runner(**run, work_dir=tmp_path / 'a').train()
     again = make_runner(
@@ -250,9 +250,9 @@ def test_dropped_accumulated_gradients_are_logged(
         load_from=str(tmp_path / f'a/epoch_{epoch}.pth'),
         resume=True,
     )
-    told = keep_warnings(again, monkeypatch)
+    warnings = keep_warnings(again, monkeypatch)
     again.train()
-    found = [text for text in told if 'after an optimizer step' in text]
+    found = [text for text in warnings if 'after an optimizer step' in text]
     assert len(found) == (lost > 0)
     if lost:
         assert f'is {lost} iteration(s) after' in found[0]
@@ -275,10 +275,10 @@ def test_different_versions_warn(make_runner, tmp_path, monkeypatch):
     checkpoint['meta']['run']['environment'].update(torch='1.0', processes=2)
     torch.save(checkpoint, file)
     again = make_runner(train_cfg=ONE_EPOCH, resume=True)
-    told = keep_warnings(again, monkeypatch)
+    warnings = keep_warnings(again, monkeypatch)
     again.train()
-    assert any('environment.torch is 1.0 in the checkpoint' in text for text in told)
-    assert any('environment.processes is 2' in text for text in told)
+    assert any('environment.torch is 1.0 in the checkpoint' in text for text in warnings)
+    assert any('environment.processes is 2' in text for text in warnings)
 
 
 def test_checkpoint_without_record_warns(make_runner, tmp_path, monkeypatch):
@@ -287,9 +287,9 @@ def test_checkpoint_without_record_warns(make_runner, tmp_path, monkeypatch):
     del checkpoint['meta']['run']
     torch.save(checkpoint, tmp_path / 'epoch_1.pth')
     again = make_runner(train_cfg=ONE_EPOCH, resume=True)
-    told = keep_warnings(again, monkeypatch)
+    warnings = keep_warnings(again, monkeypatch)
     again.train()
-    assert any('epoch_1.pth has no run record' in text for text in told)
+    assert any('epoch_1.pth has no run record' in text for text in warnings)
 
 
 def fail(message):
@@ -326,14 +326,14 @@ def test_all_ranks_stop_if_settings_differ(tmp_path):
 
 
 def test_all_ranks_stop_if_one_fails(tmp_path):
-    """As one does whose node lacks the checkpoint, while the others would wait for it."""
+    """One node lacks the checkpoint; without the check the others would wait."""
     assert outcomes(tmp_path, fail, '', '') == ['passed'] * 2
     assert outcomes(tmp_path, fail, '', 'b') == ['ConfigError: b'] * 2
     assert outcomes(tmp_path, fail, 'a', 'b') == ['ConfigError: a', 'ConfigError: b']
 
 
 # --------------------------------------------------------------------------------------
-# Between the parts of a run
+# Between training, validation and test
 
 
 class Named:
@@ -373,16 +373,16 @@ def test_different_number_of_classes_raises(make_runner):
 )
 def test_different_class_names_warn(make_runner, monkeypatch, val, message):
     runner = with_classes(make_runner(scores=[1, 2]), ('cat', 'dog'), val)
-    told = keep_warnings(runner, monkeypatch)
+    warnings = keep_warnings(runner, monkeypatch)
     runner.train()
-    found = [text for text in told if 'differs from the training' in text]
+    found = [text for text in warnings if 'differs from the training' in text]
     assert len(found) == (message is not None)
     assert all(message in text for text in found)
 
 
 @pytest.fixture
 def evaluation(make_runner, monkeypatch, line):
-    """Check a test of images of 48 px; gives the warnings."""
+    """Check a test on images of 48 px and return the warnings."""
 
     def check(trained_std=1.0, **kwargs):
         model = line()
@@ -397,9 +397,9 @@ def evaluation(make_runner, monkeypatch, line):
             train_dataloader=dict(dataset=dict(classes=None, image_size=[32, 32])),
             data_preprocessor=dict(mean=[0.0] * 3, std=[trained_std] * 3),
         )
-        told = keep_warnings(runner, monkeypatch)
+        warnings = keep_warnings(runner, monkeypatch)
         check_evaluation(runner, trained)
-        return told
+        return warnings
 
     return check
 

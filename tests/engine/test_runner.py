@@ -55,7 +55,7 @@ def run(make_runner, loop, workers, work_dir, **kwargs):
 @pytest.mark.parametrize('workers', WORKERS)
 @pytest.mark.parametrize('loop', LOOPS)
 def test_resumed_run_matches_uninterrupted_run(make_runner, tmp_path, loop, workers):
-    """From the end of an epoch (4 iterations), within one, and from near the end."""
+    """Resumed at the end of an epoch (4 iterations), within one, and near the end."""
     expected = run(make_runner, loop, 'none', tmp_path / 'whole')
     for step in (2, 4, 7, 11):
         again = run(
@@ -72,7 +72,7 @@ def test_resumed_run_matches_uninterrupted_run(make_runner, tmp_path, loop, work
 
 @pytest.mark.parametrize('loop', LOOPS)
 def test_random_seed_survives_resume(make_runner, tmp_path, loop):
-    """Without a seed in the config the run has one all the same."""
+    """Without a seed in the config the run draws one."""
     drawn = dict(seed=None, diff_rank_seed=True)
     expected = run(make_runner, loop, 'none', tmp_path / 'a', randomness=dict(drawn))
     again = run(
@@ -88,7 +88,7 @@ def test_random_seed_survives_resume(make_runner, tmp_path, loop):
         assert torch.equal(a, b)
 
 
-def test_checkpoints_have_no_rng_state(make_runner, tmp_path):
+def test_checkpoints_have_no_random_state(make_runner, tmp_path):
     run(make_runner, 'epochs', 'none', tmp_path)
     checkpoint = load_checkpoint(tmp_path / 'iter_4.pth')
     assert set(checkpoint) == {
@@ -98,7 +98,7 @@ def test_checkpoints_have_no_rng_state(make_runner, tmp_path):
 
 
 def test_batch_indices_continue_within_resumed_epoch(make_runner, tmp_path):
-    """Hooks ask which batch of the epoch it is."""
+    """Hooks depend on the index within the epoch."""
     run(make_runner, 'epochs', 'none', tmp_path / 'a')
     runner = make_runner(
         checkpoint=dict(EVERY_ITERATION),
@@ -148,7 +148,7 @@ def test_checkpoint_of_another_model_raises(make_runner, tmp_path):
 
 
 def test_prebuilt_dataloader_is_accepted(make_runner):
-    """It is taken as it is; each epoch is a whole one."""
+    """It is used as it is, and epochs restart from their beginning."""
     runner = make_runner()
     dataset = runner._train_dataloader['dataset']
     runner._train_dataloader = torch.utils.data.DataLoader(dataset, batch_size=4)

@@ -1,5 +1,5 @@
 # Copyright (c) mmcim contributors. All rights reserved.
-"""Random numbers that follow from the place in a run."""
+"""Random numbers depend on the position in a run only."""
 
 import random
 from types import SimpleNamespace
@@ -18,7 +18,7 @@ def draw():
 
 
 class Draws(Dataset):
-    """Each item is its index and what the three generators draw."""
+    """Items hold their index and one draw of each generator."""
 
     metainfo = dict(classes=('a',))
 
@@ -85,7 +85,7 @@ def test_draws_differ_between_epochs_samples_and_seeds():
 
 
 def test_ranks_split_the_samples_of_one_process(monkeypatch):
-    """Two processes draw what one draws for the same places in the order."""
+    """Two processes draw the same as one for each position of the order."""
     whole = torch.cat(list(loader()))
     parts = []
     for rank in range(2):
@@ -99,14 +99,14 @@ def test_ranks_split_the_samples_of_one_process(monkeypatch):
 
 
 def test_diff_rank_seed_keeps_order_and_samples(monkeypatch):
-    """Of the second process, to whose seed mmengine has added its rank."""
+    """For the second process, to whose seed mmengine has added the rank."""
     monkeypatch.setattr('mmcim.engine.runner.get_rank', lambda: 1)
     second = loader(seed=4, different=True)
     assert torch.equal(torch.cat(list(second)), torch.cat(list(loader(seed=3))))
 
 
 def drawn(stage='train', rank=0, iter=0, batch=0, different=False):
-    """What a process draws in an iteration; mmengine adds the rank to its seed."""
+    """The draws of a process in an iteration; mmengine adds the rank to the seed."""
     runner = SimpleNamespace(
         seed=7 + rank * different,
         rank=rank,
@@ -119,7 +119,7 @@ def drawn(stage='train', rank=0, iter=0, batch=0, different=False):
 
 @pytest.mark.parametrize('stage', ['train', 'val', 'test'])
 def test_ranks_draw_different_numbers(stage):
-    """The same ones whether or not seeds differ, as a resumed run has to."""
+    """Independent of whether seeds differ, as resuming requires."""
     first, second = (drawn(stage, rank) for rank in (0, 1))
     assert not set(first) & set(second)
     assert [drawn(stage, rank, different=True) for rank in (0, 1)] == [first, second]
@@ -170,7 +170,7 @@ def test_validation_after_resume_uses_resumed_seed(make_runner, tmp_path):
 
 
 def test_skipping_is_offered_only_where_supported():
-    """mmengine asks by hasattr, and else advances step by step."""
+    """mmengine checks by hasattr, and otherwise advances batch by batch."""
     for name, can in dict(DefaultSampler=False, InfiniteSampler=True).items():
         sampler = SeededSampler(Draws(), dict(type=name), seed=0)
         assert hasattr(sampler, 'skip') == can
@@ -184,7 +184,7 @@ def test_wrapper_forwards_attribute_reads():
 
 
 def test_wrapper_forwards_attribute_writes():
-    """As hooks do that switch the pipeline during a training."""
+    """Hooks that switch the pipeline during training do so."""
     dataset = SeededDataset(Draws())
     dataset.pipeline = 'new'
     assert dataset.dataset.pipeline == dataset.pipeline == 'new'
@@ -193,7 +193,7 @@ def test_wrapper_forwards_attribute_writes():
 
 
 def test_dataset_with_getitems():
-    """torch asks a dataset for ``__getitems__``, which knows no seeds."""
+    """torch prefers ``__getitems__``, which would bypass the seeds."""
     subset = torch.utils.data.Subset(Draws(), [4, 1, 3])
     one = StrictRunner.build_dataloader(
         dict(dataset=subset, sampler=dict(type='DefaultSampler'), batch_size=3)

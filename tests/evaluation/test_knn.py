@@ -15,7 +15,7 @@ SKLEARN = pytest.importorskip('sklearn.datasets')
 
 
 def brute_force(train, train_labels, val, val_labels, k, temperature):
-    """The definition, image by image: top-1 and top-5 in percent."""
+    """Top-1 and top-5 in percent by their definition, image by image."""
     right = {1: 0, 5: 0}
     for feat, label in zip(val, val_labels):
         similar = []
@@ -63,7 +63,7 @@ class TestKNNAccuracy:
         assert longer == knn_accuracy(*digits)
 
     def test_class_without_votes_is_not_in_top5(self):
-        """Of 6 classes two vote: the others are not among the best five."""
+        """Only two of six classes get votes; the others are not in the top five."""
         train, labels = np.eye(2), np.array([0, 5])
         val = np.array([[1.0, 0.1]] * 6)
         found = knn_accuracy(train, labels, val, np.arange(6))
@@ -76,7 +76,7 @@ class TestKNNAccuracy:
 
 
 def test_loop_evaluates_backbone_features(tmp_path):
-    """The loop's metrics are those of features computed image by image."""
+    """The loop's metrics equal those of features computed image by image."""
     loader = dict(
         batch_size=32,
         num_workers=0,

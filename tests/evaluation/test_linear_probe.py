@@ -60,14 +60,14 @@ class TestLinearProbe:
         assert linear_probe(train, train_labels, val, val_labels)['top1'] == 100.0
 
     def test_regularization_strength(self):
-        """With all the weight on the norm only the class frequencies remain."""
+        """With a very strong penalty only the class frequencies remain."""
         (train, labels), val = blobs(80, 0), blobs(40, 1)
         keep = np.concatenate([np.flatnonzero(labels == 2), np.arange(20)])
         found = linear_probe(train[keep], labels[keep], *val, C=1e-9)
         assert found['top1'] == 25.0
 
     def test_top5_matches_scikit_learn(self):
-        """With labels that training does not know, and classes that it lacks."""
+        """Validation has unseen labels, and some classes have no images."""
         from sklearn.datasets import load_digits
         from sklearn.linear_model import LogisticRegression
         from sklearn.metrics import top_k_accuracy_score
@@ -105,7 +105,7 @@ class ProbeBlobs(Dataset):
 
 
 class ProbeModel(BaseModel):
-    """Its features are the inputs; in training mode they are worthless."""
+    """Its features are the inputs, except in training mode."""
 
     def __init__(self):
         super().__init__()
@@ -165,7 +165,7 @@ class TestLinearProbeLoop:
         np.testing.assert_array_equal(labels, expected_labels)
 
     def test_probe_on_digits(self, tmp_path):
-        """A random classifier's features separate the digits in part."""
+        """Features of a random classifier separate the digits partly."""
         torch.manual_seed(0)
         digits = dict(
             batch_size=128,
@@ -217,7 +217,7 @@ def _distributed_probe(rank, folder):
 
 @pytest.mark.slow
 def test_two_processes(tmp_path):
-    """The parts are put together without the sampler's padding."""
+    """Results of both processes are joined without the sampler's padding."""
     mp.spawn(_distributed_probe, args=(tmp_path,), nprocs=2)
     first, second = (
         pickle.loads((tmp_path / f'{rank}.pkl').read_bytes()) for rank in range(2)

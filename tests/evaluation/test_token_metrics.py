@@ -43,7 +43,7 @@ def test_auc_of_one_class_is_nan():
 
 
 def test_auc_is_exact_for_a_large_batch():
-    """A sum of 400,000 ranks is beyond what float32 can count."""
+    """A sum of 400,000 ranks exceeds the precision of float32."""
     logits = torch.arange(400_000)
     labels = torch.arange(400_000) % 2
     # Each of the n positives loses to the negatives above it: (n + 1) / 2n are won.

@@ -1,5 +1,5 @@
 # Copyright (c) mmcim contributors. All rights reserved.
-"""A backbone with relative positions in UperNet, at sizes that are not its own."""
+"""UperNet with a backbone with relative position bias, at other image sizes."""
 
 import pytest
 import torch

@@ -1,5 +1,5 @@
 # Copyright (c) mmcim contributors. All rights reserved.
-"""The configs' data sets on real data: ADE20K's own files, and CamVid."""
+"""The configs' datasets on real files of ADE20K and CamVid."""
 
 import numpy as np
 import pytest
@@ -66,7 +66,7 @@ def test_ade20k_validation_samples(ade, ade20k_sample):
         assert item['inputs'].dtype == torch.uint8
         assert item['inputs'].shape == (3, *resized[::-1])
         labels = item['data_samples'].gt_sem_seg.data[0].numpy()
-        # At the original size, classes from 0, and what is not counted 255.
+        # At the original size; classes start at 0, ignored pixels are 255.
         assert labels.shape == original[::-1]
         raw = read(ade20k_sample / f'annotations/ADE_val_{i + 1:08d}.png')
         assert raw.min() == 0
@@ -192,7 +192,7 @@ def test_camvid(repo, camvid, loader, folder, count):
 
 
 def test_camvid_classes(repo, camvid):
-    """A driver's view: the sky is above the buildings, and those above the road."""
+    """As in road scenes, the sky is above the buildings, and those above the road."""
     cfg = Config.fromfile(repo / CAMVID).val_dataloader.dataset
     classes = list(cfg.metainfo.classes)
     assert len(classes) == len(cfg.metainfo.palette) == 11

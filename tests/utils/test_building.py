@@ -1,5 +1,5 @@
 # Copyright (c) mmcim contributors. All rights reserved.
-"""Mistakes in a config, as a runner finds them; the tools are in tests/tools."""
+"""Errors in configs, found when a runner is built; see also tests/tools."""
 
 from pathlib import Path
 
@@ -112,7 +112,7 @@ def data(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     scopes = DefaultScope._instance_dict.copy()
     monkeypatch.setattr(DefaultScope, '_instance_dict', scopes)
-    # What takes the longest in building a runner.
+    # The slowest part of building a runner.
     monkeypatch.setattr('mmengine.runner.runner.collect_env', dict)
     monkeypatch.setattr(Config, 'pretty_text', '')
     for split in ('train', 'val'):
@@ -124,7 +124,7 @@ def data(tmp_path, monkeypatch):
 
 
 def train(**changes):
-    """As mmpretrain's own tools/train.py does."""
+    """As tools/train.py of mmpretrain does."""
     cfg = config(**changes)
     cfg.experiment_name = f'run_{id(cfg)}'
     RUNNERS.build(cfg).train()
@@ -194,7 +194,7 @@ def test_misspelt_key_raises(key, value, text):
 
 
 def test_misspelt_function_argument_raises():
-    """Which is registered under another name than its own."""
+    """A function registered under another name."""
     few = dict(type='FewLabels', dataset=dict(IMAGES), num_per_clas=1)
     found = message(**{'train_dataloader.dataset': ConfigDict(_delete_=True, **few)})
     assert found.startswith('train_dataloader.dataset.num_per_clas: ')
@@ -251,7 +251,7 @@ def test_unknown_type_raises(key, value, text):
     ],
 )
 def test_type_of_another_scope_is_suggested(registry, kind):
-    """A config of mmseg has to name mmpretrain's classes with their scope."""
+    """mmpretrain's classes need their scope in a config of mmseg."""
     with (
         DefaultScope.overwrite_default_scope('mmseg'),
         pytest.raises(BuildError, match=rf"Did you mean 'mmpretrain\.{kind}'\?"),
@@ -299,7 +299,7 @@ class Reads(BaseModule):
 
 
 class Delegates(nn.Module):
-    """Its keyword arguments are for something else, as those of RandomResize."""
+    """Its keyword arguments are forwarded, as those of RandomResize."""
 
     def __init__(self, width=1, **kwargs):
         super().__init__()
@@ -417,7 +417,7 @@ def test_only_used_dataloaders_are_checked():
 
 
 def test_error_names_dataloader_in_use():
-    """Often the test data are the validation data."""
+    """Test and validation often use the same data."""
     cfg = config(**{'test_dataloader.dataset.data_root': 'nowhere'})
     cfg.val_dataloader = cfg.test_dataloader
     with pytest.raises(ConfigError, match='^test_dataloader.dataset: '):
@@ -443,7 +443,7 @@ def test_empty_folder_raises(data):
     found = message()
     assert found.startswith('train_dataloader.dataset: CustomDataset: ')
     assert 'Found 0 files' in found and 'data/train' in found and '.png' in found
-    # An image beside the classes belongs to none of them ...
+    # An image outside the class folders belongs to no class ...
     Image.new('RGB', (4, 4)).save(data / 'train/1.png')
     assert 'Found 0 files' in message()
 
@@ -496,7 +496,7 @@ def test_work_dir_below_file_raises():
 
 
 # --------------------------------------------------------------------------------------
-# Configs of others
+# Configs of mmpretrain
 
 
 @pytest.mark.parametrize(
@@ -514,7 +514,7 @@ def test_mmpretrain_configs_have_no_warning(name, warnings):
 
 
 def test_longer_names_are_not_misspellings():
-    """Which goes to timm.create_model."""
+    """Arguments of timm.create_model."""
     config = dict(type='mmpretrain.TIMMBackbone', model_name='resnet18')
     config['pretrained_cfg'] = dict(mean=(0.5, 0.5, 0.5))
     building.check_arguments(dict(model=config))

@@ -40,7 +40,7 @@ def test_options_and_work_directory(folder):
 
 
 def test_unknown_options_raise(folder):
-    """Nothing would read them; what a runner reads may be new."""
+    """Unknown keys are never read; keys of the runner may be new."""
     assert load_config(folder / 'base.py', dict(resume=True)).resume
     match = r"--cfg-options: .*base.py has no 'modle'. Did you mean 'model'\?"
     with pytest.raises(ConfigError, match=match):

@@ -86,7 +86,7 @@ def test_masked_images_of_baselines(config, fraction):
     assert image.equal(model.data_preprocessor.denormalize(data['images']))
     hidden = (masked != image).any(dim=1)
     assert (masked.permute(0, 2, 3, 1)[hidden] == 0.5).all()
-    # BEiT's blocks may leave some of the wanted patches.
+    # BEiT's blocks may mask fewer patches than the target.
     assert hidden.float().mean() == pytest.approx(fraction, abs=0.2 if tokenized else 0)
     if tokenized:
         tokens = model.tokenizer.encode(data['tokenizer_images'])
@@ -113,7 +113,7 @@ def test_tool_draws_digits(tool, tmp_path, monkeypatch):
     config = str(REPO / 'configs/quickstart/corrim.py')
     tool([config, '--out', 'views.png', '--num', '2'])
     image = np.asarray(Image.open('views.png'))
-    # 24 px are shown fourfold: a context, six exemplars and their regions.
+    # 24 px enlarged 4 times: a context, six exemplars and their regions.
     assert image.shape == (18 + 2 * 100 + 4, 13 * 100 + 4, 3)
     region = image[22 : 22 + 96, 2 * 100 + 4 :][:, :96].astype(int)
     red = (region[..., 0] > region[..., 2]).mean()
@@ -121,7 +121,7 @@ def test_tool_draws_digits(tool, tmp_path, monkeypatch):
 
 
 def test_tool_is_repeatable(tool, tmp_path, monkeypatch):
-    """The pipeline's draws, too, which are NumPy's."""
+    """Including the draws of the pipeline, which uses NumPy."""
     monkeypatch.chdir(tmp_path)
     config = str(REPO / 'configs/quickstart/conmim.py')
     for name in ('a.png', 'b.png'):

@@ -81,7 +81,7 @@ def decibels(images, originals):
 
 
 def corrupt_waves(model, inputs):  # noqa: F811
-    """Let a model corrupt waves by patches of other waves; give what it then shows."""
+    """Corrupt waves by patches of other waves and return the panels."""
     images, other = waves(4).chunk(2)
     hidden = torch.rand(2, 1, 4, 4, generator=torch.Generator().manual_seed(0)) > 0.5
     corrupted = torch.where(F.interpolate(hidden.float(), (32, 32)) > 0, other, images)
@@ -115,14 +115,14 @@ def test_psnr_of_zeros_is_below_fitted_prediction(configs, inputs):  # noqa: F81
             assert float(own) == pytest.approx(shown, abs=0.2)
             found[name, panel] = float(own)
             captioned[panel] = float(zeros)
-    # The second number of a caption is what zeros get when it is their turn.
+    # The second number of a caption is what a prediction of zeros gets.
     assert captioned == {panel: found['zeros', panel] for panel in captioned}
     assert found['fitted', 'predicted'] > found['zeros', 'predicted'] + 10
     assert found['fitted', 'restored'] > found['zeros', 'restored'] + 1
 
 
 def test_restored_image_does_not_use_original(configs, inputs):  # noqa: F811
-    """It shows what the network knows: its prediction and the corrupted image."""
+    """It is computed from the prediction and the corrupted image only."""
     model = MODELS.build(configs).eval()
     batch = corrupt_waves(model, inputs)
     pred = torch.randn(2, 3, 32, 32)

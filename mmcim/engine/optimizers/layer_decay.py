@@ -9,13 +9,13 @@ from .constructor import NetworkwiseOptimWrapperConstructor
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class LayerDecayOptimWrapperConstructor(NetworkwiseOptimWrapperConstructor):
-    """Layer-wise learning-rate decay for classifiers and segmentors alike.
+    """Layer-wise learning-rate decay for classifiers and segmentors.
 
     A parameter of the backbone at depth d of D learns at ``lr * rate ** (D - 1 - d)``,
     everything outside of the backbone at ``lr``. The depth is what the backbone's own
     ``get_layer_depth`` says, which mmpretrain's backbones have: 0 for embeddings and
     stems, i + 1 for transformer layer i, D - 1, the same as outside, for the final norm
-    and, as in BEiT, for a table of relative positions that all layers share.
+    and, as in BEiT, for a relative position bias table that all layers share.
 
     What decays in weight is as in :class:`NetworkwiseOptimWrapperConstructor`:
     one-dimensional parameters, biases, class tokens and position embeddings never do.
@@ -29,7 +29,7 @@ class LayerDecayOptimWrapperConstructor(NetworkwiseOptimWrapperConstructor):
 
     Raises:
         ValueError: If the rate or the learning rate is missing or out of range, or, on
-            use, if the model's backbone cannot tell its parameters' depths.
+            use, if the model's backbone does not define the depths of its parameters.
     """
 
     def __init__(

@@ -44,7 +44,7 @@ class BaseMasking(metaclass=ABCMeta):
         if not 0 < low <= high < grid[0] * grid[1]:
             raise ValueError(
                 f'{self} masks {low} to {high} of {grid[0]} x {grid[1]}, which leaves '
-                'nothing to predict or nothing to see'
+                'no masked or no visible patch'
             )
 
 
@@ -56,7 +56,7 @@ def _mask_lowest(scores: Tensor, num_masked: Tensor | int) -> Tensor:
 @MODELS.register_module()
 @dataclass
 class UniformMasking(BaseMasking):
-    """Uniformly random patches, their number drawn anew for each image.
+    """Uniformly random patches, whose number is drawn for each image.
 
     The strategy of Corrupted Image Modeling (arXiv 2202.03382, sec. 3): about half of the
     patches, spread uniformly rather than in blocks. The number of masked patches is
@@ -130,20 +130,19 @@ class RatioMasking(BaseMasking):
 class BlockMasking(BaseMasking):
     """BEiT's blockwise masks (arXiv 2106.08254, algorithm 1), a batch at a time.
 
-    Rectangles of random area and shape are laid over the image until the wanted
-    number of patches is masked. As in BEiT's code a rectangle counts only if it adds
-    at least one patch and no more than are still wanted, ten misfits in a row end the
-    image, and so a few patches of the wanted number may be missing (the CPU transform
-    :class:`BEiTBlockMask` fills them up). But no image ends without a rectangle: where
-    the first ten are misfits, too large for a small grid, those that follow get smaller
-    and smaller until one fits.
+    Rectangles of random area and shape are added to the mask until the target number of
+    patches is masked. As in BEiT's code a rectangle is accepted only if it adds at least
+    one patch and does not exceed the target; ten rejections in a row end the image, so
+    that a few patches may be missing (the CPU transform :class:`BEiTBlockMask` fills them
+    up). But every image gets a rectangle: where the first ten are rejected as too large
+    for a small grid, the following ones shrink until one fits.
 
     The reference draws one image at a time on the CPU. Here all images of a batch
     advance together for a fixed number of proposals, without asking the device for a
     result.
 
     Args:
-        num_masked: Wanted number of masked patches. Defaults to BEiT's for a grid of
+        num_masked: Target number of masked patches. Defaults to BEiT's for a grid of
             14 x 14.
         min_block: Least area of a rectangle in patches.
         min_aspect: Least aspect ratio; the greatest is its inverse.

@@ -1,5 +1,5 @@
 # Copyright (c) mmcim contributors. All rights reserved.
-"""Normalised pixel targets, and the way back to pixels."""
+"""Normalised pixel targets and their inverse."""
 
 from abc import ABCMeta, abstractmethod
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 class PixelNorm(metaclass=ABCMeta):
-    """Normalisation of each pixel by a mean and a standard deviation of its own."""
+    """Normalisation of each pixel by its own mean and standard deviation."""
 
     @abstractmethod
     def statistics(self, images: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,5 +1,5 @@
 # Copyright (c) mmcim contributors. All rights reserved.
-"""The exported backbone is that of its checkpoint, and comes and goes with it."""
+"""The exported backbone matches its checkpoint and is removed with it."""
 
 import json
 from types import SimpleNamespace
@@ -20,7 +20,7 @@ CONFIG = dict(type='Linear', in_features=1, out_features=1)
 
 
 class LineWithBackbone(Line):
-    """Its backbone is one of two layers, and both learn."""
+    """Its backbone is one of two trained layers."""
 
     def __init__(self):
         super().__init__()
@@ -30,7 +30,7 @@ class LineWithBackbone(Line):
 
 @pytest.fixture
 def train(make_runner):
-    """Train a model with a backbone and export it; gives the runner."""
+    """Train a model with a backbone and return the runner."""
 
     def train(hooks=(), checkpoint=(), config=CONFIG, **kwargs):
         runner = make_runner(
@@ -80,7 +80,7 @@ def test_backbone_file_is_removed_with_its_checkpoint(train, events, tmp_path):
 
 
 def exported(checkpoint):
-    """Read both files, which say the same, and give the exported one."""
+    """Check that both files agree, and return the exported one."""
     file = BackboneFile.read(backbone_path(checkpoint))
     same = BackboneFile.read(checkpoint)
     assert (same.record.prefix, file.record.prefix) == ('backbone.', '')
@@ -94,7 +94,7 @@ def exported(checkpoint):
 
 
 def test_backbone_file_has_checkpoint_weights(train, tmp_path):
-    """The averaged ones, where another hook has put them into the checkpoint."""
+    """With averaged weights, if another hook has put them into the checkpoint."""
     runner = train(
         [dict(type='EMAHook', momentum=0.1)],
         checkpoint=dict(save_best='score', rule='greater'),
@@ -130,14 +130,14 @@ def test_smaller_max_keep_ckpts_removes_backbones(train, tmp_path):
 
 
 def test_model_without_config_is_not_exported(train, tmp_path):
-    """No config builds it."""
+    """There is no config to record."""
     train(config='an object')
     assert not list(tmp_path.glob('*.safetensors'))
     assert 'backbone' not in load_checkpoint(tmp_path / 'epoch_2.pth')['meta']
 
 
 def saved_by(model, config=CONFIG):
-    """What the hook writes about a model into the ``meta`` of its checkpoint."""
+    """The hook's entry in the ``meta`` of a model's checkpoint."""
     bare = getattr(model, 'module', model)
     checkpoint = dict(meta=dict(epoch=1, iter=8), state_dict=bare.state_dict())
     cfg = Config(dict(model=dict(backbone=config)))
@@ -163,7 +163,7 @@ def test_model_without_backbone_is_not_exported():
 
 
 def test_hook_forgets_previous_model(tmp_path):
-    """A hook that has exported one model exports nothing of one without a backbone."""
+    """A hook that has exported one model must not export it again for the next."""
     hook = BackboneExportHook()
     for model in (LineWithBackbone(), Line()):
         cfg = Config(dict(model=dict(backbone=CONFIG)))

@@ -9,7 +9,7 @@ from mmcim.engine import FiniteLossHook
 
 
 class Diverging:
-    """Wraps the forward pass of a model so that its losses turn bad at a call."""
+    """Wrap a model's forward pass so that its losses are not finite at one call."""
 
     def __init__(self, model, at, value):
         self.forward, self.at, self.value, self.calls = model.forward, at, value, 0
@@ -34,7 +34,7 @@ def test_error_names_loss_iteration_rank_and_lr(make_runner, value):
 
 
 def test_losses_are_checked_before_checkpoint(make_runner, tmp_path):
-    """Although the interval is longer than the run."""
+    """The interval is longer than the run."""
     runner = make_runner([FiniteLossHook(interval=50)])
     runner.model.forward = Diverging(runner.model, at=4, value=math.nan)
     with pytest.raises(FloatingPointError, match='iteration 4'):
@@ -43,7 +43,7 @@ def test_losses_are_checked_before_checkpoint(make_runner, tmp_path):
 
 
 def test_losses_are_checked_at_interval_only(make_runner):
-    """Looking waits for the device, so that it must be rare."""
+    """A check synchronises with the device and has to be rare."""
     looks = []
 
     class Watched(torch.Tensor):

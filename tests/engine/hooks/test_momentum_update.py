@@ -79,7 +79,7 @@ def test_one_update_per_optimizer_step(make_runner):
 
 @pytest.mark.parametrize('counts', [2, 3])
 def test_one_update_per_accumulated_batch(make_runner, counts):
-    """Of 8 iterations in threes, the last two make a step as well."""
+    """The last two of 8 iterations also make a step, though it needs three."""
     runner, watch, start = train(make_runner, counts)
     last = {2: [1, 3, 5, 7], 3: [2, 5, 7]}[counts]
     averages, _ = closed_form(start, [watch.source[i] for i in last], len(last))

@@ -1,5 +1,5 @@
 # Copyright (c) mmcim contributors. All rights reserved.
-"""The order of writing and removing; tools/test_train.py kills a process."""
+"""The order of writing and removing; tests/tools/test_train.py kills a process."""
 
 import datetime
 import os
@@ -87,7 +87,7 @@ def test_interval_counts_iterations(make_runner, events):
 
 
 def test_failed_write_keeps_previous_checkpoint(make_runner, monkeypatch, tmp_path):
-    """A full disk, for example, when the only checkpoint would have to go."""
+    """For example a full disk, when the only checkpoint would be removed."""
     fsync = os.fsync
 
     def full(fd):
@@ -146,7 +146,7 @@ PLAIN = (int, float, bool, str, type(None), torch.Tensor)
 
 
 def objects(value):
-    """What of nested dicts and lists is no tensor, number or string."""
+    """List values of nested dicts and lists that are not tensors, numbers or strings."""
     if isinstance(value, dict):
         return [*objects(list(value)), *objects(list(value.values()))]
     if type(value) in (list, tuple):
@@ -155,7 +155,7 @@ def objects(value):
 
 
 class Named(Line):
-    """A model whose data set has numpy values, and a metric that gives one."""
+    """Metadata of the dataset and a metric have numpy values."""
 
     dataset_meta = dict(classes=('a', 'b'), palette=np.array([[1, 2], [3, 4]]))
 
@@ -168,7 +168,7 @@ SCHEDULES = [
 
 @pytest.mark.parametrize('schedule', SCHEDULES, ids=lambda config: config['type'])
 def test_checkpoint_contains_plain_values_only(make_runner, tmp_path, schedule):
-    """Which torch reads without any list of allowed classes."""
+    """torch reads it without any list of allowed classes."""
     runner = make_runner(
         checkpoint=hook(save_best='score', rule='greater'),
         scores=[np.float32(0.1), np.float64(0.3)],
@@ -249,7 +249,7 @@ def test_plain_mmseg_opens_checkpoint(make_runner, tmp_path):
         segmentor = MODELS.build(config)
 
     class Trained(BaseModel):
-        """Gives the segmentor's tensors, and learns them by any loss."""
+        """Returns the segmentor's tensors with a dummy loss."""
 
         def __init__(self):
             super().__init__()
@@ -273,7 +273,7 @@ def test_plain_mmseg_opens_checkpoint(make_runner, tmp_path):
 
 
 def test_smaller_max_keep_ckpts_after_resume(make_runner, events):
-    """Of three the oldest goes at once, the next only when another is there."""
+    """The oldest of three is removed at once, the next one after the next save."""
     make_runner(
         checkpoint=hook(max_keep_ckpts=3), train_cfg=dict(by_epoch=True, max_epochs=3)
     ).train()
@@ -301,7 +301,7 @@ def test_log_history_on_gpu_is_converted(make_runner):
 
 
 class OnGPU:
-    """A tensor with no NumPy array of its own."""
+    """A tensor that cannot be converted to NumPy directly."""
 
     def __init__(self, tensor):
         self.tensor = tensor

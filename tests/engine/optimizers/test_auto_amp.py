@@ -87,7 +87,7 @@ def test_each_submodel_is_clipped_separately(hub):
 
 @pytest.mark.parametrize('named', [True, False])
 def test_loss_weight_does_not_change_other_submodel(named):
-    """As it does when the groups are not named and the norm is global."""
+    """It would with unnamed groups and a global norm."""
     x = 10 * torch.randn(4, 3)
     steps = []
     for weight in (1.0, 10.0):
@@ -134,7 +134,7 @@ def test_clip_by_value():
 
 
 def test_accumulated_gradient_is_clipped_once(hub):
-    """Two halves of a batch give the step of the mean of their losses."""
+    """Two half batches give the step of their mean loss."""
     x = 10 * torch.randn(4, 3)
     whole, halves = Pair(), Pair()
     step_of_whole = wrap(whole, clip_grad=dict(max_norm=0.5))

@@ -51,17 +51,17 @@ def build(model, **paramwise_cfg):
 
 
 def test_frozen_modules_are_skipped(monkeypatch):
-    """mmengine would warn of each of its parameters."""
-    told = []
+    """mmengine would warn about each of its parameters."""
+    logged = []
     monkeypatch.setattr(
-        default_constructor, 'print_log', lambda text, *a, **k: told.append(text)
+        default_constructor, 'print_log', lambda text, *a, **k: logged.append(text)
     )
     model = Pair()
     model.momentum_encoder = Network().requires_grad_(False)
     build(model)
-    assert not [text for text in told if 'momentum_encoder' in text]
-    # A single frozen parameter among others is still told.
-    assert [text for text in told if 'enhancer.fixed is skipped' in text]
+    assert not [text for text in logged if 'momentum_encoder' in text]
+    # A single frozen parameter among others is still reported.
+    assert [text for text in logged if 'enhancer.fixed is skipped' in text]
 
 
 def groups_of(model, optimizer):
@@ -140,7 +140,7 @@ def test_paramwise_cfg_of_mmengine():
 
 
 def test_step_matches_one_group_per_parameter():
-    """Grouping changes nothing but the number of groups."""
+    """Grouping does not change the step."""
     torch.manual_seed(0)
     model, other = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2)), None
     other = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))

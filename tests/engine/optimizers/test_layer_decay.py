@@ -1,5 +1,5 @@
 # Copyright (c) mmcim contributors. All rights reserved.
-"""The group of each parameter: how much of the learning rate, and what decays."""
+"""Learning-rate scale and weight decay of each parameter."""
 
 import re
 
@@ -89,7 +89,7 @@ def groups_of(model, optimizer):
 
 
 def transformer_groups(layer_params, others, depth_of_head=4):
-    """What a transformer of three layers should have, by hand."""
+    """Expected values of a transformer of three layers."""
     expected = {}
     for i in range(3):
         for name, decays in layer_params.items():
@@ -172,7 +172,7 @@ def test_upernet():
 
 
 def resnet50_depth(name):
-    """Blocks of ResNet-50's stages, and in which of six depths they are."""
+    """Blocks of ResNet-50's stages and their depths, of six."""
     match = re.match(r'backbone\.layer(\d)\.(\d+)\.', name)
     if match is None:
         return 0

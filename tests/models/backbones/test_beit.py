@@ -15,7 +15,7 @@ ARCH = dict(embed_dims=32, num_layers=2, num_heads=4, feedforward_channels=64)
 SMALL = dict(arch=ARCH, img_size=32, patch_size=8)
 
 
-def randomise(model):
+def randomize(model):
     torch.manual_seed(0)
     for param in model.parameters():
         param.data.normal_(std=0.3)
@@ -23,7 +23,7 @@ def randomise(model):
 
 def twins(fused_class, plain_class, **kwargs):
     fused, plain = fused_class(**SMALL, **kwargs), plain_class(**SMALL, **kwargs)
-    randomise(plain)
+    randomize(plain)
     fused.load_state_dict(plain.state_dict())  # strict: the same parameter names
     return fused, plain
 
@@ -59,7 +59,7 @@ def test_encoder_matches_mmpretrain(out_type):
     torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
 
 
-# What FusedBEiTViT has by default, and FusedBEiTPretrainViT has not.
+# Defaults of FusedBEiTViT that differ from those of FusedBEiTPretrainViT.
 PER_LAYER = dict(use_rel_pos_bias=True, use_shared_rel_pos_bias=False)
 POSITIONS = dict(
     shared=dict(use_rel_pos_bias=False, use_shared_rel_pos_bias=True),
@@ -73,7 +73,7 @@ def test_training_size_matches_mmpretrain(positions):
     kwargs = dict(POSITIONS[positions], img_size=(32, 48), out_type='featmap')
     kwargs['out_indices'] = [0, 1]
     fused, plain = (cls(**{**SMALL, **kwargs}) for cls in (FusedBEiTViT, BEiTViT))
-    randomise(plain)
+    randomize(plain)
     fused.load_state_dict(plain.state_dict())
     images = torch.randn(2, 3, 32, 48)
     for ours, theirs in zip(fused(images), plain(images), strict=True):
@@ -85,7 +85,7 @@ def test_training_size_matches_mmpretrain(positions):
 @pytest.mark.parametrize('positions', POSITIONS)
 def test_other_size_matches_model_built_for_it(positions, size):
     model = FusedBEiTViT(**SMALL, **POSITIONS[positions], out_type='raw')
-    randomise(model)
+    randomize(model)
     grid = (size[0] // 8, size[1] // 8)
     other = FusedBEiTViT(
         **{**SMALL, 'img_size': size}, **POSITIONS[positions], out_type='raw'
@@ -116,9 +116,9 @@ def test_other_size_matches_model_built_for_it(positions, size):
 @pytest.mark.parametrize('positions', ['shared', 'per_layer'])
 def test_bias_table_has_gradient_at_other_size(positions):
     model = FusedBEiTViT(**SMALL, **POSITIONS[positions], out_type='raw')
-    randomise(model)
+    randomize(model)
     images = torch.randn(1, 3, 24, 40)
-    # A model that was evaluated first may be trained afterwards.
+    # A model that was evaluated first may be trained later.
     with torch.inference_mode():
         model(images)
     weights = torch.randn(1, 16, 32)
@@ -140,7 +140,7 @@ def test_bias_table_has_gradient_at_other_size(positions):
 
 def test_mask_token_replaces_masked_patches():
     model = FusedBEiTPretrainViT(**SMALL)
-    randomise(model)
+    randomize(model)
     mask = torch.rand(1, 4, 4) > 0.5
     hidden = mask.repeat_interleave(8, 1).repeat_interleave(8, 2)[:, None]
     images = torch.randn(1, 3, 32, 32)
@@ -253,7 +253,7 @@ def test_initial_weights_follow_beit(positions):
 
 @pytest.mark.parametrize('positions', POSITIONS)
 def test_parameter_order_matches_mmpretrain(positions):
-    """The state of an optimizer is resumed by the order of parameters."""
+    """Optimizer states are resumed in the order of the parameters."""
     for ours, theirs in (
         (FusedBEiTViT, BEiTViT),
         (FusedBEiTPretrainViT, BEiTPretrainViT),
@@ -299,7 +299,7 @@ def test_exported_encoder_has_no_mask_token():
     kwargs = dict(use_rel_pos_bias=False, use_shared_rel_pos_bias=True)
     kwargs.update(final_norm=True, out_type='raw')
     trained, plain = FusedBEiTPretrainViT(**SMALL), FusedBEiTViT(**SMALL, **kwargs)
-    randomise(trained)
+    randomize(trained)
     state = trained.state_dict()
     del state['mask_token']
     plain.load_state_dict(state)
@@ -310,7 +310,7 @@ def test_exported_encoder_has_no_mask_token():
 
 def test_masks_at_other_size():
     model = FusedBEiTPretrainViT(**SMALL)
-    randomise(model)
+    randomize(model)
     mask = torch.rand(1, 3, 5) > 0.5
     hidden = mask.repeat_interleave(8, 1).repeat_interleave(8, 2)[:, None]
     images = torch.randn(1, 3, 24, 40)
@@ -338,7 +338,7 @@ def test_frozen_stages_freeze_mask_token():
 @pytest.mark.parametrize('size', [(32, 32), (48, 40)])
 def test_traced_graph_accepts_other_batch_sizes(positions, size):
     model = FusedBEiTViT(**SMALL, **POSITIONS[positions], out_type='featmap').eval()
-    randomise(model)
+    randomize(model)
     two, three = (torch.randn(n, 3, *size) for n in (2, 3))
     expected = model(three)[0]
     traced = torch.jit.trace(model, two)
@@ -346,7 +346,7 @@ def test_traced_graph_accepts_other_batch_sizes(positions, size):
     batch = torch.export.Dim('batch')
     exported = torch.export.export(model, (two,), dynamic_shapes=({0: batch},))
     torch.testing.assert_close(exported.module()(three)[0], expected)
-    # The network itself is as it was.
+    # The model itself is unchanged.
     assert model(three)[0].equal(expected)
 
 
@@ -368,7 +368,7 @@ def test_gradient_checkpointing_gives_same_gradients(positions):
     stored, recomputed = (
         FusedBEiTViT(**SMALL, **kwargs, checkpoint=flag) for flag in (False, True)
     )
-    randomise(stored)
+    randomize(stored)
     recomputed.load_state_dict(stored.state_dict())
     calls = []
     recomputed.layers[0].attn.register_forward_pre_hook(lambda *args: calls.append(1))

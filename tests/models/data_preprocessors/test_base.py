@@ -18,8 +18,8 @@ def test_images_are_flipped_and_normalized():
     for training in (False, True):
         inputs = preprocessor(dict(inputs=images), training)['inputs']
         assert list(inputs) == ['images']
-        wanted = expected.flip(-1) if training else expected
-        torch.testing.assert_close(inputs['images'], wanted)
+        target = expected.flip(-1) if training else expected
+        torch.testing.assert_close(inputs['images'], target)
         assert inputs.shape == (4, 3, 32, 32)
 
 

@@ -75,7 +75,7 @@ def test_flip_prob_1_flips_all(prob):
 )
 @pytest.mark.parametrize('size', [112, (56, 80)])
 def test_resizing_matches_pillow(imagenette_mini, mode, kind, size):
-    """Equal to Pillow's antialiased filter, but for Pillow's rounding."""
+    """Equal to Pillow's antialiased filter, except for rounding."""
     paths = sorted((imagenette_mini / 'val').rglob('*.JPEG'))[::100]
     images = [Image.open(path).convert('RGB') for path in paths]
     inputs = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
@@ -177,8 +177,8 @@ class OnTheDevice(TorchDispatchMode):
     ],
 )
 def test_no_gpu_sync_and_no_autocast(kind, kwargs, crops, monkeypatch):
-    """Without a GPU: its tensors here have shapes and types, but no values."""
-    # The order of the colours, the one draw that the host makes and reads.
+    """Without a GPU, on fake tensors with shapes and types."""
+    # The order of the operations, the only draw on the host.
     monkeypatch.setattr(torch, 'randperm', np.arange)
     with FakeTensorMode():
         preprocessor = build(type=f'{kind}DataPreprocessor', to_rgb=True, **kwargs)
@@ -197,7 +197,7 @@ def test_no_gpu_sync_and_no_autocast(kind, kwargs, crops, monkeypatch):
 
 @pytest.mark.parametrize('two', [False, True])
 def test_collated_samples_are_accepted(two):
-    """What PackInputs and default_collate make of the loader's samples."""
+    """Samples after PackInputs and default_collate."""
     pack = TRANSFORMS.build(dict(type='PackInputs'))
     images = random_images().permute(0, 2, 3, 1).numpy()
     mask = np.eye(4, dtype=int)

@@ -24,17 +24,17 @@ def regions(*rows):
 
 def corners(center, sides, angle):
     """A region's corners in the image; y counts downwards."""
-    turned = complex(math.cos(angle), math.sin(angle))
+    rotated = complex(math.cos(angle), math.sin(angle))
     found = []
     for across in (-0.5, 0.5):
         for down in (-0.5, 0.5):
-            offset = complex(across * sides[0], down * sides[1]) * turned
+            offset = complex(across * sides[0], down * sides[1]) * rotated
             found.append((center[0] + offset.real, center[1] + offset.imag))
     return found
 
 
 def uniformity(values, low, high):
-    """Kolmogorov-Smirnov distance from the uniform law, times sqrt(n)."""
+    """Kolmogorov-Smirnov distance from the uniform distribution, times sqrt(n)."""
     values = ((values - low) / (high - low)).flatten().sort().values.double()
     steps = torch.arange(len(values)) / len(values)
     return ((values - steps).abs().max() * math.sqrt(len(values))).item()
@@ -93,9 +93,9 @@ def test_region_encloses_rotated_box_within_image(degrees, size):
     for b in range(40):
         for e in range(6):
             center = boxes.center[b, e].tolist()
-            # in the frame of the image that is turned by the angle
-            turned = corners((0, 0), boxes.sides[b, e].tolist(), -angle)
-            full = [max(values) - min(values) for values in zip(*turned)]
+            # in the frame of the image that is rotated by the angle
+            rotated = corners((0, 0), boxes.sides[b, e].tolist(), -angle)
+            full = [max(values) - min(values) for values in zip(*rotated)]
             factor = 1.0
             for corner in corners((0, 0), full, angle):
                 for middle, side, offset in zip(center, (width, height), corner):
@@ -150,7 +150,7 @@ CASES = [(112, 100, 120, 70, 33), (90, 120, 60, 60, -45), (112, 112, 130, 50, 10
 
 @pytest.mark.parametrize('case', CASES)
 def test_crops_and_maps_match_rotation_by_pillow(case):
-    """The image is turned with its canvas, the region's box cropped from it."""
+    """The image is rotated with its canvas, the region's box cropped from it."""
     x, y, width, height, degrees = case
     image = smooth_image(224, 224)
     rotated = to_pil(image).rotate(degrees, Image.Resampling.BICUBIC, expand=True)
@@ -271,8 +271,8 @@ def test_flipping_exemplar_keeps_its_map():
         assert flipped[name].equal(plain[name]), name
     _, some = preprocess(exemplar_flip_prob=0.5, **fixed)
     same = (some['exemplars'] == plain['exemplars']).flatten(2).all(-1)
-    turned = (some['exemplars'] == flipped['exemplars']).flatten(2).all(-1)
-    assert (same ^ turned).all() and 0 < same.sum() < 12
+    flips = (some['exemplars'] == flipped['exemplars']).flatten(2).all(-1)
+    assert (same ^ flips).all() and 0 < same.sum() < 12
 
 
 def test_only_exemplars_are_colour_jittered():

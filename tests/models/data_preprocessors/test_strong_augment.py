@@ -1,5 +1,5 @@
 # Copyright (c) mmcim contributors. All rights reserved.
-"""The images of torchvision and Pillow, and the law of the draws."""
+"""Equality with torchvision and Pillow, and the distribution of the draws."""
 
 from collections import Counter
 from itertools import permutations
@@ -35,7 +35,7 @@ def noise(batch=2, height=20, width=30, seed=0):
 
 
 def params(batch, **changes):
-    """Nothing is done but what is given."""
+    """Apply only the given operations."""
     nothing = dict(
         factors=torch.tensor([[1.0, 1.0, 1.0, 0.0]]).repeat(batch, 1),
         order=(0, 1, 2, 3),
@@ -55,7 +55,7 @@ def test_zero_probabilities_return_input():
     assert apply(images).equal(images)
     none = StrongAugment(jitter_prob=0, grey_prob=0, blur_prob=0, solarize_prob=0)
     assert none(images).equal(images)
-    # Whatever its neighbour draws, in any order.
+    # Independent of the other images, in any order.
     images[:, :, 0] = 0.0
     images[:, :, 1] = 1.0
     factors = torch.tensor([[1.0, 1.0, 1.0, 0.0], [0.7, 1.3, 0.8, 0.1]])
@@ -75,9 +75,9 @@ def test_operations_match_torchvision(operation, factor):
     images[0, :, 5:9] = 0.0
     factors = torch.tensor([[1.0, 1.0, 1.0, 0.0]]).repeat(2, 1)
     factors[:, operation] += factor
-    wanted = OPERATIONS[operation](images, factors[0, operation].item())
+    expected = OPERATIONS[operation](images, factors[0, operation].item())
     # torchvision weighs red by 0.2989 instead of 0.299.
-    assert (apply(images, factors=factors) - wanted).abs().max() < 2e-4
+    assert (apply(images, factors=factors) - expected).abs().max() < 2e-4
     assert (apply(images, factors=factors) - images).abs().max() > 0.02
 
 
@@ -86,8 +86,8 @@ def test_every_order_with_factors_per_image(order):
     """Against torchvision's operations one after another."""
     images = noise(3, seed=1)
     generator = torch.Generator().manual_seed(2)
-    shares = torch.rand(3, 4, generator=generator) - 0.5
-    factors = torch.tensor([1, 1, 1, 0]) + shares * torch.tensor([0.8, 0.8, 0.8, 0.4])
+    offsets = torch.rand(3, 4, generator=generator) - 0.5
+    factors = torch.tensor([1, 1, 1, 0]) + offsets * torch.tensor([0.8, 0.8, 0.8, 0.4])
     ours = apply(images, factors=factors, order=order)
     for image, factor, own in zip(images, factors, ours, strict=True):
         for which in order:
@@ -103,10 +103,10 @@ def to_pillow(image):
 
 def levels(ours, pillow):
     """Differences on the scale 0..255."""
-    wanted = torch.from_numpy(np.array(pillow).astype(np.float32))
-    if wanted.ndim == 2:
-        wanted = wanted[..., None].expand(-1, -1, 3)
-    return (255 * ours - wanted.permute(2, 0, 1)).abs()
+    expected = torch.from_numpy(np.array(pillow).astype(np.float32))
+    if expected.ndim == 2:
+        expected = expected[..., None].expand(-1, -1, 3)
+    return (255 * ours - expected.permute(2, 0, 1)).abs()
 
 
 def test_photographs_match_pillow_within_rounding(photographs):
@@ -142,13 +142,13 @@ def test_blur_matches_torchvision(photographs, sigma):
     ours = apply(images, sigma=torch.full((2,), sigma))
     # torchvision mirrors at the border; a broad kernel is exact inside.
     radius = 16
-    wanted = tv.gaussian_blur(images, [2 * radius + 1] * 2, [sigma] * 2)
+    expected = tv.gaussian_blur(images, [2 * radius + 1] * 2, [sigma] * 2)
     inner = (..., slice(radius, -radius), slice(radius, -radius))
-    torch.testing.assert_close(ours[inner], wanted[inner], atol=2e-6, rtol=0)
-    # Border included: the repeated border, laid around the image by hand.
+    torch.testing.assert_close(ours[inner], expected[inner], atol=2e-6, rtol=0)
+    # Including the border, with explicit padding.
     padded = torch.nn.functional.pad(images, [radius] * 4, mode='replicate')
-    wanted = tv.gaussian_blur(padded, [2 * radius + 1] * 2, [sigma] * 2)
-    torch.testing.assert_close(ours, wanted[inner], atol=1e-4, rtol=0)
+    expected = tv.gaussian_blur(padded, [2 * radius + 1] * 2, [sigma] * 2)
+    torch.testing.assert_close(ours, expected[inner], atol=1e-4, rtol=0)
     # Pillow approximates the Gaussian by three box filters.
     for own, image in zip(ours, photographs, strict=False):
         pillow = to_pillow(image).filter(ImageFilter.GaussianBlur(sigma))
@@ -184,8 +184,8 @@ def test_distribution_of_draws():
     torch.manual_seed(0)
     drawn = augment.draw(count, torch.device('cpu'))
 
-    def close(share, expected):  # five standard deviations of a binomial
-        return abs(share - expected) < 5 * (expected * (1 - expected) / count) ** 0.5
+    def close(fraction, expected):  # five standard deviations of a binomial
+        return abs(fraction - expected) < 5 * (expected * (1 - expected) / count) ** 0.5
 
     nothing = torch.tensor([1.0, 1.0, 1.0, 0.0])
     jittered = (drawn.factors != nothing).all(dim=1)

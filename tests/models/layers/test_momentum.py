@@ -43,12 +43,12 @@ def test_coefficient_is_half_a_cosine(model, start, end):
     assert copy.coefficient(20, 40) == pytest.approx((start + end) / 2)
     assert copy.coefficient(40, 40) == copy.coefficient(50, 40) == pytest.approx(end)
     for k in range(41):  # as the sine of the half angle
-        wanted = start + (end - start) * math.sin(math.pi * k / 80) ** 2
-        assert copy.coefficient(k, 40) == pytest.approx(wanted, abs=1e-12)
+        expected = start + (end - start) * math.sin(math.pi * k / 80) ** 2
+        assert copy.coefficient(k, 40) == pytest.approx(expected, abs=1e-12)
 
 
 def test_update_values(model):
-    """Against the sum that the recursion is when written out."""
+    """Against the explicit sum of the recursion."""
     num_steps, taken = 7, 5
     start = {k: model.get_parameter(k).detach().clone() for k in names(model)}
     seen = {k: [] for k in start}
@@ -64,11 +64,11 @@ def test_update_values(model):
     )
     assert model.momentum_encoder.steps == taken
     for k, value in start.items():
-        wanted = math.prod(momenta) * value
+        expected = math.prod(momenta) * value
         for t, weight in enumerate(momenta):
-            wanted = wanted + (1 - weight) * math.prod(momenta[t + 1 :]) * seen[k][t]
+            expected = expected + (1 - weight) * math.prod(momenta[t + 1 :]) * seen[k][t]
         own = model.momentum_encoder.get_parameter(k)
-        torch.testing.assert_close(own, wanted)
+        torch.testing.assert_close(own, expected)
 
 
 def test_buffers_are_not_averaged(model):

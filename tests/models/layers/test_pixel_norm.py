@@ -48,7 +48,7 @@ def test_constant_image_is_normalized_to_zero():
 
 
 def test_faint_texture_on_bright_image_is_precise():
-    """Of 0.001 on 2.6, white once normalised: squares of the pixels would cancel."""
+    """Noise of 0.001 on 2.6: differences of squares would cancel."""
     torch.manual_seed(0)
     images = 2.6 + 1e-3 * torch.randn(1, 3, 17, 12)
     result = SlidingWindowNorm(8)(images).double()

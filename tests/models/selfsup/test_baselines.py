@@ -1,5 +1,5 @@
 # Copyright (c) mmcim contributors. All rights reserved.
-"""The baselines against plain statements of their losses."""
+"""The baselines against explicit formulas of their losses."""
 
 import pytest
 import torch
@@ -109,7 +109,7 @@ def patches(images, side):
 
 
 def assert_same(model, loss, expected):
-    """Value, and the gradient of each parameter that learns."""
+    """Value and gradients of all trained parameters."""
     torch.testing.assert_close(loss, expected)
     learnt = {k: p for k, p in model.named_parameters() if p.requires_grad}
     found, plain = (torch.autograd.grad(x, learnt.values()) for x in (loss, expected))
@@ -214,7 +214,7 @@ def test_mocov3_loss():
     for name, value in model.momentum_encoder.named_parameters():
         assert value.equal(start[name]), name  # it waits for the optimizer
 
-    # Batch norms in train mode do not look at their running statistics.
+    # Batch norms in train mode do not use their running statistics.
     def unit(x):
         return x / x.norm(dim=1, keepdim=True)
 
@@ -242,7 +242,7 @@ def test_mocov3_loss_is_computed_in_float32():
     assert loss.dtype == torch.float32
     for (embedded,), logits in zip(arrived[::2], arrived[1::2], strict=True):
         assert embedded.dtype == logits.dtype == torch.float32
-        # Nor has anything between the two been in bfloat16.
+        # Nothing in between was computed in bfloat16.
         assert not logits.mul(0.2).equal(logits.mul(0.2).bfloat16().float())
 
 

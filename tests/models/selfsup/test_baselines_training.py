@@ -51,7 +51,7 @@ def crops(imagenette_mini):
 
 @pytest.mark.parametrize('config', [beit, simmim, mae, mocov3])
 def test_training_lowers_loss(crops, config):
-    """By more than a tenth of the first ten steps' mean."""
+    """By more than 10 % of the mean of the first ten steps."""
     set_random_seed(0)
     with DefaultScope.overwrite_default_scope('mmpretrain'):
         model = MODELS.build(config())

@@ -21,7 +21,7 @@ def build(configs, **kwargs):
 
 @pytest.mark.parametrize('mode', ['bicubic', 'bilinear'])
 def test_five_steps_match_definition(configs, inputs, mode):
-    """Each part of a corruption, followed by hand."""
+    """All parts of a corruption, step by step."""
     model = build(configs, **({} if mode == 'bicubic' else dict(upsampling=mode)))
     batch = model.corrupt(inputs)
     assert isinstance(model, BaseSelfSupervisor)
@@ -101,7 +101,7 @@ def test_no_gradient_flows_between_generator_and_enhancer(configs, inputs, objec
     assert all(p.grad is None for p in model.enhancer.parameters())
     assert all(p.grad is not None for p in model.generator.parameters())
 
-    # and its gradient is that of its own loss, computed apart
+    # and its gradient is that of its own loss, computed separately
     model.zero_grad()
     batch = model.corrupt(inputs)
     model.corrupt = lambda *args: batch
@@ -136,7 +136,7 @@ def test_wrong_mask_or_image_size_raises(configs, inputs):
     sample.set_field(torch.ones(8, 8), 'mask')
     with pytest.raises(ValueError, match=r'masks of \(8, 8\)'):
         model.corrupt(inputs, [sample, sample])
-    # The size of the images is known to neither a ResNet nor a grid.
+    # Neither a ResNet nor a grid defines an image size.
     enhancer = respix(dict(type='ResNet', depth=18), 512, stride=16)
     blank = dict(tokenizer=None, generator=None, grid=(4, 4), enhancer=enhancer)
     with pytest.raises(ValueError, match='encoder_stride'):
@@ -144,7 +144,7 @@ def test_wrong_mask_or_image_size_raises(configs, inputs):
 
 
 def images(inputs):
-    """The uint8 images of which the inputs were made."""
+    """The uint8 images of the inputs."""
     mean = torch.tensor([123.675, 116.28, 103.53]).view(3, 1, 1)
     std = torch.tensor([58.395, 57.12, 57.375]).view(3, 1, 1)
     return (inputs['images'] * std + mean).round().clamp(0, 255).to(torch.uint8)

@@ -11,9 +11,9 @@ from mmpretrain.registry import MODELS
 from mmpretrain.structures import DataSample
 
 from .conftest import revdet
-from .two_processes import assert_two_equal_one
+from .two_processes import assert_two_match_one
 
-# Not Adam: biases of keys have no gradient but rounding, which it would blow up.
+# Not Adam: it would amplify rounding in the gradients of key biases.
 OPTIM = dict(
     type='AutoAmpOptimWrapper',
     constructor='NetworkwiseOptimWrapperConstructor',
@@ -26,9 +26,9 @@ def batch():
     """Four images, masks of different sizes."""
     torch.manual_seed(3)
     samples = []
-    for share in (0.2, 0.4, 0.6, 0.8):
+    for ratio in (0.2, 0.4, 0.6, 0.8):
         sample = DataSample()
-        sample.set_field((torch.rand(4, 4) < share).numpy(), 'mask')
+        sample.set_field((torch.rand(4, 4) < ratio).numpy(), 'mask')
         sample.mask[0, 0] = True
         samples.append(sample)
     inputs = torch.randint(256, (4, 3, 32, 32), dtype=torch.uint8)
@@ -55,9 +55,9 @@ def build(config):
 def test_two_processes_match_one(configs, tmp_path, objective):
     if objective == 'revdet':
         configs['enhancer'] = revdet()
-    # Fixed masks and samples: masks from the data, the likeliest tokens, no flips.
+    # Fixed masks and samples: masks from the data, most likely tokens, no flips.
     configs.update(masking=None, generator={**configs['generator'], 'sampling': 'argmax'})
     configs['data_preprocessor']['flip_prob'] = 0
-    start, end = assert_two_equal_one(partial(build, configs), steps, tmp_path)
+    start, end = assert_two_match_one(partial(build, configs), steps, tmp_path)
     moved = sum(not value.equal(start[key]) for key, value in end.items())
     assert moved == len(list(build(configs).parameters()))

@@ -84,7 +84,7 @@ def test_enhancers_with_vit_and_cnn_backbones(name):
 
 
 def test_enhancers_get_corrupted_image():
-    """The original, which is in the same dict, is their target and no more."""
+    """The original, which is in the same dict, is the target only."""
     torch.manual_seed(0)
     corrupted, images = torch.randn(2, 2, 3, 32, 32)
     golden, mixed = torch.randint(4, (2, 2, 4, 4))
@@ -167,7 +167,7 @@ def test_respix_default_target_uses_window_of_8():
 
 @pytest.mark.parametrize('norm', [None, 'SlidingWindowNorm', 'PatchNorm'])
 def test_respix_restores_with_statistics_of_corrupted_image(norm):
-    """The statistics of the corrupted image, in which the original has no part."""
+    """Statistics of the corrupted image, not of the original."""
     torch.manual_seed(0)
     corrupted, pred = torch.randn(2, 3, 32, 32), torch.randn(2, 3, 32, 32)
     head = ResPixHead(target_norm=norm and dict(type=norm))

@@ -104,7 +104,7 @@ def test_training_lowers_both_losses(loader, vqvae_weights, objective, loss):
     if objective == 'respix':
         assert mean(loss, last) < 0.99 * sum(blank) / len(blank)
     else:
-        # better than chance, and than to know nothing but how many are replaced
+        # better than chance and than the base rate
         assert mean('det_auc', last) > 0.54
         rate = mean('det_base_rate', last)
         entropy = -rate * math.log(rate) - (1 - rate) * math.log(1 - rate)

@@ -20,7 +20,7 @@ from mmcim.models import ConMIM, ConMIMDataPreprocessor, DenoisingContrastHead
 from mmcim.models.layers import BaseMasking
 
 from .conftest import vit
-from .two_processes import assert_two_equal_one
+from .two_processes import assert_two_match_one
 
 MEAN, STD = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]
 
@@ -71,7 +71,7 @@ def batch_inputs(batch=4, seed=0):
 
 @MODELS.register_module()
 class FixedMasking(BaseMasking):
-    """The first row of the first two images of all processes, two rows of the rest."""
+    """Masks: one row in the first two images of all processes, two in the rest."""
 
     def __call__(self, batch_size, grid, device):
         first = get_rank() * batch_size
@@ -149,7 +149,7 @@ class TestViews:
         torch.testing.assert_close(out['images'], (inputs - mean) / std)
 
     def test_views_share_geometry(self):
-        """Jitter, grey and solarisation change each pixel for itself."""
+        """Jitter, grey and solarisation are pixelwise."""
         augment = dict(type='StrongAugment', blur_prob=0.0, hue=0.0)
         torch.manual_seed(0)
         preprocessor, inputs, out = self.run(
@@ -164,8 +164,8 @@ class TestViews:
         assert (flipped ^ kept).all() and 60 < flipped.sum() < 140
         changed = (weak - strong).abs().amax((1, 2, 3)) > 0.01
         assert changed.float().mean() > 0.7
-        # Equal pixels stay equal: of a image of two colours, halves in random places,
-        # the strong view is one of two colours in the same places.
+        # Equal pixels stay equal: of an image of two colours at random positions
+        # the strong view has two colours at the same positions.
         torch.manual_seed(0)
         places = torch.rand(200, 1, 32, 32) < 0.3
         colours = torch.randint(256, (2, 200, 3, 1, 1), dtype=torch.uint8)
@@ -198,7 +198,7 @@ class TestViews:
 
 class TestModel:
     def test_inputs_of_both_encoders(self):
-        """Patches, mask, class token and projector, step by step."""
+        """Loss from patches, mask, class token and projector, step by step."""
         model = build()
         inputs = batch_inputs()
         torch.manual_seed(7)
@@ -278,11 +278,11 @@ class TestModel:
         torch.nn.init.normal_(model.momentum_encoder.backbone.ln1.weight)
         images = batch_inputs()['images']
         kept = model.momentum_encoder if export == 'momentum' else model
-        wanted = kept.backbone(images, None)[-1]
-        assert model.extract_feat(images)[-1].equal(wanted)
-        assert model(dict(images=images))[-1].equal(wanted)
+        expected = kept.backbone(images, None)[-1]
+        assert model.extract_feat(images)[-1].equal(expected)
+        assert model(dict(images=images))[-1].equal(expected)
         other = model if export == 'momentum' else model.momentum_encoder
-        assert not other.backbone(images, None)[-1].allclose(wanted)
+        assert not other.backbone(images, None)[-1].allclose(expected)
 
     def test_unknown_export_raises(self):
         with pytest.raises(ValueError, match="'teacher'.*'momentum', 'online'"):
@@ -306,7 +306,7 @@ def distributed_config():
 
 def train_steps(model, part, num=3):
     plain = getattr(model, 'module', model)
-    # Not Adam: where a norm follows, biases have no gradient but rounding.
+    # Not Adam: biases in front of a norm have gradients of rounding only.
     sgd = dict(OPTIM, optimizer=dict(type='SGD', lr=0.05, momentum=0.9))
     with DefaultScope.overwrite_default_scope('mmpretrain'):
         optim = build_optim_wrapper(plain, sgd)
@@ -318,7 +318,7 @@ def train_steps(model, part, num=3):
 
 def test_two_processes_match_one(tmp_path):
     """Encoder, projector with its batch norms, loss, gradients, momentum encoder."""
-    start, end = assert_two_equal_one(
+    start, end = assert_two_match_one(
         partial(build, **distributed_config()), train_steps, tmp_path
     )
     moved = {key for key, value in end.items() if not value.equal(start[key])}
@@ -339,7 +339,7 @@ class FewImages(Dataset):
 
 @pytest.fixture(scope='module')
 def run(tmp_path_factory):
-    """A short run; gives its folder and its model."""
+    """A short run: its folder and its model."""
     folder = tmp_path_factory.mktemp('run')
     config = conmim()
     cfg = Config(
@@ -385,7 +385,7 @@ def test_exported_backbone_is_the_momentum_encoder(run):
     assert not tensors['layers.0.ffn.layers.1.bias'].equal(
         online.layers[0].ffn.layers[1].bias
     )
-    # The file tells how to build its network, though a copy has no config of its own.
+    # The file records how to build the backbone, though a copy has no own config.
     assert file.record.grid == (4, 4)
     again = file.build()
     again.load_state_dict(tensors, strict=False)
@@ -408,8 +408,8 @@ def test_checkpoint_gives_either_backbone(run, kept):
     prefix = ConMIM.EXPORTS[kept]
     load_into(network, str(folder / 'epoch_2.pth'), prefix=prefix)
     images = batch_inputs()['images']
-    wanted = model.get_submodule(prefix.rstrip('.'))(images, None)[-1]
-    torch.testing.assert_close(network(images)[-1], wanted)
+    expected = model.get_submodule(prefix.rstrip('.'))(images, None)[-1]
+    torch.testing.assert_close(network(images)[-1], expected)
 
 
 @pytest.mark.slow
@@ -450,7 +450,7 @@ def test_training_on_real_images_lowers_loss(imagenette_mini):
         batches = iter(StrictRunner.build_dataloader(loader))
         optim = OPTIM | dict(
             optimizer=dict(type='AdamW', lr=3e-3, betas=(0.9, 0.98)),
-            # Relative positions, by which masked patches are told apart, begin at zero.
+            # Relative positions, which distinguish masked patches, start at zero.
             paramwise_cfg=dict(
                 custom_keys=dict(relative_position_bias_table=dict(lr_mult=30.0))
             ),
@@ -466,13 +466,13 @@ def test_training_on_real_images_lowers_loss(imagenette_mini):
         return sum(log[key] for log in logs[part]) / len(logs[part])
 
     first, last = slice(0, 10), slice(-30, None)
-    # All patches alike is what a network that knows nothing says.
+    # An untrained encoder gives equal logits for all patches.
     assert mean('loss', last) < min(mean('loss', first), math.log(36)) - 0.05
     assert mean('accuracy', last) > 1.3 / 36
 
 
 def test_two_crops_raise():
-    """Of a pipeline with two crops, of which one would be dropped without a word."""
+    """Of a pipeline with two crops one would be dropped silently."""
     model = build()
     with pytest.raises(TypeError, match='must be uint8 .* not a list of 2'):
         model.data_preprocessor(dict(inputs=[images(), images()]), training=True)

@@ -67,7 +67,7 @@ def random_inputs(batch_size=2, num=3, context=32, exemplar=16):
 @pytest.fixture
 def model():
     model = build(corrim())
-    # Targets that are not the online encoder's, and parameters that are not all 0 or 1.
+    # Different encoders, and parameters other than 0 and 1.
     torch.manual_seed(2)
     with torch.no_grad():
         for name, param in model.named_parameters():
@@ -76,7 +76,7 @@ def model():
     return model
 
 
-# The formulas as they are on paper
+# The formulas of the paper
 
 
 def layer_norm(x, norm):
@@ -188,8 +188,8 @@ def test_loss_and_gradients_match_formula(model, objective):
     for name, value in watched.items():
         assert log[name].item() == pytest.approx(value, abs=1e-5), name
     assert 0.05 < watched['iou'] < 0.95
-    share = inputs['regions'].float().mean().item()
-    assert log['pixel_base_acc'].item() == pytest.approx(max(share, 1 - share))
+    fraction = inputs['regions'].float().mean().item()
+    assert log['pixel_base_acc'].item() == pytest.approx(max(fraction, 1 - fraction))
     plain = torch.autograd.grad(expected, learnt.values())
     for name, grad, other in zip(learnt, found, plain):
         torch.testing.assert_close(grad, other, atol=2e-5, rtol=1e-3, msg=name)
@@ -231,7 +231,7 @@ def test_position_embedding_is_sin_cos_at_every_size(model):
 
 
 def test_rectangular_context():
-    """Of 2 x 3 patches; without what both branches add, tokens and positions remain."""
+    """2 x 3 patches; without both branches, tokens and position embeddings remain."""
     torch.manual_seed(0)
     config = corrim(grid=(2, 3))['neck']
     neck = MODELS.build(config)
@@ -347,7 +347,7 @@ def test_sizes_must_be_multiples_of_patch_size(key, change):
 
 
 def test_two_crops_raise():
-    """Exemplars of one crop would get label maps in another."""
+    """Exemplars of one crop would get segmentation maps of another."""
     preprocessor = build(corrim()).data_preprocessor
     crops = torch.randint(256, (2, 2, 3, 48, 48), dtype=torch.uint8)
     with pytest.raises(TypeError, match='must be uint8 .* not a list of 2'):

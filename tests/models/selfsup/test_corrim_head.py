@@ -45,7 +45,7 @@ def test_loss_and_gradients_match_formula(kwargs, pixel_loss):
 
 @pytest.mark.parametrize('objective', ['cross_entropy', 'focal_mse'])
 def test_confident_predictions_give_finite_loss(objective):
-    """Where exponentials overflow; right costs nothing, wrong costs the margin."""
+    """At logits whose exponentials overflow."""
     sure = torch.tensor([-400.0, 400.0]).view(1, 1, 2, 1, 1).requires_grad_()
     head = CorrelationHead(in_channels=8, objective=objective)
     costs = []
@@ -58,7 +58,7 @@ def test_confident_predictions_give_finite_loss(objective):
 
 
 def test_logits_are_aligned_with_pixels():
-    """From 4 to 7 rows and to 10 columns, cells are every second and third pixel."""
+    """From 4 to 7 rows and 10 columns, cells are every second and third pixel."""
     torch.manual_seed(0)
     head = CorrelationHead(in_channels=8)
     maps = torch.randn(2, 3, 8, 4, 4)

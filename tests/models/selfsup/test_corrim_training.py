@@ -70,7 +70,7 @@ def test_training_beats_base_rate_loss(loader):  # noqa: F811
     rate = mean('pixel_base_acc', last)
     entropy = -rate * math.log(rate) - (1 - rate) * math.log(1 - rate)
     assert mean('loss_corr', last) < mean('loss_corr', first) - 0.1
-    # Two exemplars, of which it knows more than how large they are.
+    # Better than a prediction from the exemplars' sizes alone.
     assert mean('loss_corr', last) < 0.9 * 2 * entropy
     assert mean('pixel_acc', last) > rate + 0.01
     assert mean('iou', last) > 0.1

@@ -22,7 +22,7 @@ SIZES = dict(stride=4, vocab_size=24, width=16, depth=1, code_dims=8)
 
 @pytest.fixture(autouse=True)
 def hub():
-    """A message hub of its own for each test, as each run has."""
+    """A separate message hub for each test, as each run has."""
     return MessageHub.get_instance(f'test-{uuid.uuid4()}')
 
 
@@ -264,7 +264,7 @@ def test_trained_checkpoint_becomes_tokenizer(tmp_path):
     ]
     assert record.temperatures == pytest.approx(expected)
 
-    # The checkpoint is the tokenizer; nothing in it is unpickled.
+    # The checkpoint is loaded as tokenizer, without unpickling code.
     tokenizer = DiscreteVAE(str(tmp_path / 'epoch_2.pth'))
     images = digits()[:4]
     assert torch.equal(tokenizer.encode(images), model.backbone(images).argmax(1))

@@ -1,5 +1,5 @@
 # Copyright (c) mmcim contributors. All rights reserved.
-"""What every tokenizer promises, shown on a small discrete VAE."""
+"""The contract of all tokenizers, tested on a small discrete VAE."""
 
 import copy
 import hashlib
@@ -49,7 +49,7 @@ def assert_unchanged(module, before):
 
 
 class Trained(BaseModule):
-    """A module that is trained beside a tokenizer, as an algorithm."""
+    """A model with a tokenizer and trained layers."""
 
     def __init__(self, tokenizer, init_cfg=None):
         super().__init__(init_cfg)
@@ -143,7 +143,7 @@ def test_shapes_dtypes_and_ranges(tokenizer):
 
 
 def test_outer_autocast_is_ignored(tokenizer):
-    # So many that the digits of bfloat16 would turn some of the winners.
+    # Enough images for bfloat16 to change some of the ids.
     images = torch.rand(8, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     network = tokenizer.network
     ids = network(images).argmax(1)

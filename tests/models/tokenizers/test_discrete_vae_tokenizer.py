@@ -76,7 +76,7 @@ def test_all_checkpoint_formats(network, checkpoint, tmp_path, kind):
     tokenizer = DiscreteVAE(str(path))
     images = torch.rand(1, 3, 16, 16)
     assert torch.equal(tokenizer.encode(images), network(images).argmax(1))
-    # The same weights are the same tokenizer, whatever file they come from.
+    # The same weights are the same tokenizer, regardless of the file format.
     plain = DiscreteVAE(checkpoint)
     assert tokenizer.identity['sha256'] == plain.identity['sha256']
 
