@@ -1,5 +1,5 @@
 # Copyright (c) mmcim contributors. All rights reserved.
-"""Exported backbones as a training writes them, for tests that begin with one."""
+"""Exported backbones as a training writes them, for tests that start from one."""
 
 from mmcim.checkpoints import BackboneRecord, save_backbone
 from mmcim.checkpoints.layout import is_derived

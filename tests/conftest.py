@@ -1,5 +1,5 @@
 # Copyright (c) mmcim contributors. All rights reserved.
-"""Real data for tests, where it is at hand."""
+"""Real data for tests, if available."""
 
 import os
 import tarfile
@@ -25,7 +25,7 @@ def repo() -> Path:
 
 
 def init_weights(model) -> None:
-    """Initialise a model, which may not change what has a gradient.
+    """Initialise a model and check that no requires_grad changes.
 
     DistributedDataParallel asks for it before, and waits for these gradients.
     """

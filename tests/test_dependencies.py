@@ -1,5 +1,5 @@
 # Copyright (c) mmcim contributors. All rights reserved.
-"""What ``import mmcim`` says of OpenMMLab packages of the wrong family."""
+"""The check of ``import mmcim`` for OpenMMLab packages of the wrong family."""
 
 import os
 import subprocess
@@ -40,15 +40,15 @@ def message(installed):
     return str(error.value)
 
 
-def test_this_installation_fits():
+def test_current_environment_passes():
     check_dependencies()
 
 
-def test_onedl_family_alone(installed):
+def test_onedl_packages_pass(installed):
     check_dependencies()
 
 
-def test_every_package_of_the_forks_is_required():
+def test_all_onedl_packages_are_required():
     setup = (Path(__file__).parents[1] / 'setup.py').read_text()
     required = setup.split('extras_require')[0]
     for name in GOOD:
@@ -62,7 +62,7 @@ def test_every_package_of_the_forks_is_required():
         *('mmengine-lite', 'mmcv-lite', 'mmcv-full'),
     ],
 )
-def test_mixed_families(installed, name):
+def test_mixed_packages_raise(installed, name):
     installed[name] = '1.7.2'
     text = message(installed)
     assert f'{name} 1.7.2 of the upstream family was found beside' in text
@@ -70,7 +70,7 @@ def test_mixed_families(installed, name):
     assert f'pip uninstall -y {name} {" ".join(GOOD)} && {INSTALL}' in text
 
 
-def test_upstream_family_alone(installed):
+def test_upstream_packages_raise(installed):
     installed.clear()
     installed.update(mmengine='0.10.7', mmcv='2.1.0', mmpretrain='1.2.0')
     text = message(installed)
@@ -79,7 +79,7 @@ def test_upstream_family_alone(installed):
     assert f'pip uninstall -y mmengine mmcv mmpretrain && {INSTALL}' in text
 
 
-def test_the_message_comes_first_in_a_real_process(tmp_path):
+def test_error_precedes_other_imports(tmp_path):
     """An upstream mmengine beside the fork is noticed before anything is imported."""
     info = tmp_path / 'mmengine-0.10.7.dist-info'
     info.mkdir()

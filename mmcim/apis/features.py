@@ -35,7 +35,7 @@ def extract_features(
         backbone: From :func:`load_backbone`, on any device.
         images: A folder, all of whose images are taken, in the order of
             ``list_images(folder).files``; paths or PIL images; or RGB images in [0, 1],
-            (B, 3, H, W), which are used at the size that they have.
+            (B, 3, H, W), which are not resized.
         batch_size: Images at a time.
         img_size: Height and width that files and PIL images are resized to. By default
             the backbone's own, or 224 if it has none.
@@ -47,11 +47,15 @@ def extract_features(
         ValueError: If an image cannot be read, a tensor is not (B, 3, H, W) in [0, 1], or
             the backbone does not specify how images are normalised.
 
-    Examples:
-        >>> files = list_images('images').files
+    Example:
+        >>> from mmcim.apis import extract_features, load_backbone
+        >>> backbone = load_backbone('epoch_300_backbone.safetensors')
         >>> features = extract_features(backbone, 'images')
-        >>> nearest = torch.cdist(features, features).topk(2, largest=False).indices[:, 1]
-        >>> print(files[0], 'is most like', files[nearest[0]])
+        >>> files = list_images('images').files
+        >>> features.shape == (len(files), 768)
+        True
+        >>> distances = torch.cdist(features, features).fill_diagonal_(torch.inf)
+        >>> most_similar = [files[i] for i in distances.argmin(dim=1)]
     """
     normalization = getattr(backbone, 'normalization', None)
     if normalization is None:

@@ -1,5 +1,5 @@
 # Copyright (c) mmcim contributors. All rights reserved.
-"""What a network tells about its own tensors."""
+"""Which tensors of a model are its backbone's, derived, or new in fine-tuning."""
 
 import re
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 Grid = tuple[int, int]
 """Rows and columns of patches."""
 
-# Tables that a module computes from its size: no weights, and wrong at another size.
+# Buffers that a module computes from its size: no weights, and wrong at another size.
 _DERIVED = (
     'attn_mask',
     'freqs_cos',
@@ -20,7 +20,7 @@ _DERIVED = (
 
 
 def backbone_prefix(model: nn.Module) -> str | None:
-    """Say where in a model the backbone is that is kept.
+    """Find the backbone that is exported from a model.
 
     Args:
         model: A classifier, segmentor or pre-training, not wrapped.
@@ -28,7 +28,7 @@ def backbone_prefix(model: nn.Module) -> str | None:
     Returns:
         The prefix of the backbone's tensors in the model's state dict, which
         ends with a dot: the class's ``backbone_prefix``, else 'backbone.' if there is
-        such a module. None if the model has no backbone to keep.
+        such a module. None if no backbone is exported.
     """
     if hasattr(model, 'backbone_prefix'):
         return model.backbone_prefix
@@ -67,7 +67,7 @@ def normalization(model: nn.Module) -> dict[str, list[float] | None]:
 
 
 def is_derived(name: str) -> bool:
-    """Tell whether a buffer follows from the module's size alone."""
+    """Whether a buffer is computed from the module's size."""
     return name.rpartition('.')[2] in _DERIVED
 
 
@@ -90,11 +90,11 @@ def tensors_of(module: nn.Module) -> dict[str, Tensor]:
 
 
 def starts_anew(backbone: nn.Module, name: str) -> bool:
-    """Tell whether a tensor is one that only fine-tuning has.
+    """Whether a tensor exists in fine-tuning only.
 
     ``out_type='avg_featmap'`` of mmpretrain's vision transformers normalises the mean
     of the patches by ``ln2``, which is not there with the feature maps of a pre-training.
-    (BEiT's and MAE's ``fc_norm`` is the same, and starts anew there, too.)
+    (BEiT's and MAE's ``fc_norm`` is the same, and starts from scratch there, too.)
 
     Swin, ConvNeXt and others normalise each output, of which a classifier has the last
     one only: ``norm0`` to ``norm2`` are new where ``out_indices=(0, 1, 2, 3)``.

@@ -1,8 +1,8 @@
 # Copyright (c) mmcim contributors. All rights reserved.
 """Names of the same tensors in mmpretrain and in other libraries.
 
-timm's names are those of microsoft's BEiT, of DeiT and of MAE as well. A plain ResNet is
-named alike in mmpretrain, timm and torchvision.
+timm's names are those of microsoft's BEiT, of DeiT and of MAE as well. A ResNet has
+the same names in mmpretrain, timm and torchvision.
 """
 
 import re
@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from torch import Tensor
 
 # The parts of a ViT or BEiT in mmpretrain and in timm, the first that a name begins with;
-# # is a number. What is not here (cls_token, pos_embed, attn.qkv, gamma_1, ...) is named
-# alike.
+# # is a number. What is not here (cls_token, pos_embed, attn.qkv, gamma_1, ...) has
+# the same name in both.
 _TIMM_NAMES = {
     'patch_embed.projection': 'patch_embed.proj',
     'pre_norm': 'norm_pre',
@@ -39,7 +39,7 @@ def to_mmpretrain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Rename a ViT or BEiT of timm, DeiT, BEiT or MAE to mmpretrain's names.
 
     Networks are recognised by their names. All others keep them: mmpretrain's own,
-    ResNets of timm and torchvision (named alike), heads, decoders.
+    ResNets of timm and torchvision (same names), heads, decoders.
 
     Args:
         tensors: The state dict of a backbone, without prefix.
@@ -50,7 +50,7 @@ def to_mmpretrain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     Raises:
         ValueError: If two tensors would have the same name.
 
-    Examples:
+    Example:
         >>> names = dict.fromkeys(
         ...     ('patch_embed.proj.weight', 'blocks.0.attn.qkv.weight', 'norm.bias'))
         >>> list(to_mmpretrain(names))

@@ -67,7 +67,7 @@ def group(names: Mapping[str, str]) -> str:
 def enumerate_names(names: Iterable[str]) -> str:
     """List names; those that differ in a number only, together.
 
-    Examples:
+    Example:
         >>> enumerate_names(['layers.0.ln1.bias', 'layers.1.ln1.bias', 'ln1.bias'])
         'layers.0-1.ln1.bias, ln1.bias'
     """

@@ -18,15 +18,15 @@ def few_labels(
     The choice depends on nothing but the dataset's order, the number and the seed. With
     the same seed the images for a smaller number are among those for a larger one.
 
-    The published 1 % and 10 % of ImageNet (SimCLR's lists) are other images. To take
-    exactly those, name a list of ``<class>/<image> <label>`` lines as the ``ann_file``
+    The published 1 % and 10 % of ImageNet (SimCLR's lists) are different images. To use
+    those, give a list of ``<class>/<image> <label>`` lines as the ``ann_file``
     of the ``CustomDataset`` inside.
 
     Args:
         dataset: The dataset or its config.
         num_per_class: Images to keep of every class.
         fraction: Fraction to keep of every class, in (0, 1], rounded, at least one image.
-        seed: Another seed gives another choice.
+        seed: Determines the choice.
 
     Returns:
         A dataset of the same type, in the same order.
@@ -36,7 +36,7 @@ def few_labels(
             its range; if a class has too few images; if the dataset has no labels.
 
     Example:
-        In a config, where the command line then decides, by
+        In a config, to be set on the command line by
         ``--cfg-options train_dataloader.dataset.num_per_class=5``::
 
             dataset=dict(

@@ -1,5 +1,5 @@
 # Copyright (c) mmcim contributors. All rights reserved.
-"""Your own image folder, of which a part can be kept for validation."""
+"""A custom image folder with an optional split for validation."""
 
 import hashlib
 import os

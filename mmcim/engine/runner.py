@@ -100,7 +100,7 @@ class StrictRunner(ConfigKeyErrors, Runner):
         return Runner.build_dataloader(dataloader, seed=seed)
 
     def build_train_loop(self, loop: BaseLoop | dict) -> BaseLoop:
-        """Build the training loop; one of epochs can begin within an epoch."""
+        """Build the training loop; an epoch-based one can resume within an epoch."""
         if isinstance(loop, dict):
             kind = 'EpochBasedTrainLoop' if loop.get('by_epoch', True) else None
             if loop.get('type', kind) in ('EpochBasedTrainLoop', EpochBasedTrainLoop):
@@ -162,7 +162,7 @@ class StrictRunner(ConfigKeyErrors, Runner):
         if training:
             checks.check_processes({**self.record, 'resumed_iteration': self.iter})
             is_done = self.iter >= self.max_iters
-            done = f'Nothing is left to do: {self._load_from} is of a finished run.'
+            done = f'Nothing to do: {self._load_from} is from a finished run.'
             self.logger.info(done if is_done else summary(self))
 
     @checks.together()
@@ -244,10 +244,10 @@ class RequireStrictRunnerHook(Hook):
 
 @LOOPS.register_module()
 class ResumableEpochLoop(EpochBasedTrainLoop):
-    """A loop of epochs that goes on where a checkpoint was written within an epoch.
+    """An epoch-based loop that resumes within an epoch.
 
-    With a data loader that was not built from a config it begins such an epoch anew, as
-    mmengine's.
+    With a data loader that was not built from a config it restarts the epoch, as
+    mmengine's loop does.
     """
 
     def run_epoch(self) -> None:

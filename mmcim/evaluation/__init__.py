@@ -1,5 +1,5 @@
 # Copyright (c) mmcim contributors. All rights reserved.
-"""What to look at while pre-training and after it."""
+"""Metrics during pre-training and evaluation after it."""
 
 from .frozen_features import FrozenFeatureLoop, collect_features
 from .knn import KNNLoop, knn_accuracy

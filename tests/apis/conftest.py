@@ -11,7 +11,7 @@ MEAN, STD = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]
 
 @pytest.fixture(scope='session')
 def write_backbone(tmp_path_factory):
-    """Write a plain backbone with random weights: ``write_backbone(config) -> path``."""
+    """Write exported random weights: ``write_backbone(config) -> path``."""
     folder = tmp_path_factory.mktemp('backbones')
 
     def write(config, **known):

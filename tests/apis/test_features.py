@@ -46,7 +46,7 @@ def list_paths(folder):
     return [folder / file for file in list_images(folder).files]
 
 
-def test_a_vector_is_the_mean_of_the_feature_map(backbone):
+def test_features_are_mean_of_feature_map(backbone):
     images = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         feature_map = backbone(normalized(images))[-1]
@@ -61,7 +61,7 @@ def test_a_vector_is_the_mean_of_the_feature_map(backbone):
     assert found.std(dim=0).mean() > 1e-4  # the images make a difference
 
 
-def test_folder_paths_and_pil_images_give_the_same_in_batches(backbone, folder):
+def test_input_types_and_batch_sizes_give_same_features(backbone, folder):
     paths = list_paths(folder)
     expected = extract_features(backbone, torch.stack([to_tensor(p) for p in paths]))
     as_text = [str(path) for path in paths]
@@ -78,14 +78,14 @@ def test_folder_paths_and_pil_images_give_the_same_in_batches(backbone, folder):
         ('cls_token', lambda tokens: tokens[:, 0]),
     ],
 )
-def test_other_outputs(vit, out_type, pick):
+def test_other_out_types(vit, out_type, pick):
     images = torch.rand(2, 3, 32, 32)
     tokens = load_backbone(vit, out_type='raw')(normalized(images))[-1]
     found = extract_features(load_backbone(vit, out_type=out_type), images)
     assert_close(found, pick(tokens).detach(), rtol=0, atol=1e-5)
 
 
-def test_networks_that_take_masks_and_those_of_any_size(write_backbone):
+def test_masked_and_convolutional_backbones(write_backbone):
     masked = dict(
         type='FusedBEiTPretrainViT',
         arch=ARCH,
@@ -104,8 +104,8 @@ def test_networks_that_take_masks_and_those_of_any_size(write_backbone):
     assert_close(found, extract_features(resnet, grey), rtol=1e-5, atol=1e-5)
 
 
-def test_files_are_resized_and_cut_to_the_middle(backbone, tmp_path):
-    """Left and right eighths of a wide image play no part."""
+def test_files_are_resized_and_center_cropped(backbone, tmp_path):
+    """Left and right eighths of a wide image are cropped."""
     pixels = np.zeros((64, 96, 3), np.uint8)
     pixels[:, 16:80] = 100
     middle, wide = tmp_path / 'middle.png', tmp_path / 'wide.png'
@@ -122,18 +122,18 @@ def test_files_are_resized_and_cut_to_the_middle(backbone, tmp_path):
     assert_close(tall, expected, rtol=0, atol=1e-5)
 
 
-def test_images_are_follow_their_exif_orientation(backbone, tmp_path, folder):
+def test_exif_orientation_is_applied(backbone, tmp_path, folder):
     image = Image.open(list_paths(folder)[1])
     exif = Image.Exif()
-    exif[0x0112] = 6  # stored turned a quarter to the left
-    turned = tmp_path / 'turned.png'
-    image.transpose(Image.Transpose.ROTATE_90).save(turned, exif=exif)
-    found = extract_features(backbone, [turned])
+    exif[0x0112] = 6  # stored rotated by 90 degrees to the left
+    rotated = tmp_path / 'rotated.png'
+    image.transpose(Image.Transpose.ROTATE_90).save(rotated, exif=exif)
+    found = extract_features(backbone, [rotated])
     expected = extract_features(backbone, [image])
     assert_close(found, expected, rtol=0, atol=1e-5)
 
 
-def test_the_mode_of_the_network_stays(vit):
+def test_training_mode_is_restored(vit):
     network = load_backbone(vit, drop_rate=0.5)
     network.train()
     images = torch.rand(2, 3, 32, 32)
@@ -142,8 +142,8 @@ def test_the_mode_of_the_network_stays(vit):
     assert network.training
 
 
-def test_real_images_of_a_class_are_alike(imagenette_mini, vit):
-    """The order is that of the paths: each is nearest to its own copy."""
+def test_features_of_same_class_are_similar(imagenette_mini, vit):
+    """Rows are in the order of the paths: each is nearest to its copy."""
     network = load_backbone(vit)
     paths = list_paths(imagenette_mini / 'val')[::40]
     features = extract_features(network, paths + paths[::-1])
@@ -153,7 +153,7 @@ def test_real_images_of_a_class_are_alike(imagenette_mini, vit):
 
 
 @pytest.mark.parametrize('training', [True, False])
-def test_mode_is_kept_after_an_error(vit, tmp_path, training):
+def test_training_mode_is_restored_after_error(vit, tmp_path, training):
     network = load_backbone(vit)
     network.train(training)
     with pytest.raises(ConfigError, match='Cannot read the image .*missing.png'):
@@ -161,7 +161,7 @@ def test_mode_is_kept_after_an_error(vit, tmp_path, training):
     assert network.training is training
 
 
-def test_clear_errors(backbone, write_backbone, tmp_path):
+def test_errors_name_the_problem(backbone, write_backbone, tmp_path):
     with pytest.raises(ConfigError, match=r'has no images \(.jpg'):
         extract_features(backbone, tmp_path)
     with pytest.raises(ConfigError, match='is not a folder'):

@@ -27,7 +27,7 @@ REPORTED = ('Reported in the Paper', 'Reported by the Authors')
 
 @pytest.fixture
 def hub(monkeypatch):
-    """ModelHub with our models; afterwards without."""
+    """ModelHub with our models, for one test."""
     monkeypatch.setattr(ModelHub, '_models_dict', {})
     monkeypatch.setattr(ModelHub, '_ModelHub__mmpretrain_registered', True)
     ModelHub.register_model_index(REPO / 'model-index.yml', config_prefix=REPO)
@@ -41,23 +41,23 @@ def read(config):
 
 @functools.cache
 def count_parameters(backbone):
-    """Count those of the network of a config in JSON, most of them without memory."""
+    """Count the parameters of a JSON config's model, mostly on the meta device."""
     config = json.loads(backbone)
     config.pop('init_cfg', None)
-    # ResNet looks at the value of a tensor.
+    # ResNet reads a tensor's value.
     device = 'cpu' if config['type'].endswith('ResNet') else 'meta'
     with DefaultScope.overwrite_default_scope('mmpretrain'), torch.device(device):
         return sum(p.numel() for p in NETWORKS.build(config).parameters())
 
 
 @pytest.mark.parametrize('model', MODELS, ids=lambda model: model['Name'])
-def test_entry(model):
+def test_entry_matches_config(model):
     stem = Path(model['Config']).stem
-    # Names say the method where the file does not.
+    # Names contain the method if the file name does not.
     method = model['In Collection'].lower()
     said = method in stem.split('_') or method == 'supervised'
     assert model['Name'] == (stem if said else f'{method}_{stem}')
-    # Numbers that are not our own are in the field that says so.
+    # Numbers of others are in their own field.
     assert model['Results'] is None
     assert 'Weights' not in model
     cfg = read(model['Config'])
@@ -98,12 +98,12 @@ def test_every_config_is_listed_once(hub):
     assert found.filename == str(REPO / 'configs/conmim/vit-l_conmim_32xb64-300e.py')
 
 
-def test_no_name_is_one_of_mmpretrains():
+def test_names_do_not_collide_with_mmpretrain():
     assert not {model['Name'] for model in MODELS} & set(list_models())
 
 
 def source_of(model):
-    """Find the entry whose weights a model begins with, by its config."""
+    """Find the entry whose weights a model starts from, by its config."""
     cfg = read(model['Config'])
     for part in (cfg.model, cfg.model.get('backbone', {})):
         init = part.get('init_cfg')
@@ -114,26 +114,26 @@ def source_of(model):
     return None
 
 
-def test_what_begins_with_a_model_is_its_downstream():
-    wanted = {}
+def test_downstream_models_start_from_their_model():
+    expected = {}
     for model in MODELS:
         source = source_of(model)
         evaluates = re.search('/(benchmarks|segmentation)/', model['Config'])
-        # The two smallest segmentors begin with random weights.
+        # The two smallest segmentors start from random weights.
         assert (source is not None) == bool(evaluates and '-400i_' not in model['Name'])
         if source:
-            wanted.setdefault(source['Name'], set()).add(model['Name'])
+            expected.setdefault(source['Name'], set()).add(model['Name'])
     # The encoder of RevDet is evaluated as that of ResPix.
-    for name in list(wanted):
+    for name in list(expected):
         twin = re.sub('^(cim_[^_]+)_', r'\1_revdet_', name)
         if name.startswith('cim_'):
-            wanted[twin] = wanted[name]
+            expected[twin] = expected[name]
     listed = {m['Name']: m['Downstream'] for m in MODELS if 'Downstream' in m}
-    assert {name: set(names) for name, names in listed.items()} == wanted
+    assert {name: set(names) for name, names in listed.items()} == expected
     assert all(len(set(names)) == len(names) for names in listed.values())
 
 
-def test_the_papers_numbers():
+def test_reported_numbers_match_papers():
     """Those of arXiv 2202.03382 and 2205.09616 and of CorrIM's repository."""
     reported = {
         name: next(v for k, v in model[key].items() if k in ('Top 1 Accuracy', 'mIoU'))
@@ -199,12 +199,12 @@ SEGMENTOR = 'vit-tiny_upernet_1xb8-400i_camvid-240x180'
 
 @pytest.fixture
 def own_scope(monkeypatch):
-    """mmsegmentation makes its scope the default one for the rest of the process."""
+    """mmsegmentation changes the default scope of the process."""
     scopes = DefaultScope._instance_dict.copy()
     monkeypatch.setattr(DefaultScope, '_instance_dict', scopes)
 
 
-def test_a_segmentor_by_name_is_mmsegmentations(hub, own_scope):
+def test_segmentor_by_name(hub, own_scope):
     mmseg = pytest.importorskip('mmseg.apis')
     model = mmseg.init_model(hub.get(SEGMENTOR).config, device='cpu')
     assert model.decode_head.num_classes == 11

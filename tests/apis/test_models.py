@@ -1,5 +1,5 @@
 # Copyright (c) mmcim contributors. All rights reserved.
-"""Networks from files, and mmpretrain's FeatureExtractor on our configs."""
+"""Backbones from files, and mmpretrain's FeatureExtractor on our configs."""
 
 import numpy as np
 import pytest
@@ -27,7 +27,7 @@ def test_load_backbone(vit):
     assert network.normalization == (MEAN, STD)
 
 
-def test_positions_are_resized_to_another_size(vit):
+def test_position_embeddings_are_resized(vit):
     network, larger = load_backbone(vit), load_backbone(vit, img_size=48)
     assert larger.pos_embed.shape == (1, 37, 32)
     assert torch.equal(larger.pos_embed[:, 0], network.pos_embed[:, 0])
@@ -38,7 +38,7 @@ def test_positions_are_resized_to_another_size(vit):
     assert torch.cosine_similarity(found, expected, dim=1).min() > 0.999
 
 
-def test_a_file_without_a_network(tmp_path):
+def test_file_without_backbone_raises(tmp_path):
     torch.save(dict(a=torch.zeros(1)), tmp_path / 'a.pth')
     with pytest.raises(ConfigError, match='does not say which network'):
         load_backbone(tmp_path / 'a.pth')
@@ -112,8 +112,8 @@ def test_mmpretrains_own_functions_on_a_classifier(repo, tmp_path):
     assert_close(found[-1], expected[0], rtol=0, atol=1e-5)
 
 
-def test_mmpretrains_own_extractor_on_a_pretraining(repo, image):
-    """It builds the whole CIM and gives the features of uncorrupted images."""
+def test_mmpretrain_extractor_accepts_pretraining(repo, image):
+    """It builds the whole CIM and returns features of uncorrupted images."""
     cfg = Config.fromfile(repo / 'configs/quickstart/cim_respix.py')
     cfg.model.update(tokenizer=None, generator=None, grid=(6, 6))
     extract = FeatureExtractor(cfg, pretrained=False)

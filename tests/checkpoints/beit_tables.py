@@ -26,7 +26,7 @@ def resized_table(table, grid, new_grid):
     takes the value at the border.
     """
     known = [known_positions(a, b) for a, b in zip(grid, new_grid)]
-    wanted = [
+    expected = [
         np.arange(1 - side, side).clip(at[0], at[-1]) for side, at in zip(new_grid, known)
     ]
     degrees = [min(3, len(at) - 1) for at in known]
@@ -35,6 +35,6 @@ def resized_table(table, grid, new_grid):
     for values in table[:count].double().numpy().T:
         values = values.reshape(len(known[0]), len(known[1]))
         spline = RectBivariateSpline(*known, values, kx=degrees[0], ky=degrees[1], s=0)
-        heads.append(spline(*wanted).flatten())
+        heads.append(spline(*expected).flatten())
     offsets = torch.tensor(np.stack(heads, axis=1)).to(table.dtype)
     return torch.cat((offsets, table[count:]))

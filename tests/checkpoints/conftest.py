@@ -39,7 +39,7 @@ def arrived(module, source, prefix=''):
 
 @pytest.fixture
 def log(monkeypatch):
-    """What the loader writes into the log."""
+    """Lines that the loader logs."""
     lines = []
     monkeypatch.setattr(
         'mmcim.checkpoints.load.print_log', lambda text, **kwargs: lines.append(text)

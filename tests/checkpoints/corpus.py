@@ -1,8 +1,8 @@
 # Copyright (c) mmcim contributors. All rights reserved.
-"""A corpus of small files of weights, each with what has to come of it.
+"""A corpus of small files of weights, each with its expected outcome.
 
 A case writes a file from tensors that it knows, renamed by the tables below, and states
-which of them are in the module afterwards, or what the error names. Nothing here asks
+which of them are then in the module, or what the error names. Nothing here asks
 the loader, so that the corpus holds for any loader.
 """
 
@@ -57,7 +57,7 @@ class Case(NamedTuple):
 
     path: Path
     module: dict  # config of the module
-    # What has to arrive, bit by bit and up to rounding. All else keeps its values.
+    # Expected values, exactly and up to rounding. All others are unchanged.
     expected: dict[str, Tensor] = {}
     resized: dict[str, Tensor] = {}
     error: tuple[str, ...] | None = None  # what the message names besides the file
@@ -112,7 +112,7 @@ def write(path: Path, content: Any, **kwargs: Any) -> Path:
 
 
 def own_checkpoint(path, model, state, record, **cfg):
-    """Write what mmengine and mmcim write in a training."""
+    """Write a training checkpoint of mmengine and mmcim."""
     meta = dict(epoch=1, iter=10, backbone=record.dumps())
     meta |= dict(cfg=Config(dict(model=model, **cfg)).pretty_text)
     hub = dict(log_scalars={'train/loss': dict(log=[0.5], count=[1])}, runtime_info={})
@@ -138,7 +138,7 @@ def own_file(folder, kind, config, tensors, grid=(4, 4), function=(), **cfg):
 
 @cases(mmengine_checkpoint=('state_dict',))
 def mmengine_checkpoint(key, folder):
-    """What mmpretrain writes without mmcim: logs are pickled as objects."""
+    """A checkpoint of mmpretrain without mmcim: logs are pickled as objects."""
     # Their statistics are pickled as getattr(HistoryBuffer, ...).
     hub = dict(log_scalars={'train/loss': HistoryBuffer([0.5], [1])}, runtime_info={})
     tensors = draw(VIT)
@@ -196,7 +196,7 @@ def mae(folder):
     equal_tables_to_shared=(BEIT, SHARED, (32, 32), True),
 )
 def beit(theirs, ours, size=(32, 32), equal=False, *, folder):
-    """Official names, with the index buffers, which must not arrive."""
+    """Official names, with index buffers, which must not be loaded."""
     tensors, layers = draw(theirs), [f'layers.{i}.attn.{TABLE}' for i in range(2)]
     shared = [f'rel_pos_bias.{TABLE}']
     old, new = (shared if config is SHARED else layers for config in (theirs, ours))
@@ -281,7 +281,7 @@ HUGGING_FACE = {
 
 @cases(hugging_face_vit=())
 def hugging_face_vit(folder):
-    """Not understood; that is an error, and nothing else."""
+    """Not supported: an error."""
     state = {}
     for name, value in rename(draw(VIT), HUGGING_FACE).items():
         parts = ('query', 'key', 'value') if '.qkv.' in name else ('qkv',)
@@ -302,7 +302,7 @@ def hugging_face_vit(folder):
     own_generator=('pretraining', VIT, GENERATOR),
 )
 def own(kind, module, prefix=None, *, folder):
-    """The backbone arrives, a classifier's head and ``ln2`` stay new."""
+    """The backbone is loaded; head and ``ln2`` stay new."""
     tensors = draw(VIT)
     path = own_file(folder, kind, VIT, tensors)
     if prefix:  # goes before the recorded one
@@ -330,7 +330,7 @@ def own_classifier(linear, module, folder):
     another_hash_in_exported=('exported',), another_hash_in_pretraining=('pretraining',)
 )
 def another_hash(kind, folder):
-    """The tensors are not those that the record was written for."""
+    """The record belongs to other tensors."""
     tensors = draw(VIT)
     path = own_file(folder, kind, VIT, tensors)
     data, value = path.read_bytes(), tensors['ln1.bias'].numpy().tobytes()
@@ -349,7 +349,7 @@ def another_hash(kind, folder):
     unregistered_class_in_pretraining=('pretraining',),
 )
 def unregistered_class(kind, folder):
-    """What a config in a file names is not imported; the weights arrive nonetheless."""
+    """Types in a file's config are not imported; the weights are loaded."""
     code = "import os; os.mkdir(os.path.join(os.path.dirname(__file__), 'executed'))"
     library = f'never_imported_{kind}'  # another one each time: modules are cached
     (folder / f'{library}.py').write_text(code)
@@ -391,7 +391,7 @@ def positions(theirs, ours, kind=None, error=None, *, folder):
     return Case(path, module, tensors, dict(pos_embed=resized))
 
 
-# What does not fit: in the module's own names, so that any loader reports the same ones
+# Mismatches, in the module's own names, so that any loader reports the same ones
 
 
 TWO_HEADS, EPS = vit(arch=dict(num_heads=2)), vit(norm_cfg=dict(type='LN', eps=1e-3))
@@ -412,8 +412,8 @@ RELU = vit(layer_cfgs=dict(act_cfg=dict(type='ReLU')))
     different_tables_to_shared=(BEIT, SHARED, TABLE),
     backbone_of_another_family=(RESNET, VIT, 'VisionTransformer'),
 )
-def misfit(theirs, ours, fragment, folder):
-    path = write(folder / 'misfit.pth', draw(theirs))
+def mismatch(theirs, ours, fragment, folder):
+    path = write(folder / 'mismatch.pth', draw(theirs))
     return Case(path, ours, error=(fragment,))
 
 
@@ -424,7 +424,7 @@ def misfit(theirs, ours, fragment, folder):
     other_activation=(RELU, 'layers.1.ffn.layers.0.1.type', 'ReLU', 'pretraining'),
 )
 def other_function(theirs, name, value, kind, folder):
-    """The same names and shapes, but the file records that it computes something else."""
+    """The same names and shapes, but the recorded config differs in function."""
     path = own_file(folder, kind, theirs, draw(theirs), function={name: value})
     where, _, what = name.rpartition('.')
     return Case(path, VIT, error=(where, what, str(value)))
@@ -458,7 +458,7 @@ def low_precision(dtype, suffix, folder):
 
 
 def flip_bit(data: bytes) -> bytes:
-    """Flip the last bit of a weight, which leaves it a plausible number."""
+    """Flip the last bit of a weight, which stays plausible."""
     at = data.index(draw(VIT)['pos_embed'].numpy().tobytes())
     return data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
 
@@ -485,7 +485,7 @@ def damaged(suffix, damage, folder):
 
 
 class MakeFolder(NamedTuple):
-    """Pickled as a call that makes a folder."""
+    """Pickled as a call that creates a folder."""
 
     path: Path
 

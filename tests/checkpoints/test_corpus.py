@@ -1,5 +1,5 @@
 # Copyright (c) mmcim contributors. All rights reserved.
-"""Every file of the corpus has its outcome, whichever loader reads it."""
+"""Every file of the corpus has the expected outcome."""
 
 import hashlib
 from functools import partial
@@ -21,7 +21,7 @@ TOLERANCE = dict(atol=1e-5, rtol=0)
 
 
 def load(module: nn.Module, path: str, prefix: str | None = None) -> tuple[int, int]:
-    """Call the loader under test: the one place to change for another one.
+    """Call the loader under test, the only place that depends on it.
 
     Returns:
         tuple[int, int]: How many tensors were matched, and how many the backbone has.
@@ -44,7 +44,7 @@ def state(module: nn.Module) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize('name', CASES)
-def test_outcome(name, tmp_path, monkeypatch):
+def test_loading_outcome(name, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)  # where a file could import code from
     case = CASES[name](folder=tmp_path)
     torch.manual_seed(99)
@@ -66,7 +66,7 @@ def test_outcome(name, tmp_path, monkeypatch):
     for key, value in case.resized.items():
         torch.testing.assert_close(found.pop(key), value, **TOLERANCE)
         del expected[key]
-    # All else, with new heads and index buffers, is as it was before.
+    # All else, with new heads and index buffers, is unchanged.
     wrong = [k for k in expected if sha256({k: found[k]}) != sha256({k: expected[k]})]
     assert sha256(found) == sha256(expected), wrong
     assert not (tmp_path / 'executed').exists()
@@ -87,7 +87,7 @@ TIMM_BEIT = partial(create_model, 'beit_base_patch16_224', **SIZES, global_pool=
     ],
     ids=['vit', 'layer_scale', 'beit', 'resnet'],
 )
-def test_names_are_those_of_the_libraries(config, reference, last):
+def test_fixture_names_match_libraries(config, reference, last):
     with torch.device('meta'):
         theirs = reference().state_dict()
     assert (rename(draw(config)) | head(last)).keys() == theirs.keys()

@@ -1,5 +1,5 @@
 # Copyright (c) mmcim contributors. All rights reserved.
-"""Exported networks, opened as the tool says, give the same features.
+"""Exported models, loaded by the printed code, give the same features.
 
 The code that the tool prints is executed; each time both networks see real images.
 """
@@ -74,7 +74,7 @@ NETWORKS = {
 VITS = [name for name in NETWORKS if name.startswith('vit')]
 BEITS = [name for name in NETWORKS if name.startswith('beit')]
 
-# Which the library does not have; reopening and comparing says so.
+# Not supported by the library, which the comparison finds.
 IMPOSSIBLE = {
     'timm': [
         'vit two norms', 'vit eps', 'beit two norms', 'caffe', 'deep stem', 'relu',
@@ -110,7 +110,7 @@ def out_of(target, folder):
 
 @pytest.fixture(scope='module')
 def files(tmp_path_factory):
-    """Plain backbones of all networks, by name, with random weights."""
+    """Exported backbones of all kinds, by name, with random weights."""
     folder = tmp_path_factory.mktemp('backbones')
     paths = {}
 
@@ -125,14 +125,14 @@ def files(tmp_path_factory):
 
 
 def save(path, config, network, **known):
-    """Write what a training exports of a network."""
+    """Write a backbone as a training exports it."""
     tensors = network.state_dict()
     config = config_after_pretraining(config)
     save_backbone(path, tensors, BackboneRecord(config, tensors_sha256(tensors), **known))
 
 
 def randomize(network):
-    """Give every tensor values that matter, norms and statistics as well."""
+    """Give all tensors non-trivial values, also norms and statistics."""
     generator = torch.Generator().manual_seed(0)
     for name, value in network.state_dict().items():
         if value.ndim == 4:
@@ -162,13 +162,13 @@ def load_images(paths, size):
 
 
 def run_usage(usage, **names):
-    """Execute what the tool prints."""
+    """Execute the printed code."""
     exec(usage, names)
     return names
 
 
 def features_of(path, name, images, **overrides):
-    """What mmpretrain's network itself gives."""
+    """Features of mmpretrain's own model."""
     network = MODELS.build({**NETWORKS[name], **overrides})
     network.load_state_dict(read_weights(path).tensors, strict=False)
     network.train(False)
@@ -186,7 +186,7 @@ def assert_equal_features(found, expected):
 
 
 @pytest.mark.parametrize(('target', 'name'), pairs(POSSIBLE))
-def test_same_features(files, image_files, tmp_path, target, name):
+def test_exported_features_match(files, image_files, tmp_path, target, name):
     if target == 'hf':
         pytest.importorskip('transformers')
     path, out = files(name), out_of(target, tmp_path)
@@ -221,7 +221,7 @@ def use_transformers(usage, images):
 
 
 @pytest.mark.parametrize(('target', 'name'), pairs(IMPOSSIBLE))
-def test_names_library_and_network_that_it_does_not_have(files, tmp_path, target, name):
+def test_unsupported_network_raises(files, tmp_path, target, name):
     if target == 'hf':
         pytest.importorskip('transformers')
     path, kind = files(name), NETWORKS[name]['type']
@@ -241,7 +241,7 @@ def test_names_library_and_network_that_it_does_not_have(files, tmp_path, target
         ('hf', 'beit shared', (96, 96)),
     ],
 )
-def test_another_size(files, image_files, tmp_path, target, name, size):
+def test_other_image_size(files, image_files, tmp_path, target, name, size):
     if target == 'hf':
         pytest.importorskip('transformers')
     export = export_backbone(files(name), target, out_of(target, tmp_path), img_size=size)
@@ -253,7 +253,7 @@ def test_another_size(files, image_files, tmp_path, target, name, size):
     assert_equal_features(found.detach(), resized(images)[-1].detach())
 
 
-def test_resnet_has_no_size(files, tmp_path):
+def test_img_size_of_resnet_raises(files, tmp_path):
     with pytest.raises(ValueError, match='img_size'):
         out = tmp_path / 'out.safetensors'
         export_backbone(files('resnet50'), 'timm', out, img_size=(64, 64))
@@ -261,8 +261,8 @@ def test_resnet_has_no_size(files, tmp_path):
 
 
 @pytest.mark.parametrize('name', ['vit', 'beit'])
-def test_preprocessor_of_transformers(files, image_files, tmp_path, name):
-    """Images of the right size come out as those of the training did."""
+def test_transformers_preprocessor_config(files, image_files, tmp_path, name):
+    """Images of the right size are preprocessed as in training."""
     transformers = pytest.importorskip('transformers')
     export_backbone(files(name), 'hf', tmp_path / 'out')
     processor = transformers.AutoImageProcessor.from_pretrained(tmp_path / 'out')
@@ -274,7 +274,7 @@ def test_preprocessor_of_transformers(files, image_files, tmp_path, name):
     assert large['pixel_values'].shape == (1, 3, SIZE, SIZE)
 
 
-def test_all_of_transformers_is_loaded(files, tmp_path):
+def test_transformers_loads_all_tensors(files, tmp_path):
     transformers = pytest.importorskip('transformers')
     for name, kind in (('vit', 'ViTModel'), ('beit shared', 'BeitModel')):
         out = tmp_path / name
@@ -285,7 +285,7 @@ def test_all_of_transformers_is_loaded(files, tmp_path):
         assert not any(info.values())
 
 
-def test_file_of_timm_says_how_to_open_it(files, tmp_path):
+def test_timm_file_names_its_arguments(files, tmp_path):
     out = tmp_path / 'vit.safetensors'
     export = export_backbone(files('vit'), 'timm', out)
     with safe_open(out, 'pt') as file:
@@ -293,7 +293,7 @@ def test_file_of_timm_says_how_to_open_it(files, tmp_path):
     assert call.replace("'vit.safetensors'", repr(str(out))) in export.usage
 
 
-def test_force_replaces_no_other_kind(files, tmp_path):
+def test_force_does_not_replace_other_files(files, tmp_path):
     file, folder = tmp_path / 'out', tmp_path / 'out.safetensors'
     file.write_text('a file')
     folder.mkdir()
@@ -306,10 +306,8 @@ def test_force_replaces_no_other_kind(files, tmp_path):
 
 
 @pytest.mark.parametrize('value', [1.0, torch.nan])
-def test_network_that_computes_something_else_is_not_written(
-    files, tmp_path, monkeypatch, value
-):
-    """Whatever the conversion overlooks is found by comparing."""
+def test_feature_mismatch_writes_nothing(files, tmp_path, monkeypatch, value):
+    """Comparing features finds what the conversion overlooks."""
     original = export_module.timm.from_mmpretrain
 
     def wrong(tensors):
@@ -324,7 +322,7 @@ def test_network_that_computes_something_else_is_not_written(
 
 
 @pytest.mark.parametrize('target', ['timm', 'hf'])
-def test_replaces_only_by_force(files, tmp_path, target):
+def test_existing_file_needs_force(files, tmp_path, target):
     if target == 'hf':
         pytest.importorskip('transformers')
     out = out_of(target, tmp_path)
@@ -347,7 +345,7 @@ def opened(out):
         return file.metadata()['create_model']
 
 
-def test_what_the_file_lacks(files, tmp_path):
+def test_missing_tensors_raise(files, tmp_path):
     """Without mean and std there is no preprocessor; without a record nothing."""
     network = MODELS.build(dict(VIT))
     path = tmp_path / 'a.safetensors'
@@ -368,20 +366,20 @@ def test_what_the_file_lacks(files, tmp_path):
     }  # fmt: skip
 
 
-def test_library_that_is_not_installed(files, tmp_path, monkeypatch):
+def test_missing_library_raises(files, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, 'transformers', None)
     with pytest.raises(ValueError, match='exported to hf: .*transformers'):
         export_backbone(files('vit'), 'hf', tmp_path / 'out')
     assert list(tmp_path.iterdir()) == []
 
 
-def test_output_has_the_right_ending(files, tmp_path):
+def test_output_suffix_is_checked(files, tmp_path):
     with pytest.raises(ValueError, match=r'--out must end with \.safetensors, got .*pth'):
         export_backbone(files('vit'), 'timm', tmp_path / 'a.pth')
 
 
-def test_failed_write_leaves_the_old_one(files, tmp_path, monkeypatch):
-    """A full disk, for example."""
+def test_failed_write_keeps_old_file(files, tmp_path, monkeypatch):
+    """For example a full disk."""
     out = tmp_path / 'out.safetensors'
     export_backbone(files('vit'), 'timm', out)
     before = out.read_bytes()

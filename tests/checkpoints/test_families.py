@@ -1,5 +1,5 @@
 # Copyright (c) mmcim contributors. All rights reserved.
-"""Networks of mmpretrain that mmcim does not train itself load, or are an error."""
+"""Backbones of mmpretrain that mmcim does not pre-train load, or raise."""
 
 import re
 
@@ -68,8 +68,8 @@ def saved(source, path):
 
 
 @pytest.mark.parametrize('name', HIERARCHIES)
-def test_further_outputs_of_a_classifier(tmp_path, name):
-    """The norm of the last stage is there, those of the stages before it are new."""
+def test_multiple_outputs_of_classifier(tmp_path, name):
+    """The norm of the last stage is loaded, those of earlier stages are new."""
     last = HIERARCHIES[name][1] - 1
     stages = [last - 2 * i for i in (3, 2, 1)] if last == 6 else [0, 1, 2]
     source = outputs(name, last)
@@ -79,7 +79,7 @@ def test_further_outputs_of_a_classifier(tmp_path, name):
     assert 'new in this network: norm' in str(report)
     assert {n.split('.')[0] for n in report.new} == {f'norm{i}' for i in stages}
     assert arrived(model, source.state_dict()) == set(source.state_dict())
-    # Without the last stage's norm something is wrong.
+    # A missing norm of the last stage is an error.
     state = {k: v for k, v in source.state_dict().items() if f'norm{last}.' not in k}
     torch.save(state, path)
     with pytest.raises(
@@ -126,7 +126,7 @@ def sized(kind, img_size):
         ('SwinTransformerV2', (64, 128), {}),
     ],
 )  # fmt: skip
-def test_another_size(tmp_path, kind, sizes, resized):
+def test_other_image_size(tmp_path, kind, sizes, resized):
     source, model = (sized(kind, size) for size in sizes)
     path = saved(source, tmp_path / 'x.pth')
     report = load_into(model, path)
@@ -147,8 +147,8 @@ def test_another_size(tmp_path, kind, sizes, resized):
         ('MViT', (64, 128), 'blocks.0.attn.rel_pos_h'),
     ],
 )
-def test_another_size_is_an_error(tmp_path, kind, sizes, name):
-    """Their positions are of other shapes, or do not tell what they are for."""
+def test_other_size_raises(tmp_path, kind, sizes, name):
+    """Their position embeddings cannot be resized."""
     source, model = (sized(kind, size) for size in sizes)
     before = {k: v.clone() for k, v in model.state_dict().items()}
     with pytest.raises(ConfigError, match=f'{name}.* instead of '):

@@ -1,5 +1,5 @@
 # Copyright (c) mmcim contributors. All rights reserved.
-"""Files are read as data, and whole; a backbone and its config come out of both kinds."""
+"""Files are read as data, completely; both kinds contain a backbone and its config."""
 
 import json
 import os
@@ -41,7 +41,7 @@ class Call:
         return self.call
 
 
-def test_logs_and_numpy_values_of_mmengine(tmp_path):
+def test_mmengine_checkpoints_are_read(tmp_path):
     history = HistoryBuffer([1.0, 3.0], [1, 1])
     content = dict(
         state_dict={'weight': torch.ones(2)},
@@ -60,8 +60,8 @@ def test_logs_and_numpy_values_of_mmengine(tmp_path):
     assert loaded['palette'].dtype == np.uint8
 
 
-def test_arguments_of_other_programs(tmp_path):
-    """Of timm, BEiT, MAE and DeiT."""
+def test_argparse_namespaces_are_read(tmp_path):
+    """As in checkpoints of timm, BEiT, MAE and DeiT."""
     args = Namespace(lr=1e-3, opt_betas=(0.9, 0.95), output_dir='out', resume=None)
     torch.save(dict(model={'a': torch.ones(2)}, args=args, epoch=3), tmp_path / 'a.pth')
     loaded = load_checkpoint(tmp_path / 'a.pth')
@@ -82,7 +82,7 @@ def test_arguments_of_other_programs(tmp_path):
     ],
     ids=['mkdir', 'eval', 'getattr', 'getattr_tensor', 'class', 'in_arguments'],
 )
-def test_refuses_anything_else(tmp_path, monkeypatch, value):
+def test_other_pickled_objects_raise(tmp_path, monkeypatch, value):
     monkeypatch.chdir(tmp_path)
     torch.save({'state_dict': {}, 'meta': value}, 'bad.pth')
     with pytest.raises(ConfigError, match='bad.pth holds more than tensors') as error:
@@ -92,13 +92,13 @@ def test_refuses_anything_else(tmp_path, monkeypatch, value):
 
 
 @pytest.mark.parametrize('name', ['nowhere.pth', 'nowhere.safetensors'])
-def test_missing(tmp_path, name):
+def test_missing_file_raises(tmp_path, name):
     with pytest.raises(ConfigError, match=f'{name} does not exist'):
         read_weights(tmp_path / name)
 
 
 @pytest.mark.parametrize('name', ['net.pth', 'net.safetensors'])
-def test_git_lfs_pointer(tmp_path, name):
+def test_git_lfs_pointer_raises(tmp_path, name):
     (tmp_path / name).write_bytes(LFS)
     with pytest.raises(ConfigError, match=f'{name} is a Git LFS pointer.*git lfs pull'):
         read_weights(tmp_path / name)
@@ -110,8 +110,8 @@ def test_home_folder_is_expanded(tmp_path, monkeypatch):
     assert torch.equal(read_weights('~/x.pth').tensors['a'], torch.ones(3))
 
 
-def test_flipped_bits_are_found(tmp_path, monkeypatch):
-    """Anywhere in the weights; torch.load would give other weights."""
+def test_flipped_bits_raise(tmp_path, monkeypatch):
+    """At any position of the weights; torch.load would return wrong weights."""
     monkeypatch.chdir(tmp_path)
     torch.save({'state_dict': {'a': torch.ones(1000), 'b': torch.ones(9)}}, 'x.pth')
     whole = (tmp_path / 'x.pth').read_bytes()
@@ -126,14 +126,14 @@ def test_flipped_bits_are_found(tmp_path, monkeypatch):
     load_checkpoint('x.pth')
 
 
-def test_config_that_mmengine_would_execute_is_left_out(tmp_path):
+def test_executable_config_text_is_dropped(tmp_path):
     meta = dict(config='open("called", "w")', epoch=3)
     torch.save(dict(meta=meta, state_dict={}), tmp_path / 'x.pth')
     assert load_checkpoint(tmp_path / 'x.pth')['meta'] == dict(epoch=3)
 
 
 @pytest.mark.parametrize('container', ['state_dict', 'model', 'module', None])
-def test_weights_are_taken_out_of_what_else_is_there(tmp_path, container):
+def test_weights_are_extracted_from_checkpoint(tmp_path, container):
     state = dict(a=torch.ones(2), nested=dict(b=dict(c=torch.zeros(1))), epoch=5)
     content = {container: state, 'meta': dict(epoch=3)} if container else state
     content['optimizer'] = dict(state={0: torch.ones(4)})
@@ -152,7 +152,7 @@ def test_weights_are_taken_out_of_what_else_is_there(tmp_path, container):
         ([1, 2], r'\[\]'),
     ],
 )
-def test_no_weights(tmp_path, content, found):
+def test_file_without_weights_raises(tmp_path, content, found):
     torch.save(content, tmp_path / 'x.pth')
     with pytest.raises(ConfigError, match=f'x.pth holds no weights: .*; found {found}$'):
         read_weights(tmp_path / 'x.pth')
@@ -179,15 +179,15 @@ def server(tmp_path, monkeypatch):
 
 
 def lists(monkeypatch, **urls):
-    """Let mmengine know these addresses alone."""
+    """Replace mmengine's list of addresses."""
     for scheme in ('torchvision', 'open-mmlab'):
         monkeypatch.setitem(file._MODEL_LISTS, scheme, lambda: urls)
 
 
 @pytest.mark.parametrize('scheme', ['http', 'torchvision', 'open-mmlab'])
 @pytest.mark.parametrize('suffix', ['.pth', '.safetensors'])
-def test_downloads(server, tmp_path, scheme, suffix, monkeypatch):
-    """Once: then the file is in the cache."""
+def test_urls_are_downloaded(server, tmp_path, scheme, suffix, monkeypatch):
+    """The second time the file is in the cache."""
     name = f'net{suffix}'
     if suffix == '.pth':
         meta = dict(config='run()', epoch=1)
@@ -205,7 +205,7 @@ def test_downloads(server, tmp_path, scheme, suffix, monkeypatch):
     assert kept.endswith(f'-{name}')
 
 
-def test_downloads_of_one_name_are_kept_apart(server):
+def test_downloads_with_same_name_do_not_collide(server):
     for number in range(2):
         os.mkdir(f'www/{number}')
         save_file({'a': torch.full((2,), number)}, f'www/{number}/model.safetensors')
@@ -214,8 +214,8 @@ def test_downloads_of_one_name_are_kept_apart(server):
         assert tensors['a'].tolist() == [number] * 2
 
 
-def test_flipped_bit_of_a_download(server, tmp_path):
-    """The error names the file in the cache, which has to go."""
+def test_damaged_download_raises(server, tmp_path):
+    """The error names the file in the cache, to be removed."""
     torch.save({'a': torch.ones(1000)}, 'www/net.pth')
     data = bytearray((tmp_path / 'www/net.pth').read_bytes())
     data[data.index(torch.ones(1000).numpy().tobytes()) + 7] ^= 1
@@ -226,7 +226,7 @@ def test_flipped_bit_of_a_download(server, tmp_path):
         read_weights(f'{server}/net.pth')
 
 
-def test_downloaded_code_is_not_run(server, tmp_path):
+def test_downloaded_code_is_not_executed(server, tmp_path):
     torch.save(dict(state_dict={}, evil=Call(os.mkdir, 'called')), 'www/evil.pth')
     with pytest.raises(ConfigError, match='evil.pth holds more than tensors'):
         read_weights(f'{server}/evil.pth')
@@ -234,7 +234,7 @@ def test_downloaded_code_is_not_run(server, tmp_path):
 
 
 @pytest.mark.parametrize('url', ['{}/none.pth', 'torchvision://no_such_network'])
-def test_failed_downloads(server, url):
+def test_failed_download_raises(server, url):
     url = url.format(server)
     with pytest.raises(ConfigError, match=f'{url} cannot be downloaded: .*(404|no_such)'):
         read_weights(url)
@@ -248,7 +248,7 @@ MEAN, STD = [127.5, 51.0, 0.0], [255.0, 25.5, 51.0]
 
 
 @pytest.mark.parametrize('kind', ['exported', 'pretraining'])
-def test_either_file_has_the_same_backbone(tmp_path, kind):
+def test_checkpoint_and_export_hold_same_backbone(tmp_path, kind):
     tensors = draw(VIT)
     file = BackboneFile.read(own_file(tmp_path, kind, VIT, tensors, grid=(4, 4)))
     prefix = '' if kind == 'exported' else ENHANCER
@@ -257,15 +257,15 @@ def test_either_file_has_the_same_backbone(tmp_path, kind):
     assert found.keys() == tensors.keys()
     assert all(torch.equal(found[name], value) for name, value in tensors.items())
     assert file.record.grid == (4, 4)
-    with DefaultScope.overwrite_default_scope('mmseg'):  # which has a ViT of its own
+    with DefaultScope.overwrite_default_scope('mmseg'):  # which has its own ViT
         net = file.build()
     assert type(net).__module__ == 'mmpretrain.models.backbones.vision_transformer'
     assert not net.training and net.state_dict().keys() == tensors.keys()
 
 
 @pytest.mark.parametrize('prefix', [GENERATOR, GENERATOR[:-1]])
-def test_another_prefix_than_the_recorded_one(tmp_path, prefix):
-    """The record does not hold for it."""
+def test_explicit_prefix_overrides_record(tmp_path, prefix):
+    """The record does not apply to it."""
     path = own_file(tmp_path, 'pretraining', VIT, draw(VIT))
     file = BackboneFile.read(path, prefix)
     assert file.prefix == GENERATOR and file.record is None
@@ -275,7 +275,7 @@ def test_another_prefix_than_the_recorded_one(tmp_path, prefix):
         file.build()
 
 
-def test_files_of_other_projects_have_no_record(tmp_path):
+def test_foreign_files_have_no_record(tmp_path):
     save_file(draw(VIT), tmp_path / 'x.safetensors', metadata=dict(format='pt'))
     file = BackboneFile.read(tmp_path / 'x.safetensors')
     assert (file.prefix, file.record, file.normalization) == (None, None, None)
@@ -283,7 +283,7 @@ def test_files_of_other_projects_have_no_record(tmp_path):
         file.build()
 
 
-def test_arguments_in_place_of_the_configs(tmp_path):
+def test_build_overrides_config(tmp_path):
     file = BackboneFile.read(own_file(tmp_path, 'exported', VIT, draw(VIT)))
     net = file.build(out_type='cls_token', img_size=48)
     assert net.pos_embed.shape == (1, 37, 32)
@@ -293,13 +293,13 @@ def test_arguments_in_place_of_the_configs(tmp_path):
 @pytest.mark.parametrize(
     'config', [dict(VIT, arch='none'), dict(VIT, colour='red'), dict(VIT, arch=dict(a=1))]
 )
-def test_network_that_cannot_be_built(tmp_path, config):
+def test_build_failure_raises(tmp_path, config):
     path = own_file(tmp_path, 'exported', dict(config), draw(VIT))
     with pytest.raises(ConfigError, match=f'{path.name}: its backbone cannot be built'):
         BackboneFile.read(path).build()
 
 
-def test_normalization_is_the_recorded_one(tmp_path):
+def test_normalization_comes_from_record(tmp_path):
     tensors = draw(VIT)
     record = BackboneRecord(VIT, tensors_sha256(tensors), mean=MEAN, std=STD)
     save_backbone(tmp_path / 'x.safetensors', tensors, record)
@@ -322,7 +322,7 @@ RECORD = dict(config=VIT, sha256='0')
         ),
     ],
 )  # fmt: skip
-def test_record_that_cannot_be_read(tmp_path, record):
+def test_unreadable_record_raises(tmp_path, record):
     metadata = dict(backbone=record)
     save_file(dict(a=torch.zeros(1)), tmp_path / 'x.safetensors', metadata=metadata)
     message = 'x.safetensors: its record of the backbone cannot be read'
@@ -331,15 +331,15 @@ def test_record_that_cannot_be_read(tmp_path, record):
     assert '\n' not in str(error.value)
 
 
-def test_record_of_other_tensors(tmp_path):
+def test_hash_mismatch_raises(tmp_path):
     text = json.dumps(RECORD | dict(sha256=7))
     torch.save(dict(state_dict=draw(VIT), meta=dict(backbone=text)), tmp_path / 'x.pth')
     with pytest.raises(ConfigError, match=r'x\.pth is damaged: .* SHA-256'):
         BackboneFile.read(tmp_path / 'x.pth')
 
 
-def test_safetensors_of_other_programs_are_read_by_other_programs(tmp_path):
-    """What mmcim writes is plain safetensors, too."""
+def test_safetensors_are_portable(tmp_path):
+    """Files of mmcim are ordinary safetensors files."""
     tensors = draw(VIT)
     path = own_file(tmp_path, 'exported', VIT, tensors)
     with safe_open(path, 'pt') as file:

@@ -1,5 +1,5 @@
 # Copyright (c) mmcim contributors. All rights reserved.
-"""What goes where in modules of all kinds, and what is reported.
+"""Which tensors are loaded into modules of all kinds, and the report.
 
 That all of a backbone arrives, or nothing and an error, is shown by the corpus for files
 of all kinds; here are the modules, the text of reports and errors, and ``init_cfg``.
@@ -49,7 +49,7 @@ SHARED_TABLES = dict(use_shared_rel_pos_bias=True, use_rel_pos_bias=False)
 
 
 def message(module, path, **kwargs):
-    """The error of a file that does not fit, after which the module is as before."""
+    """The error for a file that does not fit; the module is unchanged after it."""
     before = {name: value.clone() for name, value in module.state_dict().items()}
     with pytest.raises(ConfigError) as error:
         load_into(module, path, **kwargs)
@@ -59,14 +59,14 @@ def message(module, path, **kwargs):
 
 
 def saved(config, path, prefix=''):
-    """Write a checkpoint of a module that does not say what it is."""
+    """Write a checkpoint without a record."""
     tensors = draw(config)
     write(path, dict(state_dict=below(prefix, tensors)))
     return tensors
 
 
 def recorded(config, folder):
-    """Write a file that says how its backbone computes, as a training does."""
+    """Write a file with a record of its backbone, as a training does."""
     source = build(config)
     tensors = source.state_dict()
     record = BackboneRecord(config, tensors_sha256(tensors))
@@ -84,7 +84,7 @@ def path(tmp_path):
 # Where the backbone is in the file
 
 
-def test_report(tmp_path, log):
+def test_report_of_matched_tensors(tmp_path, log):
     tensors = draw(VIT)
     path = own_file(tmp_path, 'pretraining', VIT, tensors)
     model = build(VIT)
@@ -99,7 +99,7 @@ def test_report(tmp_path, log):
     )
 
 
-def test_file_that_has_been_read_before(tmp_path):
+def test_backbone_file_object_is_accepted(tmp_path):
     path = own_file(tmp_path, 'pretraining', VIT, draw(VIT))
     file = BackboneFile.read(path, GENERATOR)
     path.unlink()
@@ -109,7 +109,7 @@ def test_file_that_has_been_read_before(tmp_path):
 
 
 @pytest.mark.parametrize('prefix', PREFIXES)
-def test_prefix_without_a_record(path, prefix):
+def test_prefix_is_detected_without_record(path, prefix):
     tensors = draw(RESNET)
     # In another place are fewer of them.
     other = 'encoder.' if prefix == '' else ''
@@ -121,7 +121,7 @@ def test_prefix_without_a_record(path, prefix):
 
 
 class Followed(nn.Module):
-    """Two equal networks, of which the copy is what training is for."""
+    """Two equal networks, of which the copy is exported."""
 
     backbone_prefix = 'copy.backbone.'
 
@@ -131,7 +131,7 @@ class Followed(nn.Module):
         self.copy = nn.ModuleDict(dict(backbone=build(RESNET)))
 
 
-def test_place_in_the_module_comes_before_other_prefixes(path):
+def test_prefix_of_module_takes_precedence(path):
     networks = {p: draw(RESNET, seed) for seed, p in enumerate(('', 'copy.'))}
     content = {}
     for prefix, tensors in networks.items():
@@ -141,8 +141,8 @@ def test_place_in_the_module_comes_before_other_prefixes(path):
     assert arrived(model, content) == set(content)
 
 
-def test_empty_prefix_is_a_prefix(path):
-    """With it, names are compared from their beginning, even if more match elsewhere."""
+def test_empty_prefix_is_respected(path):
+    """Names are then compared from their start, even if more match elsewhere."""
     tensors = draw(RESNET)
     few = {name: tensors[name] for name in [*tensors][:50]}
     write(path, few | below('encoder.', tensors))
@@ -150,15 +150,15 @@ def test_empty_prefix_is_a_prefix(path):
     assert "tensors match, with prefix ''. " in message(build(RESNET), path, prefix='')
 
 
-def test_first_prefix_of_equals(path):
-    """A teacher goes before its student."""
+def test_first_of_equal_prefixes_is_used(path):
+    """A teacher takes precedence over its student."""
     networks = {p: draw(VIT, seed) for seed, p in enumerate(('student', 'teacher'))}
     write(path, {name: below('backbone.', value) for name, value in networks.items()})
     assert load_into(model := build(VIT), path).prefix == 'teacher.backbone.'
     assert arrived(model, networks['teacher']) == set(networks['teacher'])
 
 
-def test_no_tensor_of_the_module(path):
+def test_file_without_matching_tensors_raises(path):
     write(path, {'net.a': torch.zeros(2), 'b': torch.zeros(2)})
     assert message(build(RESNET), path) == (
         f'checkpoint {path} has no tensor of a ResNet; its names begin with: b, net'
@@ -171,7 +171,7 @@ def test_no_tensor_of_the_module(path):
     )
 
 
-def test_two_tensors_of_one_name(path):
+def test_duplicate_names_raise(path):
     names = ['patch_embed.proj.weight', 'blocks.0.attn.qkv.weight', 'norm.bias']
     write(path, {name: torch.zeros(1) for name in [*names, 'ln1.bias']})
     text = message(build(VIT), path)
@@ -179,11 +179,11 @@ def test_two_tensors_of_one_name(path):
 
 
 # --------------------------------------------------------------------------------------
-# Positions
+# Position embeddings
 
 
-def test_report_of_resized_positions(path, log):
-    """Of a rectangle and its transpose; the index buffers are the module's own."""
+def test_report_lists_resized_position_embeddings(path, log):
+    """For a rectangle and its transpose; index buffers are not loaded."""
     config = vit('FusedBEiTViT', (16, 40), **SHARED_TABLES)
     table = saved(config, path)[f'rel_pos_bias.{TABLE}']
     model = build(vit('FusedBEiTViT', (40, 16)))
@@ -198,7 +198,7 @@ def test_report_of_resized_positions(path, log):
     assert report.unused == report.missing == []
 
 
-def test_given_grid_goes_before_the_recorded_one(tmp_path):
+def test_explicit_grid_overrides_record(tmp_path):
     tensors = draw(VIT)
     path = own_file(tmp_path, 'exported', VIT, tensors, grid=(4, 4))
     load_into(model := build(vit(img_size=48)), path, grid=(2, 8))
@@ -206,25 +206,25 @@ def test_given_grid_goes_before_the_recorded_one(tmp_path):
     assert torch.equal(model.pos_embed, expected)
 
 
-def test_given_grid_has_to_fit(path):
-    """Taking another one would mix up the positions."""
+def test_wrong_explicit_grid_raises(path):
+    """Another grid would mix up the positions."""
     saved(VIT, path)
     text = message(build(vit(img_size=48)), path, grid=(2, 7))
     assert 'pos_embed has not the positions of grid=(2, 7), but of (4, 4)' in text
 
 
-def test_class_token_that_the_module_does_without(path):
+def test_unused_class_token_is_reported(path):
     saved(VIT, path)
     report = load_into(build(vit(with_cls_token=False, img_size=48)), path)
     assert report.unused == ['cls_token'] and report.resized == dict(pos_embed=(17, 36))
 
 
 # --------------------------------------------------------------------------------------
-# What a module may have besides, or do without
+# Tensors that a module may have in addition, or lack
 
 
-def test_counters_may_be_missing_but_no_statistics(path):
-    """As in files of torchvision from before there were any."""
+def test_only_batch_counters_may_be_missing(path):
+    """Old files of torchvision have none."""
     tensors = draw(RESNET) | head('fc')
     counters = [name for name in tensors if name.endswith('num_batches_tracked')]
     for name in counters:
@@ -238,15 +238,15 @@ def test_counters_may_be_missing_but_no_statistics(path):
     assert 'layer2.1.bn1.running_var missing. ' in message(build(RESNET), path)
 
 
-def test_counters_of_floating_point(path):
-    """They may have become so with all others."""
+def test_float_batch_counters_are_accepted(path):
+    """Counters may have been converted with all other tensors."""
     write(path, {name: value.half() for name, value in draw(RESNET).items()})
     load_into(model := build(RESNET), path)
     assert model.bn1.num_batches_tracked.dtype == torch.int64
     assert model.bn1.num_batches_tracked == 7
 
 
-def test_norm_of_the_mean_is_new(path, log):
+def test_norm_of_averaged_features_is_new(path, log):
     saved(VIT, path)
     model = build(AVERAGED)
     before = model.ln2.weight.clone()
@@ -259,7 +259,7 @@ def test_norm_of_the_mean_is_new(path, log):
     assert torch.equal(model.ln2.weight, tensors['ln2.weight'])
 
 
-def test_parts_without_effect_may_be_dropped(path):
+def test_layers_without_effect_may_be_dropped(path):
     """A mask token, the norm of another pooling, heads, decoders, a bias of keys."""
     config = vit('FusedBEiTPretrainViT', **SHARED_TABLES)
     more = ('layers.0.attn.k_bias', 'decoder_blocks.0.attn.qkv.weight', 'head.fc.weight')
@@ -269,7 +269,7 @@ def test_parts_without_effect_may_be_dropped(path):
     assert set(report.unused) == {'mask_token', 'ln1.weight', 'ln1.bias', *more}
 
 
-def test_last_stages_may_be_dropped_but_nothing_within(path):
+def test_only_last_stages_may_be_dropped(path):
     stages = dict(num_stages=3, out_indices=(2,), strides=(1, 2, 2), dilations=(1, 1, 1))
     tensors = saved(RESNET, path)
     report = load_into(build(resnet(**stages)), path)
@@ -297,7 +297,7 @@ LAYER = r'layers\.0-1\.'
     ],
     ids=['shared positions', 'scales', 'bias', 'norm', 'absolute positions'],
 )  # fmt: skip
-def test_what_the_files_network_computes_with(path, trained, other, names):
+def test_tensors_that_change_the_function_are_required(path, trained, other, names):
     saved(trained, path)
     text = message(build(other), path)
     assert re.search(
@@ -307,7 +307,7 @@ def test_what_the_files_network_computes_with(path, trained, other, names):
     )
 
 
-def test_norms_of_queries_and_keys(path):
+def test_query_and_key_norms_are_required(path):
     sizes = dict(img_size=32, patch_size=8, embed_dim=32, depth=2, num_heads=4)
     theirs = timm.create_model('vit_tiny_patch16_224', mlp_ratio=2, qk_norm=True, **sizes)
     write(path, theirs.state_dict())
@@ -319,8 +319,8 @@ def test_norms_of_queries_and_keys(path):
 # Whole models and other modules
 
 
-def test_report_of_a_whole_model(tmp_path):
-    """Its head and the norm of the mean are new; the numbers are of the backbone."""
+def test_report_of_whole_model(tmp_path):
+    """Head and final norm are new; counts refer to the backbone."""
     path = own_file(tmp_path, 'pretraining', VIT, draw(VIT))
     report = load_into(build(CLASSIFIER), path)
     assert len(report.matched) == report.total == 30
@@ -330,7 +330,7 @@ def test_report_of_a_whole_model(tmp_path):
 
 
 @pytest.mark.parametrize('classes', [3, 7])
-def test_other_parts_of_a_whole_model(path, classes, log):
+def test_other_parts_of_whole_model_are_loaded(path, classes, log):
     tensors = saved(dict(CLASSIFIER, head=dict(LINEAR, num_classes=classes)), path)
     report = load_into(model := build(CLASSIFIER), path)
     others = {name for name in tensors if name.startswith('head')}
@@ -341,7 +341,7 @@ def test_other_parts_of_a_whole_model(path, classes, log):
     assert report.elsewhere == ({} if same else dict(head=2))
 
 
-def test_other_parts_have_to_be_finite(path):
+def test_nan_in_other_parts_raises(path):
     tensors = draw(dict(CLASSIFIER, head=dict(LINEAR, num_classes=3)))
     tensors['head.fc.bias'][1] = torch.nan
     write(path, dict(state_dict=tensors))
@@ -349,7 +349,7 @@ def test_other_parts_have_to_be_finite(path):
     assert 'has head.fc.bias with infinite values or NaN' in text
 
 
-def test_other_modules_are_required_as_a_whole(path):
+def test_partial_other_modules_raise(path):
     write(
         path,
         below('enhancer.neck.', {'weight': torch.ones(3, 32), 'bias': torch.ones(3)}),
@@ -363,8 +363,8 @@ def test_other_modules_are_required_as_a_whole(path):
 
 @pytest.mark.parametrize('prefix', ['', ENHANCER, f'{ENHANCER}timm_model.'])
 @pytest.mark.parametrize('given', [False, True])
-def test_timm_backbone(path, prefix, given):
-    """Of timm, of a pre-training, and through the wrapper."""
+def test_timm_backbone_is_loaded(path, prefix, given):
+    """From timm, from a pre-training, and through the wrapper."""
     config = dict(type='TIMMBackbone', model_name='resnet18', features_only=True)
     source = build(config).timm_model.state_dict()
     inner = 'timm_model.' if prefix == ENHANCER else ''
@@ -385,7 +385,7 @@ def test_timm_backbone(path, prefix, given):
 # Errors
 
 
-def test_error_lists_names_by_what_is_wrong(path):
+def test_error_lists_all_problems(path):
     saved(VIT, path, 'encoder.')
     text = message(build(vit(arch=dict(num_layers=3))), path)
     assert text.startswith(
@@ -435,7 +435,7 @@ def test_error_lists_names_by_what_is_wrong(path):
     ],
     ids=['heads', 'eps', 'style', 'activation', 'norm'],
 )
-def test_another_function_of_the_same_shapes(tmp_path, config, other, text):
+def test_different_config_with_same_shapes_raises(tmp_path, config, other, text):
     path, _ = recorded(config, tmp_path)
     found = message(build(other), path)
     assert re.search(r'does not fit a \w+: (\d+) of \1 tensors match, ', found)
@@ -458,7 +458,7 @@ def test_another_function_of_the_same_shapes(tmp_path, config, other, text):
         ),
     ],
 )
-def test_what_may_differ_from_the_training(tmp_path, config, other):
+def test_config_differences_that_are_allowed(tmp_path, config, other):
     path, source = recorded(config, tmp_path)
     model = build(other)
     load_into(model, path)
@@ -471,7 +471,7 @@ def test_what_may_differ_from_the_training(tmp_path, config, other):
 
 
 def initialized(config, scope='mmpretrain'):
-    """A model as a runner makes it: built, then initialised."""
+    """Build and initialise a model as a runner does."""
     registry = dict(mmpretrain=MODELS, mmseg=MMSEG_MODELS)[scope]
     with DefaultScope.overwrite_default_scope(scope):
         model = registry.build(config)
@@ -495,7 +495,7 @@ def segmentor(backbone, channels, **kwargs):
     )  # fmt: skip
 
 
-def test_registered_for_mmpretrain_and_mmseg_alone():
+def test_initializer_is_registered_for_mmpretrain_and_mmseg():
     config = pretrained('x')
     for registry in (mmpretrain.registry, mmseg.registry):
         assert registry.WEIGHT_INITIALIZERS.module_dict['Pretrained'] is Pretrained
@@ -511,30 +511,30 @@ def test_registered_for_mmpretrain_and_mmseg_alone():
 
 @pytest.mark.parametrize('prefix', [None, ENHANCER])
 @pytest.mark.parametrize('kind', ['VisionTransformer', 'FusedBEiTViT', 'BEiTViT'])
-def test_init_cfg_of_a_classifiers_backbone(path, kind, prefix, log):
+def test_init_cfg_of_classifier_backbone(path, kind, prefix, log):
     tensors = saved(vit(kind, final_norm=True), path, prefix or 'backbone.')
     cfg = pretrained(path, **(dict(prefix=prefix) if prefix else {}))
     backbone = vit(kind, final_norm=True, out_type='avg_featmap', init_cfg=cfg)
     model = initialized(dict(CLASSIFIER, backbone=backbone))
     assert arrived(model.backbone, tensors) == set(tensors)
     assert f'{len(tensors)} of {len(tensors)} tensors' in log[0]
-    # What is new begins as a norm does.
+    # A new norm has its default initialisation.
     assert torch.equal(model.backbone.ln2.weight, torch.ones(32))
 
 
 @pytest.mark.parametrize('key', ['pretrained', 'init_cfg'])
-def test_init_cfg_of_a_whole_classifier(path, key, log):
+def test_init_cfg_of_whole_classifier(path, key, log):
     tensors = saved(VIT, path, 'backbone.')
     cfg = str(path) if key == 'pretrained' else pretrained(path)
     model = initialized(dict(CLASSIFIER, backbone=VIT, **{key: cfg}))
     assert arrived(model.backbone, tensors) == set(tensors)
     assert 'missing: head.fc.weight, head.fc.bias' in log[0]
-    # The head has the initialisation of its own.
+    # The head keeps its own initialisation.
     assert 0 < model.head.fc.weight.std() < 0.02
 
 
 @pytest.mark.parametrize('kind', ['VisionTransformer', 'FusedBEiTViT', 'BEiTViT'])
-def test_init_cfg_of_a_segmentors_backbone(path, kind, log):
+def test_init_cfg_of_segmentor_backbone(path, kind, log):
     """At another, rectangular size, where mmpretrain's own loading needs SciPy < 1.14."""
     tensors = saved(vit(kind), path)
     config = vit(f'mmpretrain.{kind}', (48, 64), init_cfg=pretrained(path))
@@ -547,7 +547,7 @@ def test_init_cfg_of_a_segmentors_backbone(path, kind, log):
 
 
 @pytest.mark.parametrize('kind', ['mmpretrain.ResNet', 'ResNetV1c', 'ResNet'])
-def test_init_cfg_of_a_segmentors_resnet(path, kind):
+def test_init_cfg_of_segmentor_resnet(path, kind):
     """mmseg's own, and mmpretrain's; V1c has another stem."""
     config = {**resnet(out_indices=(3,)), 'type': kind}
     with DefaultScope.overwrite_default_scope('mmseg'):
@@ -559,14 +559,14 @@ def test_init_cfg_of_a_segmentors_resnet(path, kind):
     assert arrived(model.backbone, source) == set(source)
 
 
-def test_init_cfg_of_a_wrong_stem(path):
+def test_init_cfg_with_wrong_stem_raises(path):
     saved(RESNET, path)
     config = {**resnet(), 'type': 'ResNetV1c', 'init_cfg': pretrained(path)}
     with pytest.raises(ConfigError, match=r'\. stem\.0-1,3-4,6-7\.weight, .* missing\. '):
         initialized(segmentor(config, 64), 'mmseg')
 
 
-def test_init_cfg_of_a_whole_segmentor(path, log):
+def test_init_cfg_of_whole_segmentor(path, log):
     tensors = saved(RESNET, path, 'backbone.')
     model = initialized(segmentor(dict(RESNET), 64, init_cfg=pretrained(path)), 'mmseg')
     assert arrived(model.backbone, tensors) == set(tensors)
@@ -574,7 +574,7 @@ def test_init_cfg_of_a_whole_segmentor(path, log):
 
 
 class Neck(BaseModule):
-    """No backbone at all."""
+    """Modules other than backbones."""
 
     def __init__(self, init_cfg):
         super().__init__(init_cfg)
@@ -586,7 +586,7 @@ NECK = {'fc.weight': torch.ones(2, 2), 'fc.bias': torch.ones(2)}
 
 @pytest.mark.parametrize('others', [False, True])
 def test_init_cfg_of_other_modules(path, others, monkeypatch):
-    """Before or after which others initialise."""
+    """Other initialisers run before or after it."""
     write(path, below('neck.', NECK))
     cfg = pretrained(path, prefix='neck')
     neck = Neck([cfg, dict(type='Constant', val=5, layer='Linear')] if others else cfg)
@@ -606,14 +606,14 @@ def test_init_cfg_of_other_modules(path, others, monkeypatch):
 
 
 @pytest.mark.parametrize('config', [VIT, RESNET])
-def test_init_cfg_in_a_list_that_mmpretrain_would_not_respect(path, config):
+def test_init_cfg_in_list_raises(path, config):
     """Its backbones initialise again, unless init_cfg is the dict itself."""
     saved(config, path)
     with pytest.raises(ConfigError, match=r'init_cfg of a \w+ is a list, .* alone'):
         initialized({**config, 'init_cfg': [pretrained(path)]})
 
 
-def test_init_cfg_with_a_grid(path):
+def test_init_cfg_with_grid(path):
     tensors = saved(vit(img_size=(16, 64)), path)
     model = initialized(vit(img_size=(32, 128), init_cfg=pretrained(path, grid=[2, 8])))
     assert model.pos_embed.shape[1] == 4 * 16 + 1

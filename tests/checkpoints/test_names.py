@@ -1,5 +1,5 @@
 # Copyright (c) mmcim contributors. All rights reserved.
-"""Renamed networks have all names of mmpretrain's, and compute the same."""
+"""Renamed models have mmpretrain's names and give the same features."""
 
 import pytest
 import timm
@@ -71,11 +71,11 @@ def pair(request):
     return theirs.eval(), ours
 
 
-def test_timm_networks_compute_the_same(pair):
+def test_renamed_timm_models_give_same_features(pair):
     theirs, ours = pair
     renamed = to_mmpretrain(theirs.state_dict())
-    wanted = {k for k in ours.state_dict() if not k.endswith('relative_position_index')}
-    assert renamed.keys() - HEAD == wanted
+    target = {k for k in ours.state_dict() if not k.endswith('relative_position_index')}
+    assert renamed.keys() - HEAD == target
     ours.load_state_dict(renamed, strict=False)
     images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
@@ -84,7 +84,7 @@ def test_timm_networks_compute_the_same(pair):
     assert expected.std() > 0.05
 
 
-def test_the_inverse_gives_timms_names_back(pair):
+def test_renaming_round_trip(pair):
     theirs, _ = pair
     tensors = theirs.state_dict()
     back = from_mmpretrain(to_mmpretrain(tensors))
@@ -92,7 +92,7 @@ def test_the_inverse_gives_timms_names_back(pair):
     assert all(back[name] is tensors[name] for name in tensors)
 
 
-def test_resnet_of_torchvision_has_mmpretrains_names():
+def test_torchvision_resnet_has_mmpretrain_names():
     theirs, ours = torchvision.models.resnet50(), ResNet(50)
     tensors = theirs.state_dict()
     renamed = to_mmpretrain(tensors)
@@ -100,8 +100,8 @@ def test_resnet_of_torchvision_has_mmpretrains_names():
     assert all(renamed[k].shape == v.shape for k, v in ours.state_dict().items())
 
 
-def test_heads_and_decoders_keep_their_names():
-    """MAE's: a decoder of blocks, which is none of the backbone's."""
+def test_heads_and_decoders_are_not_renamed():
+    """MAE has a decoder with blocks, which do not belong to the backbone."""
     names = [
         'cls_token', 'pos_embed', 'mask_token', 'decoder_pos_embed',
         'patch_embed.proj.weight', 'blocks.0.attn.qkv.weight', 'blocks.11.mlp.fc2.bias',
@@ -116,8 +116,8 @@ def test_heads_and_decoders_keep_their_names():
     ]  # fmt: skip
 
 
-def test_names_that_only_begin_alike_stay():
-    """SwiGLU's two halves in timm, and another norm of the first stage."""
+def test_names_with_common_prefix_are_not_renamed():
+    """For example timm's SwiGLU halves."""
     stay = ['blocks.0.mlp.fc1_g.weight', 'blocks.0.norm10.bias', 'norms.0.weight']
     first = ['patch_embed.proj.weight', 'blocks.0.attn.qkv.weight']
     assert list(to_mmpretrain(dict.fromkeys(first + stay)))[2:] == [
@@ -138,12 +138,12 @@ def test_names_that_only_begin_alike_stay():
     ],
     ids=['ViT', 'ResNet', 'Swin', 'HiViT', 'MViT', 'XCiT', 'TIMMBackbone'],
 )
-def test_mmpretrains_own_names_stay(build):
+def test_mmpretrain_names_are_not_renamed(build):
     names = list(build().state_dict())
     assert list(to_mmpretrain(dict.fromkeys(names))) == names
 
 
-def test_two_tensors_of_one_name():
+def test_duplicate_names_raise():
     names = [
         'patch_embed.proj.weight',
         'blocks.0.attn.qkv.weight',

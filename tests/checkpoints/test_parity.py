@@ -1,7 +1,7 @@
 # Copyright (c) mmcim contributors. All rights reserved.
 """A pre-trained backbone in a classifier and a segmentor, on real images.
 
-CIM takes a step at 224 px, which writes a checkpoint and the plain backbone beside it.
+A step of CIM at 224 px writes a checkpoint and, next to it, the exported backbone.
 Either is loaded through ``init_cfg``.
 """
 
@@ -45,7 +45,7 @@ MEAN, STD = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]
 
 
 def give_positions(backbone):
-    """Let a network look at where things are, at a patch's colour, and at little else.
+    """Make a network depend on positions and on the colour of patches.
 
     Random embeddings of position have no resized version, and random filters of a patch
     see something else when the image is enlarged. With smooth embeddings and filters
@@ -64,7 +64,7 @@ def give_positions(backbone):
         elif name.endswith('relative_position_bias_table'):
             reach = torch.arange(-13.0, 14)
             offsets = torch.cartesian_prod(reach, reach)
-            # Each head looks to one side.
+            # Each head attends to one side.
             sides = F.normalize(torch.randn(2, 4), dim=0)
             value.data[:-3] = offsets @ sides / 2
         elif value.ndim > 1 and name.startswith('layers'):
@@ -130,7 +130,7 @@ def trained(request, imagenette_mini, tmp_path_factory):
             work_dir=str(folder),
             train_dataloader=loader,
             train_cfg=dict(by_epoch=False, max_iters=1),
-            # A step that is too small to make the embeddings rough.
+            # A step too small to add noise to the embeddings.
             optim_wrapper=dict(optimizer=dict(type='AdamW', lr=1e-5)),
             default_hooks=dict(
                 checkpoint=dict(type='SafeCheckpointHook', by_epoch=False, interval=1),
@@ -194,7 +194,7 @@ def features(backbone, images):
 
 
 @pytest.mark.parametrize('kind', ['classifier', 'segmentor'])
-def test_features_are_the_same(trained, checkpoint, kind, load_images, log):
+def test_exported_features_match(trained, checkpoint, kind, load_images, log):
     name, runner = trained
     images = load_images(224)
     before = features(runner.model.backbone, images)
@@ -210,8 +210,8 @@ def test_features_are_the_same(trained, checkpoint, kind, load_images, log):
     ('kind', 'file'),
     [('classifier', 'iter_1_backbone.safetensors'), ('segmentor', 'iter_1.pth')],
 )
-def test_features_after_resizing_to_512(trained, kind, file, load_images, log):
-    """The same images, enlarged, give the same mean feature of all patches.
+def test_exported_features_match_at_512_px(trained, kind, file, load_images, log):
+    """Enlarged images give the same mean feature of all patches.
 
     What is compared are positions: with random ones of the same size instead, the
     cosine similarity falls clearly below what is asked for here.
@@ -241,8 +241,8 @@ def test_features_after_resizing_to_512(trained, kind, file, load_images, log):
     assert similarity() < 0.95
 
 
-def test_record(trained, checkpoint, load_images):
-    """The network can be built and filled from either file alone."""
+def test_record_fields(trained, checkpoint, load_images):
+    """The backbone can be rebuilt from either file alone."""
     name, runner = trained
     file = BackboneFile.read(checkpoint)
     record = file.record
@@ -261,7 +261,7 @@ def test_record(trained, checkpoint, load_images):
     assert torch.equal(features(rebuilt, images), before)
 
 
-def test_users_without_mmcim(trained, load_images):
+def test_files_load_without_mmcim(trained, load_images):
     """Plain torch reads the checkpoint, and mmengine's own init_cfg loads it."""
     name, runner = trained
     path = f'{runner.work_dir}/iter_1.pth'

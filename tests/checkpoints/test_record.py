@@ -1,5 +1,5 @@
 # Copyright (c) mmcim contributors. All rights reserved.
-"""What a training writes about its backbone, and what is built by it."""
+"""The record of a backbone, and rebuilding a backbone from it."""
 
 import json
 
@@ -36,7 +36,7 @@ def tensors():
     return dict(a=whole[:, 1], b=whole.t(), c=whole, n=torch.tensor(5))
 
 
-def test_round_trip(tensors, tmp_path):
+def test_record_round_trip(tensors, tmp_path):
     path = tmp_path / 'new' / 'epoch_3_backbone.safetensors'
     record = BackboneRecord(
         VIT, tensors_sha256(tensors), 'enhancer.', {'.eps': 1e-6}, [2, 8], MEAN, STD,
@@ -54,12 +54,12 @@ def test_round_trip(tensors, tmp_path):
     assert file.record == record
 
 
-def test_path_is_beside_the_checkpoint():
+def test_backbone_path_is_next_to_checkpoint():
     path = backbone_path('runs/a.b/best_accuracy_top1_epoch_3.pth')
     assert str(path) == 'runs/a.b/best_accuracy_top1_epoch_3_backbone.safetensors'
 
 
-def test_nothing_half_written(tensors, tmp_path, monkeypatch):
+def test_save_is_atomic(tensors, tmp_path, monkeypatch):
     path = tmp_path / 'x_backbone.safetensors'
     record = BackboneRecord(VIT, tensors_sha256(tensors))
     save_backbone(path, tensors, record)
@@ -75,7 +75,7 @@ def test_nothing_half_written(tensors, tmp_path, monkeypatch):
     assert path.read_bytes() == before
 
 
-def test_hash_is_of_names_dtypes_shapes_and_values():
+def test_hash_covers_names_dtypes_shapes_and_values():
     tensors = dict(a=torch.arange(6.0).view(2, 3), b=torch.tensor(2))
     same = dict(b=torch.tensor(2), a=torch.arange(6.0).view(2, 3).t().contiguous().t())
     digest = tensors_sha256(tensors)
@@ -98,20 +98,20 @@ def test_hash_is_of_names_dtypes_shapes_and_values():
 # The config of a backbone in that of a run
 
 
-def test_config_under_the_prefix_comes_first():
+def test_config_at_prefix_takes_precedence():
     backbone = vit(init_cfg=dict(type='Pretrained', checkpoint='x'))
     model = dict(backbone=dict(type='ResNet'), enhancer=dict(backbone=backbone))
     assert find_backbone_config(Config(dict(model=model)), 'enhancer.backbone.') == VIT
 
 
-def test_copy_has_the_config_of_what_it_copies():
+def test_momentum_encoder_has_config_of_its_source():
     """ConMIM's momentum encoder is made by the model, not by a config."""
     cfg = Config(dict(model=dict(type='ConMIM', backbone=VIT)))
     assert find_backbone_config(cfg, 'momentum_encoder.backbone.') == VIT
     assert find_backbone_config(cfg, 'backbone.') == VIT
 
 
-def test_network_of_another_scope():
+def test_backbone_of_another_scope():
     model = dict(backbone=dict(type='ResNet', depth=18))
     cfg = Config(dict(default_scope='mmseg', model=model))
     expected = dict(type='mmseg.ResNet', depth=18)
@@ -122,7 +122,7 @@ def test_network_of_another_scope():
 
 
 @pytest.mark.parametrize('model', [dict(type='CIM'), dict(backbone='an object'), None])
-def test_no_config(model):
+def test_model_without_backbone_config(model):
     assert find_backbone_config(Config(dict(model=model)), 'copy.backbone.') is None
 
 
@@ -137,7 +137,7 @@ CLASSES = [
 
 @pytest.mark.parametrize('scope', ['mmpretrain', 'mmseg'])
 @pytest.mark.parametrize(('kind', 'name'), CLASSES)
-def test_classes_and_dotted_paths_of_pure_python_configs(kind, name, scope):
+def test_pure_python_config_types(kind, name, scope):
     backbone = dict(
         VIT, type=kind, norm_cfg=dict(type='torch.nn.LayerNorm', eps=1e-3),
         layer_cfgs=[dict(act_cfg=dict(type=nn.ReLU)), dict(a=nn.GELU)],
@@ -166,7 +166,7 @@ model = dict(
 
 
 def test_lazy_config(tmp_path):
-    """From its file to the network that is built by the exported one."""
+    """From the config file to the backbone rebuilt from the export."""
     (tmp_path / 'lazy.py').write_text(LAZY)
     cfg = Config.fromfile(tmp_path / 'lazy.py')
     model = MODELS.build(cfg.model)
@@ -209,7 +209,7 @@ def test_describe_backbone():
     assert described(resnet()).grid is None
 
 
-def test_values_that_json_does_not_have_are_no_end_of_a_training():
+def test_non_json_values_do_not_stop_training():
     config = vit(dtype=torch.float16)
     record = BackboneRecord(dict(config, hook=print), '0')
     read = BackboneRecord(**json.loads(record.dumps()))
@@ -227,8 +227,8 @@ def test_values_that_json_does_not_have_are_no_end_of_a_training():
         (dict(), False),
     ],
 )
-def test_normalization_of_rgb_images_alone(preprocessor, known):
-    """Images come as BGR; a network that sees them so does not want RGB ones."""
+def test_normalization_is_recorded_for_rgb_only(preprocessor, known):
+    """A model without to_rgb is trained on BGR images and cannot use RGB ones."""
     of_mmseg = 'bgr_to_rgb' in preprocessor
     kind = 'mmseg.SegDataPreProcessor' if of_mmseg else 'ClsDataPreprocessor'
     record = described(VIT, dict(preprocessor, type=kind))
@@ -252,21 +252,21 @@ def test_describe_function():
     json.dumps(found)
 
 
-def test_function_of_a_resnet():
+def test_describe_function_of_resnet():
     found = describe_function(build(resnet(norm_cfg=dict(type='SyncBN', eps=1e-3))))
     assert found['.style'] == found['layer4.1.style'] == 'pytorch'
     assert found['bn1.type'] == 'BatchNorm' and found['bn1.eps'] == 1e-3
     assert found['relu.type'] == 'ReLU' and found['maxpool.type'] == 'MaxPool2d'
 
 
-def test_function_through_the_wrapper_of_timm():
+def test_describe_function_of_timm_wrapper():
     net = build(dict(type='TIMMBackbone', model_name='resnet18'))
     inner = describe_function(net.timm_model)
     assert inner and inner.items() <= describe_function(net).items()
 
 
 # --------------------------------------------------------------------------------------
-# What masks, or is fixed in part, in a pre-training, and what it is opened as
+# Encoders of pre-trainings, and the classes they are rebuilt as
 
 
 FIXED = dict(stop_grad_conv1=True)
@@ -290,7 +290,7 @@ DEFAULTS = ('BEiT', 'MAE')
 
 @pytest.fixture(params=NETWORKS)
 def trained(request, tmp_path):
-    """A network of a pre-training, its file, and the class for use after it."""
+    """An encoder of a pre-training, its file, and the class for later use."""
     config, kind = NETWORKS[request.param]
     if request.param in DEFAULTS:
         config = {k: v for k, v in config.items() if k != 'out_type'}
@@ -305,7 +305,7 @@ def trained(request, tmp_path):
     return model.backbone, path, kind
 
 
-def test_same_features_of_whole_images(trained):
+def test_rebuilt_backbone_gives_same_features(trained):
     network, path, kind = trained
     opened = load_backbone(path)
     assert type(opened).__name__ == kind
@@ -320,13 +320,13 @@ def test_same_features_of_whole_images(trained):
     assert opened.state_dict().keys() == network.state_dict().keys() - mask
 
 
-def test_other_sizes_and_nothing_fixed(trained):
+def test_rebuilt_backbone_accepts_other_sizes(trained):
     _, path, _ = trained
     network = load_backbone(path)
     assert all(parameter.requires_grad for parameter in network.parameters())
     for size in ((32, 32), (64, 64), (24, 48)):
         assert extract_features(network, torch.rand(2, 3, *size)).shape == (2, 32)
-    # Made for that size, it gives the same as one that follows the size.
+    # Built for that size, it gives the same features.
     images = torch.rand(2, 3, 48, 48)
     larger = load_backbone(path, img_size=48)
     similarity = torch.cosine_similarity(
@@ -335,7 +335,7 @@ def test_other_sizes_and_nothing_fixed(trained):
     assert similarity.min() > 0.99
 
 
-def test_defaults_are_written_out():
+def test_constructor_defaults_are_recorded():
     config = config_after_pretraining(dict(type='FusedBEiTPretrainViT', img_size=64))
     assert config == dict(
         type='FusedBEiTViT',
@@ -351,7 +351,7 @@ def test_defaults_are_written_out():
     assert config_after_pretraining(config) == expected
 
 
-def test_size_that_only_moco_names():
+def test_mocov3_architecture_is_kept():
     config = dict(type='FixedPositionViT', arch='mocov3-small', patch_size=16)
     network = MODELS.build(config_after_pretraining(config))
     expected = MODELS.build(config)
@@ -359,7 +359,7 @@ def test_size_that_only_moco_names():
 
 
 @pytest.mark.parametrize('kind', ['VisionTransformer', 'mmseg.MAEViT', 'ResNet'])
-def test_other_networks_stay(kind):
+def test_other_backbones_are_unchanged(kind):
     config = dict(type=kind, mask_ratio=0.5)
     assert config_after_pretraining(config) == config
 
@@ -368,8 +368,8 @@ def test_other_networks_stay(kind):
 # Users without mmcim
 
 
-def test_plain_torchvision_loads_an_exported_resnet(tmp_path):
-    """With ``strict=False``, after which only the classifier is new."""
+def test_torchvision_loads_exported_resnet(tmp_path):
+    """With ``strict=False`` only the classifier is new."""
     from torchvision.models.resnet import resnet18
 
     config = dict(type='ResNet', depth=18)

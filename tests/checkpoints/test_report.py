@@ -22,19 +22,19 @@ def test_enumerate_names(names, text):
     assert enumerate_names(names) == text
 
 
-def test_group_lists_names_of_the_same_text_together():
+def test_group_joins_names_with_same_text():
     names = {'a.0.w': 'missing', 'b': 'of shape (2,)', 'a.1.w': 'missing'}
     assert group(names) == 'a.0-1.w missing; b of shape (2,)'
 
 
-def test_text_of_the_least():
+def test_shortest_report():
     report = LoadReport('x.pth', '', matched=['a', 'b'], total=2)
     assert str(report) == (
         'Backbone weights: 2 of 2 tensors matched from x.pth, prefix none; unused: none.'
     )
 
 
-def test_text_of_everything():
+def test_full_report():
     report = LoadReport(
         'x.pth',
         'backbone.',

@@ -27,7 +27,7 @@ def random_table(grid, extra=3, heads=2):
 @pytest.mark.parametrize('grid', [(14, 14), (4, 4), (3, 5), (14, 10), (2, 9)])
 @pytest.mark.parametrize('new_grid', [(32, 32), (24, 24), (7, 7), (4, 6), (20, 3)])
 @pytest.mark.parametrize('extra', [0, 3])
-def test_table_equals_beits_bicubic_spline(grid, new_grid, extra):
+def test_bias_table_matches_beit_spline(grid, new_grid, extra):
     table = random_table(grid, extra)
     ours = resize_relative_position_table(table, grid, new_grid)
     expected = resized_table(table, grid, new_grid)
@@ -38,14 +38,14 @@ def test_table_equals_beits_bicubic_spline(grid, new_grid, extra):
 
 
 @pytest.mark.parametrize('new_grid', [(5, 5), (4, 6)])
-def test_table_of_a_single_patch(new_grid):
+def test_bias_table_of_single_patch(new_grid):
     table = random_table((1, 1))
     ours = resize_relative_position_table(table, (1, 1), new_grid)
     assert torch.equal(ours[:-3], table[:1].expand(offsets(new_grid), 2))
 
 
-def test_table_has_timms_nodes():
-    """Each known offset that falls on a wanted one keeps its bias, as in timm."""
+def test_bias_table_offsets_match_timm():
+    """Each known offset that coincides with a new one keeps its bias, as in timm."""
     table = random_table((4, 4))
     # From 4 to 4 + 9 patches: 0, 1, 1 + q, 1 + q + q^2 with 1 + q + q^2 = 12 is too far
     # for q <= 1.5, which leaves 0 and 1 as the offsets that both have.
@@ -57,8 +57,8 @@ def test_table_has_timms_nodes():
     torch.testing.assert_close(ours, table[:-3].view(7, 7, 2)[2:5, 2:5])
 
 
-def test_resizing_in_a_graph_leaves_nothing_behind():
-    """What is kept between calls is no tensor of a mode or graph that has ended."""
+def test_resizing_with_gradients_after_inference_mode():
+    """The cache holds no tensors of inference mode or of a finished graph."""
     resize._interpolation.cache_clear()
     table = random_table((3, 3)).requires_grad_()
     with torch.inference_mode():
@@ -67,15 +67,15 @@ def test_resizing_in_a_graph_leaves_nothing_behind():
     assert table.grad is not None
 
 
-def test_same_rectangle_is_left_alone_and_its_transpose_is_not():
+def test_transposed_grid_is_resized():
     table = random_table((3, 5))
     assert torch.equal(resize_relative_position_table(table, (3, 5), (3, 5)), table)
-    turned = resize_relative_position_table(table, (3, 5), (5, 3))
-    assert turned.shape == table.shape
-    assert not torch.allclose(turned, table)
+    transposed = resize_relative_position_table(table, (3, 5), (5, 3))
+    assert transposed.shape == table.shape
+    assert not torch.allclose(transposed, table)
 
 
-def test_table_keeps_dtype_and_gives_gradients():
+def test_bias_table_keeps_dtype_and_gradients():
     table = random_table((3, 3)).bfloat16().requires_grad_()
     new = resize_relative_position_table(table, (3, 3), (5, 5))
     assert new.dtype == torch.bfloat16
@@ -85,7 +85,7 @@ def test_table_keeps_dtype_and_gives_gradients():
 
 
 class Network(nn.Module):
-    """What resizing asks a vision transformer: its grid."""
+    """A stand-in for a ViT: resizing reads its grid only."""
 
     def __init__(self, grid):
         super().__init__()
@@ -101,8 +101,8 @@ def resized_embedding(embed, grid, new_grid, tokens=1):
 @pytest.mark.parametrize(
     ('grid', 'new_grid'), [((14, 14), (32, 32)), ((4, 6), (3, 8)), ((2, 8), (4, 4))]
 )
-def test_embedding_equals_torchs_interpolation(grid, new_grid, extra):
-    """Also to a square of as many patches."""
+def test_position_embedding_matches_torch_interpolate(grid, new_grid, extra):
+    """Also to a square with the same number of patches."""
     torch.manual_seed(0)
     patches = torch.randn(1, 5, *grid)
     embed = torch.cat((torch.ones(1, extra, 5), patches.flatten(2).mT), dim=1)
@@ -112,8 +112,8 @@ def test_embedding_equals_torchs_interpolation(grid, new_grid, extra):
     assert torch.equal(ours[:, :extra], torch.ones(1, extra, 5))
 
 
-def test_embedding_of_a_ramp():
-    """Columns that rise by one keep rising, evenly, and rows stay constant."""
+def test_position_embedding_ramp_stays_a_ramp():
+    """Values that grow linearly along columns stay linear."""
     ramp = torch.arange(8.0).expand(4, 8).reshape(1, 32, 1)
     new = resized_embedding(ramp, (4, 8), (6, 16), tokens=0).view(6, 16)
     torch.testing.assert_close(new, new[:1].expand(6, 16))
@@ -124,8 +124,8 @@ def test_embedding_of_a_ramp():
 
 @pytest.mark.parametrize('tokens', [1, 2])
 @pytest.mark.parametrize('new_grid', [(4, 4), (3, 5)])
-def test_embedding_of_tokens_that_the_network_does_without(new_grid, tokens):
-    """Of a class token, and of the distillation token that a DeiT has besides."""
+def test_unused_class_token_is_dropped(new_grid, tokens):
+    """Embeddings of the class token and of DeiT's distillation token."""
     torch.manual_seed(0)
     embed = torch.randn(1, tokens + 16, 8)
     found = resized_embedding(embed, None, new_grid, tokens=0)
@@ -141,7 +141,7 @@ def test_embedding_of_tokens_that_the_network_does_without(new_grid, tokens):
         (17, (2, 8), 'of 2 x 8 or 4 x 4 patches and 1 other tokens: set grid='),
     ],
 )
-def test_embedding_of_an_uncertain_grid(count, new_grid, message):
+def test_ambiguous_grid_raises(count, new_grid, message):
     with pytest.raises(ValueError, match=message):
         resized_embedding(torch.zeros(1, count, 2), None, new_grid)
 
@@ -149,7 +149,7 @@ def test_embedding_of_an_uncertain_grid(count, new_grid, message):
 @pytest.mark.parametrize(
     ('count', 'tokens'), [(15, 1), (16, 1), (18, 1), (15, 0), (19, 0)]
 )
-def test_embedding_that_is_not_of_the_given_grid(count, tokens):
+def test_wrong_grid_raises(count, tokens):
     with pytest.raises(ValueError, match=f'has {count} positions, of no square of '):
         resized_embedding(torch.zeros(1, count, 2), (4, 4), (5, 5), tokens)
 
@@ -159,7 +159,7 @@ LAYERS = [f'layers.{i}.attn.{TABLE}' for i in range(3)]
 SHARED = f'rel_pos_bias.{TABLE}'
 
 
-def test_shared_table_to_layers_and_back():
+def test_shared_bias_table_is_copied_to_layers():
     table = random_table((3, 3))
     given = {SHARED: table}
     convert_relative_position_tables(given, dict.fromkeys(LAYERS))
@@ -174,7 +174,7 @@ def test_shared_table_to_layers_and_back():
         convert_relative_position_tables(given, {SHARED: None})
 
 
-def test_tables_of_the_same_kind_stay():
+def test_bias_tables_of_same_kind_are_unchanged():
     for names in (LAYERS, [SHARED]):
         given = {name: random_table((2, 2)) for name in names}
         before = dict(given)

@@ -1,5 +1,5 @@
 # Copyright (c) mmcim contributors. All rights reserved.
-"""A file of weights names networks that are known here, and runs nothing."""
+"""Files of weights may name known backbones only, and run no code."""
 
 import json
 import sys
@@ -20,7 +20,7 @@ from .corpus import below, draw, own_checkpoint, own_file
 
 NORM = dict(type='LN', eps=1e-6)
 CALL = dict(type='os.system', command='touch {0}')
-# What a config may not bring along, wherever in it.
+# What a config must not contain at any level.
 BAD = {
     'call': CALL,
     'nested call': {**vit(), 'norm_cfg': CALL},
@@ -48,7 +48,7 @@ BAD = {
 
 @pytest.fixture
 def evil(tmp_path, monkeypatch):
-    """A package that leaves a trace when it is imported."""
+    """A package with a visible side effect of its import."""
     (tmp_path / 'evil').mkdir()
     trace = f'open({str(tmp_path / "ran")!r}, "w")\n'
     (tmp_path / 'evil/__init__.py').write_text(trace)
@@ -59,20 +59,20 @@ def evil(tmp_path, monkeypatch):
 
 
 def write(folder, config, kind):
-    """A file of the tensors of ``vit()`` that says another config built them."""
+    """A file of the tensors of ``vit()`` with another recorded config."""
     config = json.loads(json.dumps(config).replace('{0}', str(folder / 'ran')))
     return own_file(folder, kind, config, draw(vit()))
 
 
 @pytest.mark.parametrize('kind', ['exported', 'pretraining'])
 @pytest.mark.parametrize('name', BAD)
-def test_untrusted_config_is_refused(evil, name, kind):
+def test_untrusted_config_raises(evil, name, kind):
     path = write(evil.parent, BAD[name], kind)
     with pytest.raises(ConfigError, match=rf'{path.name}: .* its config '):
         load_backbone(path)
     with pytest.raises(ConfigError, match=rf'{path.name}: .* its config '):
         export_backbone(path, 'timm', evil.parent / 'out.safetensors')
-    # Weights without a config are weights still, and nothing is built of it.
+    # The weights still load, but nothing is built from the config.
     init = dict(type='Pretrained', checkpoint=str(path))
     with DefaultScope.overwrite_default_scope('mmpretrain'):
         net = MODELS.build({**vit(), 'init_cfg': init})
@@ -81,8 +81,8 @@ def test_untrusted_config_is_refused(evil, name, kind):
     assert not evil.exists() and 'evil' not in sys.modules
 
 
-def test_type_of_the_model_is_not_imported(evil):
-    """Neither does the text of the training's config in ``meta['cfg']`` matter."""
+def test_model_type_is_not_imported(evil):
+    """The config text of the training in ``meta['cfg']`` is not used either."""
     state, config = draw(vit()), dict(type='evil.Net', backbone=vit())
     record = BackboneRecord(vit(), tensors_sha256(state), 'backbone.')
     path = evil.parent / 'x.pth'
@@ -121,7 +121,7 @@ def test_places_of_earlier_weights_are_left_out():
         dict(type='FusedBEiTViT', arch='base', norm_cfg=dict(type='LN', eps=1e-6)),
     ],
 )
-def test_good_config_stays_as_it_is(config):
+def test_trusted_config_is_unchanged(config):
     assert trusted_backbone_config(config) == config
 
 
@@ -139,7 +139,7 @@ def test_good_config_stays_as_it_is(config):
         (None, None),
     ],
 )
-def test_registered_classes(name, found):
+def test_registered_backbones_are_trusted(name, found):
     cls = registered_class(name)
     assert (cls and cls.__module__) == found
     assert 'antigravity' not in sys.modules

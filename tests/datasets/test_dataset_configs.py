@@ -1,5 +1,5 @@
 # Copyright (c) mmcim contributors. All rights reserved.
-"""Every data config gives batches that its preprocessor turns into inputs."""
+"""Every data config gives batches that its preprocessor accepts."""
 
 import numpy as np
 import pytest

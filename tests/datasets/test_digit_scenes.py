@@ -20,13 +20,13 @@ def test_shapes_and_classes(scenes):
     assert len(set(map(tuple, scenes.metainfo['palette']))) == 11
 
 
-def test_labels_are_where_the_ink_is(scenes):
+def test_labels_cover_the_digits(scenes):
     for index in range(40):
         ink = scenes[index]['img'][:, :, 0]
         np.testing.assert_array_equal(scenes[index]['gt_seg_map'] > 0, ink > 64)
 
 
-def test_each_digit_is_found_with_its_label():
+def test_each_digit_has_its_label():
     """A scene's quarter holds a digit of the dataset, moved, with that digit's label."""
     digits = Digits(split='val', size=24)
     images = np.stack([digits[i]['img'][:, :, 0] for i in range(len(digits))])
@@ -53,7 +53,7 @@ def test_each_digit_is_found_with_its_label():
     assert len(set(found)) == 4
 
 
-def test_scenes_depend_on_the_seed_alone(scenes):
+def test_scenes_depend_on_seed_only(scenes):
     np.random.seed(7)
     again = DigitScenes(split='train', size=24, num_scenes=40)
     other = DigitScenes(split='train', size=24, num_scenes=40, seed=1)

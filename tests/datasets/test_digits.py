@@ -16,14 +16,14 @@ def images_of(dataset):
     return np.stack([dataset[index]['img'] for index in range(len(dataset))])
 
 
-def test_splits_are_complete_disjoint_and_stratified(splits):
+def test_splits_are_disjoint_and_stratified(splits):
     digits = pytest.importorskip('sklearn.datasets').load_digits()
     assert len(splits['train']) == 1438 and len(splits['val']) == 359
     total = np.bincount(digits.target)
     for split, fraction in (('train', 0.8), ('val', 0.2)):
         counts = np.bincount(splits[split].get_gt_labels())
         assert np.abs(counts - fraction * total).max() <= 0.5
-    # All images of both splits together are all images.
+    # Both splits together are the whole dataset.
     both = np.concatenate([images_of(splits['train']), images_of(splits['val'])])
     sums = np.sort(both[:, :, :, 0].sum((1, 2)))
     whole = sorted(splits['train']._enlarge(x)[:, :, 0].sum() for x in digits.images)
@@ -39,7 +39,7 @@ def test_images_and_labels(splits):
     assert images.min() == 0 and images.max() == 255
 
 
-def test_enlarging_keeps_the_image(splits):
+def test_upscaling_keeps_image(splits):
     digits = pytest.importorskip('sklearn.datasets').load_digits()
     for index in (0, 100, 1000):
         large = splits['train']._enlarge(digits.images[index])[:, :, 0]
@@ -51,18 +51,18 @@ def test_size_argument():
     assert Digits(split='val', size=64)[0]['img'].shape == (64, 64, 3)
 
 
-def test_split_is_always_the_same(splits):
+def test_split_is_deterministic(splits):
     np.random.seed(123)
     again = Digits(split='val')
     np.testing.assert_array_equal(images_of(again), images_of(splits['val']))
 
 
-def test_unknown_split():
+def test_unknown_split_raises():
     with pytest.raises(ValueError, match="'train' or 'val'"):
         Digits(split='test')
 
 
-def test_reads_what_scikit_learn_loads():
+def test_matches_scikit_learn():
     digits = pytest.importorskip('sklearn.datasets').load_digits()
     images, labels = _read_digits()
     np.testing.assert_array_equal(images, digits.images)

@@ -16,7 +16,7 @@ def digits():
 
 @pytest.fixture
 def folder(tmp_path):
-    """Of ape 100 images, of bee 31, of cat 2."""
+    """100 images of ape, 31 of bee, 2 of cat."""
     for name, count in (('ape', 100), ('bee', 31), ('cat', 2)):
         (tmp_path / name).mkdir()
         for i in range(count):
@@ -38,7 +38,7 @@ def paths(dataset):
     return [dataset.get_data_info(i)['img_path'] for i in range(len(dataset))]
 
 
-def test_number_per_class_and_content(digits):
+def test_num_per_class(digits):
     few = build(num_per_class=5, seed=1)
     assert len(few) == 50
     np.testing.assert_array_equal(np.bincount(few.get_gt_labels()), 5)
@@ -47,12 +47,12 @@ def test_number_per_class_and_content(digits):
     assert few.metainfo['classes'] == tuple('0123456789')
 
 
-def test_all_images_without_a_number(digits):
+def test_default_keeps_all_images(digits):
     assert len(build()) == len(digits) == 359
     assert images(build()) == images(digits)
 
 
-def test_seed_decides():
+def test_subset_depends_on_seed():
     sets = [
         images(build(**kwargs))
         for kwargs in (
@@ -70,14 +70,14 @@ def test_seed_decides():
 @pytest.mark.parametrize(
     'fraction, counts', [(1.0, [100, 31, 2]), (0.1, [10, 3, 1]), (0.01, [1, 1, 1])]
 )
-def test_fraction_of_every_class(folder, fraction, counts):
+def test_fraction_is_taken_per_class(folder, fraction, counts):
     few = few_labels(CustomDataset(data_root=str(folder)), fraction=fraction)
     np.testing.assert_array_equal(np.bincount(few.get_gt_labels()), counts)
     assert paths(few) == sorted(paths(few)), 'the order is kept'
 
 
-def test_a_list_of_images(folder):
-    """The standard 1 % and 10 % of ImageNet are lists: CustomDataset reads such."""
+def test_annotation_list(folder):
+    """The standard 1 % and 10 % of ImageNet are lists for CustomDataset."""
     listed = ['bee/003.png 1', 'ape/097.png 0', 'ape/001.png 0']
     (folder / 'list.txt').write_text('\n'.join(listed))
     dataset = CustomDataset(data_root=str(folder), ann_file='list.txt')
@@ -91,7 +91,7 @@ def test_a_list_of_images(folder):
     )
 
 
-def test_too_few_images(digits):
+def test_too_few_images_raise(digits):
     with pytest.raises(ValueError, match="Class '2' has only 35 of 36 images"):
         few_labels(digits, num_per_class=36)
 
@@ -108,18 +108,18 @@ def test_too_few_images(digits):
         ),
     ],
 )
-def test_bad_arguments(digits, kwargs, message):
+def test_invalid_arguments_raise(digits, kwargs, message):
     with pytest.raises(ValueError, match=message):
         few_labels(digits, **kwargs)
 
 
-def test_no_labels(folder):
+def test_unlabeled_dataset_raises(folder):
     dataset = CustomDataset(data_root=str(folder), with_label=False)
     with pytest.raises(ValueError, match='CustomDataset has no labels'):
         few_labels(dataset, num_per_class=1)
 
 
-def test_own_folder(imagenette_mini):
+def test_custom_dataset(imagenette_mini):
     few = DATASETS.build(
         dict(
             type='FewLabels',

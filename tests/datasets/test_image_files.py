@@ -1,5 +1,5 @@
 # Copyright (c) mmcim contributors. All rights reserved.
-"""Listing folders, and reading image files of every kind in their true formats."""
+"""Listing folders, and reading image files of all formats."""
 
 import io
 import logging
@@ -34,7 +34,7 @@ INDEX = GREY % 3
 
 
 def encode(pixels, kind, mode=None, palette=None, **options):
-    """What Pillow writes: an independent encoder."""
+    """Encode with Pillow, an independent encoder."""
     data = io.BytesIO()
     image = Image.fromarray(pixels)
     if mode is not None:
@@ -57,7 +57,7 @@ def stored_rotated(kind, orientation, **options):
 
 GREY16 = GREY.astype(np.uint16) * 256 + 255
 RGB16 = RGB.astype(np.uint16) * 256 + 9
-# Content, and the RGB or grey values expected of it.
+# Content and expected RGB or grey values.
 EXACT = {
     'png': (encode(RGB, 'PNG'), RGB),
     'bmp': (encode(RGB, 'BMP'), RGB),
@@ -94,7 +94,7 @@ EXACT = {
     '16-bit tiff': (encode_cv2(RGB16[:, :, ::-1], '.tiff'), RGB),
     '12-bit scan': (encode(GREY.astype(np.uint16) * 16, 'PNG'), GREY // 16),
     'cmyk tiff': (encode(RGB, 'TIFF', mode='CMYK'), RGB),
-    # Orientation 6: to be rotated clockwise, that is transposed and mirrored.
+    # Orientation 6: rotate clockwise, that is transpose and flip.
     'rotated png': (stored_rotated('PNG', 6), RGB.transpose(1, 0, 2)[:, ::-1]),
     'rotated tiff': (stored_rotated('TIFF', 8), RGB.transpose(1, 0, 2)[::-1]),
     'rotated webp': (stored_rotated('WEBP', 3, lossless=True), RGB[::-1, ::-1]),
@@ -111,7 +111,7 @@ def expected_bgr(values):
 
 @pytest.fixture
 def decode(tmp_path):
-    """Reads a file of the given content."""
+    """Read a file of the given content."""
 
     def read(content):
         (tmp_path / 'content').write_bytes(content)
@@ -121,7 +121,7 @@ def decode(tmp_path):
 
 
 @pytest.mark.parametrize('kind', EXACT)
-def test_lossless_formats_exactly(kind, decode):
+def test_lossless_formats_are_read_exactly(kind, decode):
     content, values = EXACT[kind]
     image = decode(content)
     assert image.dtype == np.uint8
@@ -129,8 +129,8 @@ def test_lossless_formats_exactly(kind, decode):
 
 
 @pytest.mark.parametrize('kind', EXACT)
-def test_equals_mmcv(kind, decode):
-    """Segmentation reads with mmcv's LoadImageFromFile."""
+def test_pixels_match_mmcv(kind, decode):
+    """Segmentation uses mmcv's LoadImageFromFile."""
     content, _ = EXACT[kind]
     difference = decode(content).astype(int) - mmcv.imfrombytes(content)
     assert np.abs(difference).max() <= (kind == '16-bit tiff')  # mmcv rounds these
@@ -146,7 +146,7 @@ def test_equals_mmcv(kind, decode):
         (dict(orientation=2), SMOOTH[:, ::-1]),
     ],
 )
-def test_jpeg(options, expected, decode):
+def test_jpeg_matches_mmcv(options, expected, decode):
     exif = Image.Exif()
     exif[0x0112] = options.pop('orientation', 1)
     content = encode(SMOOTH, 'JPEG', exif=exif, **JPEG, **options)
@@ -154,7 +154,7 @@ def test_jpeg(options, expected, decode):
     assert np.abs(difference).max() <= 3
 
 
-def test_tiff_with_straight_alpha_is_composited_on_black(decode):
+def test_tiff_alpha_is_composited_on_black(decode):
     image = decode(encode(np.dstack([RGB, ALPHA]), 'TIFF'))
     difference = image - expected_bgr(RGB * (ALPHA[:, :, None] / 255)).astype(float)
     assert np.abs(difference).max() <= 1
@@ -180,7 +180,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize('name', REFUSED)
-def test_other_files_are_refused_in_one_line(tmp_path, name):
+def test_unreadable_files_raise_one_line_errors(tmp_path, name):
     content, reason = REFUSED[name]
     path = tmp_path / f'{name}.jpg'
     path.write_bytes(content)
@@ -190,14 +190,14 @@ def test_other_files_are_refused_in_one_line(tmp_path, name):
     assert reason in message and repr(str(path)) in message and '\n' not in message
 
 
-def test_missing_file(tmp_path):
+def test_missing_file_raises(tmp_path):
     with pytest.raises(ConfigError, match=r"the image '.*none.png': .*No such file"):
         read_image(tmp_path / 'none.png')
 
 
 @pytest.fixture
 def logged():
-    """The messages of mmengine's logger."""
+    """Messages of mmengine's logger."""
     messages = []
     handler = logging.Handler()
     handler.emit = lambda record: messages.append(record.getMessage())
@@ -214,7 +214,7 @@ def fill(folder, *names):
         path.write_bytes(EXACT['png'][0])
 
 
-def test_images_in_all_folders_sorted(tmp_path, logged):
+def test_images_are_listed_recursively_in_order(tmp_path, logged):
     names = ['b/2.png', 'a/1.JPEG', 'a/deep/er/3.TIFF', 'ä 図.webp', 'c.tar.Png']
     fill(tmp_path, *names, '.hidden.png', '.git/x.png', 'b/.cache/y.png')
     (tmp_path / 'empty').mkdir()
@@ -224,7 +224,7 @@ def test_images_in_all_folders_sorted(tmp_path, logged):
     assert not listing.left_out and not logged
 
 
-def test_what_is_left_out_is_counted_in_one_line(tmp_path, logged):
+def test_skipped_files_are_counted(tmp_path, logged):
     fill(tmp_path, 'a/1.png', 'a/2.jfif', 'a/3.HEIC', 'b/4.heic', 'b/5.avif', 'b/6')
     (tmp_path / 'a/broken.png').symlink_to(tmp_path / 'nowhere.png')
     (tmp_path / 'a/loop.png').symlink_to('loop.png')
@@ -242,7 +242,7 @@ def test_what_is_left_out_is_counted_in_one_line(tmp_path, logged):
     assert '\n' not in line
 
 
-def test_linked_folders_are_listed_once_and_loops_end(tmp_path):
+def test_symlinked_folders_are_listed_once(tmp_path):
     fill(tmp_path, 'data/b/1.png', 'data/b/c/2.png', 'other/x/3.png', 'other/4.png')
     data = tmp_path / 'data'
     (data / 'b/up').symlink_to(data)  # a loop
@@ -258,7 +258,7 @@ def test_linked_folders_are_listed_once_and_loops_end(tmp_path):
     assert listing.left_out == {'links to listed folders': 3, 'no extension': 1}
 
 
-def test_folders_without_permission(tmp_path, monkeypatch):
+def test_unreadable_folders_are_counted(tmp_path, monkeypatch):
     fill(tmp_path, 'a/1.png', 'b/2.png')
     scandir = os.scandir
 
@@ -273,7 +273,7 @@ def test_folders_without_permission(tmp_path, monkeypatch):
     assert listing.left_out == {'folders without permission': 1}
 
 
-def test_names_that_are_not_utf8(tmp_path):
+def test_non_utf8_names(tmp_path):
     folder = os.path.join(os.fsencode(tmp_path), b'caf\xe9')
     os.mkdir(folder)
     for name in (b'\xff\xfe.png', b'damaged-\xff.jpg'):
@@ -293,7 +293,7 @@ def test_names_that_are_not_utf8(tmp_path):
     np.testing.assert_array_equal(dataset[1]['img'], expected_bgr(RGB))
 
 
-def test_folders_without_images(tmp_path):
+def test_folder_without_images_raises(tmp_path):
     with pytest.raises(ConfigError, match='none is not a folder'):
         list_images(tmp_path / 'none')
     fill(tmp_path, 'a/1.gif')
@@ -331,7 +331,7 @@ def every_kind(tmp_path):
     )
 
 
-def test_training_and_features_see_the_same_pixels(every_kind):
+def test_training_and_features_read_same_pixels(every_kind):
     dataset = DATASETS.build({**every_kind, 'pipeline': [dict(type='LoadImage')]})
     assert len(dataset) == len(EXACT)
     for sample in dataset:
@@ -346,7 +346,7 @@ def test_training_and_features_see_the_same_pixels(every_kind):
     ('mode', 'expected'),
     [('L', GREY), ('RGBA', RGB), ('P', PALETTE[INDEX]), ('CMYK', RGB), ('I;16', None)],
 )
-def test_pil_images_are_read_as_their_files_or_refused(mode, expected):
+def test_pil_images_match_their_files(mode, expected):
     kinds = {
         'L': 'grey png',
         'RGBA': 'alpha png',
@@ -365,7 +365,7 @@ def test_pil_images_are_read_as_their_files_or_refused(mode, expected):
     torch.testing.assert_close(features[0], rgb.flatten() / 255)
 
 
-def test_visualization_sees_the_same_pixels(every_kind):
+def test_visualization_reads_same_pixels(every_kind):
     first_images = runpy.run_path(str(VIS_CIM))['first_images']
     loader = dict(
         dataset=every_kind,

@@ -31,19 +31,19 @@ def test_subsets_are_complementary(folder):
     assert set(val.get_gt_labels()) == {0, 1}
 
 
-def test_a_new_image_moves_no_other(folder):
+def test_new_image_does_not_move_others(folder):
     before = paths(ImageFolder(subset='val', data_root=str(folder)))
     Image.new('RGB', (4, 4)).save(folder / 'ape' / 'new.png')
     after = paths(ImageFolder(subset='val', data_root=str(folder)))
     assert before == after - {str(folder / 'ape' / 'new.png')}
 
 
-def test_labels_are_not_needed(folder):
+def test_unlabeled_folder(folder):
     dataset = ImageFolder(subset='train', data_root=str(folder), with_label=False)
     assert 'gt_label' not in dataset.get_data_info(0)
 
 
-def test_all_images_with_their_labels_as_in_mmpretrain(folder):
+def test_labels_match_mmpretrain(folder):
     (folder / 'empty').mkdir()  # keeps its label
     Image.new('RGB', (4, 4)).save(folder / 'outside.png')
     dataset = ImageFolder(data_root=str(folder))
@@ -54,7 +54,7 @@ def test_all_images_with_their_labels_as_in_mmpretrain(folder):
         assert dataset.get_data_info(i) == expected.get_data_info(i)
 
 
-def test_annotation_file(folder):
+def test_missing_annotation_file_raises(folder):
     (folder / 'list.txt').write_text('ape/3.png 1\nbee/4.png 0\n')
     dataset = ImageFolder(data_root=str(folder), ann_file='list.txt')
     assert dataset.get_gt_labels().tolist() == [1, 0]
@@ -62,7 +62,7 @@ def test_annotation_file(folder):
         ImageFolder(data_root=str(folder), ann_file='list.txt', subset='train')
 
 
-def test_clear_errors(folder):
+def test_errors_name_the_problem(folder):
     with pytest.raises(ValueError, match='subset'):
         ImageFolder(subset='test', data_root=str(folder))
     with pytest.raises(ValueError, match='has no image for subset'):

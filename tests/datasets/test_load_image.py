@@ -1,5 +1,5 @@
 # Copyright (c) mmcim contributors. All rights reserved.
-"""LoadImage; what it reads is tested with read_image."""
+"""LoadImage; formats are tested with read_image."""
 
 import io
 import logging
@@ -23,7 +23,7 @@ def encode(array, kind):
     return buffer.getvalue()
 
 
-def test_adds_image_and_shapes(tmp_path):
+def test_load_image_adds_image_and_shapes(tmp_path):
     path = tmp_path / 'image.png'
     path.write_bytes(encode(RGB, 'PNG'))
     results = LoadImage()(dict(img_path=str(path), gt_label=3))
@@ -32,12 +32,12 @@ def test_adds_image_and_shapes(tmp_path):
     assert results['gt_label'] == 3
 
 
-def test_given_image_is_kept():
+def test_loaded_image_is_kept():
     results = dict(img=RGB)
     assert LoadImage()(results) is results and results['img'] is RGB
 
 
-def test_unreadable_image(tmp_path):
+def test_unreadable_image_raises_or_returns_none(tmp_path):
     path = tmp_path / 'image.png'
     path.write_bytes(encode(RGB, 'PNG')[:8000])
     with pytest.raises(ConfigError, match='image.png'):
@@ -54,7 +54,7 @@ class Messages(logging.Handler):
         self.texts.append(record.getMessage())
 
 
-def test_dataset_takes_another_image(tmp_path):
+def test_dataset_replaces_unreadable_image(tmp_path):
     for index in range(3):
         (tmp_path / f'{index}.png').write_bytes(encode(RGB, 'PNG'))
     (tmp_path / 'half-jpeg.jpg').write_bytes(encode(RGB, 'JPEG')[:3000])

@@ -17,7 +17,7 @@ def pillow(crop, size, kind):
 
 class TestRandomResizedCropTwoSizes:
     @pytest.mark.parametrize('seed', range(3))
-    def test_images_are_those_of_pillow(self, seed):
+    def test_crops_match_pillow(self, seed):
         img = noise(375, 500)
         transform = TRANSFORMS.build(dict(type='RandomResizedCropTwoSizes'))
         np.random.seed(seed)
@@ -30,19 +30,19 @@ class TestRandomResizedCropTwoSizes:
         np.testing.assert_array_equal(second, pillow(crop, (112, 112), Image.LANCZOS))
         assert results['img_shape'] == (224, 224)
 
-    def test_sizes_are_height_width(self):
+    def test_sizes_are_height_and_width(self):
         transform = RandomResizedCropTwoSizes((32, 48), (16, 24))
         first, second = transform(dict(img=noise(64, 64)))['img']
         assert first.shape == (32, 48, 3) and second.shape == (16, 24, 3)
 
-    def test_antialiased(self):
+    def test_resizing_is_antialiased(self):
         # Averaging over 4x4 uniform pixels leaves a fourth of the deviation of 73.9.
         transform = RandomResizedCropTwoSizes(112, 56, crop_ratio_range=(1, 1))
         img = noise(224, 224)
         _, second = transform(dict(img=img))['img']
         assert second.std() < 25
 
-    def test_boxes_reach_all_borders(self):
+    def test_crops_reach_all_borders(self):
         transform = RandomResizedCropTwoSizes(
             8, 4, crop_ratio_range=(0.3, 1.0), aspect_ratio_range=(1, 1)
         )
@@ -55,7 +55,7 @@ class TestRandomResizedCropTwoSizes:
 
 
 def test_single_crop_is_antialiased():
-    """The fast path's crop is Pillow's bicubic too."""
+    """The single crop uses Pillow's bicubic filter as well."""
     transform = TRANSFORMS.build(
         dict(
             type='RandomResizedCrop',

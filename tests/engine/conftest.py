@@ -1,5 +1,5 @@
 # Copyright (c) mmcim contributors. All rights reserved.
-"""The smallest run that a runner does."""
+"""A minimal run."""
 
 import random
 
@@ -22,7 +22,7 @@ class Numbers(Dataset):
 
     def __getitem__(self, index):
         value = torch.tensor([float(index)])
-        # What a transform draws, by all three generators.
+        # Draws of a transform, by all three generators.
         noise = random.gauss(0, 0.1) + np.random.normal(0, 0.1) + 0.1 * torch.randn(1)
         return dict(inputs=value + noise, target=value)
 
@@ -42,7 +42,7 @@ class Line(BaseModel):
 
 
 class Scores(BaseMetric):
-    """A metric that gives one prepared score after the other, and draws randomly."""
+    """A metric that returns prepared scores and draws random numbers."""
 
     def __init__(self, scores):
         super().__init__()

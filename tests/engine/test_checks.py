@@ -21,7 +21,7 @@ def test_momentum_encoders_of_mmpretrain_update_themselves():
     assert momentum_encoder_of(model) is model.momentum_encoder
 
 
-def test_another_normalization_is_an_error_unless_it_is_meant(tmp_path):
+def test_different_normalization_needs_override(tmp_path):
     model = nn.Module()
     model.backbone, model.data_preprocessor = nn.Linear(1, 1), DevicePreprocessor()
     tensors = model.backbone.state_dict()

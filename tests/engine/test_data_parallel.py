@@ -10,7 +10,7 @@ from torch import nn
 from mmcim.engine import data_parallel
 from mmcim.engine.data_parallel import refuse_unsupported, wrap_distributed
 
-from ..models.selfsup.two_processes import assert_two_equal_one
+from ..models.selfsup.two_processes import assert_two_match_one
 
 
 def images(num):
@@ -19,7 +19,7 @@ def images(num):
 
 
 class Normed(nn.Module):
-    """Norms of one and of two dimensions, in the midst of layers that learn."""
+    """1-D and 2-D batch norms between trained layers."""
 
     def __init__(self, momentum):
         super().__init__()
@@ -46,9 +46,9 @@ def steps(model, part):
 
 
 @pytest.mark.parametrize('momentum', [0.1, None])
-def test_two_processes_equal_one(tmp_path, momentum):
-    start, end = assert_two_equal_one(partial(Normed, momentum), steps, tmp_path)
-    # The bias of what is normalised afterwards moves by rounding alone.
+def test_two_processes_match_one(tmp_path, momentum):
+    start, end = assert_two_match_one(partial(Normed, momentum), steps, tmp_path)
+    # A bias in front of a norm changes by rounding only.
     still = {name for name, value in end.items() if value.allclose(start[name])}
     assert still <= {'conv.bias', 'fc.bias'}
 
@@ -91,12 +91,12 @@ def test_batch_norms_on_cpus_are_those_of_each_process(monkeypatch, sync_bn):
         ),
     ],
 )
-def test_what_is_refused(cfg, launcher, message):
+def test_unsupported_settings_raise(cfg, launcher, message):
     with pytest.raises(ValueError, match=message):
         refuse_unsupported(cfg, launcher)
 
 
-def test_the_runner_refuses(make_runner):
+def test_runner_checks_unsupported_settings(make_runner):
     with pytest.raises(ValueError, match='compile is not supported'):
         make_runner(compile=True)
     make_runner(compile=False, model_wrapper_cfg=dict(static_graph=True))

@@ -24,12 +24,12 @@ def train(make_runner, batch_size=4, counts=2, **kwargs):
 
 
 @pytest.mark.parametrize(('counts', 'lr'), [(1, 0.0025), (2, 0.005)])
-def test_accumulated_batches_count(make_runner, counts, lr):
+def test_effective_batch_includes_accumulation(make_runner, counts, lr):
     _, found = train(make_runner, counts=counts, auto_scale_lr=dict(SCALING))
     assert found == pytest.approx(lr)
 
 
-def test_end_of_the_schedule_scales(make_runner):
+def test_schedule_end_is_scaled(make_runner):
     schedule = dict(type='CosineAnnealingLR', eta_min=1e-3, T_max=1, end=2)
     runner, lr = train(make_runner, auto_scale_lr=dict(SCALING), param_scheduler=schedule)
     assert lr == pytest.approx(0.5e-3)
@@ -37,23 +37,23 @@ def test_end_of_the_schedule_scales(make_runner):
     assert schedule['eta_min'] == 1e-3
 
 
-def test_no_scaling_unless_enabled(make_runner):
+def test_lr_is_not_scaled_by_default(make_runner):
     for scaling in (None, dict(base_batch_size=16), dict(SCALING, enable=False)):
         assert train(make_runner, auto_scale_lr=scaling)[1] == 0.01
 
 
-def test_base_batch_size_is_needed(make_runner):
+def test_base_batch_size_is_required(make_runner):
     with pytest.raises(ConfigError, match=r'^auto_scale_lr: set base_batch_size'):
         train(make_runner, auto_scale_lr=dict(enable=True))
 
 
-def test_misspelt_keys_are_refused(make_runner):
+def test_unknown_keys_raise(make_runner):
     with pytest.raises(ConfigError, match=r"^auto_scale_lr.* no argument 'enabled'"):
         train(make_runner, auto_scale_lr=dict(enabled=True, base_batch_size=16))
 
 
-def test_logged_base_rate_scales(make_runner):
-    """With several parameter groups it stands in one of its own."""
+def test_logged_base_lr_is_scaled(make_runner):
+    """With several parameter groups it has its own entry."""
     wrapper = dict(
         optimizer=dict(type='SGD', lr=0.01), paramwise_cfg=dict(bias_lr_mult=1.0)
     )
@@ -63,7 +63,7 @@ def test_logged_base_rate_scales(make_runner):
     assert runner.optim_wrapper.get_lr() == expected
 
 
-def test_ratios_and_momenta_do_not_scale():
+def test_factors_and_momenta_are_not_scaled():
     schedulers = [
         dict(type='LinearLR', start_factor=1e-4, end=10),
         dict(type=CosineAnnealingLR, eta_min=1e-5, begin=10),
@@ -83,13 +83,13 @@ def test_ratios_and_momenta_do_not_scale():
         ('ReduceOnPlateauLR', 'min_value'),
     ],
 )
-def test_rates_among_the_arguments_of_schedulers_scale(kind, rate):
+def test_absolute_rates_in_schedulers_are_scaled(kind, rate):
     scheduler = {'type': kind, rate: 1e-5}
     assert scaled_schedulers(scheduler, 4) == {'type': kind, rate: 4e-5}
     assert scheduler[rate] == 1e-5
 
 
-def test_summary_shows_batch_and_learning_rate(make_runner, monkeypatch):
+def test_summary_shows_batch_size_and_lr(make_runner, monkeypatch):
     runner = make_runner(batch_size=4, auto_scale_lr=dict(SCALING))
     lines = []
     monkeypatch.setattr(runner.logger, 'info', lambda text, *_: lines.append(text))

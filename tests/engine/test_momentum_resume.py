@@ -1,5 +1,5 @@
 # Copyright (c) mmcim contributors. All rights reserved.
-"""Pre-trainings with a momentum encoder go on as if nothing had interrupted them."""
+"""Pre-trainings with a momentum encoder resume as if they had not been interrupted."""
 
 import uuid
 from types import SimpleNamespace
@@ -14,7 +14,7 @@ ITERATIONS = 4
 
 
 def train(repo, name, counts, work_dir, checkpoint=None):
-    """Four iterations on digits, or those that a checkpoint leaves."""
+    """Four iterations on digits, or the rest after a checkpoint."""
     options = {
         'train_cfg.max_iters': ITERATIONS,
         'train_dataloader.batch_size': 8,
@@ -26,7 +26,7 @@ def train(repo, name, counts, work_dir, checkpoint=None):
     }
     cfg = load_config(repo / f'configs/quickstart/{name}.py', options, str(work_dir))
     cfg.resume, cfg.load_from = checkpoint is not None, checkpoint
-    # What is left of another run in the same process must not help.
+    # State left by another run in this process must not help.
     torch.manual_seed(7 if checkpoint else 3)
     build_runner(cfg).train()
 
@@ -52,14 +52,14 @@ def runs(request, repo, tmp_path_factory):
     )
 
 
-def test_networks_are_bit_identical(runs):
+def test_resumed_weights_are_bit_identical(runs):
     whole, resumed = runs.whole['state_dict'], runs.resumed['state_dict']
     assert whole.keys() == resumed.keys()
     for key, value in whole.items():
         assert value.equal(resumed[key]), key
 
 
-def test_optimizer_is_bit_identical(runs):
+def test_resumed_optimizer_is_bit_identical(runs):
     whole, resumed = runs.whole['optimizer'], runs.resumed['optimizer']
     assert whole['param_groups'] == resumed['param_groups']
     assert whole['state'].keys() == resumed['state'].keys()
@@ -68,7 +68,7 @@ def test_optimizer_is_bit_identical(runs):
             assert value.equal(resumed['state'][index][key]), (index, key)
 
 
-def test_momentum_encoder_goes_on_counting(runs):
+def test_momentum_steps_continue_after_resume(runs):
     steps = [
         int(run['state_dict']['momentum_encoder.steps'])
         for run in (runs.middle, runs.whole, runs.resumed)
@@ -76,7 +76,7 @@ def test_momentum_encoder_goes_on_counting(runs):
     assert steps == [2 // runs.counts, 4 // runs.counts, 4 // runs.counts]
 
 
-def test_momentum_encoder_moved_after_the_interruption(runs):
+def test_momentum_encoder_updates_after_resume(runs):
     middle, whole = runs.middle['state_dict'], runs.whole['state_dict']
     weights = [
         key

@@ -1,5 +1,5 @@
 # Copyright (c) mmcim contributors. All rights reserved.
-"""Which settings are recorded, and what happens if they differ."""
+"""Recorded settings, and what happens if they differ."""
 
 import pytest
 import torch
@@ -27,7 +27,7 @@ COSINE = dict(type='CosineAnnealingLR', eta_min=1e-4, by_epoch=False)
 
 
 class Table(BaseTokenizer):
-    """A tokenizer in name only."""
+    """A tokenizer without a network."""
 
     vocab_size, stride = 2, 1
 
@@ -61,12 +61,12 @@ def sgd(counts=1, **kwargs):
 
 
 def keep_warnings(runner, monkeypatch):
-    told = []
-    monkeypatch.setattr(runner.logger, 'warning', lambda text, *_: told.append(text))
-    return told
+    warnings = []
+    monkeypatch.setattr(runner.logger, 'warning', lambda text, *_: warnings.append(text))
+    return warnings
 
 
-def test_record_is_plain_and_complete(make_runner, tmp_path, line):
+def test_record_contains_plain_values(make_runner, tmp_path, line):
     make_runner(
         model=line('a.safetensors', 'abc'),
         train_cfg=ONE_EPOCH,
@@ -94,8 +94,8 @@ def test_record_is_plain_and_complete(make_runner, tmp_path, line):
     assert record['environment'].items() >= dict(processes=1, precision='float32').items()
 
 
-def test_recorded_rate_is_not_that_of_the_warm_up(make_runner):
-    """Which would be the same for other learning rates with other warm-ups."""
+def test_recorded_lr_ignores_warmup(make_runner):
+    """The warm-up's rate would be ambiguous: others have the same product."""
     warm_up = dict(type='LinearLR', start_factor=0.1, end=3, by_epoch=False)
     runner = make_runner(
         train_cfg=ONE_EPOCH, optim_wrapper=sgd(), param_scheduler=warm_up
@@ -104,7 +104,7 @@ def test_recorded_rate_is_not_that_of_the_warm_up(make_runner):
     assert runner.record['optim_wrapper']['optimizer']['lr'] == 0.01
 
 
-def test_compare_names_what_differs():
+def test_compare_lists_differences():
     first = dict(a=dict(lr=0.1, betas=[0.9, 0.95]), names=['cat', 'dog'], new=None)
     rounded = dict(a=dict(lr=0.1 + 1e-9, betas=[0.9, 0.95]), names=['cat', 'dog'])
     assert compare(first, rounded, 'a', 'b') == {}
@@ -138,9 +138,7 @@ CHANGES = dict(
 
 
 @pytest.mark.parametrize('change', CHANGES)
-def test_a_change_is_an_error_unless_it_is_meant(
-    make_runner, tmp_path, change, monkeypatch
-):
+def test_changed_setting_needs_override(make_runner, tmp_path, change, monkeypatch):
     settings = dict(train_cfg=EPOCHS, optim_wrapper=sgd(), param_scheduler=[COSINE])
     make_runner(**settings, work_dir=tmp_path / 'a').train()
     changed, message = CHANGES[change]
@@ -152,13 +150,13 @@ def test_a_change_is_an_error_unless_it_is_meant(
     for remedy in ('epoch_1.pth', '--override', 'load_from'):
         assert remedy in str(error.value)
     runner = make_runner(**settings | changed, override=True)
-    told = keep_warnings(runner, monkeypatch)
+    warnings = keep_warnings(runner, monkeypatch)
     runner.train()
-    assert any(message in text for text in told)
+    assert any(message in text for text in warnings)
 
 
-def test_override_follows_the_schedule_of_the_config(make_runner, tmp_path):
-    """From the middle on, learning rates are those of a run that always had them."""
+def test_override_applies_config_schedule(make_runner, tmp_path):
+    """After resuming, learning rates equal those of a run that always had them."""
     short = dict(train_cfg=EPOCHS, optim_wrapper=sgd(), param_scheduler=[COSINE])
     warm_up = dict(type='LinearLR', start_factor=0.1, end=3, by_epoch=False)
     decay = dict(type='StepLR', step_size=1, gamma=0.5, by_epoch=True, begin=1)
@@ -186,8 +184,8 @@ def test_override_follows_the_schedule_of_the_config(make_runner, tmp_path):
         assert whole['meta']['iter'] == resumed['meta']['iter'] == 2 * epoch
 
 
-def test_override_has_the_logged_base_rate_of_the_config(make_runner, tmp_path):
-    """With several parameter groups it stands in one of its own."""
+def test_override_logs_config_base_lr(make_runner, tmp_path):
+    """With several parameter groups it has its own entry."""
     grouped = dict(paramwise_cfg=dict(bias_lr_mult=1.0))
     run = dict(train_cfg=ONE_EPOCH, param_scheduler=[COSINE])
     make_runner(**run, optim_wrapper=sgd() | grouped).train()
@@ -202,7 +200,7 @@ def test_override_has_the_logged_base_rate_of_the_config(make_runner, tmp_path):
 
 
 def test_override_keeps_optimizer_states(make_runner, tmp_path):
-    """With no step to be made, the momenta are those of the checkpoint."""
+    """Without further steps the momenta equal those of the checkpoint."""
     settings = dict(train_cfg=ONE_EPOCH, optim_wrapper=sgd())
     make_runner(**settings).train()
     settings['optim_wrapper'] = sgd(momentum=0.5)
@@ -215,7 +213,7 @@ def test_override_keeps_optimizer_states(make_runner, tmp_path):
     assert runner.optim_wrapper.param_groups[0]['momentum'] == 0.5
 
 
-def test_override_with_another_batch_stays_in_the_epoch(make_runner, tmp_path):
+def test_override_with_other_batch_size_keeps_epoch(make_runner, tmp_path):
     """Iteration 2 of 4 in the second epoch is iteration 1 of 2."""
     every = dict(type='SafeCheckpointHook', interval=1, by_epoch=False)
     run = dict(train_cfg=EPOCHS, checkpoint=dict(every))
@@ -236,7 +234,7 @@ def test_override_with_another_batch_stays_in_the_epoch(make_runner, tmp_path):
     assert places == [(1, 3), (2, 4), (2, 5)]
 
 
-def test_another_tokenizer_is_an_error(make_runner, line):
+def test_different_tokenizer_raises(make_runner, line):
     make_runner(model=line('a.safetensors', 'abc'), train_cfg=EPOCHS).train()
 
     def resume(model):
@@ -246,13 +244,15 @@ def test_another_tokenizer_is_an_error(make_runner, line):
         resume(line('b.safetensors', 'def'))
     with pytest.raises(ConfigError, match='tokenizer.sha256 is abc .* and None'):
         resume(line())
-    # The same weights in another place are the same tokenizer.
+    # The same weights at another path are the same tokenizer.
     resume(line('/moved/a.safetensors', 'abc'))
 
 
 @pytest.mark.parametrize(('epoch', 'lost'), [(1, 2), (2, 1), (3, 0)])
-def test_gradients_that_are_lost(make_runner, tmp_path, monkeypatch, epoch, lost):
-    """Two iterations make an epoch, three of them a step."""
+def test_dropped_accumulated_gradients_are_logged(
+    make_runner, tmp_path, monkeypatch, epoch, lost
+):
+    """An epoch has two iterations, an optimizer step three."""
     run = dict(optim_wrapper=sgd(3), train_cfg=dict(by_epoch=True, max_epochs=4))
     make_runner(**run, work_dir=tmp_path / 'a').train()
     again = make_runner(
@@ -261,16 +261,16 @@ def test_gradients_that_are_lost(make_runner, tmp_path, monkeypatch, epoch, lost
         load_from=str(tmp_path / f'a/epoch_{epoch}.pth'),
         resume=True,
     )
-    told = keep_warnings(again, monkeypatch)
+    warnings = keep_warnings(again, monkeypatch)
     again.train()
-    found = [text for text in told if 'after an optimizer step' in text]
+    found = [text for text in warnings if 'after an optimizer step' in text]
     assert len(found) == (lost > 0)
     if lost:
         assert f'is {lost} iteration(s) after' in found[0]
         assert f'has those of the other {3 - lost}.' in found[0]
 
 
-def test_new_run_from_old_weights_compares_nothing(make_runner, tmp_path):
+def test_load_from_ignores_run_record(make_runner, tmp_path):
     make_runner(train_cfg=ONE_EPOCH, work_dir=tmp_path / 'a').train()
     make_runner(
         batch_size=2,
@@ -279,28 +279,28 @@ def test_new_run_from_old_weights_compares_nothing(make_runner, tmp_path):
     ).train()
 
 
-def test_other_versions_are_a_warning(make_runner, tmp_path, monkeypatch):
+def test_different_versions_warn(make_runner, tmp_path, monkeypatch):
     make_runner(train_cfg=ONE_EPOCH).train()
     file = tmp_path / 'epoch_1.pth'
     checkpoint = load_checkpoint(file)
     checkpoint['meta']['run']['environment'].update(torch='1.0', processes=2)
     torch.save(checkpoint, file)
     again = make_runner(train_cfg=ONE_EPOCH, resume=True)
-    told = keep_warnings(again, monkeypatch)
+    warnings = keep_warnings(again, monkeypatch)
     again.train()
-    assert any('environment.torch is 1.0 in the checkpoint' in text for text in told)
-    assert any('environment.processes is 2' in text for text in told)
+    assert any('environment.torch is 1.0 in the checkpoint' in text for text in warnings)
+    assert any('environment.processes is 2' in text for text in warnings)
 
 
-def test_checkpoint_without_a_record_is_a_warning(make_runner, tmp_path, monkeypatch):
+def test_checkpoint_without_record_warns(make_runner, tmp_path, monkeypatch):
     make_runner(train_cfg=ONE_EPOCH).train()
     checkpoint = load_checkpoint(tmp_path / 'epoch_1.pth')
     del checkpoint['meta']['run']
     torch.save(checkpoint, tmp_path / 'epoch_1.pth')
     again = make_runner(train_cfg=ONE_EPOCH, resume=True)
-    told = keep_warnings(again, monkeypatch)
+    warnings = keep_warnings(again, monkeypatch)
     again.train()
-    assert any('epoch_1.pth has no run record' in text for text in told)
+    assert any('epoch_1.pth has no run record' in text for text in warnings)
 
 
 def fail(message):
@@ -328,7 +328,7 @@ def outcomes(tmp_path, check, *arguments):
     return [(tmp_path / f'{rank}.txt').read_text() for rank in range(2)]
 
 
-def test_processes_with_other_settings_all_stop(tmp_path):
+def test_all_ranks_stop_if_settings_differ(tmp_path):
     message = 'iteration is 3 in process 0 and 4 in process 1'
     for other, part in ((3, 'passed'), (4, message)):
         records = [dict(iteration=3), dict(iteration=other)]
@@ -336,15 +336,15 @@ def test_processes_with_other_settings_all_stop(tmp_path):
             assert part in outcome
 
 
-def test_all_processes_stop_where_one_fails(tmp_path):
-    """As one does whose node lacks the checkpoint, while the others would wait for it."""
+def test_all_ranks_stop_if_one_fails(tmp_path):
+    """One node lacks the checkpoint; without the check the others would wait."""
     assert outcomes(tmp_path, fail, '', '') == ['passed'] * 2
     assert outcomes(tmp_path, fail, '', 'b') == ['ConfigError: b'] * 2
     assert outcomes(tmp_path, fail, 'a', 'b') == ['ConfigError: a', 'ConfigError: b']
 
 
 # --------------------------------------------------------------------------------------
-# Between the parts of a run
+# Between training, validation and test
 
 
 class Named:
@@ -367,7 +367,7 @@ def with_classes(runner, train, val):
     return runner
 
 
-def test_another_number_of_classes_is_an_error(make_runner):
+def test_different_number_of_classes_raises(make_runner):
     runner = with_classes(make_runner(scores=[1, 2]), ('cat', 'dog'), ('cat',))
     message = 'num_classes is 2 in the training and 1 in the validation.* Use its number'
     with pytest.raises(ConfigError, match=message):
@@ -382,18 +382,18 @@ def test_another_number_of_classes_is_an_error(make_runner):
         (None, None),
     ],
 )
-def test_other_names_of_classes_are_a_warning(make_runner, monkeypatch, val, message):
+def test_different_class_names_warn(make_runner, monkeypatch, val, message):
     runner = with_classes(make_runner(scores=[1, 2]), ('cat', 'dog'), val)
-    told = keep_warnings(runner, monkeypatch)
+    warnings = keep_warnings(runner, monkeypatch)
     runner.train()
-    found = [text for text in told if 'differs from the training' in text]
+    found = [text for text in warnings if 'differs from the training' in text]
     assert len(found) == (message is not None)
     assert all(message in text for text in found)
 
 
 @pytest.fixture
 def evaluation(make_runner, monkeypatch, line):
-    """Check a test of images of 48 px; gives the warnings."""
+    """Check a test on images of 48 px and return the warnings."""
 
     def check(trained_std=1.0, **kwargs):
         model = line()
@@ -408,19 +408,19 @@ def evaluation(make_runner, monkeypatch, line):
             train_dataloader=dict(dataset=dict(classes=None, image_size=[32, 32])),
             data_preprocessor=dict(mean=[0.0] * 3, std=[trained_std] * 3),
         )
-        told = keep_warnings(runner, monkeypatch)
+        warnings = keep_warnings(runner, monkeypatch)
         check_evaluation(runner, trained)
-        return told
+        return warnings
 
     return check
 
 
-def test_another_size_of_images_is_a_warning(evaluation):
+def test_different_image_size_warns(evaluation):
     (text,) = evaluation()
     assert 'image_size.0 is 32 in the training and 48 in the validation' in text
 
 
-def test_another_normalization_is_an_error_unless_it_is_meant(evaluation):
+def test_different_normalization_needs_override(evaluation):
     with pytest.raises(ConfigError, match='std.0 is 2.0 .* and 1.0 .*override=True'):
         evaluation(trained_std=2.0)
     (text,) = evaluation(trained_std=2.0, override=True)
@@ -434,7 +434,7 @@ class Normalized(BaseDataPreprocessor):
         self.register_buffer('std', torch.ones(3, 1, 1), False)
 
 
-def test_normalization_of_the_loaded_backbone():
+def test_normalization_of_loaded_backbone_is_checked():
     model = nn.Module()
     model.data_preprocessor = Normalized([123.675, 116.28, 103.53])
     model.backbone = nn.Linear(1, 1)

@@ -55,8 +55,8 @@ def run(make_runner, loop, workers, work_dir, **kwargs):
 @pytest.mark.slow
 @pytest.mark.parametrize('workers', WORKERS)
 @pytest.mark.parametrize('loop', LOOPS)
-def test_resumed_run_equals_the_uninterrupted_one(make_runner, tmp_path, loop, workers):
-    """From the end of an epoch (4 iterations), within one, and from near the end."""
+def test_resumed_run_matches_uninterrupted_run(make_runner, tmp_path, loop, workers):
+    """Resumed at the end of an epoch (4 iterations), within one, and near the end."""
     expected = run(make_runner, loop, 'none', tmp_path / 'whole')
     for step in (2, 4, 7, 11):
         again = run(
@@ -72,8 +72,8 @@ def test_resumed_run_equals_the_uninterrupted_one(make_runner, tmp_path, loop, w
 
 
 @pytest.mark.parametrize('loop', LOOPS)
-def test_seed_that_was_drawn_is_kept(make_runner, tmp_path, loop):
-    """Without a seed in the config the run has one all the same."""
+def test_random_seed_survives_resume(make_runner, tmp_path, loop):
+    """Without a seed in the config the run draws one."""
     drawn = dict(seed=None, diff_rank_seed=True)
     expected = run(make_runner, loop, 'none', tmp_path / 'a', randomness=dict(drawn))
     again = run(
@@ -104,8 +104,8 @@ def test_checkpoints_carry_no_random_state(make_runner, tmp_path):
     assert 'rng' not in str(checkpoint['meta'])
 
 
-def test_batches_of_a_resumed_epoch_are_numbered_on(make_runner, tmp_path):
-    """Hooks ask which batch of the epoch it is."""
+def test_batch_indices_continue_within_resumed_epoch(make_runner, tmp_path):
+    """Hooks depend on the index within the epoch."""
     run(make_runner, 'epochs', 'none', tmp_path / 'a')
     runner = make_runner(
         checkpoint=dict(EVERY_ITERATION),
@@ -131,14 +131,14 @@ class Numbers(Hook):
         self.numbers.append((runner.epoch, runner.iter, batch_idx))
 
 
-def test_validation_does_not_change_the_training(make_runner, tmp_path):
+def test_validation_does_not_change_training(make_runner, tmp_path):
     with_val = run(make_runner, 'epochs', 'none', tmp_path / 'a', scores=[1, 2, 3])
     without = run(make_runner, 'epochs', 'none', tmp_path / 'b')
     for a, b in zip(with_val, without, strict=True):
         assert torch.equal(a, b)
 
 
-def test_another_model_is_refused(make_runner, tmp_path):
+def test_checkpoint_of_another_model_raises(make_runner, tmp_path):
     run(make_runner, 'epochs', 'none', tmp_path / 'a')
     checkpoint = load_checkpoint(tmp_path / 'a/iter_4.pth')
     checkpoint['state_dict']['line.extra'] = torch.zeros(3)
@@ -162,8 +162,8 @@ def test_another_model_is_refused(make_runner, tmp_path):
         assert part in str(error.value)
 
 
-def test_data_loader_that_is_ready(make_runner):
-    """It is taken as it is; each epoch is a whole one."""
+def test_prebuilt_dataloader_is_accepted(make_runner):
+    """It is used as it is, and epochs restart from their beginning."""
     runner = make_runner()
     dataset = runner._train_dataloader['dataset']
     runner._train_dataloader = torch.utils.data.DataLoader(dataset, batch_size=4)
@@ -171,14 +171,14 @@ def test_data_loader_that_is_ready(make_runner):
     assert (runner.epoch, runner.iter) == (2, 4)
 
 
-def test_several_optimizers_are_refused(make_runner):
+def test_several_optimizers_raise(make_runner):
     parameter = torch.nn.Parameter(torch.zeros(1))
     wrapper = OptimWrapper(torch.optim.SGD([parameter], lr=0.1))
     with pytest.raises(ConfigError, match='use one OptimWrapper instead'):
         make_runner(optim_wrapper=OptimWrapperDict(a=wrapper)).train()
 
 
-def test_it_is_the_runner_that_configs_name(repo):
+def test_configs_use_strict_runner(repo):
     from mmengine.config import Config
 
     for name in (

@@ -1,5 +1,5 @@
 # Copyright (c) mmcim contributors. All rights reserved.
-"""Random numbers that follow from the place in a run."""
+"""Random numbers depend on the position in a run only."""
 
 import random
 from types import SimpleNamespace
@@ -18,7 +18,7 @@ def draw():
 
 
 class Draws(Dataset):
-    """Each item is its index and what the three generators draw."""
+    """Items hold their index and one draw of each generator."""
 
     metainfo = dict(classes=('a',))
 
@@ -42,7 +42,7 @@ def loader(seed=0, sampler='DefaultSampler', **kwargs):
     )
 
 
-def test_numbers_decide_on_all_three_generators():
+def test_seed_generators_seeds_all_three():
     found = {}
     for numbers in ((0, 1), (1, 0), (0, 2), (2**40, 1)):
         seed_generators(*numbers)
@@ -62,7 +62,7 @@ def test_numbers_decide_on_all_three_generators():
         dict(num_workers=2, prefetch_factor=3),
     ],
 )
-def test_workers_do_not_change_samples(workers):
+def test_number_of_workers_does_not_change_samples(workers):
     plain, parallel = loader(), loader(**workers)
     for epoch in range(2):
         for one in (plain, parallel):
@@ -71,7 +71,7 @@ def test_workers_do_not_change_samples(workers):
         assert torch.equal(torch.cat(list(parallel)), expected)
 
 
-def test_epochs_samples_and_seeds_draw_different_numbers():
+def test_draws_differ_between_epochs_samples_and_seeds():
     rows = []
     for seed in (0, 1):
         one = loader(seed)
@@ -83,8 +83,8 @@ def test_epochs_samples_and_seeds_draw_different_numbers():
     assert numbers.unique().numel() == 4 * 6 * 3
 
 
-def test_processes_share_the_samples_of_one(monkeypatch):
-    """Two processes draw what one draws for the same places in the order."""
+def test_ranks_split_the_samples_of_one_process(monkeypatch):
+    """Two processes draw the same as one for each position of the order."""
     whole = torch.cat(list(loader()))
     parts = []
     for rank in range(2):
@@ -110,7 +110,7 @@ def test_each_process_draws_numbers_of_its_own(stage):
     assert not set(first) & set(second)
 
 
-def test_training_follows_the_iteration_and_evaluation_the_batch():
+def test_seed_depends_on_iteration_or_batch():
     assert drawn(iter=5, batch=1) == drawn(iter=5, batch=2) != drawn(iter=6, batch=1)
     for stage in ('val', 'test'):
         first = drawn(stage, iter=5, batch=1)
@@ -118,7 +118,7 @@ def test_training_follows_the_iteration_and_evaluation_the_batch():
     assert drawn(iter=1) != drawn('val', batch=1)
 
 
-def test_a_pass_may_begin_anywhere():
+def test_sampler_can_skip_samples():
     one = loader()
     expected = torch.cat(list(one))
     one.batch_sampler.sampler.leave_out(4)
@@ -126,7 +126,7 @@ def test_a_pass_may_begin_anywhere():
     assert torch.equal(torch.cat(list(one)), expected)  # only once
 
 
-def test_an_endless_order_may_begin_anywhere():
+def test_infinite_sampler_can_skip_samples():
     first, second = (iter(loader(sampler='InfiniteSampler')) for _ in range(2))
     expected = [next(first) for _ in range(9)]
     later = loader(sampler='InfiniteSampler')
@@ -136,7 +136,7 @@ def test_an_endless_order_may_begin_anywhere():
     assert torch.equal(next(second), expected[0])
 
 
-def test_validation_of_a_resumed_run_has_the_seed_of_that_run(make_runner, tmp_path):
+def test_validation_after_resume_uses_resumed_seed(make_runner, tmp_path):
     first = make_runner(scores=[1, 2], work_dir=tmp_path / 'a', randomness=dict(seed=3))
     first.train()
     again = make_runner(
@@ -154,22 +154,22 @@ def test_validation_of_a_resumed_run_has_the_seed_of_that_run(make_runner, tmp_p
     assert torch.equal(*samples)
 
 
-def test_only_samplers_that_can_skip_say_so():
-    """mmengine asks by hasattr, and else advances step by step."""
+def test_skipping_is_offered_only_where_supported():
+    """mmengine checks by hasattr, and otherwise advances batch by batch."""
     for name, can in dict(DefaultSampler=False, InfiniteSampler=True).items():
         sampler = SeededSampler(Draws(), dict(type=name), seed=0)
         assert hasattr(sampler, 'skip') == can
 
 
-def test_attributes_are_those_of_the_dataset():
+def test_wrapper_forwards_attribute_reads():
     dataset = SeededDataset(Draws())
     assert dataset.metainfo == dict(classes=('a',)) and len(dataset) == 6
     with pytest.raises(AttributeError, match='full_init'):
         dataset.full_init()
 
 
-def test_attributes_are_set_on_the_dataset():
-    """As hooks do that switch the pipeline during a training."""
+def test_wrapper_forwards_attribute_writes():
+    """Hooks that switch the pipeline during training do so."""
     dataset = SeededDataset(Draws())
     dataset.pipeline = 'new'
     assert dataset.dataset.pipeline == dataset.pipeline == 'new'
@@ -177,8 +177,8 @@ def test_attributes_are_set_on_the_dataset():
     assert not hasattr(dataset, 'pipeline')
 
 
-def test_dataset_with_a_fetch_of_its_own():
-    """torch asks a dataset for ``__getitems__``, which knows no seeds."""
+def test_dataset_with_getitems():
+    """torch prefers ``__getitems__``, which would bypass the seeds."""
     subset = torch.utils.data.Subset(Draws(), [4, 1, 3])
     one = StrictRunner.build_dataloader(
         dict(dataset=subset, sampler=dict(type='DefaultSampler'), batch_size=3)

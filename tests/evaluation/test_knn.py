@@ -15,7 +15,7 @@ SKLEARN = pytest.importorskip('sklearn.datasets')
 
 
 def brute_force(train, train_labels, val, val_labels, k, temperature):
-    """The definition, image by image: top-1 and top-5 in percent."""
+    """Top-1 and top-5 in percent by their definition, image by image."""
     right = {1: 0, 5: 0}
     for feat, label in zip(val, val_labels):
         similar = []
@@ -43,18 +43,18 @@ class TestKNNAccuracy:
     @pytest.mark.parametrize(
         'k, temperature', [(20, 0.07), (3, 0.07), (150, 0.5), (1000, 0.05)]
     )
-    def test_equals_loops_over_all_pairs(self, digits, k, temperature):
+    def test_accuracy_matches_loop_over_all_pairs(self, digits, k, temperature):
         found = knn_accuracy(*digits, k=k, temperature=temperature)
         expected = brute_force(*digits, k=k, temperature=temperature)
         assert found == pytest.approx(expected)
         assert 50 < found['top1'] < 100
 
-    def test_chunks_change_nothing(self, digits, monkeypatch):
+    def test_chunk_size_does_not_change_result(self, digits, monkeypatch):
         whole = knn_accuracy(*digits)
         monkeypatch.setattr(knn, '_CHUNK', 7 * 200)
         assert knn_accuracy(*digits) == whole
 
-    def test_length_of_a_feature_does_not_matter(self, digits):
+    def test_features_are_normalized(self, digits):
         train, train_labels, val, val_labels = digits
         random = np.random.default_rng(0)
         longer = knn_accuracy(
@@ -62,21 +62,21 @@ class TestKNNAccuracy:
         )
         assert longer == knn_accuracy(*digits)
 
-    def test_a_class_without_votes_is_never_right(self):
-        """Of 6 classes two vote: the others are not among the best five."""
+    def test_class_without_votes_is_not_in_top5(self):
+        """Only two of six classes get votes; the others are not in the top five."""
         train, labels = np.eye(2), np.array([0, 5])
         val = np.array([[1.0, 0.1]] * 6)
         found = knn_accuracy(train, labels, val, np.arange(6))
         assert found == pytest.approx({'top1': 100 / 6, 'top5': 200 / 6})
 
     @pytest.mark.parametrize('kwargs', [dict(k=0), dict(temperature=0.0)])
-    def test_bad_arguments(self, digits, kwargs):
+    def test_invalid_arguments_raise(self, digits, kwargs):
         with pytest.raises(ValueError, match='must be positive'):
             knn_accuracy(*digits, **kwargs)
 
 
-def test_loop_on_the_features_of_a_network(tmp_path):
-    """The loop's metrics are those of features computed image by image."""
+def test_loop_evaluates_backbone_features(tmp_path):
+    """The loop's metrics equal those of features computed image by image."""
     loader = dict(
         batch_size=32,
         num_workers=0,

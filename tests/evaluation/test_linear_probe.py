@@ -30,13 +30,13 @@ class TestLinearProbe:
         found = linear_probe(*blobs(80, 0), *blobs(40, 1))
         assert found == {'top1': 100.0, 'top5': 100.0}
 
-    def test_it_counts(self):
+    def test_accuracy_counts_correct_predictions(self):
         feats, labels = blobs(40, 1)
         wrong = labels.copy()
         wrong[:10] = (wrong[:10] + 1) % 4
         assert linear_probe(*blobs(80, 0), feats, wrong)['top1'] == 75.0
 
-    def test_labels_without_relation_are_at_chance(self):
+    def test_random_labels_give_chance_accuracy(self):
         rng = np.random.default_rng(0)
         feats = rng.standard_normal((2000, 8))
         labels = rng.integers(0, 4, 2000)
@@ -44,7 +44,7 @@ class TestLinearProbe:
         assert abs(found['top1'] - 25) < 6
         assert found['top5'] == 100
 
-    def test_scale_and_offset_of_the_features_do_not_matter(self):
+    def test_features_are_standardized(self):
         (train, train_labels), (val, val_labels) = blobs(80, 0, 0.5), blobs(40, 1, 0.5)
         plain = linear_probe(train, train_labels, val, val_labels)
         scale, offset = np.array([1e-4, 1, 1e3, 7]), np.array([0, 50, -3, 1e3])
@@ -54,20 +54,20 @@ class TestLinearProbe:
         assert plain == moved
         assert plain['top1'] < 100
 
-    def test_a_constant_feature_does_no_harm(self):
+    def test_constant_feature_is_ignored(self):
         (train, train_labels), (val, val_labels) = blobs(80, 0), blobs(40, 1)
         train[:, 3] = val[:, 3] = 1.0
         assert linear_probe(train, train_labels, val, val_labels)['top1'] == 100.0
 
-    def test_regularisation(self):
-        """With all the weight on the norm only the class frequencies remain."""
+    def test_regularization_strength(self):
+        """With a very strong penalty only the class frequencies remain."""
         (train, labels), val = blobs(80, 0), blobs(40, 1)
         keep = np.concatenate([np.flatnonzero(labels == 2), np.arange(20)])
         found = linear_probe(train[keep], labels[keep], *val, C=1e-9)
         assert found['top1'] == 25.0
 
-    def test_top5_is_scikit_learns(self):
-        """With labels that training does not know, and classes that it lacks."""
+    def test_top5_matches_scikit_learn(self):
+        """Validation has unseen labels, and some classes have no images."""
         from sklearn.datasets import load_digits
         from sklearn.linear_model import LogisticRegression
         from sklearn.metrics import top_k_accuracy_score
@@ -105,7 +105,7 @@ class ProbeBlobs(Dataset):
 
 
 class ProbeModel(BaseModel):
-    """Its features are the inputs; in training mode they are worthless."""
+    """Its features are the inputs, except in training mode."""
 
     def __init__(self):
         super().__init__()
@@ -146,7 +146,7 @@ def build_runner(work_dir, **kwargs):
 
 
 class TestLinearProbeLoop:
-    def test_reports(self, tmp_path):
+    def test_loop_reports_accuracy(self, tmp_path):
         runner = build_runner(tmp_path)
         runner.model.train()
         metrics = runner.test()
@@ -155,7 +155,7 @@ class TestLinearProbeLoop:
         logs = '\n'.join(path.read_text() for path in tmp_path.rglob('*.log'))
         assert 'linear/top1: 100.0' in logs
 
-    def test_every_image_counts_once(self, tmp_path):
+    def test_every_image_is_used_once(self, tmp_path):
         runner = build_runner(tmp_path)
         runner.model.eval()
         loop = runner.build_test_loop(runner._test_loop)
@@ -164,8 +164,8 @@ class TestLinearProbeLoop:
         np.testing.assert_allclose(feats, expected_feats, rtol=1e-6)
         np.testing.assert_array_equal(labels, expected_labels)
 
-    def test_classifier_on_digits(self, tmp_path):
-        """A random classifier's features separate the digits in part."""
+    def test_probe_on_digits(self, tmp_path):
+        """Features of a random classifier separate the digits partly."""
         torch.manual_seed(0)
         digits = dict(
             batch_size=128,
@@ -217,7 +217,7 @@ def _distributed_probe(rank, folder):
 
 @pytest.mark.slow
 def test_two_processes(tmp_path):
-    """The parts are put together without the sampler's padding."""
+    """Results of both processes are joined without the sampler's padding."""
     mp.spawn(_distributed_probe, args=(tmp_path,), nprocs=2)
     first, second = (
         pickle.loads((tmp_path / f'{rank}.pkl').read_bytes()) for rank in range(2)

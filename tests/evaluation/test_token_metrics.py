@@ -16,7 +16,7 @@ def pair_count(logits, labels):
 
 @pytest.mark.parametrize('levels', [2, 5, None])
 @pytest.mark.parametrize('rate', [0.02, 0.5, 0.9])
-def test_auc_is_the_share_of_ordered_pairs(levels, rate):
+def test_auc_is_fraction_of_ordered_pairs(levels, rate):
     generator = torch.Generator().manual_seed(0)
     labels = (torch.rand(16, 49, generator=generator) < rate).long()
     logits = torch.randn(16, 49, generator=generator) + labels
@@ -30,7 +30,7 @@ def test_auc_is_the_share_of_ordered_pairs(levels, rate):
     assert auc.item() == pytest.approx(reference, abs=1e-6)
 
 
-def test_auc_extremes():
+def test_auc_of_perfect_and_inverted_ranking():
     labels = torch.tensor([False, False, True, True])
     assert binary_auc(torch.tensor([1.0, 2.0, 3.0, 4.0]), labels) == 1
     assert binary_auc(torch.tensor([4.0, 3.0, 2.0, 1.0]), labels) == 0
@@ -43,7 +43,7 @@ def test_auc_of_one_class_is_nan():
 
 
 def test_auc_is_exact_for_a_large_batch():
-    """A sum of 400,000 ranks is beyond what float32 can count."""
+    """A sum of 400,000 ranks exceeds the precision of float32."""
     logits = torch.arange(400_000)
     labels = torch.arange(400_000) % 2
     # Each of the n positives loses to the negatives above it: (n + 1) / 2n are won.
@@ -52,7 +52,7 @@ def test_auc_is_exact_for_a_large_batch():
     )
 
 
-def test_auc_takes_half_precision():
+def test_auc_accepts_half_precision():
     labels = torch.tensor([0, 1, 1, 0])
     logits = torch.tensor([0.5, 0.25, 2.0, -1.0], dtype=torch.bfloat16)
     assert binary_auc(logits, labels) == 0.75
@@ -65,7 +65,7 @@ def test_token_accuracy():
     assert token_accuracy(logits[None], torch.tensor([[1, 0, 2]])) == 1
 
 
-def test_no_gradient():
+def test_metrics_carry_no_gradient():
     logits = torch.randn(6, 4, requires_grad=True)
     assert not token_accuracy(logits, torch.zeros(6, dtype=torch.long)).requires_grad
     assert not binary_auc(logits[:, 0], torch.tensor([0, 1] * 3)).requires_grad

@@ -1,5 +1,5 @@
 # Copyright (c) mmcim contributors. All rights reserved.
-"""A backbone with relative positions in UperNet, at sizes that are not its own."""
+"""UperNet with a backbone with relative position bias, at other image sizes."""
 
 import pytest
 import torch
@@ -27,7 +27,7 @@ def batch(shape, size):
 
 
 @pytest.mark.parametrize('shared', [True, False])
-def test_upernet_on_beit(repo, shared):
+def test_upernet_with_beit_backbone(repo, shared):
     torch.manual_seed(0)
     cfg = Config.fromfile(repo / CONFIG)
     cfg.model.backbone = dict(

@@ -1,5 +1,5 @@
 # Copyright (c) mmcim contributors. All rights reserved.
-"""The configs' data sets on real data: ADE20K's own files, and CamVid."""
+"""The configs' datasets on real files of ADE20K and CamVid."""
 
 import numpy as np
 import pytest
@@ -45,7 +45,7 @@ SIZES = [((683, 512), (683, 512)), ((500, 364), (703, 512)), ((400, 300), (683, 
 @pytest.mark.parametrize(
     ('loader', 'split'), [('train', 'training'), ('val', 'validation')]
 )
-def test_ade20k_as_unzipped(repo, tmp_path, monkeypatch, loader, split):
+def test_ade20k_is_found_where_unzip_puts_it(repo, tmp_path, monkeypatch, loader, split):
     """The config finds the official zip's folders below data/ade."""
     root = tmp_path / 'data/ade/ADEChallengeData2016'
     for kind, name in (('images', 'a.jpg'), ('annotations', 'a.png')):
@@ -59,14 +59,14 @@ def test_ade20k_as_unzipped(repo, tmp_path, monkeypatch, loader, split):
     assert (item['gt_seg_map'] == 149).all()
 
 
-def test_ade20k_for_validation(ade, ade20k_sample):
+def test_ade20k_validation_samples(ade, ade20k_sample):
     assert len(ade) == 3
     for i, (original, resized) in enumerate(SIZES):
         item = ade[i]
         assert item['inputs'].dtype == torch.uint8
         assert item['inputs'].shape == (3, *resized[::-1])
         labels = item['data_samples'].gt_sem_seg.data[0].numpy()
-        # At the original size, classes from 0, and what is not counted 255.
+        # At the original size; classes start at 0, ignored pixels are 255.
         assert labels.shape == original[::-1]
         raw = read(ade20k_sample / f'annotations/ADE_val_{i + 1:08d}.png')
         assert raw.min() == 0
@@ -77,7 +77,7 @@ def test_ade20k_for_validation(ade, ade20k_sample):
     }
 
 
-def test_ade20k_classes_are_the_official_ones(ade, ade20k_sample):
+def test_ade20k_classes_match_official_list(ade, ade20k_sample):
     """In the order of objectInfo150.txt, whose numbers are those in the masks."""
     lines = (ade20k_sample.parent / 'objectInfo150.txt').read_text().splitlines()[1:]
     classes = [name.strip() for name in ade.metainfo['classes']]
@@ -88,7 +88,7 @@ def test_ade20k_classes_are_the_official_ones(ade, ade20k_sample):
         assert name in [part.strip() for part in fields[4].replace(';', ',').split(',')]
 
 
-def test_ade20k_for_training(repo, ade20k_sample):
+def test_ade20k_training_samples(repo, ade20k_sample):
     np.random.seed(0)
     dataset = ade_dataset(repo, ade20k_sample, 'train_dataloader')
     items = [dataset[i] for i in range(3)]
@@ -114,7 +114,7 @@ def test_ade20k_for_training(repo, ade20k_sample):
         )
 
 
-def test_ade20k_at_six_scales(repo, ade20k_sample):
+def test_ade20k_test_time_augmentation(repo, ade20k_sample):
     pipeline = Config.fromfile(repo / ADE).tta_pipeline
     item = ade_dataset(repo, ade20k_sample, pipeline=pipeline)[1]
     images, samples = item['inputs'], item['data_samples']
@@ -192,7 +192,7 @@ def test_camvid(repo, camvid, loader, folder, count):
 
 
 def test_camvid_classes(repo, camvid):
-    """A driver's view: the sky is above the buildings, and those above the road."""
+    """As in road scenes, the sky is above the buildings, and those above the road."""
     cfg = Config.fromfile(repo / CAMVID).val_dataloader.dataset
     classes = list(cfg.metainfo.classes)
     assert len(classes) == len(cfg.metainfo.palette) == 11

@@ -52,17 +52,17 @@ def function(x, y=1, **rest):
         (partial(function, 1), {'y'}, True),
     ],
 )
-def test_arguments(builder, names, last_is_open):
+def test_keyword_arguments_of_builders(builder, names, last_is_open):
     assert set(keyword_arguments(builder)) == names
     assert takes_any_keyword(constructors(builder)[-1]) is last_is_open
 
 
-def test_a_class_without_constructor():
+def test_class_without_constructor():
     assert keyword_arguments(Empty) == {}
     assert not takes_any_keyword(Empty)
 
 
-def test_parameters_are_those_of_the_most_derived_class():
+def test_derived_class_parameters_take_precedence():
     assert keyword_arguments(Base)['b'].default == 0
     assert keyword_arguments(Forwards)['b'].default == 1
 

@@ -1,5 +1,5 @@
 # Copyright (c) mmcim contributors. All rights reserved.
-"""Mistakes in a config, as a runner finds them; the tools are in tests/tools."""
+"""Errors in configs, found when a runner is built; see also tests/tools."""
 
 from pathlib import Path
 
@@ -113,7 +113,7 @@ def data(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     scopes = DefaultScope._instance_dict.copy()
     monkeypatch.setattr(DefaultScope, '_instance_dict', scopes)
-    # What takes the longest in building a runner.
+    # The slowest part of building a runner.
     monkeypatch.setattr('mmengine.runner.runner.collect_env', dict)
     monkeypatch.setattr(Config, 'pretty_text', '')
     for split in ('train', 'val'):
@@ -125,7 +125,7 @@ def data(tmp_path, monkeypatch):
 
 
 def train(**changes):
-    """As mmpretrain's own tools/train.py does."""
+    """As tools/train.py of mmpretrain does."""
     cfg = config(**changes)
     cfg.experiment_name = f'run_{id(cfg)}'
     RUNNERS.build(cfg).train()
@@ -137,7 +137,7 @@ def message(**changes):
     return str(error.value)
 
 
-def test_good_config_trains_without_a_warning(warnings):
+def test_valid_config_has_no_warning(warnings):
     train()
     assert warnings == []
     assert Path('work/epoch_2.pth').is_file()
@@ -186,7 +186,7 @@ def test_good_config_trains_without_a_warning(warnings):
         ('randomness.sead', 1, 'Runner has no argument'),
     ],
 )
-def test_misspelt_key(key, value, text):
+def test_misspelt_key_raises(key, value, text):
     found = message(**{key: value})
     name = key if key != 'model.backbon.depth' else 'model.backbon'
     assert found.startswith(f'{name}: ')
@@ -194,8 +194,8 @@ def test_misspelt_key(key, value, text):
     assert '\n' not in found
 
 
-def test_misspelt_argument_of_a_function():
-    """Which is registered under another name than its own."""
+def test_misspelt_function_argument_raises():
+    """A function registered under another name."""
     few = dict(type='FewLabels', dataset=dict(IMAGES), num_per_clas=1)
     found = message(**{'train_dataloader.dataset': ConfigDict(_delete_=True, **few)})
     assert found.startswith('train_dataloader.dataset.num_per_clas: ')
@@ -203,16 +203,16 @@ def test_misspelt_argument_of_a_function():
 
 
 @pytest.mark.parametrize('key', ['optim_wraper', 'param_schedulers', 'train_dataloaders'])
-def test_misspelt_key_at_the_top(key):
+def test_misspelt_top_level_key_raises(key):
     assert message(**{key: {}}).startswith(f"Unknown config key '{key}'. Did you mean '")
 
 
-def test_names_at_the_top_are_free():
+def test_new_top_level_names_are_allowed():
     check_keys(config(num_classes=3, sizes=[1], train_pipeline=[], model_name='x'))
 
 
 @pytest.mark.parametrize('key', ['model', 'train_cfg', 'optim_wrapper', 'val_evaluator'])
-def test_missing_key(key):
+def test_missing_key_raises(key):
     assert message(**{key: None}) == f'{key} is missing in the config'
 
 
@@ -238,7 +238,7 @@ def test_missing_key(key):
         ),
     ],
 )
-def test_unknown_type(key, value, text):
+def test_unknown_type_raises(key, value, text):
     found = message(**{f'{key}.type': value})
     assert found.startswith(f'{key}: ') or key.startswith('optim_wrapper')
     assert text in found
@@ -251,8 +251,8 @@ def test_unknown_type(key, value, text):
         (OPTIM_WRAPPER_CONSTRUCTORS, 'LayerDecayOptimWrapperConstructor'),
     ],
 )
-def test_type_of_another_scope(registry, kind):
-    """A config of mmseg has to name mmpretrain's classes with their scope."""
+def test_type_of_another_scope_is_suggested(registry, kind):
+    """mmpretrain's classes need their scope in a config of mmseg."""
     with (
         DefaultScope.overwrite_default_scope('mmseg'),
         pytest.raises(BuildError, match=rf"Did you mean 'mmpretrain\.{kind}'\?"),
@@ -269,13 +269,13 @@ def test_type_of_another_scope(registry, kind):
         ('optim_wrapper.optimizer.lr', -1, 'Invalid learning rate: -1'),
     ],
 )
-def test_what_a_constructor_refuses(key, value, text):
+def test_constructor_error_names_the_key(key, value, text):
     found = message(**{key: value})
     assert found.startswith(key.rsplit('.', 1)[0].removesuffix('.optimizer'))
     assert text in found
 
 
-def test_traceback_goes_to_the_log_file(capsys):
+def test_traceback_is_in_log_file(capsys):
     message(**{'model.head.num_classes': 0})
     (log,) = Path('work').glob('*/*.log')
     text = log.read_text()
@@ -310,7 +310,7 @@ class Reads(BaseModule):
 
 
 class Delegates(nn.Module):
-    """Its keyword arguments are for something else, as those of RandomResize."""
+    """Its keyword arguments are forwarded, as those of RandomResize."""
 
     def __init__(self, width=1, **kwargs):
         super().__init__()
@@ -331,7 +331,7 @@ def build(cls, **arguments):
 
 
 @pytest.mark.parametrize('cls', [Swallows, Reads, Delegates])
-def test_near_match_is_an_error_also_behind_keyword_arguments(cls):
+def test_close_misspelling_in_kwargs_raises(cls):
     with pytest.raises(ConfigError) as error:
         build(cls, wdith=2)
     assert str(error.value) == (
@@ -339,14 +339,14 @@ def test_near_match_is_an_error_also_behind_keyword_arguments(cls):
     )
 
 
-def test_what_may_be_swallowed_is_a_warning(warnings):
+def test_unknown_key_in_kwargs_warns(warnings):
     build(Swallows, depth=2)
     assert build(Reads, depth=2).depth == 2
     for cls, warning in zip(('Swallows', 'Reads'), warnings, strict=True):
         assert warning.startswith(f"model.part.depth: {cls} has no argument 'depth'.")
 
 
-def test_what_goes_elsewhere_is_no_matter(warnings):
+def test_forwarded_kwargs_do_not_warn(warnings):
     assert build(Delegates, depth=2).inner == dict(depth=2)
     assert warnings == []
 
@@ -367,7 +367,7 @@ def test_parts_in_a_list_are_checked():
 # The context
 
 
-def test_registries_stay_as_they_are():
+def test_registries_are_unchanged():
     """Other threads may build at the same time."""
     seen = []
 
@@ -384,7 +384,7 @@ def test_registries_stay_as_they_are():
     assert Registry.build.__module__ == 'mmengine.registry.registry'
 
 
-def test_errors_in_training_are_not_those_of_building():
+def test_training_errors_are_not_rewritten():
     @HOOKS.register_module(name='Fails', force=True)
     class Fails(Hook):
         def before_train_iter(self, *args, **kwargs):
@@ -395,7 +395,7 @@ def test_errors_in_training_are_not_those_of_building():
     assert error.type is ValueError
 
 
-def test_an_error_is_explained_once():
+def test_error_is_explained_once():
     cfg = dict(model=dict(type='LinearClsHead', num_classes=0, in_channels=2))
     with (
         pytest.raises(BuildError) as error,
@@ -410,7 +410,7 @@ def test_an_error_is_explained_once():
 # Data
 
 
-def test_missing_root():
+def test_missing_data_root_raises():
     found = message(**{'train_dataloader.dataset.data_root': 'nowhere'})
     assert found.startswith('train_dataloader.dataset: CustomDataset: ')
     cause, given = found.split(' (below ')
@@ -425,7 +425,7 @@ def test_missing_validation_data_stop_before_training():
     assert not list(Path('work').glob('*.pth'))
 
 
-def test_only_the_data_in_use_are_read():
+def test_only_used_dataloaders_are_checked():
     cfg = config(**{'test_dataloader.dataset.data_root': 'nowhere'})
     runner = RUNNERS.build(cfg)
     runner.train()
@@ -433,39 +433,39 @@ def test_only_the_data_in_use_are_read():
         runner.test()
 
 
-def test_key_of_equal_data_is_that_in_use():
-    """Often the test data are the validation data."""
+def test_error_names_dataloader_in_use():
+    """Test and validation often use the same data."""
     cfg = config(**{'test_dataloader.dataset.data_root': 'nowhere'})
     cfg.val_dataloader = cfg.test_dataloader
     with pytest.raises(ConfigError, match='^test_dataloader.dataset: '):
         RUNNERS.build(cfg).test()
 
 
-def test_root_that_the_command_line_has_split():
+def test_data_root_split_by_command_line():
     found = message(**{'train_dataloader.dataset.data_root': ['my', 'images']})
     assert found.startswith('train_dataloader.dataset: CustomDataset: AssertionError ')
     assert "['my', 'images']" in found
 
 
-def test_data_that_are_no_files_expect_none():
+def test_datasets_without_files_need_no_root():
     cfg = config()
     cfg.train_dataloader.dataset = dict(type='Digits', split='tain', pipeline=[])
     with pytest.raises(ConfigError, match=r"Digits: split must be .* not 'tain'$"):
         RUNNERS.build(cfg).train()
 
 
-def test_empty_folder(data):
+def test_empty_folder_raises(data):
     for file in data.glob('train/*/*'):
         file.unlink()
     found = message()
     assert found.startswith('train_dataloader.dataset: CustomDataset: ')
     assert 'Found 0 files' in found and 'data/train' in found and '.png' in found
-    # An image beside the classes belongs to none of them ...
+    # An image outside the class folders belongs to no class ...
     Image.new('RGB', (4, 4)).save(data / 'train/1.png')
     assert 'Found 0 files' in message()
 
 
-def test_annotation_file(data):
+def test_missing_annotation_file_raises(data):
     found = message(**{'train_dataloader.dataset.ann_file': 'train.txt'})
     assert found.startswith('train_dataloader.dataset: CustomDataset: ')
     cause, given = found.split(' (below ')
@@ -475,7 +475,7 @@ def test_annotation_file(data):
     train(**{'train_dataloader.dataset.ann_file': 'train.txt'})
 
 
-def test_data_inside_of_other_data_sets():
+def test_wrapped_datasets_are_checked():
     inner = dict(IMAGES, data_root='nowhere')
     cfg = config()
     cfg.train_dataloader.dataset = dict(
@@ -487,7 +487,7 @@ def test_data_inside_of_other_data_sets():
         RUNNERS.build(cfg).train()
 
 
-def test_images_and_masks(data):
+def test_missing_segmentation_maps_raise(data):
     dataset = dict(
         type='mmseg.BaseSegDataset',
         data_root='data',
@@ -506,14 +506,14 @@ def test_images_and_masks(data):
         RUNNERS.build(cfg).train()
 
 
-def test_work_directory_below_a_file():
+def test_work_dir_below_file_raises():
     Path('file').write_text('')
     found = message(work_dir='file/work')
     assert found.startswith("work_dir: [Errno 20] Not a directory: 'file/work'. Set an")
 
 
 # --------------------------------------------------------------------------------------
-# Configs of others
+# Configs of mmpretrain
 
 
 @pytest.mark.parametrize(
@@ -524,14 +524,14 @@ def test_work_directory_below_a_file():
         'mae/benchmarks/vit-base-p16_8xb2048-linear-coslr-90e_in1k.py',
     ],
 )
-def test_configs_of_mmpretrain_have_no_warning(name, warnings):
+def test_mmpretrain_configs_have_no_warning(name, warnings):
     cfg = Config.fromfile(Path(mmpretrain.__file__).parent / '.mim/configs' / name)
     building.check_arguments(cfg)
     assert warnings == []
 
 
-def test_longer_name_is_not_a_misspelling():
-    """Which goes to timm.create_model."""
+def test_longer_names_are_not_misspellings():
+    """Arguments of timm.create_model."""
     config = dict(type='mmpretrain.TIMMBackbone', model_name='resnet18')
     config['pretrained_cfg'] = dict(mean=(0.5, 0.5, 0.5))
     building.check_arguments(dict(model=config))

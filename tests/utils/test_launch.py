@@ -24,7 +24,7 @@ def folder(tmp_path):
         ),
     ],
 )
-def test_inheritance_that_fails(folder, text, message):
+def test_missing_base_raises(folder, text, message):
     (folder / 'a.py').write_text(text + '\n')
     with pytest.raises(ConfigError, match=message):
         load_config(folder / 'a.py')
@@ -39,21 +39,21 @@ def test_options_and_work_directory(folder):
         load_config(folder / 'base.py', {'model.arch.width': 3})
 
 
-def test_options_of_nothing_in_the_config(folder):
-    """Nothing would read them; what a runner reads may be new."""
+def test_unknown_options_raise(folder):
+    """Unknown keys are never read; keys of the runner may be new."""
     assert load_config(folder / 'base.py', dict(resume=True)).resume
     match = r"--cfg-options: .*base.py has no 'modle'. Did you mean 'model'\?"
     with pytest.raises(ConfigError, match=match):
         load_config(folder / 'base.py', {'modle.a': 1})
 
 
-def test_what_a_config_cannot_do(folder):
+def test_missing_dataloader_raises(folder):
     cfg = load_config(folder / 'base.py')
     with pytest.raises(ConfigError, match='^test_dataloader is missing: .* cannot test'):
         build_runner(cfg, 'test')
 
 
-def test_text_is_the_config_without_the_cost_of_yapf(folder, monkeypatch):
+def test_config_text_is_not_formatted_by_yapf(folder, monkeypatch):
     monkeypatch.setattr('yapf.yapflib.yapf_api.FormatCode', None)  # fails if called
     cfg = load_config(folder / 'base.py')
     cfg.model.depth = 2
@@ -90,7 +90,7 @@ def test_cfg_options():
         (['betas=[0.9,0.95'], 'Imbalanced brackets exist in [0.9,0.95'),
     ],
 )
-def test_bad_cfg_options_are_one_line(capsys, options, message):
+def test_invalid_cfg_options_give_one_line(capsys, options, message):
     with pytest.raises(SystemExit) as error:
         read('--cfg-options', *options)
     assert error.value.code == 2
@@ -98,7 +98,7 @@ def test_bad_cfg_options_are_one_line(capsys, options, message):
     assert 'error: argument --cfg-options: ' in last and message in last
 
 
-def test_config_that_imports_its_base(folder):
+def test_pure_python_config(folder):
     (folder / 'child.py').write_text(
         'from mmengine.config import read_base\n'
         'with read_base():\n    from .base import *\n'

@@ -26,7 +26,7 @@ def images(model, size=32):
 
 
 @pytest.mark.parametrize('predict', [False, True])
-def test_corrims_context_exemplars_and_regions(predict):
+def test_corrim_panels(predict):
     model = MODELS.build(corrim()).eval()
     inputs = images(model, 48)
     panels = view_panels(model, inputs, predict)
@@ -51,7 +51,7 @@ def test_corrims_context_exemplars_and_regions(predict):
         torch.testing.assert_close(shown, 0.7 * found - 0.47 * (1 - found))
 
 
-def test_conmims_views_and_mask():
+def test_conmim_panels():
     config = dict(
         type='ConMIM',
         backbone=dict(type='FusedBEiTPretrainViT', arch=ARCH, img_size=32, patch_size=8),
@@ -76,7 +76,7 @@ def test_conmims_views_and_mask():
 @pytest.mark.parametrize(
     'config, fraction', [(beit, 6 / 16), (simmim, 0.75), (mae, 0.75)]
 )
-def test_masked_images_of_the_baselines(config, fraction):
+def test_masked_images_of_baselines(config, fraction):
     model = MODELS.build(config()).eval()
     tokenized = config is beit
     data = images(model)
@@ -86,14 +86,14 @@ def test_masked_images_of_the_baselines(config, fraction):
     assert image.equal(model.data_preprocessor.denormalize(data['images']))
     hidden = (masked != image).any(dim=1)
     assert (masked.permute(0, 2, 3, 1)[hidden] == 0.5).all()
-    # BEiT's blocks may leave some of the wanted patches.
+    # BEiT's blocks may mask fewer patches than the target.
     assert hidden.float().mean() == pytest.approx(fraction, abs=0.2 if tokenized else 0)
     if tokenized:
         tokens = model.tokenizer.encode(data['tokenizer_images'])
         assert panels['tokens'][:, 0, ::8, ::8].equal(model.tokenizer.levels[tokens])
 
 
-def test_crops_of_mocov3():
+def test_mocov3_crops():
     model = MODELS.build(mocov3()).eval()
     crops = list(torch.randint(256, (2, 2, 3, 32, 32), dtype=torch.uint8))
     data = model.data_preprocessor(dict(inputs=crops), training=True)['inputs']
@@ -108,20 +108,20 @@ def tool():
     return runpy.run_path(str(REPO / 'tools/visualization/vis_cim.py'))['main']
 
 
-def test_the_tool_draws_the_digits(tool, tmp_path, monkeypatch):
+def test_tool_draws_digits(tool, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     config = str(REPO / 'configs/quickstart/corrim.py')
     tool([config, '--out', 'views.png', '--num', '2'])
     image = np.asarray(Image.open('views.png'))
-    # 24 px are shown fourfold: a context, six exemplars and their regions.
+    # 24 px enlarged 4 times: a context, six exemplars and their regions.
     assert image.shape == (18 + 2 * 100 + 4, 13 * 100 + 4, 3)
     region = image[22 : 22 + 96, 2 * 100 + 4 :][:, :96].astype(int)
     red = (region[..., 0] > region[..., 2]).mean()
     assert 0.02 < red < 0.6
 
 
-def test_the_tool_repeats_what_it_draws(tool, tmp_path, monkeypatch):
-    """The pipeline's draws, too, which are NumPy's."""
+def test_tool_is_repeatable(tool, tmp_path, monkeypatch):
+    """Including the draws of the pipeline, which uses NumPy."""
     monkeypatch.chdir(tmp_path)
     config = str(REPO / 'configs/quickstart/conmim.py')
     for name in ('a.png', 'b.png'):
@@ -129,14 +129,14 @@ def test_the_tool_repeats_what_it_draws(tool, tmp_path, monkeypatch):
     assert (tmp_path / 'a.png').read_bytes() == (tmp_path / 'b.png').read_bytes()
 
 
-def test_other_models_and_cim_without_a_tokenizer_are_an_error(tool):
+def test_unsupported_models_raise(tool):
     with pytest.raises(ConfigError, match='ImageClassifier is no pre-training'):
         tool([str(REPO / 'configs/quickstart/finetune.py')])
     with pytest.raises(ConfigError, match='without a tokenizer'):
         tool([str(REPO / 'configs/cim/ablations/vit-b_input-masked.py')])
 
 
-def test_another_models_checkpoint_is_an_error(tool, tmp_path):
+def test_checkpoint_of_another_model_raises(tool, tmp_path):
     torch.save(dict(state_dict=dict(x=torch.zeros(1))), tmp_path / 'other.pth')
     with pytest.raises(ConfigError, match='other.pth is not of the ConMIM'):
         tool([str(REPO / 'configs/quickstart/conmim.py'), str(tmp_path / 'other.pth')])

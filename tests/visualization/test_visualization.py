@@ -19,7 +19,7 @@ def headings(panels):
     return {heading.split('\n')[0]: images for heading, images in panels.items()}
 
 
-def test_panels_show_the_steps(configs, inputs):  # noqa: F811
+def test_panels_match_training_steps(configs, inputs):  # noqa: F811
     torch.manual_seed(0)
     model = MODELS.build(configs).eval()
     detector = MODELS.build(revdet()).eval()
@@ -52,7 +52,7 @@ def test_panels_show_the_steps(configs, inputs):  # noqa: F811
     assert (cells > 0).equal(replaced)
 
 
-def test_revdet_shows_its_own_detection(configs, inputs):  # noqa: F811
+def test_revdet_panel_shows_detection(configs, inputs):  # noqa: F811
     model = MODELS.build({**configs, 'enhancer': revdet()}).eval()
     panels = cim_panels(model, inputs)
     assert list(panels)[-2:] == ['replaced', 'detected']
@@ -81,7 +81,7 @@ def decibels(images, originals):
 
 
 def corrupt_waves(model, inputs):  # noqa: F811
-    """Let a model corrupt waves by patches of other waves; give what it then shows."""
+    """Corrupt waves by patches of other waves and return the panels."""
     images, other = waves(4).chunk(2)
     hidden = torch.rand(2, 1, 4, 4, generator=torch.Generator().manual_seed(0)) > 0.5
     corrupted = torch.where(F.interpolate(hidden.float(), (32, 32)) > 0, other, images)
@@ -90,7 +90,7 @@ def corrupt_waves(model, inputs):  # noqa: F811
     return batch
 
 
-def test_zeros_look_worse_than_a_fitted_prediction(configs, inputs):  # noqa: F811
+def test_psnr_of_zeros_is_below_fitted_prediction(configs, inputs):  # noqa: F811
     model = MODELS.build(configs).eval()
     images = corrupt_waves(model, inputs).images
     fitted = torch.zeros_like(images, requires_grad=True)
@@ -115,14 +115,14 @@ def test_zeros_look_worse_than_a_fitted_prediction(configs, inputs):  # noqa: F8
             assert float(own) == pytest.approx(shown, abs=0.2)
             found[name, panel] = float(own)
             captioned[panel] = float(zeros)
-    # The second number of a caption is what zeros get when it is their turn.
+    # The second number of a caption is what a prediction of zeros gets.
     assert captioned == {panel: found['zeros', panel] for panel in captioned}
     assert found['fitted', 'predicted'] > found['zeros', 'predicted'] + 10
     assert found['fitted', 'restored'] > found['zeros', 'restored'] + 1
 
 
-def test_restored_image_does_not_depend_on_the_original(configs, inputs):  # noqa: F811
-    """It shows what the network knows: its prediction and the corrupted image."""
+def test_restored_image_does_not_use_original(configs, inputs):  # noqa: F811
+    """It is computed from the prediction and the corrupted image only."""
     model = MODELS.build(configs).eval()
     batch = corrupt_waves(model, inputs)
     pred = torch.randn(2, 3, 32, 32)
@@ -135,7 +135,7 @@ def test_restored_image_does_not_depend_on_the_original(configs, inputs):  # noq
     assert restored[0].equal(restored[1])
 
 
-def test_grid_has_a_column_per_name(tmp_path):
+def test_grid_has_one_column_per_panel(tmp_path):
     panels = {'black': torch.zeros(3, 3, 8, 8), 'white': torch.ones(3, 3, 8, 8)}
     path = tmp_path / 'new' / 'grid.png'
     save_grid(panels, path, min_side=16)
@@ -145,7 +145,7 @@ def test_grid_has_a_column_per_name(tmp_path):
     assert [file.name for file in path.parent.iterdir()] == ['grid.png']
 
 
-def test_headings_of_several_lines(tmp_path):
+def test_multi_line_headings(tmp_path):
     panels = dict.fromkeys(['a', 'b\nfirst\nsecond'], torch.zeros(1, 3, 8, 8))
     save_grid(panels, tmp_path / 'x.png', min_side=96)
     image = np.asarray(Image.open(tmp_path / 'x.png'))
@@ -154,7 +154,7 @@ def test_headings_of_several_lines(tmp_path):
     assert not caption[:, :100].any() and caption[:, 100:].any()
 
 
-def test_a_grid_that_cannot_be_written_leaves_nothing(tmp_path):
+def test_failed_grid_write_leaves_no_file(tmp_path):
     with pytest.raises(ValueError, match='extension'):
         save_grid({'a': torch.zeros(1, 3, 8, 8)}, tmp_path / 'grid.unknown')
     assert list(tmp_path.iterdir()) == []

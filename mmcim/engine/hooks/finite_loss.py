@@ -1,5 +1,5 @@
 # Copyright (c) mmcim contributors. All rights reserved.
-"""An early end for a run that has gone wrong."""
+"""Stop a diverged run early."""
 
 import math
 from typing import Any
@@ -14,11 +14,11 @@ from mmpretrain.registry import HOOKS
 class FiniteLossHook(Hook):
     """Stop training when a loss is NaN or infinite.
 
-    Each process looks at its losses every ``interval`` iterations, and the first one also
-    before each checkpoint, so that a good one is not replaced by a diverged one.
+    Each process checks its losses every ``interval`` iterations, and rank 0 also before
+    each checkpoint, so that no good checkpoint is replaced by a diverged one.
 
     Args:
-        interval: In iterations; best that of the logger. Defaults to 50.
+        interval: In iterations; ideally that of the logger.
     """
 
     def __init__(self, interval: int = 50) -> None:
@@ -29,7 +29,7 @@ class FiniteLossHook(Hook):
     def after_train_iter(
         self, runner: Runner, *args: Any, outputs: dict | None = None, **kwargs: Any
     ) -> None:
-        """Keep the losses and look at them at the interval."""
+        """Store the losses and check them at the interval."""
         self._losses = {
             name: torch.as_tensor(value).detach()
             for name, value in (outputs or {}).items()
@@ -40,7 +40,7 @@ class FiniteLossHook(Hook):
             self._check(runner)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Look at the losses of the last iteration."""
+        """Check the losses of the last iteration."""
         self._check(runner)
 
     def _check(self, runner: Runner) -> None:

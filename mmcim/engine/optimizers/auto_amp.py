@@ -12,7 +12,7 @@ from torch import nn
 
 
 def bf16_on_gpu() -> bool:
-    """Tell whether there is a GPU that computes in bfloat16, and not by emulation."""
+    """Whether there is a GPU with native bfloat16."""
     return torch.cuda.is_available() and torch.cuda.is_bf16_supported(
         including_emulation=False
     )
@@ -20,23 +20,23 @@ def bf16_on_gpu() -> bool:
 
 @OPTIM_WRAPPERS.register_module()
 class AutoAmpOptimWrapper(OptimWrapper):
-    """Mixed precision where the hardware has it, and clipping per network.
+    """Mixed precision where the hardware has it, and clipping per sub-model.
 
     The forward pass runs in bfloat16 autocast on a GPU that supports it and in float32
     everywhere else, so that one config serves all machines. bfloat16 has the range of
     float32 and needs no loss scaling.
 
-    ``clip_grad=dict(max_norm=3.0)`` bounds the norm of each network by itself. Networks
-    are told apart by the entry ``network`` of the parameter groups, which
+    ``clip_grad=dict(max_norm=3.0)`` clips the gradient norm of each sub-model separately.
+    Sub-models are identified by the entry ``network`` of the parameter groups, which
     :class:`NetworkwiseOptimWrapperConstructor` sets; groups without it form one
-    network. With a global norm, the weight of one network's loss would change the step
-    of the other.
+    sub-model. With a global norm, the weight of one sub-model's loss would change the
+    step of the other.
 
     The norms before clipping are logged as ``grad_norm_<network>``, and that of all
     gradients together as ``grad_norm``.
 
     Args:
-        enabled: False keeps float32 everywhere. Defaults to True.
+        enabled: False keeps float32 everywhere.
         **kwargs: ``optimizer``, ``accumulative_counts`` and ``clip_grad``, see
             :class:`mmengine.optim.OptimWrapper`.
     """
@@ -59,7 +59,7 @@ class AutoAmpOptimWrapper(OptimWrapper):
 
     def _clip_grad(self) -> None:
         if self.grad_name != 'grad_norm':
-            # Clipping by value works on each element: networks do not interact.
+            # Clipping by value is elementwise: sub-models do not interact.
             super()._clip_grad()
             return
         networks = defaultdict(list)

@@ -8,7 +8,7 @@ from mmengine.optim import DefaultOptimWrapperConstructor
 from mmpretrain.registry import OPTIM_WRAPPER_CONSTRUCTORS
 from torch import nn
 
-# As in BEiT, where mask tokens and tables of relative positions do decay.
+# As in BEiT, where mask tokens and relative position bias tables do decay.
 _NEVER_DECAYED = ('cls_token', 'pos_embed', 'position_embedding')
 # What mmengine's constructor reads, and those of this package.
 _ARGUMENTS = {'bias_decay_mult', 'bias_lr_mult', 'bypass_duplicate', 'custom_keys'}
@@ -18,14 +18,13 @@ _ARGUMENTS |= {'layer_decay_rate', 'norm_decay_mult'}
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class NetworkwiseOptimWrapperConstructor(DefaultOptimWrapperConstructor):
-    """A few parameter groups per network, with BEiT's rule of what decays.
+    """A few parameter groups per sub-model, with BEiT's rule of what decays.
 
     * Frozen parameters get no optimizer state.
     * One-dimensional parameters, biases, ``cls_token`` and position embeddings never
       decay. Everything else does, unless ``paramwise_cfg`` says otherwise.
-    * Parameters with the same hyper-parameters and the same network form one group, on
-      which an optimizer steps at once.
-    * A network is a child of the model that is a complete model itself, as
+    * Parameters with the same hyper-parameters and the same sub-model form one group.
+    * A sub-model is a child of the model that is a complete model itself, as
       ``generator`` and ``enhancer`` are in :class:`CIM`; its name is the group's
       ``network``. The remaining parameters, all of them in a classifier, have none.
 
@@ -61,7 +60,7 @@ class NetworkwiseOptimWrapperConstructor(DefaultOptimWrapperConstructor):
             prefix: The part's name, '' for the model. Defaults to ''.
             **kwargs: mmengine's mark of deformable convolutions.
         """
-        # mmengine would warn of each parameter of a frozen network.
+        # mmengine would warn about each parameter of a frozen module.
         if any(param.requires_grad for param in module.parameters()):
             super().add_params(params, module, prefix, **kwargs)
         if prefix == '':

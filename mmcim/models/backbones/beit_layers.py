@@ -24,7 +24,7 @@ def relative_position_bias(module: nn.Module, grid: Grid) -> Tensor:
 
     Returns:
         (num_heads, 1 + h * w, 1 + h * w), contiguous: with the heads as the last
-        stride no fused CUDA kernel takes it, and attention falls back to fp32.
+        stride no fused CUDA kernel accepts it, and attention falls back to fp32.
     """
     table, index = module.relative_position_bias_table, module.relative_position_index
     if grid != module.window_size:
@@ -33,8 +33,8 @@ def relative_position_bias(module: nn.Module, grid: Grid) -> Tensor:
     return table[index].permute(2, 0, 1).contiguous()  # (N, N, heads) -> (heads, N, N)
 
 
-def _add_table(module: nn.Module, grid: Grid, num_heads: int) -> None:
-    """Give a module what :func:`relative_position_bias` reads."""
+def _add_bias_table(module: nn.Module, grid: Grid, num_heads: int) -> None:
+    """Add the bias table and its index, which :func:`relative_position_bias` reads."""
     module.window_size = grid
     # The class token has the last three: to patches, from patches, to itself.
     rows = (2 * grid[0] - 1) * (2 * grid[1] - 1) + 3
@@ -53,7 +53,7 @@ class RelativePositionBias(nn.Module):
 
     def __init__(self, grid: Grid, num_heads: int) -> None:
         super().__init__()
-        _add_table(self, grid, num_heads)
+        _add_bias_table(self, grid, num_heads)
 
 
 class BEiTAttention(nn.Module):
@@ -79,7 +79,7 @@ class BEiTAttention(nn.Module):
         self.v_bias = nn.Parameter(torch.zeros(embed_dims))
         self.use_rel_pos_bias = grid is not None
         if grid is not None:
-            _add_table(self, grid, num_heads)
+            _add_bias_table(self, grid, num_heads)
         self.qkv = nn.Linear(embed_dims, embed_dims * 3, bias=False)
         self.proj = nn.Linear(embed_dims, embed_dims)
         self.proj_drop = nn.Dropout(drop_rate)

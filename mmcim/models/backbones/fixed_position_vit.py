@@ -9,7 +9,7 @@ from mmpretrain.registry import MODELS
 class FixedPositionViT(MoCoV3ViT):
     """mmpretrain's ``MoCoV3ViT`` with position embeddings fixed from the start.
 
-    They are sines and cosines, and other layers begin with Xavier's initialisation, by
+    They are sines and cosines, and other layers start with Xavier's initialisation, by
     :meth:`init_weights`. There alone mmpretrain freezes the embeddings: too late for
     ``DistributedDataParallel``, which by then waits for their gradient, and not at all
     with pre-trained weights, so that a comparison with random ones would not be fair.

@@ -28,9 +28,9 @@ class ModelInputs(dict):
 class DevicePreprocessor(BaseDataPreprocessor):
     """Flip and normalise uint8 images on the device.
 
-    The base of all data preprocessors, and enough for a method that needs nothing but
-    ``images``. The loader sends one crop per image as it was decoded, so that little is
-    collated and transferred. A subclass overrides :meth:`make_inputs`.
+    The base of all data preprocessors, and sufficient for a method that needs only
+    ``images``. The loader sends one uint8 crop per image, so that little is collated and
+    transferred. A subclass overrides :meth:`make_inputs`.
 
     Args:
         mean: Mean of the channels on the scale 0..255, in the channels' order after the
@@ -159,7 +159,7 @@ def resize(images: Tensor, size: tuple[int, int] | None, mode: str = 'bicubic') 
 
 def random_flip(images: Tensor, prob: float) -> Tensor:
     """Flip each image of (B, 3, H, W) horizontally with a probability."""
-    # On the device: the host need not know which are flipped.
+    # Drawn on the device, without synchronisation.
     flipped = torch.rand(len(images), device=images.device) < prob
     return torch.where(flipped.view(-1, 1, 1, 1), images.flip(-1), images)
 

@@ -1,8 +1,8 @@
 # Copyright (c) mmcim contributors. All rights reserved.
 """Exemplars: rotated rectangles of an image, cropped upright, and where they lie.
 
-All is done on the device for a whole batch: drawing, cropping, and the label maps, which
-follow from the rectangles' coordinates and not from a resampled image.
+Drawing, cropping and the segmentation maps run on the device for a whole batch. The maps
+are computed from the rectangles' coordinates, not from a resampled image.
 """
 
 import math
@@ -22,8 +22,8 @@ class Regions(NamedTuple):
         center: (B, E, 2), x and y from the top left corner, in pixels of
             the image.
         sides: (B, E, 2), width and height in the same pixels.
-        angle: (B, E), in radians: rotated counter-clockwise by it, as one looks
-            at the image, the rectangle stands upright.
+        angle: (B, E), in radians: rotated counter-clockwise by it in the
+            image as displayed, the rectangle is upright.
     """
 
     center: Tensor
@@ -36,11 +36,11 @@ class Regions(NamedTuple):
 class ExemplarSampling:
     """How CorrIM's exemplars are drawn (arXiv 2303.12670, sec. 3.2).
 
-    An upright box of random area and aspect ratio is laid anywhere in the image. The
+    An upright box of random area and aspect ratio is placed anywhere in the image. The
     image is rotated about it, and the upright rectangle that encloses the rotated box is
     the region; it is shrunk about its centre until its corners lie on the image. The
     area is uniform, and the aspect ratio log-uniform among those with which a box of that
-    area fits into the image, so that nothing is drawn twice.
+    area fits into the image, so that no draw is rejected.
 
     Args:
         num: Exemplars per image E.

@@ -43,19 +43,18 @@ class AugmentParams(NamedTuple):
 
 @MODELS.register_module()
 class StrongAugment(nn.Module):
-    """The augmentations of contrastive learning, drawn for each image by itself.
+    """The augmentations of contrastive learning, drawn independently for each image.
 
     In this order: with ``jitter_prob`` brightness, contrast, saturation and hue in
     random order, as torchvision's ``ColorJitter``; with ``grey_prob`` the grey image;
     with ``blur_prob`` a Gaussian blur that repeats the border's pixels; with
     ``solarize_prob`` all values from 128 of 255 on are inverted. What Pillow computes
-    on uint8, rounding after each step, is computed in float32 here; an image that draws
-    nothing is returned bit by bit.
+    on uint8, rounding after each step, is computed in float32 here; an image for
+    which nothing is drawn is returned unchanged.
 
-    The order of the four is the only thing that a batch shares: then each runs once, and
-    still each order is as likely as any other for an image. It comes from PyTorch's
-    generator of the CPU and all other draws from the device's; nothing waits for the
-    device.
+    Only the order of the four is drawn per batch, so that each runs once; for an image
+    all orders are still equally likely. It is drawn from PyTorch's CPU generator and
+    everything else from the device's, without synchronisation.
 
     The defaults are those of ConMIM's momentum images (arXiv 2205.09616).
 

@@ -44,7 +44,7 @@ class BaseMasking(metaclass=ABCMeta):
         if not 0 < low <= high < grid[0] * grid[1]:
             raise ValueError(
                 f'{self} masks {low} to {high} of {grid[0]} x {grid[1]}, which leaves '
-                'nothing to predict or nothing to see'
+                'no masked or no visible patch'
             )
 
 
@@ -56,7 +56,7 @@ def _mask_lowest(scores: Tensor, num_masked: Tensor | int) -> Tensor:
 @MODELS.register_module()
 @dataclass
 class UniformMasking(BaseMasking):
-    """Uniformly random patches, their number drawn anew for each image.
+    """Uniformly random patches, whose number is drawn for each image.
 
     The strategy of Corrupted Image Modeling (arXiv 2202.03382, sec. 3): about half of the
     patches, spread uniformly rather than in blocks. The number of masked patches is
@@ -67,6 +67,13 @@ class UniformMasking(BaseMasking):
         num_masked: Least and greatest number of masked patches.
         num_patches: Patches of the grid for which ``num_masked`` is meant. Defaults to
             14 x 14.
+
+    Example:
+        >>> mask = UniformMasking(num_masked=(100, 120))(2, (14, 14), 'cpu')
+        >>> mask.shape, mask.dtype
+        (torch.Size([2, 14, 14]), torch.bool)
+        >>> all(100 <= number <= 120 for number in mask.sum(dim=(1, 2)))
+        True
     """
 
     num_masked: tuple[int, int] = (100, 120)
@@ -92,6 +99,11 @@ class RatioMasking(BaseMasking):
             SimMIM and ConMIM.
         mask_patch_size: Side of the squares in patches. SimMIM (arXiv 2111.09886) and
             ConMIM (arXiv 2205.09616) mask squares of 32 px, that is 2 patches of 16 px.
+
+    Example:
+        >>> mask = RatioMasking(ratio=0.5, mask_patch_size=2)(1, (4, 4), 'cpu')
+        >>> mask.sum().item()
+        8
     """
 
     ratio: float = 0.5
@@ -130,7 +142,7 @@ class BlockMasking(BaseMasking):
     result.
 
     Args:
-        num_masked: Wanted number of masked patches. Defaults to BEiT's for a grid of
+        num_masked: Target number of masked patches. Defaults to BEiT's for a grid of
             14 x 14.
         min_block: Least area of a rectangle in patches.
         min_aspect: Least aspect ratio; the greatest is its inverse.

@@ -19,9 +19,9 @@ class MomentumEncoder(nn.Module):
     ``end_momentum`` along half a cosine:
     ``m = end - (end - start) * (1 + cos(pi * k / K)) / 2``.
 
-    Only parameters follow. Buffers, such as the statistics of a batch norm, are the
-    copy's own. Nothing has a gradient. The number of steps done is a buffer, so that a
-    resumed run has the right m. :class:`MomentumUpdateHook` calls
+    Only parameters are averaged. Buffers, such as the statistics of a batch norm, belong
+    to the copy. Nothing has a gradient. The step count is a buffer, so that a resumed run
+    continues with the right m. :class:`MomentumUpdateHook` calls
     :meth:`update`; a model that holds a ``MomentumEncoder`` names it
     ``momentum_encoder``.
 
@@ -29,7 +29,7 @@ class MomentumEncoder(nn.Module):
         model: The model whose modules are copied, as they are now.
         names: Names of the modules in the model; the copies are
             children of the same names.
-        momentum: m at the beginning, in [0, 1].
+        momentum: m at the start, in [0, 1].
         end_momentum: m at the end, in [0, 1].
 
     Raises:
@@ -54,7 +54,7 @@ class MomentumEncoder(nn.Module):
 
     @torch.no_grad()
     def copy_from(self, model: nn.Module) -> None:
-        """Start over from the model's modules, which have just been initialised."""
+        """Copy the model's modules, which have just been initialised; reset the steps."""
         for name, copy in self.named_children():
             copy.load_state_dict(getattr(model, name).state_dict())
         self.steps.zero_()
@@ -63,8 +63,8 @@ class MomentumEncoder(nn.Module):
     def begin_from(self, model: nn.Module, missing: Sequence[str]) -> None:
         """Start a new run from weights that have been loaded into the model.
 
-        Exported backbone weights are loaded into one of the two encoders; the other
-        becomes equal.
+        Exported backbone weights are loaded into one of the two encoders; it is copied to
+        the other.
 
         Args:
             model: The model of the constructor, whose child is this.
@@ -111,6 +111,6 @@ class MomentumEncoder(nn.Module):
 
 
 def momentum_encoder_of(model: nn.Module) -> MomentumEncoder | None:
-    """The momentum encoder of a model; mmpretrain's own ones update themselves."""
+    """The model's momentum encoder, unless it is mmpretrain's, which updates itself."""
     encoder = getattr(model, 'momentum_encoder', None)
     return encoder if isinstance(encoder, MomentumEncoder) else None

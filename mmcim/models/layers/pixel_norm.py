@@ -1,5 +1,5 @@
 # Copyright (c) mmcim contributors. All rights reserved.
-"""Normalised pixel targets, and the way back to pixels."""
+"""Normalised pixel targets and their inverse."""
 
 from abc import ABCMeta, abstractmethod
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 class PixelNorm(metaclass=ABCMeta):
-    """Normalisation of each pixel by a mean and a standard deviation of its own."""
+    """Normalisation of each pixel by its own mean and standard deviation."""
 
     @abstractmethod
     def statistics(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -57,6 +57,13 @@ class SlidingWindowNorm(PixelNorm):
         window: Side k of the window in pixels, at least 3, so that a
             corner still has two pixels per side.
         eps: Added to the variance.
+
+    Example:
+        >>> norm = SlidingWindowNorm(window=8)
+        >>> images = torch.rand(2, 3, 32, 32)
+        >>> targets = norm(images)
+        >>> torch.allclose(norm.invert(targets, images), images, atol=1e-5)
+        True
     """
 
     window: int = 8
@@ -103,6 +110,11 @@ class PatchNorm(PixelNorm):
     Args:
         patch_size: Side of the patches in pixels.
         eps: Added to the variance.
+
+    Example:
+        >>> targets = PatchNorm(patch_size=16)(torch.rand(2, 3, 32, 32))
+        >>> targets[:, :, :16, :16].mean().abs().item() < 1e-5
+        True
     """
 
     patch_size: int = 16

@@ -1,5 +1,5 @@
 # Copyright (c) mmcim contributors. All rights reserved.
-"""What methods share: a data preprocessor on the device, features, and masks."""
+"""The base of all methods: data preprocessor, features, and masks."""
 
 import torch
 from mmpretrain.models.selfsup import BaseSelfSupervisor
@@ -9,7 +9,7 @@ from ..layers.masking import BaseMasking
 
 
 class SelfSupervisor(BaseSelfSupervisor):
-    """A method whose loss takes what its data preprocessor makes of a batch.
+    """A method whose loss takes the output of its data preprocessor.
 
     Args:
         *args: See :class:`mmpretrain.models.BaseSelfSupervisor`.
@@ -18,7 +18,7 @@ class SelfSupervisor(BaseSelfSupervisor):
     """
 
     preprocessor = 'DevicePreprocessor'
-    """Type of the data preprocessor unless it says another."""
+    """Default type of the data preprocessor."""
 
     masking: BaseMasking | None = None
     """Masking strategy of a method that masks patches."""
@@ -41,13 +41,13 @@ class SelfSupervisor(BaseSelfSupervisor):
         return super().extract_feat(images)
 
     def init_weights(self) -> None:
-        """Initialise, once the masking strategy has been found to suit the patches.
+        """Check that the masking strategy fits the patch grid, then initialise.
 
         Raises:
-            ValueError: If it does not.
+            ValueError: If it does not fit.
         """
         if self.masking is not None:
-            # It checks the grid; on this device nothing is drawn.
+            # On the meta device the grid is checked, but nothing is drawn.
             self.draw_mask(torch.empty(1, device='meta'))
         super().init_weights()
 

@@ -1,8 +1,8 @@
 # Copyright (c) mmcim contributors. All rights reserved.
-"""The methods to compare with: mmpretrain's own, with fixes.
+"""The methods to compare with: mmpretrain's implementations with fixes.
 
-They take the images of CIM, draw masks on the device, have a tokenizer that is really
-frozen, and a momentum encoder that counts optimizer steps.
+They use the data pipeline of CIM, draw masks on the device, keep the tokenizer frozen,
+and update momentum encoders once per optimizer step.
 """
 
 import torch
@@ -20,8 +20,8 @@ from .base import MomentumSupervisor, SelfSupervisor
 class BEiTBaseline(SelfSupervisor, BEiT):
     """BEiT (arXiv 2106.08254): predict the visual tokens of masked patches.
 
-    Any tokenizer of :mod:`mmcim.models.tokenizers` will do. Compared with mmpretrain's
-    class its weights are in no optimizer and no checkpoint, ids are not converted to
+    Any tokenizer of :mod:`mmcim.models.tokenizers` works. Unlike in mmpretrain's class
+    its weights are in no optimizer and no checkpoint, ids are not converted to
     logits and back, and the masks are drawn on the device.
 
     Args:
@@ -76,7 +76,7 @@ class BEiTBaseline(SelfSupervisor, BEiT):
 class SimMIMBaseline(SelfSupervisor, SimMIM):
     """SimMIM (arXiv 2111.09886) on a ViT: regress the pixels of masked patches.
 
-    mmpretrain's class knows Swin alone and draws its masks on the CPU.
+    mmpretrain's class supports Swin only and draws masks on the CPU.
 
     Args:
         backbone: A masked encoder such as :class:`FusedBEiTPretrainViT`.
@@ -111,7 +111,7 @@ class SimMIMBaseline(SelfSupervisor, SimMIM):
         images = inputs['images']
         mask = self.draw_mask(images)
         tokens = _patch_tokens(self.backbone, images, mask)
-        features = tokens.transpose(1, 2).unflatten(2, mask.shape[1:])
+        features = tokens.transpose(1, 2).unflatten(2, mask.shape[1:])  # (B, C, h, w)
         return dict(loss=self.head.loss(self.neck(features), images, mask))
 
 
@@ -130,8 +130,8 @@ class MAEBaselineViT(MAEViT):
             mask: Whether to drop ``mask_ratio`` of the patches.
 
         Returns:
-            What a ``VisionTransformer`` outputs; with a mask the tokens
-            that are seen, (B, 1 + K, C), the mask (B, N), where 1 is dropped, and the
+            What a ``VisionTransformer`` outputs; with a mask the visible
+            tokens, (B, 1 + K, C), the mask (B, N), where 1 is dropped, and the
             indices (B, N) that restore the order.
         """
         return super().forward(x, mask or None)
@@ -145,7 +145,7 @@ class MAEBaseline(SelfSupervisor, MAE):
     """
 
     def loss(self, inputs: dict, data_samples: list | None = None) -> dict[str, Tensor]:
-        """Encode what is seen, decode what is not.
+        """Encode the visible patches, decode the masked ones.
 
         Args:
             inputs: ``images``, normalised, (B, 3, H, W).
@@ -174,7 +174,7 @@ class MoCoV3Baseline(MomentumSupervisor, MoCoV3):
 
     mmpretrain's class moves its momentum encoder in each forward pass, even where
     gradients accumulate; here :class:`MomentumUpdateHook` does so after each optimizer
-    step. Predictor and contrast are in float32 whatever the precision of the encoders.
+    step. Predictor and contrastive loss are computed in float32.
 
     Args:
         backbone: A ViT that outputs its class token, such as :class:`FixedPositionViT`.

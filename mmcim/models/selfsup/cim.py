@@ -14,14 +14,14 @@ from .cim_enhancers import RevDet
 
 
 class Corruption(NamedTuple):
-    """A batch of images and what has been done to them.
+    """A batch of images and how it was corrupted.
 
     Attributes:
         images: Original, normalised, (B, 3, H, W).
         mask: bool, (B, h, w); True is masked.
         golden: Tokens of the original, int64, (B, h, w).
-        mixed: Golden tokens with samples at the masked places, (B, h, w).
-        logits: The generator's prediction at the M masked places, (M, V).
+        mixed: Golden tokens with samples at the masked positions, (B, h, w).
+        logits: The generator's prediction at the M masked positions, (M, V).
         corrupted: Decoded mixed tokens, normalised, (B, 3, H, W).
 
     Without a generator the tokens and logits are None.
@@ -55,8 +55,8 @@ class CIM(SelfSupervisor):
         grid: Rows and columns of patches; needed without a generator, otherwise taken
             from it.
         enhancer_weight: Weight of the enhancer's loss against the generator's; the two
-            share no parameter, so that with gradients clipped per sub-model it changes
-            next to nothing.
+            share no parameter, so that with gradients clipped per sub-model it has
+            almost no effect.
         upsampling: Interpolation of the decoded image to the enhancer's resolution,
             ``'bilinear'`` or ``'bicubic'``.
         data_preprocessor: See :class:`CIMDataPreprocessor`.
@@ -101,7 +101,7 @@ class CIM(SelfSupervisor):
 
     @property
     def backbone(self) -> torch.nn.Module:
-        """The network that is exported after pre-training."""
+        """The exported model, the enhancer's backbone."""
         return self.enhancer.backbone
 
     def loss(self, inputs: dict, data_samples: list | None = None) -> dict[str, Tensor]:

@@ -15,10 +15,10 @@ from mmcim.utils.errors import ConfigError
 
 
 class Enhancer(BaseSelfSupervisor):
-    """A network that sees corrupted images.
+    """A model that learns from corrupted images.
 
-    Its backbone is what pre-training is for. Any backbone of mmpretrain, or of timm
-    through ``TIMMBackbone(features_only=True)``, that outputs a feature map will do.
+    Its backbone is the result of the pre-training. Any backbone of mmpretrain, or of timm
+    through ``TIMMBackbone(features_only=True)``, that outputs a feature map works.
     """
 
     def extract_feat(self, inputs: Tensor) -> tuple[Tensor]:
@@ -49,7 +49,7 @@ class ResPix(Enhancer):
     """Residual pixel prediction: restore every pixel of the original image.
 
     Args:
-        backbone: The network to pre-train.
+        backbone: The model to pre-train.
         neck: Decoder of the last feature map to (B, 3, H, W), such as mmpretrain's
             ``SimMIMLinearDecoder``.
         head: :class:`ResPixHead`. Defaults to its defaults.
@@ -66,8 +66,8 @@ class ResPix(Enhancer):
         super().__init__(backbone, neck, head, **kwargs)
 
     def predict(self, corrupted: Tensor) -> Tensor:
-        """Restore, (B, 3, H, W) -> (B, 3, H, W) in the target's normalisation."""
-        return self.neck(self.extract_feat(corrupted)[-1])
+        """Restore, (B, 3, H, W) -> (B, 3, H, W), in the target's normalisation."""
+        return self.neck(self.extract_feat(corrupted)[-1])  # (B, C, h, w) -> (B, 3, H, W)
 
     def loss(self, inputs: dict, data_samples: list | None = None) -> dict[str, Tensor]:
         """Restore and compare.
@@ -161,7 +161,7 @@ class RevDet(Enhancer):
     """Replaced visual token detection: which tokens are the generator's samples?
 
     Args:
-        backbone: The network to pre-train.
+        backbone: The model to pre-train.
         head: :class:`RevDetHead`.
         correct_samples_as: What a sample that equals the golden token counts as:
             ``'original'``, as in ELECTRA, or ``'replaced'`` like every masked position.
@@ -273,7 +273,7 @@ class RevDetHead(BaseModule):
         Returns:
             (B, h, w); positive means replaced.
         """
-        return self.decoder(feats).squeeze(1)
+        return self.decoder(feats).squeeze(1)  # (B, 1, h, w) -> (B, h, w)
 
     def loss(self, logits: Tensor, replaced: Tensor) -> Tensor:
         """Binary cross-entropy over all tokens.

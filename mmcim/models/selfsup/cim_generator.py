@@ -13,7 +13,7 @@ from mmcim.evaluation import token_accuracy
 
 @MODELS.register_module()
 class CIMGenerator(BaseSelfSupervisor):
-    """The small BEiT that proposes plausible tokens.
+    """A small BEiT that proposes plausible tokens.
 
     It sees the original image with some patches masked and learns the golden token of
     each of them. Samples from its prediction replace those tokens in the corrupted
@@ -24,8 +24,8 @@ class CIMGenerator(BaseSelfSupervisor):
             layers.
         head: :class:`MaskedTokenHead`.
         sampling: How tokens are drawn: ``'softmax'`` from the predicted distribution,
-            ``'argmax'`` always the likeliest, ``'uniform'`` from the whole vocabulary
-            whatever the prediction.
+            ``'argmax'`` always the most likely one, ``'uniform'`` from the whole
+            vocabulary, regardless of the prediction.
         temperature: Divides the logits before the softmax.
         **kwargs: See :class:`mmpretrain.models.BaseSelfSupervisor`.
 
@@ -77,8 +77,8 @@ class CIMGenerator(BaseSelfSupervisor):
         if self.sampling == 'uniform':
             return torch.randint(logits.size(1), logits.shape[:1], device=logits.device)
         probs = (logits.float() / self.temperature).softmax(dim=1)
-        # As torch.multinomial does, but for its check of the numbers, which on a GPU
-        # would end a diverged run in an assertion of the device.
+        # Like torch.multinomial without its check of the probabilities, which on a GPU
+        # would end a diverged run in a device assertion.
         return (probs / torch.empty_like(probs).exponential_()).argmax(dim=1)
 
     def loss(self, inputs: dict, data_samples: list | None = None) -> dict[str, Tensor]:
@@ -98,7 +98,7 @@ class CIMGenerator(BaseSelfSupervisor):
     def loss_from_logits(
         self, logits: Tensor, golden: Tensor, mask: Tensor
     ) -> dict[str, Tensor]:
-        """The loss of logits that are already there; see :meth:`loss`."""
+        """Compute the loss of given logits; see :meth:`loss`."""
         target = golden[mask]  # (M,)
         return dict(
             loss_gen=self.head.loss(logits, target, mask),

@@ -15,12 +15,12 @@ from .base import MomentumSupervisor
 class ConMIM(MomentumSupervisor):
     """Masked image modeling whose targets are the patches of a momentum encoder.
 
-    An encoder sees an image with most patches masked. A momentum encoder, its slowly
-    following copy, sees the full image, colour-jittered. Each masked patch has to find
-    its counterpart among all patches of the full image, after a projector, which the
-    momentum encoder has a copy of as well.
+    An encoder sees an image with most patches masked. A momentum encoder, a slowly
+    following copy, sees the full, colour-jittered image. Each masked patch has to be
+    matched with its counterpart among all patches of the full image. Both encoders have a
+    projector.
 
-    :class:`StrictRunner` lets the momentum encoder follow; in another loop, call its
+    :class:`StrictRunner` updates the momentum encoder; in a custom loop, call its
     ``update`` after each optimizer step.
 
     Args:
@@ -147,7 +147,7 @@ class DenoisingContrastHead(BaseModule):
         self.temperature = temperature
 
     def forward(self, queries: Tensor, keys: Tensor) -> Tensor:
-        """Compare, in float32 whatever the precision of the encoders.
+        """Compare, in float32, regardless of the precision of the encoders.
 
         Args:
             queries: (B, N, D), of any length.

@@ -28,9 +28,9 @@ class CorrIM(MomentumSupervisor):
 
     Args:
         backbone: The online encoder, which is exported. It outputs all its tokens
-            (``out_type='raw'``) or a feature map, so that a CNN will do. Fixed position
-            embeddings and a frozen patch projection are its own:
-            ``type='FixedPositionViT', stop_grad_conv1=True``.
+            (``out_type='raw'``) or a feature map, so that a CNN works as well. Fixed
+            position embeddings and a frozen patch projection are arguments of the
+            backbone: ``type='FixedPositionViT', stop_grad_conv1=True``.
         neck: :class:`CorrelationDecoder`.
         head: :class:`CorrelationHead`. Defaults to its defaults.
         momentum: At the start of training.
@@ -65,7 +65,7 @@ class CorrIM(MomentumSupervisor):
                 setattr(self.momentum_encoder.backbone, name, shared)
 
     def _check_patches(self) -> None:
-        """What is no whole patch would be padded, and the label maps shifted."""
+        """Partial patches would be padded and shift the segmentation maps."""
         inputs = self.data_preprocessor
         if not hasattr(self.backbone, 'patch_embed') or not hasattr(inputs, 'exemplars'):
             return
@@ -219,8 +219,8 @@ class CorrelationHead(BaseModule):
     is:
 
     - ``'cross_entropy'``: ``-log p`` inside and ``-log (1 - p)`` outside;
-    - ``'focal_mse'``: ``|y - p| ** gamma * (y - p) ** 2``. That the released code holds
-      one is known, its weight is a choice.
+    - ``'focal_mse'``: ``|y - p| ** gamma * (y - p) ** 2``. The released code is known
+      to have one; its weight is a choice.
 
     Args:
         in_channels: Width D of the decoder.

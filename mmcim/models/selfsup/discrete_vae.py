@@ -27,7 +27,7 @@ class DiscreteVAETrainer(SelfSupervisor):
         backbone: Config of a :class:`DiscreteVAENet`.
         temperature: First and last temperature of the relaxation, above 0.
         kl_weight: First and last weight of the divergence. A weight that falls
-            spreads the codes while the network is young and then lets it decide;
+            spreads the codes early in training and then vanishes;
             one that rises, as in the paper, warms up. The default suits drawings;
             for photographs a third of it is better.
         anneal: Part of the run, in (0, 1], in which both change.
@@ -44,7 +44,7 @@ class DiscreteVAETrainer(SelfSupervisor):
 
     preprocessor = 'CIMDataPreprocessor'
     backbone_prefix = None
-    """There is no backbone to keep: the network is a tokenizer."""
+    """No backbone is exported: the model is a tokenizer."""
 
     def __init__(
         self,
@@ -73,7 +73,7 @@ class DiscreteVAETrainer(SelfSupervisor):
         self.l2_weight = l2_weight
         self.usage_window = usage_window
         self.psnr_images = psnr_images
-        # Iteration at which a code was last the first choice somewhere.
+        # Last iteration at which a code was the most likely one of any position.
         last_used = torch.full((self.backbone.vocab_size,), -usage_window)
         self.register_buffer('last_used', last_used, persistent=False)
 
@@ -87,8 +87,9 @@ class DiscreteVAETrainer(SelfSupervisor):
         Returns:
             ``loss_recon`` and ``loss_kl``, weighted. To watch: ``psnr``, in dB, of
             the images that the most likely codes give, as the tokenizer will;
-            ``codes_used``, the number of codes that were most likely somewhere in
-            the last ``usage_window`` iterations of this process; ``temperature``.
+            ``codes_used``, the number of codes that were the most likely ones of any
+            position in the last ``usage_window`` iterations of this process;
+            ``temperature``.
         """
         images = inputs['tokenizer_images']
         temperature = self._scheduled(self.temperature)

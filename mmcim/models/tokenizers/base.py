@@ -1,5 +1,5 @@
 # Copyright (c) mmcim contributors. All rights reserved.
-"""What every discrete image tokenizer has in common: interface and freezing."""
+"""The base class of discrete image tokenizers: interface and freezing."""
 
 from abc import ABCMeta, abstractmethod
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from mmcim.checkpoints.record import tensors_sha256
 
 
 def freeze(module: nn.Module) -> nn.Module:
-    """Turn every parameter and buffer of a module into a non-persistent buffer.
+    """Convert every parameter and buffer of a module to a non-persistent buffer.
 
     The tensors still follow ``.to(device)``, but are in neither ``parameters()``
     nor ``state_dict()``: no optimizer, checkpoint or distributed wrapper finds
@@ -82,7 +82,7 @@ class BaseTokenizer(BaseModule, metaclass=ABCMeta):
         found = inputs.tokenizer_size or model.backbone.img_size
         if tuple(found) != fitting:
             raise ValueError(
-                f'masks and network have a grid of {grid} patches, which at the '
+                f'the model has a grid of {grid} patches, which at the '
                 f"tokenizer's stride of {self.stride} needs inputs of {fitting} "
                 f'pixels, but they have {tuple(found)}; set '
                 f'model.data_preprocessor.tokenizer_size={fitting} or another patch size'
@@ -90,11 +90,11 @@ class BaseTokenizer(BaseModule, metaclass=ABCMeta):
 
     @torch.no_grad()
     def encode(self, images: Tensor) -> Tensor:
-        """Turn images into ids.
+        """Encode images as ids.
 
         Args:
-            images: (B, 3, H, W), floating point, RGB in [0, 1]. The range is the
-                caller's duty: checking it would make a GPU wait.
+            images: (B, 3, H, W), floating point, RGB in [0, 1]. The range is
+                not checked, which would synchronise with a GPU.
 
         Returns:
             (B, H / stride, W / stride) int64, in ``[0, vocab_size)``.
@@ -118,7 +118,7 @@ class BaseTokenizer(BaseModule, metaclass=ABCMeta):
 
     @torch.no_grad()
     def decode(self, ids: Tensor) -> Tensor:
-        """Turn ids into images.
+        """Decode ids to images.
 
         Args:
             ids: (B, h, w) int64 in ``[0, vocab_size)``; an id out of range raises
@@ -152,7 +152,7 @@ class BaseTokenizer(BaseModule, metaclass=ABCMeta):
 
         Raises:
             KeyError: If one is missing whose shape is needed.
-            ValueError: If one is of no such network.
+            ValueError: If one belongs to another network.
         """
         raise NotImplementedError
 
@@ -194,7 +194,7 @@ class BaseTokenizer(BaseModule, metaclass=ABCMeta):
         return self.build(tensors, checkpoint)
 
     def train(self, mode: bool = True) -> 'BaseTokenizer':
-        """Stay in eval mode, whatever the parent module does."""
+        """Stay in eval mode, regardless of ``mode``."""
         return super().train(False)
 
     def init_weights(self) -> None:

@@ -165,11 +165,6 @@ class DALLETokenizer(BaseTokenizer):
     computes on a GPU in float16, except the encoder's last layer and the decoder's
     first, and on a CPU in float32.
 
-    Examples:
-        >>> tokenizer = DALLETokenizer('weights/dalle_dvae.safetensors')
-        >>> ids = tokenizer.encode(torch.rand(2, 3, 112, 112))  # (2, 14, 14)
-        >>> images = tokenizer.decode(ids)  # (2, 3, 112, 112)
-
     Args:
         checkpoint: Path of the file that
             ``tools/model_converters/convert_dalle.py`` writes. The widths, the
@@ -178,6 +173,14 @@ class DALLETokenizer(BaseTokenizer):
     Raises:
         ValueError: If there is no such file, or it does not hold these two modules; says
             how to get it.
+
+    Example:
+        >>> tokenizer = DALLETokenizer('weights/dalle_dvae.safetensors')
+        >>> ids = tokenizer.encode(torch.rand(2, 3, 112, 112))
+        >>> ids.shape
+        torch.Size([2, 14, 14])
+        >>> tokenizer.decode(ids).shape
+        torch.Size([2, 3, 112, 112])
     """
 
     stride = 8

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from .base import BaseTokenizer, freeze
 
-# Where a DiscreteVAETrainer's checkpoint has the network.
+# Prefix of the network in checkpoints of DiscreteVAETrainer.
 _PREFIX = 'backbone.'
 
 
@@ -70,7 +70,7 @@ class DiscreteVAENet(BaseModule):
         encoder = []
         for n_in, n_out in zip(widths[:-1], widths[1:]):
             encoder += [nn.Conv2d(n_in, n_out, 4, stride=2, padding=1), nn.ReLU()]
-        encoder.pop()  # the residual blocks begin with their own
+        encoder.pop()  # the residual blocks start with a ReLU
         encoder += [_ResidualBlock(width) for _ in range(depth)]
         self.encoder = nn.Sequential(*encoder, nn.ReLU(), nn.Conv2d(width, vocab_size, 1))
         self.codebook = nn.Embedding(vocab_size, code_dims)
@@ -84,7 +84,7 @@ class DiscreteVAENet(BaseModule):
         self._reset()
 
     def _reset(self) -> None:
-        """Keep the variance through the layers, and begin with a grey image."""
+        """Preserve the variance through the layers; the first outputs are grey images."""
         for module in self.modules():
             if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
                 # Each output of a convolution of kernel k and stride s sums over
@@ -139,16 +139,17 @@ class DiscreteVAE(BaseTokenizer):
 
     On GPUs its convolutions compute as PyTorch is set to, by default in TF32.
 
-    Examples:
-        >>> tokenizer = DiscreteVAE('work_dirs/dvae/epoch_10.pth')
-        >>> ids = tokenizer.encode(torch.rand(2, 3, 64, 64))  # (2, 8, 8)
-
     Args:
         checkpoint: Path of the trainer's checkpoint, or of a ``.safetensors`` file with
             the network's tensors. The sizes of the network are read from it.
 
     Raises:
         ValueError: If the checkpoint holds another network.
+
+    Example:
+        >>> tokenizer = DiscreteVAE('work_dirs/dvae/epoch_50.pth')
+        >>> tokenizer.encode(torch.rand(2, 3, 64, 64)).shape
+        torch.Size([2, 16, 16])
     """
 
     expected = (
@@ -180,7 +181,7 @@ class DiscreteVAE(BaseTokenizer):
 
     @classmethod
     def _read(cls, checkpoint: str) -> dict[str, Tensor]:
-        """Only the network, without the trainer's prefix."""
+        """Read the tensors of the network only, without the trainer's prefix."""
         tensors = super()._read(checkpoint)
         inside = [key for key in tensors if key.startswith(_PREFIX)]
         return {key.removeprefix(_PREFIX): tensors[key] for key in inside} or tensors

@@ -73,17 +73,21 @@ class VQVAETokenizer(BaseTokenizer):
 
     On GPUs its convolutions compute as PyTorch is set to, by default in TF32.
 
-    Examples:
-        >>> tokenizer = VQVAETokenizer('weights/vqvae_f4_512.pt')
-        >>> ids = tokenizer.encode(torch.rand(2, 3, 64, 64))  # (2, 16, 16)
-        >>> images = tokenizer.decode(ids)  # (2, 3, 64, 64)
-
     Args:
         checkpoint: Path of the state dict. The widths of the layers and the
             vocabulary are read from it.
 
     Raises:
         ValueError: If the file is no such state dict.
+
+    Example:
+        >>> import torch
+        >>> tokenizer = VQVAETokenizer('weights/vqvae_f4_512.pt')
+        >>> ids = tokenizer.encode(torch.rand(2, 3, 64, 64))
+        >>> ids.shape
+        torch.Size([2, 16, 16])
+        >>> tokenizer.decode(ids).shape
+        torch.Size([2, 3, 64, 64])
     """
 
     stride = 4

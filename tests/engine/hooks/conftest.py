@@ -7,7 +7,7 @@ import pytest
 
 @pytest.fixture
 def events(monkeypatch):
-    """What appears and disappears under which name, in order."""
+    """Files that appear and disappear, in order."""
     happened = []
     replace, unlink = os.replace, Path.unlink
 

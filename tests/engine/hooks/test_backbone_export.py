@@ -1,5 +1,5 @@
 # Copyright (c) mmcim contributors. All rights reserved.
-"""The exported backbone is that of its checkpoint, and comes and goes with it."""
+"""The exported backbone matches its checkpoint and is removed with it."""
 
 import json
 from types import SimpleNamespace
@@ -20,7 +20,7 @@ CONFIG = dict(type='Linear', in_features=1, out_features=1)
 
 
 class LineWithBackbone(Line):
-    """Its backbone is one of two layers, and both learn."""
+    """Its backbone is one of two trained layers."""
 
     def __init__(self):
         super().__init__()
@@ -30,7 +30,7 @@ class LineWithBackbone(Line):
 
 @pytest.fixture
 def train(make_runner):
-    """Train a model with a backbone and export it; gives the runner."""
+    """Train a model with a backbone and return the runner."""
 
     def train(hooks=(), checkpoint=(), config=CONFIG, **kwargs):
         runner = make_runner(
@@ -56,7 +56,7 @@ def removed(step):
     return [f'-{step}_backbone.safetensors', f'-{step}.pth']
 
 
-def test_backbone_comes_and_goes_with_its_checkpoint(train, events, tmp_path):
+def test_backbone_file_is_removed_with_its_checkpoint(train, events, tmp_path):
     train(
         checkpoint=dict(max_keep_ckpts=1, save_best='score', rule='greater'),
         train_cfg=dict(by_epoch=True, max_epochs=3),
@@ -80,7 +80,7 @@ def test_backbone_comes_and_goes_with_its_checkpoint(train, events, tmp_path):
 
 
 def exported(checkpoint):
-    """Read both files, which say the same, and give the exported one."""
+    """Check that both files agree, and return the exported one."""
     file = BackboneFile.read(backbone_path(checkpoint))
     same = BackboneFile.read(checkpoint)
     assert (same.record.prefix, file.record.prefix) == ('backbone.', '')
@@ -93,8 +93,8 @@ def exported(checkpoint):
     return file
 
 
-def test_backbone_has_the_weights_of_the_checkpoint(train, tmp_path):
-    """The averaged ones, where another hook has put them into the checkpoint."""
+def test_backbone_file_has_checkpoint_weights(train, tmp_path):
+    """With averaged weights, if another hook has put them into the checkpoint."""
     runner = train(
         [dict(type='EMAHook', momentum=0.1)],
         checkpoint=dict(save_best='score', rule='greater'),
@@ -109,7 +109,7 @@ def test_backbone_has_the_weights_of_the_checkpoint(train, tmp_path):
     assert not torch.equal(file.tensors['weight'], runner.model.backbone.weight)
 
 
-def test_backbone_of_an_iteration(train, tmp_path):
+def test_backbone_file_of_iteration_checkpoint(train, tmp_path):
     train(
         checkpoint=dict(interval=3, by_epoch=False),
         train_cfg=dict(by_epoch=False, max_iters=3),
@@ -117,7 +117,7 @@ def test_backbone_of_an_iteration(train, tmp_path):
     assert exported(tmp_path / 'iter_3.pth').record.origin['iter'] == 3
 
 
-def test_fewer_are_kept_after_resuming(train, tmp_path):
+def test_smaller_max_keep_ckpts_removes_backbones(train, tmp_path):
     train(checkpoint=dict(max_keep_ckpts=3), train_cfg=dict(by_epoch=True, max_epochs=3))
     assert len(list(tmp_path.glob('*.safetensors'))) == 3
     train(
@@ -129,15 +129,15 @@ def test_fewer_are_kept_after_resuming(train, tmp_path):
     assert {p.stem for p in tmp_path.glob('epoch*')} == {'epoch_4', 'epoch_4_backbone'}
 
 
-def test_no_file_of_a_model_that_came_as_an_object(train, tmp_path):
-    """No config builds it."""
+def test_model_without_config_is_not_exported(train, tmp_path):
+    """There is no config to record."""
     train(config='an object')
     assert not list(tmp_path.glob('*.safetensors'))
     assert 'backbone' not in load_checkpoint(tmp_path / 'epoch_2.pth')['meta']
 
 
 def saved_by(model, config=CONFIG):
-    """What the hook writes about a model into the ``meta`` of its checkpoint."""
+    """The hook's entry in the ``meta`` of a model's checkpoint."""
     bare = getattr(model, 'module', model)
     checkpoint = dict(meta=dict(epoch=1, iter=8), state_dict=bare.state_dict())
     cfg = Config(dict(model=dict(backbone=config)))
@@ -148,13 +148,13 @@ def saved_by(model, config=CONFIG):
     return text and BackboneRecord(**json.loads(text))
 
 
-def test_wrapped_model():
+def test_wrapped_model_is_exported():
     record = saved_by(nn.DataParallel(LineWithBackbone()))
     assert record.origin['method'] == 'LineWithBackbone'
     assert (record.prefix, record.config) == ('backbone.', CONFIG)
 
 
-def test_no_backbone_of_a_tokenizer_or_of_nothing():
+def test_model_without_backbone_is_not_exported():
     network = dict(type='DiscreteVAENet', stride=4, vocab_size=8, width=8, code_dims=4)
     with DefaultScope.overwrite_default_scope('mmpretrain'):
         trainer = MODELS.build(dict(type='DiscreteVAETrainer', backbone=network))
@@ -162,8 +162,8 @@ def test_no_backbone_of_a_tokenizer_or_of_nothing():
     assert saved_by(Line()) is None
 
 
-def test_nothing_is_left_of_a_model_before(tmp_path):
-    """A hook that has exported one model exports nothing of one without a backbone."""
+def test_hook_forgets_previous_model(tmp_path):
+    """A hook that has exported one model must not export it again for the next."""
     hook = BackboneExportHook()
     for model in (LineWithBackbone(), Line()):
         cfg = Config(dict(model=dict(backbone=CONFIG)))
@@ -174,7 +174,7 @@ def test_nothing_is_left_of_a_model_before(tmp_path):
 
 
 @pytest.mark.parametrize('config', [vit('FusedBEiTViT'), resnet()])
-def test_tensors_that_follow_from_the_size_are_left_out(tmp_path, config):
+def test_derived_tensors_are_not_exported(tmp_path, config):
     model = nn.Module()
     model.backbone = build(config)
     hook = BackboneExportHook()

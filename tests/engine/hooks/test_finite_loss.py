@@ -9,7 +9,7 @@ from mmcim.engine import FiniteLossHook
 
 
 class Diverging:
-    """Wraps the forward pass of a model so that its losses turn bad at a call."""
+    """Wrap a model's forward pass so that its losses are not finite at one call."""
 
     def __init__(self, model, at, value):
         self.forward, self.at, self.value, self.calls = model.forward, at, value, 0
@@ -23,7 +23,7 @@ class Diverging:
 
 
 @pytest.mark.parametrize('value', [math.nan, math.inf])
-def test_names_loss_iteration_process_and_learning_rate(make_runner, value):
+def test_error_names_loss_iteration_rank_and_lr(make_runner, value):
     runner = make_runner([FiniteLossHook(interval=1)])
     runner.model.forward = Diverging(runner.model, at=2, value=value)
     expected = re.escape('iteration 2 (epoch 1, process 0)') + f'.*loss_gen={value}'
@@ -33,8 +33,8 @@ def test_names_loss_iteration_process_and_learning_rate(make_runner, value):
     assert 'optim_wrapper.clip_grad.max_norm' in str(error.value)
 
 
-def test_looks_before_a_checkpoint_is_written(make_runner, tmp_path):
-    """Although the interval is longer than the run."""
+def test_losses_are_checked_before_checkpoint(make_runner, tmp_path):
+    """The interval is longer than the run."""
     runner = make_runner([FiniteLossHook(interval=50)])
     runner.model.forward = Diverging(runner.model, at=4, value=math.nan)
     with pytest.raises(FloatingPointError, match='iteration 4'):
@@ -42,8 +42,8 @@ def test_looks_before_a_checkpoint_is_written(make_runner, tmp_path):
     assert [p.name for p in tmp_path.glob('*.pth')] == ['epoch_1.pth']
 
 
-def test_does_not_look_between_the_intervals(make_runner):
-    """Looking waits for the device, so that it must be rare."""
+def test_losses_are_checked_at_interval_only(make_runner):
+    """A check synchronises with the device and has to be rare."""
     looks = []
 
     class Watched(torch.Tensor):

@@ -69,7 +69,7 @@ def closed_form(start, sources, num_steps, first=0):
     return averages, momenta
 
 
-def test_every_optimizer_step_is_one_step(make_runner):
+def test_one_update_per_optimizer_step(make_runner):
     runner, watch, start = train(make_runner)
     averages, momenta = closed_form(start, watch.source, num_steps=8)
     assert watch.copy == pytest.approx(averages, rel=1e-5)
@@ -78,8 +78,8 @@ def test_every_optimizer_step_is_one_step(make_runner):
 
 
 @pytest.mark.parametrize('counts', [2, 3])
-def test_accumulated_gradients_make_one_step(make_runner, counts):
-    """Of 8 iterations in threes, the last two make a step as well."""
+def test_one_update_per_accumulated_batch(make_runner, counts):
+    """The last two of 8 iterations also make a step, though it needs three."""
     runner, watch, start = train(make_runner, counts)
     last = {2: [1, 3, 5, 7], 3: [2, 5, 7]}[counts]
     averages, _ = closed_form(start, [watch.source[i] for i in last], len(last))
@@ -90,7 +90,7 @@ def test_accumulated_gradients_make_one_step(make_runner, counts):
 
 
 @pytest.mark.parametrize('counts', [1, 2])
-def test_a_resumed_run_goes_on(make_runner, tmp_path, counts):
+def test_update_count_survives_resume(make_runner, tmp_path, counts):
     whole, watch, _ = train(make_runner, counts, work_dir=tmp_path / 'a')
     torch.manual_seed(5)
     resumed, rest, _ = train(
@@ -108,7 +108,7 @@ def test_a_resumed_run_goes_on(make_runner, tmp_path, counts):
     assert steps == whole.model.momentum_encoder.steps == 8 / counts
 
 
-def test_only_a_model_with_a_momentum_encoder_has_the_hook(make_runner):
+def test_runner_adds_hook_for_momentum_encoders_only(make_runner):
     for model, count in ((Followed(), 1), (None, 0)):
         hooks = make_runner(model=model).hooks
         assert sum(isinstance(hook, MomentumUpdateHook) for hook in hooks) == count

@@ -1,5 +1,5 @@
 # Copyright (c) mmcim contributors. All rights reserved.
-"""The order of writing and removing; tools/test_train.py kills a process."""
+"""The order of writing and removing; tests/tools/test_train.py kills a process."""
 
 import datetime
 import os
@@ -21,7 +21,7 @@ def hook(**kwargs):
     return dict(type='SafeCheckpointHook', interval=1, **kwargs)
 
 
-def test_writes_then_names_then_removes(make_runner, events):
+def test_checkpoint_is_written_before_old_one_is_removed(make_runner, events):
     make_runner(
         checkpoint=hook(max_keep_ckpts=2), train_cfg=dict(by_epoch=True, max_epochs=4)
     ).train()
@@ -33,7 +33,9 @@ def test_writes_then_names_then_removes(make_runner, events):
     ]
 
 
-def test_best_is_replaced_only_after_the_new_one_is_there(make_runner, events, tmp_path):
+def test_best_checkpoint_is_written_before_old_best_is_removed(
+    make_runner, events, tmp_path
+):
     runner = make_runner(
         checkpoint=hook(max_keep_ckpts=1, save_best='score', rule='greater'),
         train_cfg=dict(by_epoch=True, max_epochs=4),
@@ -58,7 +60,7 @@ def test_best_is_replaced_only_after_the_new_one_is_there(make_runner, events, t
     assert info['keep_ckpt_ids'] == [4]
 
 
-def test_best_is_known_after_resuming(make_runner, tmp_path):
+def test_best_score_survives_resume(make_runner, tmp_path):
     checkpoint = hook(save_best='score', rule='greater')
     make_runner(checkpoint=dict(checkpoint), scores=[0.4, 0.3]).train()
     make_runner(
@@ -71,7 +73,7 @@ def test_best_is_known_after_resuming(make_runner, tmp_path):
     assert [p.name for p in tmp_path.glob('best*')] == ['best_score_epoch_4.pth']
 
 
-def test_iterations_are_counted(make_runner, events):
+def test_interval_counts_iterations(make_runner, events):
     checkpoint = dict(
         type='SafeCheckpointHook', interval=2, by_epoch=False, max_keep_ckpts=1
     )
@@ -84,8 +86,8 @@ def test_iterations_are_counted(make_runner, events):
     ]
 
 
-def test_failed_write_keeps_the_previous_checkpoint(make_runner, monkeypatch, tmp_path):
-    """A full disk, for example, when the only checkpoint would have to go."""
+def test_failed_write_keeps_previous_checkpoint(make_runner, monkeypatch, tmp_path):
+    """For example a full disk, when the only checkpoint would be removed."""
     fsync = os.fsync
 
     def full(fd):
@@ -105,7 +107,7 @@ def test_failed_write_keeps_the_previous_checkpoint(make_runner, monkeypatch, tm
     assert (tmp_path / 'last_checkpoint').read_text() == str(tmp_path / 'epoch_1.pth')
 
 
-def test_stale_files_are_removed_and_others_kept(make_runner, tmp_path):
+def test_stale_temporary_files_are_removed(make_runner, tmp_path):
     stale = tmp_path / '.epoch_7.pth.4711.tmp'
     others = [tmp_path / name for name in ('notes.tmp', '.hidden', '.a.tmp', 'x.1.tmp')]
     for path in [stale, *others]:
@@ -118,13 +120,13 @@ def test_stale_files_are_removed_and_others_kept(make_runner, tmp_path):
 @pytest.mark.parametrize(
     'argument', [dict(intervall=1), dict(backend_args=dict(backend='petrel'))]
 )
-def test_arguments_that_the_parent_swallows(make_runner, argument):
+def test_unknown_arguments_raise(make_runner, argument):
     (name,) = argument
     with pytest.raises((TypeError, ValueError), match=f'argument .*{name}'):
         make_runner(checkpoint=hook(**argument))
 
 
-def test_atomic_write_replaces_or_leaves(tmp_path):
+def test_atomic_write_is_all_or_nothing(tmp_path):
     path = tmp_path / 'new' / 'file'
     with atomic_write(path) as file:
         file.write(b'one')
@@ -144,7 +146,7 @@ PLAIN = (int, float, bool, str, type(None), torch.Tensor)
 
 
 def objects(value):
-    """What of nested dicts and lists is no tensor, number or string."""
+    """List values of nested dicts and lists that are not tensors, numbers or strings."""
     if isinstance(value, dict):
         return [*objects(list(value)), *objects(list(value.values()))]
     if type(value) in (list, tuple):
@@ -153,7 +155,7 @@ def objects(value):
 
 
 class Named(Line):
-    """A model whose data set has numpy values, and a metric that gives one."""
+    """Metadata of the dataset and a metric have numpy values."""
 
     dataset_meta = dict(classes=('a', 'b'), palette=np.array([[1, 2], [3, 4]]))
 
@@ -165,8 +167,8 @@ SCHEDULES = [
 
 
 @pytest.mark.parametrize('schedule', SCHEDULES, ids=lambda config: config['type'])
-def test_plain_values_alone(make_runner, tmp_path, schedule):
-    """Which torch reads without any list of allowed classes."""
+def test_checkpoint_contains_plain_values_only(make_runner, tmp_path, schedule):
+    """torch reads it without any list of allowed classes."""
     runner = make_runner(
         checkpoint=hook(save_best='score', rule='greater'),
         scores=[np.float32(0.1), np.float64(0.3)],
@@ -203,7 +205,7 @@ def test_to_plain():
     assert log['log'].tolist() == [0.5, 0.25] and log['count'].tolist() == [1, 2]
 
 
-def test_log_history_is_the_same_after_resuming(make_runner, tmp_path):
+def test_log_history_survives_resume(make_runner, tmp_path):
     first = make_runner(checkpoint=hook())
     first.train()
     assert 'train/loss' in first.message_hub.log_scalars
@@ -222,7 +224,7 @@ def test_log_history_is_the_same_after_resuming(make_runner, tmp_path):
     assert second.iter == first.iter
 
 
-def test_segmentor_is_opened_by_plain_mmsegmentation(make_runner, tmp_path):
+def test_plain_mmseg_opens_checkpoint(make_runner, tmp_path):
     """``mmseg.apis.init_model`` reads with torch's defaults."""
     from mmengine.config import Config
     from mmengine.registry import DefaultScope
@@ -247,7 +249,7 @@ def test_segmentor_is_opened_by_plain_mmsegmentation(make_runner, tmp_path):
         segmentor = MODELS.build(config)
 
     class Trained(BaseModel):
-        """Gives the segmentor's tensors, and learns them by any loss."""
+        """Returns the segmentor's tensors with a dummy loss."""
 
         def __init__(self):
             super().__init__()
@@ -270,8 +272,8 @@ def test_segmentor_is_opened_by_plain_mmsegmentation(make_runner, tmp_path):
         assert torch.equal(model.state_dict()[name], value)
 
 
-def test_fewer_are_kept_than_before(make_runner, events):
-    """Of three the oldest goes at once, the next only when another is there."""
+def test_smaller_max_keep_ckpts_after_resume(make_runner, events):
+    """The oldest of three is removed at once, the next one after the next save."""
     make_runner(
         checkpoint=hook(max_keep_ckpts=3), train_cfg=dict(by_epoch=True, max_epochs=3)
     ).train()
@@ -288,7 +290,7 @@ def test_fewer_are_kept_than_before(make_runner, events):
     ]
 
 
-def test_log_history_that_was_loaded_onto_a_gpu(make_runner):
+def test_log_history_on_gpu_is_converted(make_runner):
     runner = make_runner(checkpoint=hook())
     history = to_plain(HistoryBuffer([0.5, 0.25], [1, 2]))
     given = {key: OnGPU(value) for key, value in history.items()}
@@ -299,7 +301,7 @@ def test_log_history_that_was_loaded_onto_a_gpu(make_runner):
 
 
 class OnGPU:
-    """A tensor with no NumPy array of its own."""
+    """A tensor that cannot be converted to NumPy directly."""
 
     def __init__(self, tensor):
         self.tensor = tensor
@@ -316,10 +318,10 @@ class OnGPU:
         (datetime.date(2026, 1, 2), '2026-01-02'),
     ],
 )
-def test_what_files_cannot_hold_becomes_text(tmp_path, value, expected):
+def test_unsupported_values_become_text(tmp_path, value, expected):
     torch.save(to_plain(dict(a=value)), tmp_path / 'a.pth')
     assert torch.load(tmp_path / 'a.pth', weights_only=True) == dict(a=expected)
 
 
-def test_reversed_array(tmp_path):
+def test_array_with_negative_strides(tmp_path):
     assert to_plain(np.arange(3)[::-1]).tolist() == [2, 1, 0]

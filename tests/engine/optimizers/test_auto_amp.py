@@ -56,7 +56,7 @@ def hub():
     return MessageHub.get_instance('auto_amp')
 
 
-def test_clips_each_network_by_itself(hub):
+def test_each_submodel_is_clipped_separately(hub):
     model = Pair()
     x = 10 * torch.randn(4, 3)
     model(x).backward()
@@ -86,8 +86,8 @@ def test_clips_each_network_by_itself(hub):
 
 
 @pytest.mark.parametrize('named', [True, False])
-def test_weight_of_one_loss_does_not_change_the_other_network(named):
-    """As it does when the groups are not named and the norm is global."""
+def test_loss_weight_does_not_change_other_submodel(named):
+    """It would with unnamed groups and a global norm."""
     x = 10 * torch.randn(4, 3)
     steps = []
     for weight in (1.0, 10.0):
@@ -99,7 +99,7 @@ def test_weight_of_one_loss_does_not_change_the_other_network(named):
     assert torch.allclose(*steps, rtol=1e-5) == named
 
 
-def test_unnamed_groups_are_clipped_as_mmengine_does():
+def test_unnamed_groups_are_clipped_as_in_mmengine():
     x = 10 * torch.randn(4, 3)
     steps = []
     for cls in (AutoAmpOptimWrapper, OptimWrapper):
@@ -112,7 +112,7 @@ def test_unnamed_groups_are_clipped_as_mmengine_does():
         assert torch.equal(steps[0][name], steps[1][name])
 
 
-def test_small_gradients_are_not_scaled():
+def test_small_gradients_are_not_clipped():
     model = Pair()
     x = 1e-3 * torch.randn(4, 3)
     model(x).backward()
@@ -124,7 +124,7 @@ def test_small_gradients_are_not_scaled():
         torch.testing.assert_close(value, grads[name], rtol=1e-4, atol=1e-6)
 
 
-def test_clipping_by_value():
+def test_clip_by_value():
     model = Pair()
     before = copy(model)
     x = 10 * torch.randn(4, 3)
@@ -133,8 +133,8 @@ def test_clipping_by_value():
         assert value.abs().max() <= 0.0101
 
 
-def test_clips_the_accumulated_gradient_once(hub):
-    """Two halves of a batch give the step of the mean of their losses."""
+def test_accumulated_gradient_is_clipped_once(hub):
+    """Two half batches give the step of their mean loss."""
     x = 10 * torch.randn(4, 3)
     whole, halves = Pair(), Pair()
     step_of_whole = wrap(whole, clip_grad=dict(max_norm=0.5))
@@ -153,7 +153,7 @@ def test_clips_the_accumulated_gradient_once(hub):
 
 
 @pytest.mark.skipif(bf16_on_gpu(), reason='is about machines with no such GPU')
-def test_float32_where_there_is_no_gpu():
+def test_float32_on_cpu():
     model = Pair()
     wrapper = wrap(model)
     with wrapper.optim_context(model):
@@ -163,7 +163,7 @@ def test_float32_where_there_is_no_gpu():
 
 @needs_gpu
 @pytest.mark.parametrize('enabled', [True, False])
-def test_bfloat16_on_a_gpu(enabled):
+def test_bfloat16_on_gpu(enabled):
     model = Pair().cuda()
     wrapper = wrap(model, enabled=enabled, clip_grad=dict(max_norm=0.5))
     x = torch.randn(4, 3, device='cuda')

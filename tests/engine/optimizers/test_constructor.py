@@ -50,18 +50,18 @@ def build(model, **paramwise_cfg):
     ).optimizer
 
 
-def test_a_frozen_network_is_passed_over_in_silence(monkeypatch):
-    """mmengine would warn of each of its parameters."""
-    told = []
+def test_frozen_modules_are_skipped(monkeypatch):
+    """mmengine would warn about each of its parameters."""
+    logged = []
     monkeypatch.setattr(
-        default_constructor, 'print_log', lambda text, *a, **k: told.append(text)
+        default_constructor, 'print_log', lambda text, *a, **k: logged.append(text)
     )
     model = Pair()
     model.momentum_encoder = Network().requires_grad_(False)
     build(model)
-    assert not [text for text in told if 'momentum_encoder' in text]
-    # A single frozen parameter among others is still told.
-    assert [text for text in told if 'enhancer.fixed is skipped' in text]
+    assert not [text for text in logged if 'momentum_encoder' in text]
+    # A single frozen parameter among others is still reported.
+    assert [text for text in logged if 'enhancer.fixed is skipped' in text]
 
 
 def groups_of(model, optimizer):
@@ -79,7 +79,7 @@ def groups_of(model, optimizer):
 
 
 @pytest.mark.parametrize('network', ['generator', 'enhancer'])
-def test_group_of_each_parameter(network):
+def test_parameter_groups(network):
     model = Pair()
     groups = groups_of(model, build(model))
     decayed, not_decayed = (network, 1e-3, 0.05), (network, 1e-3, 0.0)
@@ -103,14 +103,14 @@ def test_group_of_each_parameter(network):
     }
 
 
-def test_parameters_outside_of_networks():
+def test_parameters_outside_submodels():
     model = Pair()
     groups = groups_of(model, build(model))
     assert groups['scale.weight'] == (None, 1e-3, 0.05)
     assert groups['scale.bias'] == (None, 1e-3, 0.0)
 
 
-def test_few_groups():
+def test_groups_are_merged():
     """Two per network and two for the rest, instead of one per parameter."""
     optimizer = build(Pair())
     assert len(optimizer.param_groups) == 6
@@ -118,13 +118,13 @@ def test_few_groups():
     assert sum(len(group['params']) for group in optimizer.param_groups) == 20
 
 
-def test_parts_of_a_network_are_no_networks():
+def test_nested_modules_are_not_submodels():
     """A generator alone, or a classifier, is clipped as a whole."""
     optimizer = build(Network())
     assert [group.get('network') for group in optimizer.param_groups] == [None, None]
 
 
-def test_paramwise_options_of_the_parent():
+def test_paramwise_cfg_of_mmengine():
     model = Pair()
     options = dict(
         custom_keys={
@@ -139,8 +139,8 @@ def test_paramwise_options_of_the_parent():
     assert groups['enhancer.mask_token'] == ('enhancer', 1e-3, 0.0)
 
 
-def test_same_step_as_one_group_per_parameter():
-    """Grouping changes nothing but the number of groups."""
+def test_step_matches_one_group_per_parameter():
+    """Grouping does not change the step."""
     torch.manual_seed(0)
     model, other = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2)), None
     other = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))

@@ -1,5 +1,5 @@
 # Copyright (c) mmcim contributors. All rights reserved.
-"""The group of each parameter: how much of the learning rate, and what decays."""
+"""Learning-rate scale and weight decay of each parameter."""
 
 import re
 
@@ -89,7 +89,7 @@ def groups_of(model, optimizer):
 
 
 def transformer_groups(layer_params, others, depth_of_head=4):
-    """What a transformer of three layers should have, by hand."""
+    """Expected values of a transformer of three layers."""
     expected = {}
     for i in range(3):
         for name, decays in layer_params.items():
@@ -138,14 +138,14 @@ def test_vit_classifier():
     assert groups == transformer_groups(VIT_LAYER, {**VIT_STEM, **HEAD})
 
 
-def test_beit_classifier_with_a_table_per_layer():
+def test_beit_classifier_with_bias_table_per_layer():
     groups = groups_of(*build(classifier(dict(BEIT, out_type='avg_featmap'))))
     layer = {**BEIT_LAYER, 'attn.relative_position_bias_table': 1}
     norm = {'backbone.ln2.weight': (1, 0), 'backbone.ln2.bias': (1, 0)}
     assert groups == transformer_groups(layer, {**BEIT_STEM, **norm, **HEAD})
 
 
-def test_beit_classifier_with_a_shared_table():
+def test_beit_classifier_with_shared_bias_table():
     shared = dict(use_rel_pos_bias=False, use_shared_rel_pos_bias=True)
     cfg = classifier(dict(BEIT, **shared, out_type='cls_token', use_abs_pos_emb=True))
     others = {
@@ -172,7 +172,7 @@ def test_upernet():
 
 
 def resnet50_depth(name):
-    """Blocks of ResNet-50's stages, and in which of six depths they are."""
+    """Blocks of ResNet-50's stages and their depths, of six."""
     match = re.match(r'backbone\.layer(\d)\.(\d+)\.', name)
     if match is None:
         return 0
@@ -201,7 +201,7 @@ def test_resnet_classifier():
     assert len(optimizer.param_groups) == 16
 
 
-def test_multipliers_of_the_config_apply_on_top():
+def test_paramwise_multipliers_apply_on_top():
     options = dict(
         layer_decay_rate=RATE, custom_keys={'layers.1.attn.qkv': dict(lr_mult=0.1)}
     )
@@ -211,7 +211,7 @@ def test_multipliers_of_the_config_apply_on_top():
     assert groups[name] == (pytest.approx(0.1 * RATE**2), WD)
 
 
-def test_a_step_moves_by_the_scaled_rate():
+def test_step_uses_scaled_lr():
     """SGD moves each weight by its learning rate times its gradient."""
     model, optimizer = build(
         classifier(VIT), optimizer=dict(type='SGD', lr=LR, weight_decay=0.0)
@@ -228,7 +228,7 @@ def test_a_step_moves_by_the_scaled_rate():
         )
 
 
-def test_backbone_without_depths():
+def test_backbone_without_get_layer_depth_raises():
     class Plain(nn.Module):
         def __init__(self):
             super().__init__()
@@ -244,7 +244,7 @@ def test_backbone_without_depths():
         constructor(nn.Linear(2, 2))
 
 
-def test_resnet18_has_no_depths():
+def test_resnet18_raises():
     with pytest.raises(ValueError, match='that of ImageClassifier has none, .*50 layers'):
         build(classifier(dict(type='mmpretrain.ResNet', depth=18), in_channels=512))
 

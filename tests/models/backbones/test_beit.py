@@ -15,7 +15,7 @@ ARCH = dict(embed_dims=32, num_layers=2, num_heads=4, feedforward_channels=64)
 SMALL = dict(arch=ARCH, img_size=32, patch_size=8)
 
 
-def randomise(model):
+def randomize(model):
     torch.manual_seed(0)
     for param in model.parameters():
         param.data.normal_(std=0.3)
@@ -23,13 +23,13 @@ def randomise(model):
 
 def twins(fused_class, plain_class, **kwargs):
     fused, plain = fused_class(**SMALL, **kwargs), plain_class(**SMALL, **kwargs)
-    randomise(plain)
+    randomize(plain)
     fused.load_state_dict(plain.state_dict())  # strict: the same parameter names
     return fused, plain
 
 
 @pytest.mark.parametrize('shared', [True, False])
-def test_masked_encoder_equals_mmpretrain(shared):
+def test_masked_encoder_matches_mmpretrain(shared):
     fused, plain = twins(
         FusedBEiTPretrainViT,
         BEiTPretrainViT,
@@ -51,7 +51,7 @@ OUTPUTS = dict(raw=(17, 32), cls_token=(32,), featmap=(32, 4, 4), avg_featmap=(3
 
 
 @pytest.mark.parametrize('out_type', OUTPUTS)
-def test_encoder_equals_mmpretrain(out_type):
+def test_encoder_matches_mmpretrain(out_type):
     fused, plain = twins(FusedBEiTViT, BEiTViT, out_type=out_type)
     images = torch.randn(2, 3, 32, 32)
     ours, theirs = fused(images)[0], plain(images)[0]
@@ -59,7 +59,7 @@ def test_encoder_equals_mmpretrain(out_type):
     torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
 
 
-# What FusedBEiTViT has by default, and FusedBEiTPretrainViT has not.
+# Defaults of FusedBEiTViT that differ from those of FusedBEiTPretrainViT.
 PER_LAYER = dict(use_rel_pos_bias=True, use_shared_rel_pos_bias=False)
 POSITIONS = dict(
     shared=dict(use_rel_pos_bias=False, use_shared_rel_pos_bias=True),
@@ -69,11 +69,11 @@ POSITIONS = dict(
 
 
 @pytest.mark.parametrize('positions', POSITIONS)
-def test_own_size_equals_mmpretrain(positions):
+def test_training_size_matches_mmpretrain(positions):
     kwargs = dict(POSITIONS[positions], img_size=(32, 48), out_type='featmap')
     kwargs['out_indices'] = [0, 1]
     fused, plain = (cls(**{**SMALL, **kwargs}) for cls in (FusedBEiTViT, BEiTViT))
-    randomise(plain)
+    randomize(plain)
     fused.load_state_dict(plain.state_dict())
     images = torch.randn(2, 3, 32, 48)
     for ours, theirs in zip(fused(images), plain(images), strict=True):
@@ -83,9 +83,9 @@ def test_own_size_equals_mmpretrain(positions):
 
 @pytest.mark.parametrize('size', [(32, 56), (72, 40)])
 @pytest.mark.parametrize('positions', POSITIONS)
-def test_other_size_equals_a_model_made_for_it(positions, size):
+def test_other_size_matches_model_built_for_it(positions, size):
     model = FusedBEiTViT(**SMALL, **POSITIONS[positions], out_type='raw')
-    randomise(model)
+    randomize(model)
     grid = (size[0] // 8, size[1] // 8)
     other = FusedBEiTViT(
         **{**SMALL, 'img_size': size}, **POSITIONS[positions], out_type='raw'
@@ -114,11 +114,11 @@ def test_other_size_equals_a_model_made_for_it(positions, size):
 
 
 @pytest.mark.parametrize('positions', ['shared', 'per_layer'])
-def test_gradient_reaches_the_table_at_another_size(positions):
+def test_bias_table_has_gradient_at_other_size(positions):
     model = FusedBEiTViT(**SMALL, **POSITIONS[positions], out_type='raw')
-    randomise(model)
+    randomize(model)
     images = torch.randn(1, 3, 24, 40)
-    # A model that was evaluated first may be trained afterwards.
+    # A model that was evaluated first may be trained later.
     with torch.inference_mode():
         model(images)
     weights = torch.randn(1, 16, 32)
@@ -138,9 +138,9 @@ def test_gradient_reaches_the_table_at_another_size(positions):
     assert (table.grad[-3:] != 0).all()
 
 
-def test_mask_token_stands_in_for_masked_patches():
+def test_mask_token_replaces_masked_patches():
     model = FusedBEiTPretrainViT(**SMALL)
-    randomise(model)
+    randomize(model)
     mask = torch.rand(1, 4, 4) > 0.5
     hidden = mask.repeat_interleave(8, 1).repeat_interleave(8, 2)[:, None]
     images = torch.randn(1, 3, 32, 32)
@@ -152,7 +152,7 @@ def test_mask_token_stands_in_for_masked_patches():
 
 @pytest.mark.parametrize('grid', [(4, 4), (3, 7)])
 @pytest.mark.parametrize('positions', ['shared', 'per_layer'])
-def test_bias_has_the_layout_of_fused_kernels(positions, grid):
+def test_bias_is_aligned_for_fused_kernels(positions, grid):
     model = FusedBEiTViT(**SMALL, **POSITIONS[positions])
     owner = model.rel_pos_bias if positions == 'shared' else model.layers[0].attn
     bias = relative_position_bias(owner, grid)
@@ -161,7 +161,7 @@ def test_bias_has_the_layout_of_fused_kernels(positions, grid):
 
 
 @pytest.mark.parametrize('positions', POSITIONS)
-def test_frozen_backbone_does_not_train(positions):
+def test_frozen_backbone_has_no_gradient(positions):
     kwargs = dict(POSITIONS[positions], out_type='featmap')
     kwargs.update(drop_path_rate=0.5, drop_rate=0.5)
     model = FusedBEiTViT(**SMALL, **kwargs, frozen_stages=2)
@@ -183,7 +183,7 @@ def test_frozen_backbone_does_not_train(positions):
     torch.testing.assert_close(features, model(images)[0], rtol=0, atol=0)
 
 
-def test_stages_above_the_frozen_ones_train():
+def test_unfrozen_stages_train():
     model = FusedBEiTViT(**SMALL, frozen_stages=1)
     model.train()
     trained = {n for n, p in model.named_parameters() if p.requires_grad}
@@ -191,7 +191,7 @@ def test_stages_above_the_frozen_ones_train():
     assert trained == last
 
 
-def test_feed_forward_branch_is_dropped_once():
+def test_ffn_drop_path_is_applied_once():
     model = FusedBEiTViT(**SMALL, drop_path_rate=0.3, layer_scale_init_value=0)
     layer = model.layers[1]
     for param in layer.attn.parameters():  # leaves the feed-forward branch alone
@@ -205,7 +205,7 @@ def test_feed_forward_branch_is_dropped_once():
     assert abs(survived - 0.7) < 5 * (0.21 / 4000) ** 0.5
 
 
-def test_dropout_rates_arrive():
+def test_dropout_rates_are_applied():
     model = FusedBEiTViT(**SMALL, drop_rate=0.2)
     for layer in model.layers:
         assert layer.attn.proj_drop.p == 0.2
@@ -222,7 +222,7 @@ def truncated_std(sigma=0.02):
 
 
 @pytest.mark.parametrize('positions', POSITIONS)
-def test_initialisation_is_beits(positions):
+def test_initial_weights_follow_beit(positions):
     torch.manual_seed(0)
     arch = dict(embed_dims=256, num_layers=3, num_heads=4, feedforward_channels=512)
     model = FusedBEiTPretrainViT(
@@ -252,8 +252,8 @@ def test_initialisation_is_beits(positions):
 
 
 @pytest.mark.parametrize('positions', POSITIONS)
-def test_parameters_come_in_the_order_of_mmpretrain(positions):
-    """The state of an optimizer is resumed by the order of parameters."""
+def test_parameter_order_matches_mmpretrain(positions):
+    """Optimizer states are resumed in the order of the parameters."""
     for ours, theirs in (
         (FusedBEiTViT, BEiTViT),
         (FusedBEiTPretrainViT, BEiTPretrainViT),
@@ -268,7 +268,7 @@ def test_parameters_come_in_the_order_of_mmpretrain(positions):
 
 
 @pytest.mark.parametrize('cls', [FusedBEiTViT, FusedBEiTPretrainViT])
-def test_unknown_arguments_are_errors(cls):
+def test_unknown_arguments_raise(cls):
     with pytest.raises(TypeError, match='drop_pth_rate'):
         cls(**SMALL, drop_pth_rate=0.1)
 
@@ -282,12 +282,12 @@ def test_unknown_arguments_are_errors(cls):
         (dict(out_indices=[0, 2]), 'num_layers=2'),
     ],
 )
-def test_arguments_that_do_not_exist(kwargs, text):
+def test_removed_arguments_raise(kwargs, text):
     with pytest.raises(ValueError, match=text):
         FusedBEiTViT(**{**SMALL, **kwargs})
 
 
-def test_out_indices_may_count_from_the_end():
+def test_negative_out_indices():
     given = [-2, -1]
     model = FusedBEiTViT(**SMALL, out_indices=given, out_type='cls_token')
     assert model.out_indices == [0, 1] and given == [-2, -1]
@@ -295,11 +295,11 @@ def test_out_indices_may_count_from_the_end():
     assert [out.shape for out in outs] == [(2, 32)] * 2
 
 
-def test_exported_encoder_is_the_pretrained_one_without_its_mask_token():
+def test_exported_encoder_has_no_mask_token():
     kwargs = dict(use_rel_pos_bias=False, use_shared_rel_pos_bias=True)
     kwargs.update(final_norm=True, out_type='raw')
     trained, plain = FusedBEiTPretrainViT(**SMALL), FusedBEiTViT(**SMALL, **kwargs)
-    randomise(trained)
+    randomize(trained)
     state = trained.state_dict()
     del state['mask_token']
     plain.load_state_dict(state)
@@ -308,9 +308,9 @@ def test_exported_encoder_is_the_pretrained_one_without_its_mask_token():
     assert trained(images, torch.zeros(2, 4, 4).bool())[0].equal(plain(images)[0])
 
 
-def test_masks_at_another_size():
+def test_masks_at_other_size():
     model = FusedBEiTPretrainViT(**SMALL)
-    randomise(model)
+    randomize(model)
     mask = torch.rand(1, 3, 5) > 0.5
     hidden = mask.repeat_interleave(8, 1).repeat_interleave(8, 2)[:, None]
     images = torch.randn(1, 3, 24, 40)
@@ -319,7 +319,7 @@ def test_masks_at_another_size():
     assert tokens.equal(model(images.masked_fill(hidden, 9), mask)[0])
 
 
-def test_masks_that_do_not_fit():
+def test_wrong_mask_shape_raises():
     images, mask = torch.randn(1, 3, 32, 64), torch.ones(1, 8, 4).bool()
     with pytest.raises(ValueError, match=r'mask of \(8, 4\) .* images of \(4, 8\) patch'):
         FusedBEiTPretrainViT(**SMALL)(images, mask)
@@ -327,7 +327,7 @@ def test_masks_that_do_not_fit():
         FusedBEiTViT(**SMALL)(images, mask.mT)
 
 
-def test_frozen_stages_include_the_mask_token():
+def test_frozen_stages_freeze_mask_token():
     model = FusedBEiTPretrainViT(**SMALL, frozen_stages=1)
     model(torch.randn(2, 3, 32, 32), torch.rand(2, 4, 4) > 0.5)[0].sum().backward()
     assert model.mask_token.grad is None and model.rel_pos_bias.training is False
@@ -336,9 +336,9 @@ def test_frozen_stages_include_the_mask_token():
 
 @pytest.mark.parametrize('positions', POSITIONS)
 @pytest.mark.parametrize('size', [(32, 32), (48, 40)])
-def test_batch_size_is_not_part_of_a_graph(positions, size):
+def test_traced_graph_accepts_other_batch_sizes(positions, size):
     model = FusedBEiTViT(**SMALL, **POSITIONS[positions], out_type='featmap').eval()
-    randomise(model)
+    randomize(model)
     two, three = (torch.randn(n, 3, *size) for n in (2, 3))
     expected = model(three)[0]
     traced = torch.jit.trace(model, two)
@@ -346,11 +346,11 @@ def test_batch_size_is_not_part_of_a_graph(positions, size):
     batch = torch.export.Dim('batch')
     exported = torch.export.export(model, (two,), dynamic_shapes=({0: batch},))
     torch.testing.assert_close(exported.module()(three)[0], expected)
-    # The network itself is as it was.
+    # The model itself is unchanged.
     assert model(three)[0].equal(expected)
 
 
-def test_masked_training_is_one_graph():
+def test_masked_training_compiles_to_one_graph():
     model = FusedBEiTPretrainViT(**SMALL, drop_path_rate=0.5)
     rates = [layer.drop_path.drop_prob for layer in model.layers]
     assert rates == [0.0, 0.5] and {type(rate) for rate in rates} == {float}
@@ -363,12 +363,12 @@ def test_masked_training_is_one_graph():
 
 
 @pytest.mark.parametrize('positions', ['shared', 'per_layer'])
-def test_checkpointing_changes_memory_alone(positions):
+def test_gradient_checkpointing_gives_same_gradients(positions):
     kwargs = dict(POSITIONS[positions], out_type='raw', drop_rate=0.2, drop_path_rate=0.3)
     stored, recomputed = (
         FusedBEiTViT(**SMALL, **kwargs, checkpoint=flag) for flag in (False, True)
     )
-    randomise(stored)
+    randomize(stored)
     recomputed.load_state_dict(stored.state_dict())
     calls = []
     recomputed.layers[0].attn.register_forward_pre_hook(lambda *args: calls.append(1))

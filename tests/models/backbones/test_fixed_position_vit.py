@@ -15,7 +15,7 @@ SMALL = dict(
 )
 
 
-def test_positions():
+def test_position_embedding_is_sin_cos():
     """Of sines and cosines of both coordinates, each at four wavelengths."""
     net = FixedPositionViT(**SMALL)
     init_weights(net)
@@ -31,7 +31,7 @@ def test_positions():
 
 
 @pytest.mark.parametrize('pretrained', [False, True])
-def test_what_learns_is_settled_before_weights_are_initialised(pretrained, tmp_path):
+def test_only_position_embedding_is_frozen(pretrained, tmp_path):
     torch.save(FixedPositionViT(**SMALL).state_dict(), tmp_path / 'x.pth')
     init = dict(type='Pretrained', checkpoint=str(tmp_path / 'x.pth'))
     net = FixedPositionViT(**SMALL, init_cfg=init if pretrained else None)

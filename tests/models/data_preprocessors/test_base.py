@@ -8,7 +8,7 @@ from mmcim.models.data_preprocessors import DevicePreprocessor
 KINDS = ['CIM', 'ConMIM', 'CorrIM', 'TwoCrops']
 
 
-def test_images_alone_are_flipped_and_normalised():
+def test_images_are_flipped_and_normalized():
     torch.manual_seed(0)
     images = torch.randint(256, (4, 3, 32, 32), dtype=torch.uint8)
     preprocessor = DevicePreprocessor(to_rgb=True, flip_prob=1.0)
@@ -18,13 +18,13 @@ def test_images_alone_are_flipped_and_normalised():
     for training in (False, True):
         inputs = preprocessor(dict(inputs=images), training)['inputs']
         assert list(inputs) == ['images']
-        wanted = expected.flip(-1) if training else expected
-        torch.testing.assert_close(inputs['images'], wanted)
+        target = expected.flip(-1) if training else expected
+        torch.testing.assert_close(inputs['images'], target)
         assert inputs.shape == (4, 3, 32, 32)
 
 
 @pytest.mark.parametrize('kind', KINDS)
-def test_every_method_extends_the_base(kind):
+def test_all_preprocessors_extend_base(kind):
     preprocessor = MODELS.build(dict(type=f'{kind}DataPreprocessor', flip_prob=0.25))
     assert isinstance(preprocessor, DevicePreprocessor)
     assert preprocessor.flip_prob == 0.25
@@ -34,7 +34,7 @@ def test_every_method_extends_the_base(kind):
     assert data['data_samples'] == [0, 1]
 
 
-def test_two_crops_are_refused():
+def test_two_crops_raise():
     crops = [torch.zeros(2, 3, 8, 8, dtype=torch.uint8)] * 2
     with pytest.raises(TypeError, match='must be uint8 .* not a list of 2'):
         DevicePreprocessor()(dict(inputs=crops), training=True)

@@ -31,7 +31,7 @@ def run(preprocessor, inputs, training=False):
 
 
 @pytest.mark.parametrize('to_rgb', [False, True])
-def test_values(to_rgb):
+def test_preprocessed_values(to_rgb):
     inputs = random_images()
     out = run(build(to_rgb=to_rgb), inputs)
     rgb = inputs[:, [2, 1, 0]] if to_rgb else inputs
@@ -41,7 +41,7 @@ def test_values(to_rgb):
     assert out['images'].dtype == out['tokenizer_images'].dtype == torch.float32
 
 
-def test_evaluation_neither_flips_nor_draws():
+def test_evaluation_does_not_flip():
     inputs = random_images()
     state = torch.get_rng_state()
     out = run(build(flip_prob=1.0), inputs)
@@ -63,7 +63,7 @@ def test_images_and_tokenizer_input_are_flipped_together():
 
 
 @pytest.mark.parametrize('prob', [0.0, 1.0])
-def test_certain_flip(prob):
+def test_flip_prob_1_flips_all(prob):
     inputs = random_images()
     out = run(build(flip_prob=prob), inputs, training=True)
     expected = inputs.flip(-1) if prob else inputs
@@ -74,8 +74,8 @@ def test_certain_flip(prob):
     'mode, kind', [('bicubic', Image.BICUBIC), ('bilinear', Image.BILINEAR)]
 )
 @pytest.mark.parametrize('size', [112, (56, 80)])
-def test_resizing_equals_pillow(imagenette_mini, mode, kind, size):
-    """Equal to Pillow's antialiased filter, but for Pillow's rounding."""
+def test_resizing_matches_pillow(imagenette_mini, mode, kind, size):
+    """Equal to Pillow's antialiased filter, except for rounding."""
     paths = sorted((imagenette_mini / 'val').rglob('*.JPEG'))[::100]
     images = [Image.open(path).convert('RGB') for path in paths]
     inputs = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
@@ -103,7 +103,7 @@ def test_resized_noise_is_antialiased_and_in_range():
     assert small.std() < 0.18
 
 
-def test_tokenizer_input_is_of_the_flipped_image():
+def test_tokenizer_input_shows_flipped_image():
     inputs = random_images()
     flipped = run(build(flip_prob=1.0, tokenizer_size=16), inputs, training=True)
     plain = run(build(flip_prob=0.0, tokenizer_size=16), inputs, training=True)
@@ -112,7 +112,7 @@ def test_tokenizer_input_is_of_the_flipped_image():
     )
 
 
-def test_two_images_of_the_loader():
+def test_two_sizes_from_loader():
     first, second = (
         random_images(height=32, width=32),
         random_images(height=16, width=16, seed=1),
@@ -123,13 +123,13 @@ def test_two_images_of_the_loader():
     torch.testing.assert_close(out['images'], single['images'])
 
 
-def test_second_image_must_have_the_tokenizer_size():
+def test_second_image_must_have_tokenizer_size():
     first, second = random_images(height=32, width=32), random_images(height=16, width=16)
     with pytest.raises(ValueError, match=r'\(16, 16\).*tokenizer_size=\(14, 14\)'):
         run(build(tokenizer_size=14), [first, second])
 
 
-def test_grey_images_get_three_channels():
+def test_grey_images_are_expanded_to_three_channels():
     inputs = random_images(channels=1)
     out = run(build(to_rgb=True), inputs)
     assert out['images'].shape == out['tokenizer_images'].shape == (4, 3, 32, 32)
@@ -138,7 +138,7 @@ def test_grey_images_get_three_channels():
     )
 
 
-def test_no_gradient_and_no_state():
+def test_preprocessor_has_no_gradient_and_no_state():
     preprocessor = build(tokenizer_size=16)
     out = run(preprocessor, random_images(), training=True)
     assert not out['images'].requires_grad and not out['tokenizer_images'].requires_grad
@@ -176,11 +176,9 @@ class OnTheDevice(TorchDispatchMode):
         ('TwoCrops', dict(), 2),
     ],
 )
-def test_nothing_waits_for_a_gpu_or_is_rounded_by_its_autocast(
-    kind, kwargs, crops, monkeypatch
-):
-    """Without a GPU: its tensors here have shapes and types, but no values."""
-    # The order of the colours, the one draw that the host makes and reads.
+def test_no_gpu_sync_and_no_autocast(kind, kwargs, crops, monkeypatch):
+    """Without a GPU, on fake tensors with shapes and types."""
+    # The order of the operations, the only draw on the host.
     monkeypatch.setattr(torch, 'randperm', np.arange)
     with FakeTensorMode():
         preprocessor = build(type=f'{kind}DataPreprocessor', to_rgb=True, **kwargs)
@@ -198,8 +196,8 @@ def test_nothing_waits_for_a_gpu_or_is_rounded_by_its_autocast(
 
 
 @pytest.mark.parametrize('two', [False, True])
-def test_from_the_loader_s_collated_samples(two):
-    """What PackInputs and default_collate make of the loader's samples."""
+def test_collated_samples_are_accepted(two):
+    """Samples after PackInputs and default_collate."""
     pack = TRANSFORMS.build(dict(type='PackInputs'))
     images = random_images().permute(0, 2, 3, 1).numpy()
     mask = np.eye(4, dtype=int)
@@ -222,15 +220,15 @@ def test_data_samples_are_optional():
 
 
 class TestWrongInput:
-    def test_float_images(self):
+    def test_float_images_raise(self):
         with pytest.raises(TypeError, match='uint8.*torch.float32.*PackInputs'):
             run(build(), random_images().float())
 
-    def test_channels(self):
+    def test_wrong_number_of_channels_raises(self):
         with pytest.raises(TypeError, match=r'\(4, 5, 32, 32\)'):
             run(build(), random_images(channels=5))
 
-    def test_not_collated(self):
+    def test_uncollated_images_raise(self):
         samples = [dict(inputs=image) for image in random_images()]
         with pytest.raises(TypeError, match="a list of 4.*'default_collate'"):
             build()(pseudo_collate(samples))
@@ -245,6 +243,6 @@ class TestWrongInput:
             dict(std=[1, 1]),
         ],
     )
-    def test_arguments(self, kwargs):
+    def test_invalid_arguments_raise(self, kwargs):
         with pytest.raises(ValueError, match=next(iter(kwargs))):
             CIMDataPreprocessor(**{'mean': MEAN, 'std': STD, **kwargs})

@@ -24,17 +24,17 @@ def regions(*rows):
 
 def corners(center, sides, angle):
     """A region's corners in the image; y counts downwards."""
-    turned = complex(math.cos(angle), math.sin(angle))
+    rotated = complex(math.cos(angle), math.sin(angle))
     found = []
     for across in (-0.5, 0.5):
         for down in (-0.5, 0.5):
-            offset = complex(across * sides[0], down * sides[1]) * turned
+            offset = complex(across * sides[0], down * sides[1]) * rotated
             found.append((center[0] + offset.real, center[1] + offset.imag))
     return found
 
 
 def uniformity(values, low, high):
-    """Kolmogorov-Smirnov distance from the uniform law, times sqrt(n)."""
+    """Kolmogorov-Smirnov distance from the uniform distribution, times sqrt(n)."""
     values = ((values - low) / (high - low)).flatten().sort().values.double()
     steps = torch.arange(len(values)) / len(values)
     return ((values - steps).abs().max() * math.sqrt(len(values))).item()
@@ -52,7 +52,7 @@ def to_pil(image):
     return Image.fromarray(array)
 
 
-def test_boxes_follow_the_law():
+def test_boxes_follow_specified_distribution():
     torch.manual_seed(0)
     found = ExemplarSampling(degrees=(0, 0)).draw(2000, (224, 224), torch.device('cpu'))
     assert found.angle.shape == (2000, 6) and (found.angle == 0).all()
@@ -70,7 +70,7 @@ def test_boxes_follow_the_law():
     assert uniformity((y - height / 2) / (1 - height), 0.0, 1.0) < 1.95
 
 
-def test_angles_are_whole_degrees_from_least_to_greatest():
+def test_angles_are_uniform_integers():
     torch.manual_seed(0)
     found = ExemplarSampling().draw(3000, (224, 224), torch.device('cpu'))
     degrees = found.angle.double() * 180 / math.pi
@@ -82,7 +82,7 @@ def test_angles_are_whole_degrees_from_least_to_greatest():
 
 
 @pytest.mark.parametrize(('degrees', 'size'), [(30, (100, 100)), (-45, (90, 150))])
-def test_region_encloses_the_turned_box_and_lies_on_the_image(degrees, size):
+def test_region_encloses_rotated_box_within_image(degrees, size):
     device, height, width = torch.device('cpu'), *size
     torch.manual_seed(4)
     boxes = ExemplarSampling(degrees=(0, 0)).draw(40, size, device)
@@ -93,9 +93,9 @@ def test_region_encloses_the_turned_box_and_lies_on_the_image(degrees, size):
     for b in range(40):
         for e in range(6):
             center = boxes.center[b, e].tolist()
-            # in the frame of the image that is turned by the angle
-            turned = corners((0, 0), boxes.sides[b, e].tolist(), -angle)
-            full = [max(values) - min(values) for values in zip(*turned)]
+            # in the frame of the image that is rotated by the angle
+            rotated = corners((0, 0), boxes.sides[b, e].tolist(), -angle)
+            full = [max(values) - min(values) for values in zip(*rotated)]
             factor = 1.0
             for corner in corners((0, 0), full, angle):
                 for middle, side, offset in zip(center, (width, height), corner):
@@ -113,7 +113,7 @@ SIZES = [((64, 64), (40, 40)), ((48, 80), (30, 40))]
 
 
 @pytest.mark.parametrize(('image', 'cells'), SIZES)
-def test_maps_agree_with_coordinates_that_are_turned_one_by_one(image, cells):
+def test_segmentation_maps_match_rotated_coordinates(image, cells):
     torch.manual_seed(1)
     found = ExemplarSampling(num=3).draw(2, image, torch.device('cpu'))
     maps = region_maps(found, image, cells)
@@ -136,7 +136,7 @@ def test_maps_agree_with_coordinates_that_are_turned_one_by_one(image, cells):
     assert inside_count > 500
 
 
-def test_margin_takes_pixels_off_the_edge():
+def test_margin_erodes_region():
     one = regions((20, 20, 16, 24, 0))
     plain = region_maps(one, (40, 40), (20, 20))[0, 0]
     assert plain.sum() == 8 * 12
@@ -149,8 +149,8 @@ CASES = [(112, 100, 120, 70, 33), (90, 120, 60, 60, -45), (112, 112, 130, 50, 10
 
 
 @pytest.mark.parametrize('case', CASES)
-def test_crops_and_maps_agree_with_a_image_turned_by_pillow(case):
-    """The image is turned with its canvas, the region's box cropped from it."""
+def test_crops_and_maps_match_rotation_by_pillow(case):
+    """The image is rotated with its canvas, the region's box cropped from it."""
     x, y, width, height, degrees = case
     image = smooth_image(224, 224)
     rotated = to_pil(image).rotate(degrees, Image.Resampling.BICUBIC, expand=True)
@@ -182,7 +182,7 @@ def test_crops_and_maps_agree_with_a_image_turned_by_pillow(case):
 
 
 @pytest.mark.parametrize('size', [(96, 96), (80, 112)])
-def test_a_crop_warped_back_lies_where_its_map_says(size):
+def test_crop_warped_back_matches_its_map(size):
     image = smooth_image(*size)
     found = regions((50, 44, 56, 38, 37), (40, 50, 40, 40, -20))
     crops = crop_regions(image, found, 64)[0]
@@ -206,7 +206,7 @@ def test_a_crop_warped_back_lies_where_its_map_says(size):
         assert shifted > 0.03  # the crop is no stand-in for the image
 
 
-def test_reduction_is_antialiased():
+def test_downscaling_is_antialiased():
     noise = torch.rand(1, 3, 224, 224, generator=torch.Generator().manual_seed(0))
     noise = (noise * 255).round() / 255
     (crop,) = crop_regions(noise, regions((112, 112, 224, 224, 0)), 64)[0]
@@ -226,7 +226,7 @@ def test_reduction_is_antialiased():
         dict(degrees=(-0.5, 0.5)),
     ],
 )
-def test_wrong_arguments_are_told(wrong):
+def test_invalid_sampling_arguments_raise(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         ExemplarSampling(**wrong)
 
@@ -248,7 +248,7 @@ def preprocess(training=True, **kwargs):
     return preprocessor, preprocessor(dict(inputs=inputs), training)['inputs']
 
 
-def test_preprocessor_makes_context_exemplars_and_maps():
+def test_preprocessor_returns_context_exemplars_and_maps():
     preprocessor, inputs = preprocess(training=False)
     images = preprocessor.denormalize(inputs['images'])
     torch.manual_seed(3)
@@ -262,7 +262,7 @@ def test_preprocessor_makes_context_exemplars_and_maps():
     assert inputs.shape == (2, 3, 56, 56)
 
 
-def test_an_exemplars_flip_leaves_its_map():
+def test_flipping_exemplar_keeps_its_map():
     fixed = dict(augment=None, flip_prob=0.0)
     _, plain = preprocess(exemplar_flip_prob=0.0, **fixed)
     _, flipped = preprocess(exemplar_flip_prob=1.0, **fixed)
@@ -271,11 +271,11 @@ def test_an_exemplars_flip_leaves_its_map():
         assert flipped[name].equal(plain[name]), name
     _, some = preprocess(exemplar_flip_prob=0.5, **fixed)
     same = (some['exemplars'] == plain['exemplars']).flatten(2).all(-1)
-    turned = (some['exemplars'] == flipped['exemplars']).flatten(2).all(-1)
-    assert (same ^ turned).all() and 0 < same.sum() < 12
+    flips = (some['exemplars'] == flipped['exemplars']).flatten(2).all(-1)
+    assert (same ^ flips).all() and 0 < same.sum() < 12
 
 
-def test_colours_change_in_exemplars_alone():
+def test_only_exemplars_are_colour_jittered():
     fixed = dict(flip_prob=0.0, exemplar_flip_prob=0.0)
     _, plain = preprocess(augment=None, **fixed)
     _, changed = preprocess(**fixed)
@@ -285,13 +285,13 @@ def test_colours_change_in_exemplars_alone():
         assert changed[name].equal(plain[name]), name
 
 
-def test_margin_reaches_the_maps():
+def test_label_margin_is_applied():
     _, plain = preprocess(training=False)
     _, eroded = preprocess(training=False, label_margin=2.0)
     assert (plain['regions'] | eroded['regions']).equal(plain['regions'])
     assert eroded['regions'].sum() < 0.9 * plain['regions'].sum()
 
 
-def test_preprocessor_tells_wrong_arguments():
+def test_invalid_preprocessor_arguments_raise():
     with pytest.raises(ValueError, match='exemplar_flip_prob=2.0'):
         preprocess(exemplar_flip_prob=2.0)

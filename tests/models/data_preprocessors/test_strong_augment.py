@@ -1,5 +1,5 @@
 # Copyright (c) mmcim contributors. All rights reserved.
-"""The images of torchvision and Pillow, and the law of the draws."""
+"""Equality with torchvision and Pillow, and the distribution of the draws."""
 
 from collections import Counter
 from itertools import permutations
@@ -35,7 +35,7 @@ def noise(batch=2, height=20, width=30, seed=0):
 
 
 def params(batch, **changes):
-    """Nothing is done but what is given."""
+    """Apply only the given operations."""
     nothing = dict(
         factors=torch.tensor([[1.0, 1.0, 1.0, 0.0]]).repeat(batch, 1),
         order=(0, 1, 2, 3),
@@ -50,12 +50,12 @@ def apply(images, **changes):
     return StrongAugment().apply_params(images, params(len(images), **changes))
 
 
-def test_nothing_drawn_leaves_every_bit():
+def test_zero_probabilities_return_input():
     images = noise()
     assert apply(images).equal(images)
     none = StrongAugment(jitter_prob=0, grey_prob=0, blur_prob=0, solarize_prob=0)
     assert none(images).equal(images)
-    # Whatever its neighbour draws, in any order.
+    # Independent of the other images, in any order.
     images[:, :, 0] = 0.0
     images[:, :, 1] = 1.0
     factors = torch.tensor([[1.0, 1.0, 1.0, 0.0], [0.7, 1.3, 0.8, 0.1]])
@@ -69,25 +69,25 @@ def test_nothing_drawn_leaves_every_bit():
 
 @pytest.mark.parametrize('operation', range(4))
 @pytest.mark.parametrize('factor', [-0.4, 0.3])
-def test_each_operation_is_torchvision_s(operation, factor):
+def test_operations_match_torchvision(operation, factor):
     images = noise()
     images[0, :, :5] = 0.5  # grey: no hue
     images[0, :, 5:9] = 0.0
     factors = torch.tensor([[1.0, 1.0, 1.0, 0.0]]).repeat(2, 1)
     factors[:, operation] += factor
-    wanted = OPERATIONS[operation](images, factors[0, operation].item())
+    expected = OPERATIONS[operation](images, factors[0, operation].item())
     # torchvision weighs red by 0.2989 instead of 0.299.
-    assert (apply(images, factors=factors) - wanted).abs().max() < 2e-4
+    assert (apply(images, factors=factors) - expected).abs().max() < 2e-4
     assert (apply(images, factors=factors) - images).abs().max() > 0.02
 
 
 @pytest.mark.parametrize('order', permutations(range(4)))
-def test_each_order_with_factors_of_each_image(order):
+def test_every_order_with_factors_per_image(order):
     """Against torchvision's operations one after another."""
     images = noise(3, seed=1)
     generator = torch.Generator().manual_seed(2)
-    shares = torch.rand(3, 4, generator=generator) - 0.5
-    factors = torch.tensor([1, 1, 1, 0]) + shares * torch.tensor([0.8, 0.8, 0.8, 0.4])
+    offsets = torch.rand(3, 4, generator=generator) - 0.5
+    factors = torch.tensor([1, 1, 1, 0]) + offsets * torch.tensor([0.8, 0.8, 0.8, 0.4])
     ours = apply(images, factors=factors, order=order)
     for image, factor, own in zip(images, factors, ours, strict=True):
         for which in order:
@@ -103,13 +103,13 @@ def to_pillow(image):
 
 def levels(ours, pillow):
     """Differences on the scale 0..255."""
-    wanted = torch.from_numpy(np.array(pillow).astype(np.float32))
-    if wanted.ndim == 2:
-        wanted = wanted[..., None].expand(-1, -1, 3)
-    return (255 * ours - wanted.permute(2, 0, 1)).abs()
+    expected = torch.from_numpy(np.array(pillow).astype(np.float32))
+    if expected.ndim == 2:
+        expected = expected[..., None].expand(-1, -1, 3)
+    return (255 * ours - expected.permute(2, 0, 1)).abs()
 
 
-def test_photographs_are_pillow_s_within_its_rounding(photographs):
+def test_photographs_match_pillow_within_rounding(photographs):
     """Pillow rounds to whole levels, and the mean grey as well."""
     images = photographs.float() / 255
     batch = len(images)
@@ -137,32 +137,32 @@ def test_photographs_are_pillow_s_within_its_rounding(photographs):
 
 
 @pytest.mark.parametrize('sigma', [0.4, 1.0, 2.0])
-def test_blur(photographs, sigma):
+def test_blur_matches_torchvision(photographs, sigma):
     images = photographs[:2].float() / 255
     ours = apply(images, sigma=torch.full((2,), sigma))
     # torchvision mirrors at the border; a broad kernel is exact inside.
     radius = 16
-    wanted = tv.gaussian_blur(images, [2 * radius + 1] * 2, [sigma] * 2)
+    expected = tv.gaussian_blur(images, [2 * radius + 1] * 2, [sigma] * 2)
     inner = (..., slice(radius, -radius), slice(radius, -radius))
-    torch.testing.assert_close(ours[inner], wanted[inner], atol=2e-6, rtol=0)
-    # Border included: the repeated border, laid around the image by hand.
+    torch.testing.assert_close(ours[inner], expected[inner], atol=2e-6, rtol=0)
+    # Including the border, with explicit padding.
     padded = torch.nn.functional.pad(images, [radius] * 4, mode='replicate')
-    wanted = tv.gaussian_blur(padded, [2 * radius + 1] * 2, [sigma] * 2)
-    torch.testing.assert_close(ours, wanted[inner], atol=1e-4, rtol=0)
+    expected = tv.gaussian_blur(padded, [2 * radius + 1] * 2, [sigma] * 2)
+    torch.testing.assert_close(ours, expected[inner], atol=1e-4, rtol=0)
     # Pillow approximates the Gaussian by three box filters.
     for own, image in zip(ours, photographs, strict=False):
         pillow = to_pillow(image).filter(ImageFilter.GaussianBlur(sigma))
         assert levels(own, pillow).mean() < 2.0
 
 
-def test_blur_is_of_the_chosen_images_only():
+def test_only_selected_images_are_blurred():
     images = noise(3)
     ours = apply(images, sigma=torch.tensor([0.0, 2.0, 0.0]))
     assert ours[0].equal(images[0]) and ours[2].equal(images[2])
     assert ours[1].std() < 0.5 * images[1].std()
 
 
-def test_the_operations_come_one_after_another():
+def test_operations_are_applied_in_sequence():
     """Jitter, then grey, then blur, then solarisation."""
     images = noise(1)
     yes = torch.ones(1, dtype=torch.bool)
@@ -178,14 +178,14 @@ def test_the_operations_come_one_after_another():
     assert not at_once.allclose(swapped, atol=0.05)
 
 
-def test_the_law_of_the_draws():
+def test_distribution_of_draws():
     count = 40_000
     augment = StrongAugment()
     torch.manual_seed(0)
     drawn = augment.draw(count, torch.device('cpu'))
 
-    def close(share, expected):  # five standard deviations of a binomial
-        return abs(share - expected) < 5 * (expected * (1 - expected) / count) ** 0.5
+    def close(fraction, expected):  # five standard deviations of a binomial
+        return abs(fraction - expected) < 5 * (expected * (1 - expected) / count) ** 0.5
 
     nothing = torch.tensor([1.0, 1.0, 1.0, 0.0])
     jittered = (drawn.factors != nothing).all(dim=1)
@@ -208,7 +208,7 @@ def test_the_law_of_the_draws():
     assert abs(blurred.mean() - 1.05) < 5 * 1.9 / (12 * len(blurred)) ** 0.5
 
 
-def test_every_order_is_as_likely_as_any_other():
+def test_all_orders_are_equally_likely():
     augment, count = StrongAugment(), 4800
     torch.manual_seed(0)
     device = torch.device('cpu')
@@ -219,13 +219,13 @@ def test_every_order_is_as_likely_as_any_other():
     assert all(abs(n - count / 24) < bound for n in counts.values())
 
 
-def test_factors_do_not_fall_below_zero():
+def test_factors_are_non_negative():
     augment = StrongAugment(brightness=1.5, jitter_prob=1.0)
     factors = augment.draw(5000, torch.device('cpu')).factors[:, 0]
     assert 0 <= factors.min() < 0.01 and 2.4 < factors.max() <= 2.5
 
 
-def test_a_batch_is_in_range_and_repeats_with_the_seed():
+def test_output_is_in_range_and_repeatable():
     augment = MODELS.build(dict(type='StrongAugment', jitter_prob=1.0, blur_prob=0.5))
     images = noise(64, 16, 16)
     outputs = []
@@ -260,6 +260,6 @@ def test_autocast_changes_nothing():
         dict(blur_sigma=(0.0, 1.0)),
     ],
 )
-def test_wrong_arguments(wrong):
+def test_invalid_arguments_raise(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         StrongAugment(**wrong)

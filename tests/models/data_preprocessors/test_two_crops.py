@@ -30,7 +30,7 @@ def crops():
     return list(torch.randint(256, (2, 4, 3, 8, 8), dtype=torch.uint8))
 
 
-def test_each_crop_has_its_own_augmentation(crops):
+def test_each_crop_has_own_augmentation(crops):
     preprocessor = build(crop_augments=[NONE, SOLARIZE])
     inputs = preprocessor(dict(inputs=crops), training=True)['inputs']
     torch.testing.assert_close(inputs['images'], normal(crops[0]))
@@ -39,7 +39,7 @@ def test_each_crop_has_its_own_augmentation(crops):
     assert inputs.shape == (4, 3, 8, 8)
 
 
-def test_crops_are_flipped_by_themselves(crops):
+def test_crops_are_flipped_independently(crops):
     preprocessor = build(crop_augments=[NONE, NONE])
     preprocessor.flip_prob = 0.5
     torch.manual_seed(0)
@@ -50,32 +50,32 @@ def test_crops_are_flipped_by_themselves(crops):
             pair = []
             for name, crop in zip(('images', 'second_crops'), crops, strict=True):
                 own = normal(crop[i])
-                turned = torch.allclose(inputs[name][i], own.flip(-1), atol=1e-5)
-                assert turned or torch.allclose(inputs[name][i], own, atol=1e-5)
-                pair.append(turned)
+                flipped = torch.allclose(inputs[name][i], own.flip(-1), atol=1e-5)
+                assert flipped or torch.allclose(inputs[name][i], own, atol=1e-5)
+                pair.append(flipped)
             flipped.add(tuple(pair))
     assert len(flipped) == 4
 
 
-def test_evaluation_takes_one_image_as_it_is(crops):
+def test_evaluation_uses_one_image(crops):
     inputs = build()(dict(inputs=crops[0]))['inputs']
     torch.testing.assert_close(inputs['images'], normal(crops[0]))
     assert inputs['second_crops'].equal(inputs['images'])
 
 
-def test_defaults_are_those_of_moco_v3():
+def test_defaults_follow_mocov3():
     first, second = build().crop_augments
     assert (first.blur_prob, first.solarize_prob) == (1.0, 0.0)
     assert (second.blur_prob, second.solarize_prob) == (0.1, 0.2)
 
 
 @pytest.mark.parametrize('number', [1, 3])
-def test_says_that_two_crops_are_needed(crops, number):
+def test_single_crop_raises(crops, number):
     inputs = crops[0] if number == 1 else [crops[0]] * 3
     with pytest.raises(TypeError, match='needs two crops .*MultiView'):
         build()(dict(inputs=inputs), training=True)
 
 
-def test_bad_arguments():
+def test_invalid_arguments_raise():
     with pytest.raises(ValueError, match='expected 2, got 1'):
         build(crop_augments=[NONE])

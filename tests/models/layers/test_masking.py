@@ -10,7 +10,7 @@ from mmcim.models.layers import BlockMasking, RatioMasking, UniformMasking
 CPU = torch.device('cpu')
 
 
-def test_uniform_masking_count_is_uniform_over_the_closed_range():
+def test_uniform_masking_count_is_uniform_over_closed_range():
     torch.manual_seed(0)
     mask = UniformMasking((100, 120))(21_000, (14, 14), CPU)
     assert mask.shape == (21_000, 14, 14) and mask.dtype == torch.bool
@@ -20,15 +20,15 @@ def test_uniform_masking_count_is_uniform_over_the_closed_range():
     assert (counts[100:] - 1000).abs().max() < 5 * (1000 * 20 / 21) ** 0.5
 
 
-def test_uniform_masking_hides_each_patch_equally_often():
+def test_uniform_masking_masks_each_patch_equally_often():
     torch.manual_seed(0)
-    share = UniformMasking((100, 120))(20_000, (14, 14), CPU).float().mean(dim=0)
+    fraction = UniformMasking((100, 120))(20_000, (14, 14), CPU).float().mean(dim=0)
     expected = 110 / 196
     sigma = (expected * (1 - expected) / 20_000) ** 0.5
-    assert (share - expected).abs().max() < 5 * sigma
+    assert (fraction - expected).abs().max() < 5 * sigma
 
 
-def test_uniform_masking_scales_to_the_grid():
+def test_uniform_masking_count_scales_with_grid():
     counts = UniformMasking((100, 120))(500, (8, 8), CPU).sum(dim=(1, 2))
     assert counts.min() == round(100 * 64 / 196) and counts.max() == round(120 * 64 / 196)
 
@@ -40,13 +40,13 @@ def test_ratio_masking_count(ratio, count):
     assert len({tuple(row.tolist()) for row in mask.flatten(1)}) == 16
 
 
-def test_squares_are_rounded_up_but_for_floating_point():
+def test_ratio_masking_count_is_rounded_up():
     """SimMIM: 30 of 7 x 7 squares; 0.6 * 25 is 15.000000000000002."""
     assert RatioMasking(0.6, mask_patch_size=2)(1, (14, 14), CPU).sum() == 4 * 30
     assert RatioMasking(0.6)(1, (5, 5), CPU).sum() == 15
 
 
-def test_squares_of_32_px():
+def test_ratio_masking_masks_squares_of_32_px():
     """ConMIM: 37 of 7 x 7 squares, that is 148 of 196 patches."""
     torch.manual_seed(0)
     mask = RatioMasking(0.75, mask_patch_size=2)(4000, (14, 14), CPU)
@@ -54,28 +54,28 @@ def test_squares_of_32_px():
     squares = mask[:, ::2, ::2]
     for row, column in ((0, 1), (1, 0), (1, 1)):
         assert mask[:, row::2, column::2].equal(squares)
-    share = squares.float().mean(dim=0)
+    fraction = squares.float().mean(dim=0)
     sigma = (37 / 49 * 12 / 49 / 4000) ** 0.5
-    assert (share - 37 / 49).abs().max() < 5 * sigma
+    assert (fraction - 37 / 49).abs().max() < 5 * sigma
 
 
-def test_block_masking_wants_its_number_and_never_more():
+def test_block_masking_never_exceeds_its_number():
     torch.manual_seed(0)
     counts = BlockMasking(75)(512, (14, 14), CPU).sum(dim=(1, 2))
     assert counts.max() == 75
     assert counts.float().mean() > 72
 
 
-def test_block_masking_follows_the_law_of_the_sequential_algorithm():
+def test_block_masking_statistics_match_sequential_algorithm():
     """Compare with algorithm 1 of BEiT, drawn one image at a time."""
     rng = random.Random(0)
 
     def draw():
         mask = torch.zeros(14, 14, dtype=torch.bool)
         while mask.sum() < 75:
-            wanted, grown = 75 - int(mask.sum()), False
+            remaining, grown = 75 - int(mask.sum()), False
             for _ in range(10):
-                area = rng.uniform(16, wanted)
+                area = rng.uniform(16, remaining)
                 aspect = math.exp(rng.uniform(math.log(0.3), math.log(1 / 0.3)))
                 h = round(math.sqrt(area * aspect))
                 w = round(math.sqrt(area / aspect))
@@ -83,7 +83,7 @@ def test_block_masking_follows_the_law_of_the_sequential_algorithm():
                     continue
                 top, left = rng.randint(0, 14 - h), rng.randint(0, 14 - w)
                 block = mask[top : top + h, left : left + w]
-                if 0 < (~block).sum() <= wanted:
+                if 0 < (~block).sum() <= remaining:
                     block[:] = True
                     grown = True
                     break
@@ -95,10 +95,13 @@ def test_block_masking_follows_the_law_of_the_sequential_algorithm():
     torch.manual_seed(0)
     ours = BlockMasking(75)(4000, (14, 14), CPU)
 
-    def neighbours_alike(mask):  # how blocky: share of equal neighbours
+    def fraction_of_equal_neighbours(mask):  # how blocky the mask is
         return (mask[:, 1:] == mask[:, :-1]).float().mean()
 
-    assert abs(neighbours_alike(ours) - neighbours_alike(reference)) < 0.005
+    assert (
+        abs(fraction_of_equal_neighbours(ours) - fraction_of_equal_neighbours(reference))
+        < 0.005
+    )
     counts = [mask.sum(dim=(1, 2)).float().mean() for mask in (ours, reference)]
     assert abs(counts[0] - counts[1]) < 0.3
     corner = [mask[:, 0, 0].float().mean() for mask in (ours, reference)]
@@ -109,8 +112,8 @@ def test_block_masking_follows_the_law_of_the_sequential_algorithm():
     ('num_masked', 'grid', 'some_empty'),
     [(75, (14, 14), False), (20, (6, 6), True), (30, (6, 6), True), (60, (9, 20), False)],
 )
-def test_blocks_are_those_of_the_sequential_algorithm(num_masked, grid, some_empty):
-    """From the same random numbers, but for images that BEiT's code leaves empty."""
+def test_blocks_match_sequential_algorithm(num_masked, grid, some_empty):
+    """From the same random numbers, except for images that BEiT's code leaves empty."""
     batch = 300
     torch.manual_seed(0)
     ours = BlockMasking(num_masked)(batch, grid, CPU)
@@ -119,20 +122,20 @@ def test_blocks_are_those_of_the_sequential_algorithm(num_masked, grid, some_emp
 
     def draw(proposals):
         rows, columns = grid
-        mask, misfits = torch.zeros(grid, dtype=torch.bool), 0
+        mask, rejected = torch.zeros(grid, dtype=torch.bool), 0
         for u_area, u_aspect, u_top, u_left in proposals:
-            wanted = num_masked - int(mask.sum())
-            area = 16 + u_area * (wanted - 16)
+            remaining = num_masked - int(mask.sum())
+            area = 16 + u_area * (remaining - 16)
             aspect = math.exp((2 * u_aspect - 1) * math.log(1 / 0.3))
             h, w = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
-            misfits += 1
+            rejected += 1
             if h < rows and w < columns:
                 top, left = int(u_top * (rows - h + 1)), int(u_left * (columns - w + 1))
                 block = mask[top : top + h, left : left + w]
-                if 0 < (~block).sum() <= wanted:
+                if 0 < (~block).sum() <= remaining:
                     block[:] = True
-                    misfits = 0
-            if misfits == 10:
+                    rejected = 0
+            if rejected == 10:
                 break
         return mask
 
@@ -145,8 +148,8 @@ def test_blocks_are_those_of_the_sequential_algorithm(num_masked, grid, some_emp
 
 
 @pytest.mark.parametrize('grid', [(2, 2), (2, 9), (4, 4), (6, 6)])
-def test_no_image_is_without_a_masked_patch(grid):
-    """Not even where rectangles of the least area are larger than the grid."""
+def test_every_image_has_a_masked_patch(grid):
+    """Even where rectangles of the least area are larger than the grid."""
     torch.manual_seed(0)
     patches = grid[0] * grid[1]
     for num_masked in {1, 2, patches // 2, patches - 1}:
@@ -160,7 +163,7 @@ def test_no_image_is_without_a_masked_patch(grid):
 @pytest.mark.parametrize(
     'masking', [UniformMasking((4, 6), 8), RatioMasking(mask_patch_size=2)]
 )
-def test_grids_may_be_rectangles(masking):
+def test_rectangular_grids(masking):
     torch.manual_seed(0)
     mask = masking(2000, (4, 10), CPU)
     assert mask.shape == (2000, 4, 10)
@@ -170,7 +173,7 @@ def test_grids_may_be_rectangles(masking):
     assert (fraction - counts.mean() / 40).abs().max() < 5 * sigma
 
 
-def test_the_seed_decides():
+def test_masks_depend_on_seed():
     for masking in (UniformMasking(), RatioMasking(), BlockMasking()):
         drawn = []
         for seed in (1, 1, 2):
@@ -194,11 +197,11 @@ def test_the_seed_decides():
         (lambda: BlockMasking(4, min_block=2)(1, (1, 8), CPU), '1 x 8'),
     ],
 )
-def test_impossible_masks_are_refused(build, word):
+def test_impossible_masks_raise(build, word):
     with pytest.raises(ValueError, match=word):
         build()
 
 
-def test_every_count_of_a_small_range_occurs():
+def test_every_count_of_small_range_occurs():
     counts = UniformMasking((1, 3), num_patches=4)(200, (2, 2), CPU).sum(dim=(1, 2))
     assert set(counts.tolist()) == {1, 2, 3}

@@ -27,7 +27,7 @@ def names(model):
     return [k for k, _ in model.named_parameters() if k.startswith(('back', 'neck'))]
 
 
-def test_a_copy_without_gradient(model):
+def test_momentum_encoder_is_copy_without_gradient(model):
     copy = model.momentum_encoder
     assert not any(p.requires_grad for p in copy.parameters())
     assert {k for k, _ in copy.named_parameters()} == set(names(model))
@@ -43,12 +43,12 @@ def test_coefficient_is_half_a_cosine(model, start, end):
     assert copy.coefficient(20, 40) == pytest.approx((start + end) / 2)
     assert copy.coefficient(40, 40) == copy.coefficient(50, 40) == pytest.approx(end)
     for k in range(41):  # as the sine of the half angle
-        wanted = start + (end - start) * math.sin(math.pi * k / 80) ** 2
-        assert copy.coefficient(k, 40) == pytest.approx(wanted, abs=1e-12)
+        expected = start + (end - start) * math.sin(math.pi * k / 80) ** 2
+        assert copy.coefficient(k, 40) == pytest.approx(expected, abs=1e-12)
 
 
-def test_values_of_several_steps(model):
-    """Against the sum that the recursion is when written out."""
+def test_update_values(model):
+    """Against the explicit sum of the recursion."""
     num_steps, taken = 7, 5
     start = {k: model.get_parameter(k).detach().clone() for k in names(model)}
     seen = {k: [] for k in start}
@@ -64,14 +64,14 @@ def test_values_of_several_steps(model):
     )
     assert model.momentum_encoder.steps == taken
     for k, value in start.items():
-        wanted = math.prod(momenta) * value
+        expected = math.prod(momenta) * value
         for t, weight in enumerate(momenta):
-            wanted = wanted + (1 - weight) * math.prod(momenta[t + 1 :]) * seen[k][t]
+            expected = expected + (1 - weight) * math.prod(momenta[t + 1 :]) * seen[k][t]
         own = model.momentum_encoder.get_parameter(k)
-        torch.testing.assert_close(own, wanted)
+        torch.testing.assert_close(own, expected)
 
 
-def test_buffers_are_its_own(model):
+def test_buffers_are_not_averaged(model):
     copy = model.momentum_encoder
     copy.backbone(torch.randn(8, 2) + 5)
     own = {k: v.clone() for k, v in copy.backbone.named_buffers()}
@@ -83,7 +83,7 @@ def test_buffers_are_its_own(model):
             assert not value.allclose(model.backbone.get_buffer(name))
 
 
-def test_copy_from_takes_everything_and_begins_anew(model):
+def test_copy_from_resets_weights_and_steps(model):
     nn.init.ones_(model.neck.weight)
     model.backbone(torch.randn(8, 2))
     model.momentum_encoder.update(model, 3)
@@ -94,7 +94,7 @@ def test_copy_from_takes_everything_and_begins_anew(model):
         assert model.momentum_encoder.backbone.state_dict()[name].equal(value)
 
 
-def test_the_step_count_is_in_the_state_dict(model):
+def test_step_count_is_in_state_dict(model):
     for _ in range(3):
         model.momentum_encoder.update(model, 10)
     other = Model()
@@ -106,6 +106,6 @@ def test_the_step_count_is_in_the_state_dict(model):
 
 
 @pytest.mark.parametrize('wrong', [dict(momentum=1.1), dict(end_momentum=-0.1)])
-def test_wrong_arguments(model, wrong):
+def test_invalid_arguments_raise(model, wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         MomentumEncoder(model, ('neck',), **wrong)

@@ -25,7 +25,7 @@ def brute_force(images, k, eps=1e-6):
 
 
 @pytest.mark.parametrize('window', [3, 4, 8, 9, 47])
-def test_sliding_window_equals_a_loop_over_pixels(window):
+def test_sliding_window_norm_matches_loop_over_pixels(window):
     torch.manual_seed(0)
     images = torch.randn(2, 3, 17, 12) * 2 + 5
     result = SlidingWindowNorm(window)(images)
@@ -33,7 +33,7 @@ def test_sliding_window_equals_a_loop_over_pixels(window):
     torch.testing.assert_close(result.double(), expected, rtol=1e-4, atol=1e-4)
 
 
-def test_window_of_8_reaches_3_back_and_4_ahead():
+def test_window_of_8_covers_3_before_and_4_after():
     images = torch.zeros(1, 1, 20, 20)
     images[0, 0, 10, 10] = 1
     touched = SlidingWindowNorm(8)(images)[0, 0].abs() > 1e-3
@@ -42,20 +42,20 @@ def test_window_of_8_reaches_3_back_and_4_ahead():
     assert rows.min() == 6 and rows.max() == 13
 
 
-def test_constant_image_gives_zeros():
+def test_constant_image_is_normalized_to_zero():
     out = SlidingWindowNorm(8)(torch.full((1, 3, 16, 16), 2.1179))
     torch.testing.assert_close(out, torch.zeros_like(out), atol=1e-3, rtol=0)
 
 
-def test_faint_texture_of_a_bright_image_keeps_its_digits():
-    """Of 0.001 on 2.6, white once normalised: squares of the pixels would cancel."""
+def test_faint_texture_on_bright_image_is_precise():
+    """Noise of 0.001 on 2.6: differences of squares would cancel."""
     torch.manual_seed(0)
     images = 2.6 + 1e-3 * torch.randn(1, 3, 17, 12)
     result = SlidingWindowNorm(8)(images).double()
     torch.testing.assert_close(result, brute_force(images, 8), rtol=1e-3, atol=1e-3)
 
 
-def test_patch_norm_equals_maes_formula():
+def test_patch_norm_matches_mae():
     torch.manual_seed(0)
     images = torch.randn(2, 3, 32, 48)
     result = PatchNorm(16)(images)
@@ -74,14 +74,14 @@ def test_patch_norm_equals_maes_formula():
 
 
 @pytest.mark.parametrize('norm', [SlidingWindowNorm(8), PatchNorm(16)])
-def test_invert_undoes_the_normalisation(norm):
+def test_invert_undoes_normalization(norm):
     images = torch.randn(2, 3, 32, 32)
     torch.testing.assert_close(
         norm.invert(norm(images), images), images, atol=1e-5, rtol=1e-5
     )
 
 
-def test_impossible_sizes_are_refused():
+def test_impossible_sizes_raise():
     with pytest.raises(ValueError, match='at least 3'):
         SlidingWindowNorm(2)
     with pytest.raises(ValueError, match='no whole patches of 16'):

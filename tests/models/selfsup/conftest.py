@@ -9,7 +9,7 @@ from mmcim.models.tokenizers import BaseTokenizer
 
 @MODELS.register_module()
 class GreyTokenizer(BaseTokenizer):
-    """A tokenizer that can be followed by hand: the mean grey of each 4 x 4 square."""
+    """A simple tokenizer: the mean grey of each 4 x 4 square."""
 
     stride = 4
     vocab_size = 16

@@ -1,5 +1,5 @@
 # Copyright (c) mmcim contributors. All rights reserved.
-"""The baselines against plain statements of their losses."""
+"""The baselines against explicit formulas of their losses."""
 
 import pytest
 import torch
@@ -109,7 +109,7 @@ def patches(images, side):
 
 
 def assert_same(model, loss, expected):
-    """Value, and the gradient of each parameter that learns."""
+    """Value and gradients of all trained parameters."""
     torch.testing.assert_close(loss, expected)
     learnt = {k: p for k, p in model.named_parameters() if p.requires_grad}
     found, plain = (torch.autograd.grad(x, learnt.values()) for x in (loss, expected))
@@ -154,7 +154,7 @@ def test_beit_tokenizer_is_frozen(inputs):
     assert not model.tokenizer.training
 
 
-def test_beit_says_what_does_not_fit():
+def test_beit_mismatched_sizes_raise():
     config = beit()
     config['head'] = dict(type='MaskedTokenHead', embed_dims=32, vocab_size=17)
     with pytest.raises(ValueError, match='set model.head.vocab_size=16'):
@@ -214,7 +214,7 @@ def test_mocov3_loss():
     for name, value in model.momentum_encoder.named_parameters():
         assert value.equal(start[name]), name  # it waits for the optimizer
 
-    # Batch norms in train mode do not look at their running statistics.
+    # Batch norms in train mode do not use their running statistics.
     def unit(x):
         return x / x.norm(dim=1, keepdim=True)
 
@@ -230,7 +230,7 @@ def test_mocov3_loss():
     assert_same(model, loss, expected)
 
 
-def test_mocov3_contrast_is_in_float32():
+def test_mocov3_loss_is_computed_in_float32():
     model = build(mocov3())
     arrived = []
     for part in (model.head.predictor, model.head.loss_module):
@@ -242,7 +242,7 @@ def test_mocov3_contrast_is_in_float32():
     assert loss.dtype == torch.float32
     for (embedded,), logits in zip(arrived[::2], arrived[1::2], strict=True):
         assert embedded.dtype == logits.dtype == torch.float32
-        # Nor has anything between the two been in bfloat16.
+        # Nothing in between was computed in bfloat16.
         assert not logits.mul(0.2).equal(logits.mul(0.2).bfloat16().float())
 
 
@@ -256,7 +256,7 @@ def test_mocov3_gradients():
         assert (param.grad is None) == frozen, name
 
 
-def test_mocov3_follows_optimizer_steps():
+def test_mocov3_momentum_updates_per_optimizer_step():
     model = build(mocov3())
     assert isinstance(model, MoCoV3Baseline)
     network = model.backbone.layers[0].attn.qkv.weight
@@ -280,7 +280,7 @@ def test_features_of_full_images(name, inputs):
     assert from_dict.shape == ((2, 32) if name == 'mocov3' else (2, 17, 32))
 
 
-def test_data_preprocessor_may_be_another():
+def test_data_preprocessor_type_can_be_overridden():
     kinds = []
     for preprocessor in (None, dict(flip_prob=0.25), dict(type='CIMDataPreprocessor')):
         model = build(simmim() | dict(data_preprocessor=preprocessor))
@@ -292,7 +292,7 @@ def test_data_preprocessor_may_be_another():
 
 
 @pytest.mark.parametrize('name', ['beit', 'simmim', 'mae'])
-def test_says_that_images_have_another_size(name, inputs):
+def test_wrong_image_size_raises(name, inputs):
     model = build(ALL[name]())
     inputs['images'] = inputs['images'][..., :24, :24]
     with pytest.raises(ValueError, match='set img_size of the backbone'):

@@ -1,24 +1,24 @@
 # Copyright (c) mmcim contributors. All rights reserved.
-"""MoCo v3 contrasts with the images of all processes: two of them equal one."""
+"""MoCo v3 contrasts images of all processes: two match one."""
 
 import torch
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DefaultScope
 
 from .test_baselines import build, mocov3
-from .two_processes import assert_two_equal_one
+from .two_processes import assert_two_match_one
 
 OPTIM = dict(
     type='AutoAmpOptimWrapper',
     constructor='NetworkwiseOptimWrapperConstructor',
     optimizer=dict(type='SGD', lr=0.05, momentum=0.9, weight_decay=0.05),
 )
-# With crops augmented already.
+# The crops are augmented already.
 CONFIG = mocov3() | dict(data_preprocessor=dict(type='BaseDataPreprocessor'))
 
 
 def network():
-    """Whose class token is not as tiny as at first: its gradient would be huge."""
+    """A tiny initial class token would have a huge gradient."""
     model = build(CONFIG)
     torch.nn.init.normal_(model.backbone.cls_token)
     model.momentum_encoder.copy_from(model)
@@ -38,9 +38,9 @@ def steps(model, part, num=3):
         plain.momentum_encoder.update(plain, num_steps=10)
 
 
-def test_two_processes_equal_one(tmp_path):
+def test_two_processes_match_one(tmp_path):
     # Norms over four images enlarge rounding; in float64 the two agree to 1e-14.
-    start, end = assert_two_equal_one(network, steps, tmp_path, atol=5e-5)
+    start, end = assert_two_match_one(network, steps, tmp_path, atol=5e-5)
     frozen = ('pos_embed', 'projection.weight', 'projection.bias')
     for key, value in end.items():
         assert value.equal(start[key]) == key.endswith(frozen), key

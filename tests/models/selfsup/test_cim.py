@@ -19,8 +19,8 @@ def build(configs, **kwargs):
 
 
 @pytest.mark.parametrize('mode', ['bicubic', 'bilinear'])
-def test_the_five_steps(configs, inputs, mode):
-    """Each part of a corruption, followed by hand."""
+def test_five_steps_match_definition(configs, inputs, mode):
+    """All parts of a corruption, step by step."""
     model = build(configs, **({} if mode == 'bicubic' else dict(upsampling=mode)))
     batch = model.corrupt(inputs)
     assert isinstance(model, BaseSelfSupervisor)
@@ -41,13 +41,13 @@ def test_the_five_steps(configs, inputs, mode):
     torch.testing.assert_close(batch.corrupted, expected, atol=1e-5, rtol=1e-5)
 
 
-def test_samples_follow_the_generator(configs, inputs):
+def test_samples_follow_generator_distribution(configs, inputs):
     model = build(configs, generator={**configs['generator'], 'sampling': 'argmax'})
     batch = model.corrupt(inputs)
     assert batch.mixed[batch.mask].equal(batch.logits.argmax(dim=1))
 
 
-def test_features_from_what_the_preprocessor_gives(configs, inputs):
+def test_extract_feat_accepts_preprocessor_output(configs, inputs):
     model = build(configs).eval()
     data = model.data_preprocessor(dict(inputs=images(inputs)))
     feats = model(data['inputs'], mode='tensor')
@@ -55,7 +55,7 @@ def test_features_from_what_the_preprocessor_gives(configs, inputs):
     assert feats[-1].shape == (2, 32, 4, 4) and feats[-1].equal(expected[-1])
 
 
-def test_losses(configs, inputs):
+def test_loss_keys_and_values(configs, inputs):
     model = build(configs, enhancer_weight=3.0)
     batch = model.corrupt(inputs)
     model.corrupt = lambda *args: batch
@@ -70,7 +70,7 @@ def test_losses(configs, inputs):
     torch.testing.assert_close(losses['loss_pix'], 3 * alone)
 
 
-def test_revdet_reports_what_it_detects(configs, inputs):
+def test_revdet_reports_detection_metrics(configs, inputs):
     model = build(configs, enhancer=revdet(), enhancer_weight=3.0)
     batch = model.corrupt(inputs)
     model.corrupt = lambda *args: batch
@@ -100,7 +100,7 @@ def test_no_gradient_flows_between_generator_and_enhancer(configs, inputs, objec
     assert all(p.grad is None for p in model.enhancer.parameters())
     assert all(p.grad is not None for p in model.generator.parameters())
 
-    # and its gradient is that of its own loss, computed apart
+    # and its gradient is that of its own loss, computed separately
     model.zero_grad()
     batch = model.corrupt(inputs)
     model.corrupt = lambda *args: batch
@@ -113,7 +113,7 @@ def test_no_gradient_flows_between_generator_and_enhancer(configs, inputs, objec
         torch.testing.assert_close(a, p.grad)
 
 
-def test_tokenizer_stays_as_it_is(configs, inputs):
+def test_tokenizer_is_unchanged_by_training(configs, inputs):
     model = build(configs).train()
     assert not model.tokenizer.training
     assert not any('tokenizer' in name for name, _ in model.named_parameters())
@@ -138,13 +138,13 @@ def test_images_of_another_size_are_refused(configs, inputs):
 
 
 def images(inputs):
-    """The uint8 images of which the inputs were made."""
+    """The uint8 images of the inputs."""
     mean = torch.tensor([123.675, 116.28, 103.53]).view(3, 1, 1)
     std = torch.tensor([58.395, 57.12, 57.375]).view(3, 1, 1)
     return (inputs['images'] * std + mean).round().clamp(0, 255).to(torch.uint8)
 
 
-def test_blank_patches_instead_of_samples(configs, inputs):
+def test_masked_input_without_generator(configs, inputs):
     model = build(configs, tokenizer=None, generator=None, grid=(4, 4))
     assert isinstance(model.enhancer, ResPix)
     batch = model.corrupt(inputs)
@@ -191,7 +191,7 @@ def test_blank_patches_instead_of_samples(configs, inputs):
         ),
     ],
 )
-def test_parts_that_do_not_fit_are_refused(configs, change, words):
+def test_mismatched_parts_raise(configs, change, words):
     with pytest.raises(ValueError, match=words):
         build(configs, **change)
 
@@ -217,7 +217,7 @@ def test_parts_that_do_not_fit_are_refused(configs, change, words):
         ),
     ],
 )
-def test_shapes_that_do_not_fit_end_the_first_step(configs, inputs, change, words):
+def test_mismatched_shapes_raise_in_first_step(configs, inputs, change, words):
     model = build(configs, **change)
     with pytest.raises(ValueError, match=words):
         model(inputs, mode='loss')

@@ -57,7 +57,7 @@ BACKBONES = {
 
 
 @pytest.mark.parametrize('name', BACKBONES)
-def test_both_enhancers_on_each_kind_of_backbone(name):
+def test_enhancers_with_vit_and_cnn_backbones(name):
     torch.manual_seed(0)
     backbone, channels, stride = BACKBONES[name]
     size = 32 if stride == 8 else 64
@@ -83,8 +83,8 @@ def test_both_enhancers_on_each_kind_of_backbone(name):
     assert losses['det_base_rate'] == pytest.approx(replaced.float().mean())
 
 
-def test_enhancers_see_the_corrupted_image():
-    """The original, which is in the same dict, is their target and no more."""
+def test_enhancers_get_corrupted_image():
+    """The original, which is in the same dict, is the target only."""
     torch.manual_seed(0)
     corrupted, images = torch.randn(2, 2, 3, 32, 32)
     golden, mixed = torch.randint(4, (2, 2, 4, 4))
@@ -120,19 +120,19 @@ def test_detection_metrics():
     assert losses['det_base_rate'] == pytest.approx(0.5)
 
 
-def test_a_backbone_without_a_feature_map_is_refused():
+def test_backbone_without_feature_map_raises():
     model = MODELS.build(respix(vit(out_type='cls_token')))
     with pytest.raises(ValueError, match="out_type='featmap'"):
         model.predict(torch.randn(1, 3, 32, 32))
 
 
-def test_a_map_that_does_not_fit_the_images_is_refused():
+def test_feature_map_that_does_not_match_images_raises():
     corrupted, images = torch.randn(2, 1, 3, 32, 32)
     with pytest.raises(ValueError, match=r'\(64, 64\).*encoder_stride'):
         MODELS.build(respix(stride=16)).loss(dict(corrupted=corrupted, images=images))
 
 
-def test_a_map_that_does_not_fit_the_tokens_is_refused():
+def test_feature_map_that_does_not_match_tokens_raises():
     model = MODELS.build(revdet(dict(type='ResNet', depth=50), 2048, upscale=1))
     inputs = dict(
         corrupted=torch.randn(1, 3, 64, 64),
@@ -145,7 +145,7 @@ def test_a_map_that_does_not_fit_the_tokens_is_refused():
 
 
 @pytest.mark.parametrize(('l1', 'l2'), [(0.5, 0.5), (1.0, 0.0), (0.2, 3.0)])
-def test_respix_loss_is_over_all_pixels(l1, l2):
+def test_respix_loss_covers_all_pixels(l1, l2):
     torch.manual_seed(0)
     pred, images = torch.randn(2, 3, 16, 16), torch.randn(2, 3, 16, 16)
     head = ResPixHead(target_norm=None, l1_weight=l1, l2_weight=l2)
@@ -156,7 +156,7 @@ def test_respix_loss_is_over_all_pixels(l1, l2):
     assert head.loss(pred, images).item() == pytest.approx(expected, rel=1e-4)
 
 
-def test_respix_target_is_normalised_by_a_window_of_8_by_default():
+def test_respix_default_target_uses_window_of_8():
     images, pred = torch.randn(1, 3, 16, 16), torch.zeros(1, 3, 16, 16)
     target = SlidingWindowNorm(8)(images)
     expected = 0.5 * target.abs().mean() + 0.5 * target.square().mean()
@@ -166,8 +166,8 @@ def test_respix_target_is_normalised_by_a_window_of_8_by_default():
 
 
 @pytest.mark.parametrize('norm', [None, 'SlidingWindowNorm', 'PatchNorm'])
-def test_respix_restores_by_what_the_enhancer_has_seen(norm):
-    """The statistics of the corrupted image, in which the original has no part."""
+def test_respix_restores_with_statistics_of_corrupted_image(norm):
+    """Statistics of the corrupted image, not of the original."""
     torch.manual_seed(0)
     corrupted, pred = torch.randn(2, 3, 32, 32), torch.randn(2, 3, 32, 32)
     head = ResPixHead(target_norm=norm and dict(type=norm))
@@ -184,7 +184,7 @@ def test_respix_restores_by_what_the_enhancer_has_seen(norm):
         torch.testing.assert_close(restored[1, 2, 9, 20], expected)
 
 
-def test_revdet_spreads_the_logits_of_a_coarse_map():
+def test_revdet_upscales_coarse_logits():
     torch.manual_seed(0)
     head = RevDetHead(in_channels=4, upscale=2)
     feats = torch.randn(1, 4, 3, 3)

@@ -48,19 +48,19 @@ def test_argmax_sampling():
     assert frequencies(build(sampling='argmax'), LOGITS)[2] == 1
 
 
-def test_diverged_logits_still_give_tokens():
-    """The loss reports them; an error here would come first and explain nothing."""
+def test_sampling_from_nan_logits_gives_valid_tokens():
+    """FiniteLossHook reports NaN; an error in sampling would hide its message."""
     ids = build().sample(torch.full((3, 5), torch.nan))
     assert ids.shape == (3,) and ids.min() >= 0 and ids.max() < 5
 
 
-def test_samples_carry_no_gradient():
+def test_samples_have_no_gradient():
     logits = LOGITS.clone().requires_grad_()
     for sampling in ('softmax', 'argmax', 'uniform'):
         assert not build(sampling=sampling).sample(logits).requires_grad
 
 
-def test_is_a_self_supervisor_with_a_loss_of_its_own():
+def test_generator_is_self_supervisor():
     torch.manual_seed(0)
     generator = build()
     assert isinstance(generator, BaseSelfSupervisor)
@@ -84,19 +84,19 @@ def test_is_a_self_supervisor_with_a_loss_of_its_own():
     assert all(param.grad is not None for param in generator.parameters())
 
 
-def test_features_of_unmasked_images():
+def test_extract_feat_uses_unmasked_images():
     feats = build()(torch.randn(2, 3, 32, 32), mode='tensor')
     assert feats[-1].shape == (2, 17, 32)
 
 
-def test_bad_arguments():
+def test_invalid_arguments_raise():
     with pytest.raises(ValueError, match='sampling'):
         build(sampling='gumbel')
     with pytest.raises(ValueError, match='temperature'):
         build(temperature=0)
 
 
-def test_masked_token_head_equals_a_loop():
+def test_masked_token_loss_matches_loop():
     torch.manual_seed(0)
     head = MaskedTokenHead(embed_dims=8, vocab_size=11)
     feats = torch.randn(3, 6, 8, requires_grad=True)
@@ -126,7 +126,7 @@ def test_masked_token_head_equals_a_loop():
     assert ours.flatten(0, 1)[~mask.flatten()].abs().max() == 0
 
 
-def test_masked_token_loss_is_the_mean_of_the_losses_of_two_halves():
+def test_masked_token_loss_averages_over_images():
     torch.manual_seed(0)
     head = MaskedTokenHead(embed_dims=8, vocab_size=11)
     feats, golden = torch.randn(4, 9, 8), torch.randint(11, (4, 3, 3))
@@ -140,7 +140,7 @@ def test_masked_token_loss_is_the_mean_of_the_losses_of_two_halves():
     torch.testing.assert_close(loss(slice(0, 4)), halves)
 
 
-def test_masked_token_head_starts_with_truncated_weights():
+def test_masked_token_head_initialization():
     torch.manual_seed(0)
     head = MaskedTokenHead(embed_dims=64, vocab_size=1000)
     head.init_weights()

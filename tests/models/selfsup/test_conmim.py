@@ -18,7 +18,7 @@ from mmcim.engine import StrictRunner
 from mmcim.models import ConMIM, ConMIMDataPreprocessor, DenoisingContrastHead
 
 from .conftest import vit
-from .two_processes import assert_two_equal_one
+from .two_processes import assert_two_match_one
 
 MEAN, STD = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]
 
@@ -89,7 +89,7 @@ class TestLoss:
         return sum(losses) / len(losses), sum(found) / len(found)
 
     @pytest.mark.parametrize('tau', [0.1, 0.5])
-    def test_values_and_gradients(self, tau):
+    def test_loss_and_gradients_match_formula(self, tau):
         torch.manual_seed(0)
         queries = 3 * torch.randn(3, 12, 8)
         keys = queries + 4 * torch.randn(3, 12, 8)
@@ -118,7 +118,7 @@ class TestLoss:
             got = head.loss(queries, keys, mask)
         assert got['loss'].equal(expected['loss'])
 
-    def test_temperature(self):
+    def test_temperature_scales_similarities(self):
         with pytest.raises(ValueError, match='temperature'):
             DenoisingContrastHead(0)
 
@@ -129,13 +129,13 @@ class TestViews:
         inputs = images(batch)
         return preprocessor, inputs, preprocessor(dict(inputs=inputs), training)['inputs']
 
-    def test_the_weak_view_is_the_normalised_image(self):
+    def test_weak_view_is_normalized_image(self):
         _, inputs, out = self.run(flip_prob=0.0)
         mean, std = (torch.tensor(x).view(3, 1, 1) for x in (MEAN, STD))
         torch.testing.assert_close(out['images'], (inputs - mean) / std)
 
-    def test_geometry_is_shared_to_the_pixel(self):
-        """Jitter, grey and solarisation change each pixel for itself."""
+    def test_views_share_geometry(self):
+        """Jitter, grey and solarisation are pixelwise."""
         augment = dict(type='StrongAugment', blur_prob=0.0, hue=0.0)
         torch.manual_seed(0)
         preprocessor, inputs, out = self.run(
@@ -150,8 +150,8 @@ class TestViews:
         assert (flipped ^ kept).all() and 60 < flipped.sum() < 140
         changed = (weak - strong).abs().amax((1, 2, 3)) > 0.01
         assert changed.float().mean() > 0.7
-        # Equal pixels stay equal: of a image of two colours, halves in random places,
-        # the strong view is one of two colours in the same places.
+        # Equal pixels stay equal: of an image of two colours at random positions
+        # the strong view has two colours at the same positions.
         torch.manual_seed(0)
         places = torch.rand(200, 1, 32, 32) < 0.3
         colours = torch.randint(256, (2, 200, 3, 1, 1), dtype=torch.uint8)
@@ -163,7 +163,7 @@ class TestViews:
             for region in (where, ~where):
                 assert (b[:, region] - b[:, region][:, :1]).abs().max() < 1e-4
 
-    def test_both_views_weak_or_both_strong(self):
+    def test_both_views_with_same_augmentation(self):
         _, _, out = self.run(momentum_augment=None)
         assert out['images'].equal(out['momentum_images'])
         strong = dict(type='StrongAugment', jitter_prob=1.0)
@@ -174,7 +174,7 @@ class TestViews:
             assert ((view - weak).abs().amax((1, 2, 3)) > 0.05).float().mean() > 0.7
         assert not out['images'].allclose(out['momentum_images'], atol=0.05)
 
-    def test_evaluation_draws_nothing(self):
+    def test_evaluation_is_deterministic(self):
         state = torch.get_rng_state()
         _, inputs, out = self.run(training=False, flip_prob=1.0)
         assert torch.get_rng_state().equal(state)
@@ -183,8 +183,8 @@ class TestViews:
 
 
 class TestModel:
-    def test_what_each_network_sees(self):
-        """Patches, mask, class token and projector, step by step."""
+    def test_inputs_of_both_encoders(self):
+        """Loss from patches, mask, class token and projector, step by step."""
         model = build()
         inputs = batch_inputs()
         torch.manual_seed(7)
@@ -212,7 +212,7 @@ class TestModel:
         assert out['loss'].item() == pytest.approx(loss.item(), rel=1e-4)
         assert out['accuracy'].item() == pytest.approx(accuracy)
 
-    def test_no_gradient_to_the_momentum_branch(self):
+    def test_no_gradient_flows_into_momentum_encoder(self):
         model = build()
         inputs = batch_inputs()
         inputs['momentum_images'].requires_grad_()
@@ -229,21 +229,21 @@ class TestModel:
             not p.requires_grad for p in model.momentum_encoder.parameters()
         ) and any(p.requires_grad for p in model.backbone.parameters())
 
-    def test_batch_norms_are_of_the_branch(self):
+    def test_batch_norm_statistics_are_separate(self):
         model = build()
         model.loss(batch_inputs())
         online, copy = model.neck.bn0, model.momentum_encoder.neck.bn0
         assert online.num_batches_tracked == copy.num_batches_tracked == 1
         assert not online.running_mean.allclose(copy.running_mean)
 
-    def test_the_momentum_encoder_begins_as_a_copy(self):
+    def test_momentum_encoder_starts_as_copy(self):
         model = build()
         state = model.state_dict()
         for name, value in state.items():
             if name.startswith(('backbone.', 'neck.')):
                 assert value.equal(state[f'momentum_encoder.{name}']), name
 
-    def test_optimizer_has_the_online_networks_only(self):
+    def test_optimizer_has_online_parameters_only(self):
         model = build()
         optim = dict(
             type='AutoAmpOptimWrapper',
@@ -259,18 +259,18 @@ class TestModel:
         }
 
     @pytest.mark.parametrize('export', ['momentum', 'online'])
-    def test_features_are_of_the_kept_backbone(self, export):
+    def test_features_come_from_exported_backbone(self, export):
         model = build(export=export).eval()
         torch.nn.init.normal_(model.momentum_encoder.backbone.ln1.weight)
         images = batch_inputs()['images']
         kept = model.momentum_encoder if export == 'momentum' else model
-        wanted = kept.backbone(images, None)[-1]
-        assert model.extract_feat(images)[-1].equal(wanted)
-        assert model(dict(images=images))[-1].equal(wanted)
+        expected = kept.backbone(images, None)[-1]
+        assert model.extract_feat(images)[-1].equal(expected)
+        assert model(dict(images=images))[-1].equal(expected)
         other = model if export == 'momentum' else model.momentum_encoder
-        assert not other.backbone(images, None)[-1].allclose(wanted)
+        assert not other.backbone(images, None)[-1].allclose(expected)
 
-    def test_unknown_export(self):
+    def test_unknown_export_raises(self):
         with pytest.raises(ValueError, match="'teacher'.*'momentum', 'online'"):
             build(export='teacher')
 
@@ -292,7 +292,7 @@ def distributed_config():
 
 def train_steps(model, part, num=3):
     plain = getattr(model, 'module', model)
-    # Not Adam: where a norm follows, biases have no gradient but rounding.
+    # Not Adam: biases in front of a norm have gradients of rounding only.
     sgd = dict(OPTIM, optimizer=dict(type='SGD', lr=0.05, momentum=0.9))
     with DefaultScope.overwrite_default_scope('mmpretrain'):
         optim = build_optim_wrapper(plain, sgd)
@@ -302,9 +302,9 @@ def train_steps(model, part, num=3):
         plain.momentum_encoder.update(plain, num)
 
 
-def test_two_processes_equal_one(tmp_path):
+def test_two_processes_match_one(tmp_path):
     """Encoder, projector with its batch norms, loss, gradients, momentum encoder."""
-    start, end = assert_two_equal_one(
+    start, end = assert_two_match_one(
         partial(build, **distributed_config()), train_steps, tmp_path
     )
     moved = {key for key, value in end.items() if not value.equal(start[key])}
@@ -325,7 +325,7 @@ class FewImages(Dataset):
 
 @pytest.fixture(scope='module')
 def run(tmp_path_factory):
-    """A short run; gives its folder and its model."""
+    """A short run: its folder and its model."""
     folder = tmp_path_factory.mktemp('run')
     config = conmim()
     cfg = Config(
@@ -371,7 +371,7 @@ def test_exported_backbone_is_the_momentum_encoder(run):
     assert not tensors['layers.0.ffn.layers.1.bias'].equal(
         online.layers[0].ffn.layers[1].bias
     )
-    # The file tells how to build its network, though a copy has no config of its own.
+    # The file records how to build the backbone, though a copy has no own config.
     assert file.record.grid == (4, 4)
     again = file.build()
     again.load_state_dict(tensors, strict=False)
@@ -394,12 +394,12 @@ def test_checkpoint_gives_either_backbone(run, kept):
     prefix = ConMIM.EXPORTS[kept]
     load_into(network, str(folder / 'epoch_2.pth'), prefix=prefix)
     images = batch_inputs()['images']
-    wanted = model.get_submodule(prefix.rstrip('.'))(images, None)[-1]
-    torch.testing.assert_close(network(images)[-1], wanted)
+    expected = model.get_submodule(prefix.rstrip('.'))(images, None)[-1]
+    torch.testing.assert_close(network(images)[-1], expected)
 
 
 @pytest.mark.slow
-def test_400_steps_on_real_images_lower_the_loss(imagenette_mini):
+def test_training_on_real_images_lowers_loss(imagenette_mini):
     """48 px, 6 x 6 patches of 8 px, in squares of which about half are masked."""
     loader = dict(
         batch_size=32,
@@ -436,7 +436,7 @@ def test_400_steps_on_real_images_lower_the_loss(imagenette_mini):
         batches = iter(StrictRunner.build_dataloader(loader))
         optim = OPTIM | dict(
             optimizer=dict(type='AdamW', lr=3e-3, betas=(0.9, 0.98)),
-            # Relative positions, by which masked patches are told apart, begin at zero.
+            # Relative positions, which distinguish masked patches, start at zero.
             paramwise_cfg=dict(
                 custom_keys=dict(relative_position_bias_table=dict(lr_mult=30.0))
             ),
@@ -452,13 +452,13 @@ def test_400_steps_on_real_images_lower_the_loss(imagenette_mini):
         return sum(log[key] for log in logs[part]) / len(logs[part])
 
     first, last = slice(0, 10), slice(-30, None)
-    # All patches alike is what a network that knows nothing says.
+    # An untrained encoder gives equal logits for all patches.
     assert mean('loss', last) < min(mean('loss', first), math.log(36)) - 0.05
     assert mean('accuracy', last) > 1.3 / 36
 
 
-def test_two_images_are_refused():
-    """Of a pipeline with two crops, of which one would be dropped without a word."""
+def test_two_crops_raise():
+    """Of a pipeline with two crops one would be dropped silently."""
     model = build()
     with pytest.raises(TypeError, match='must be uint8 .* not a list of 2'):
         model.data_preprocessor(dict(inputs=[images(), images()]), training=True)

@@ -67,7 +67,7 @@ def random_inputs(batch_size=2, num=3, context=32, exemplar=16):
 @pytest.fixture
 def model():
     model = build(corrim())
-    # Targets that are not the online encoder's, and parameters that are not all 0 or 1.
+    # Different encoders, and parameters other than 0 and 1.
     torch.manual_seed(2)
     with torch.no_grad():
         for name, param in model.named_parameters():
@@ -76,7 +76,7 @@ def model():
     return model
 
 
-# The formulas as they are on paper
+# The formulas of the paper
 
 
 def layer_norm(x, norm):
@@ -177,7 +177,7 @@ def plain_loss(model, inputs, objective):
 
 
 @pytest.mark.parametrize('objective', ['cross_entropy', 'focal_mse'])
-def test_loss_and_gradients_are_those_of_the_formula(model, objective):
+def test_loss_and_gradients_match_formula(model, objective):
     model.head.objective = objective
     inputs = random_inputs()
     log = model(inputs, mode='loss')
@@ -188,14 +188,14 @@ def test_loss_and_gradients_are_those_of_the_formula(model, objective):
     for name, value in watched.items():
         assert log[name].item() == pytest.approx(value, abs=1e-5), name
     assert 0.05 < watched['iou'] < 0.95
-    share = inputs['regions'].float().mean().item()
-    assert log['pixel_base_acc'].item() == pytest.approx(max(share, 1 - share))
+    fraction = inputs['regions'].float().mean().item()
+    assert log['pixel_base_acc'].item() == pytest.approx(max(fraction, 1 - fraction))
     plain = torch.autograd.grad(expected, learnt.values())
     for name, grad, other in zip(learnt, found, plain):
         torch.testing.assert_close(grad, other, atol=2e-5, rtol=1e-3, msg=name)
 
 
-def test_who_learns(model):
+def test_trainable_parameters(model):
     log = model(random_inputs(), mode='loss')
     log['loss_corr'].backward()
     fixed = {k for k, p in model.named_parameters() if p.grad is None}
@@ -210,7 +210,7 @@ def test_who_learns(model):
         assert (name in fixed) or param.grad.abs().max() > 0, name
 
 
-def test_positions_are_sines_and_cosines_at_every_size(model):
+def test_position_embedding_is_sin_cos_at_every_size(model):
     """Bicubic interpolation from 6 x 6 patches of the full image to 4 x 4 and 2 x 2."""
     table = torch.stack([position(r, c) for r in range(6) for c in range(6)])
     torch.testing.assert_close(model.backbone.pos_embed[0, 1:], table)
@@ -230,8 +230,8 @@ def test_positions_are_sines_and_cosines_at_every_size(model):
         torch.testing.assert_close(tokens, expected[0].flatten(1).T)
 
 
-def test_context_may_be_a_rectangle():
-    """Of 2 x 3 patches; without what both branches add, tokens and positions remain."""
+def test_rectangular_context():
+    """2 x 3 patches; without both branches, tokens and position embeddings remain."""
     torch.manual_seed(0)
     config = corrim(grid=(2, 3))['neck']
     neck = MODELS.build(config)
@@ -248,7 +248,7 @@ def test_context_may_be_a_rectangle():
             torch.testing.assert_close(maps[0, 0, :, row, column], expected)
 
 
-def test_targets_are_the_momentum_encoders(model):
+def test_targets_come_from_momentum_encoder(model):
     inputs = random_inputs()
     shared = model.momentum_encoder.backbone
     assert shared.cls_token is model.backbone.cls_token
@@ -259,7 +259,7 @@ def test_targets_are_the_momentum_encoders(model):
     assert (model(inputs, mode='loss')['loss_corr'] - before).abs() > 1e-4
 
 
-def test_momentum_encoder_follows(model):
+def test_momentum_encoder_follows_online_encoder(model):
     start = {k: v.clone() for k, v in model.state_dict().items()}
     with DefaultScope.overwrite_default_scope('mmpretrain'):
         optim = build_optim_wrapper(
@@ -288,7 +288,7 @@ def test_momentum_encoder_follows(model):
         assert after[f'backbone.{name}'].equal(start[f'backbone.{name}']), name
 
 
-def test_momentum_rises_from_one_to_the_other():
+def test_momentum_schedule():
     encoder = build(corrim(momentum=0.9, end_momentum=0.95)).momentum_encoder
     found = [encoder.coefficient(step, 10) for step in (0, 5, 10)]
     assert found == pytest.approx([0.9, 0.925, 0.95])
@@ -296,13 +296,13 @@ def test_momentum_rises_from_one_to_the_other():
     assert (encoder.coefficient(0, 10), encoder.coefficient(10, 10)) == (0.99, 1)
 
 
-def test_both_encoders_begin_equal():
+def test_both_encoders_start_equal():
     model = build(corrim())
     for name, param in model.backbone.named_parameters():
         assert param.equal(model.momentum_encoder.backbone.get_parameter(name)), name
 
 
-def test_a_cnn_is_an_encoder_as_well():
+def test_cnn_encoder():
     resnet = dict(type='ResNet', depth=18, base_channels=8, stem_channels=8)
     model = build(corrim(resnet, channels=64, grid=(2, 2)))
     inputs = random_inputs(context=64, exemplar=32)
@@ -315,7 +315,7 @@ def test_a_cnn_is_an_encoder_as_well():
     assert features.shape == (2, 64, 2, 2)
 
 
-def test_features_are_the_online_encoders(model):
+def test_features_come_from_online_encoder(model):
     images = torch.randn(2, 3, 48, 48)
     expected = model.backbone(images)[0]
     assert model.extract_feat(dict(images=images))[0].equal(expected)
@@ -323,7 +323,7 @@ def test_features_are_the_online_encoders(model):
     assert model.backbone_prefix == 'backbone.'
 
 
-def test_what_does_not_fit_is_told():
+def test_mismatched_parts_raise():
     model = build(corrim(grid=(3, 3)))
     with pytest.raises(ValueError, match=r'17 tokens.*model\.neck\.grid'):
         model(random_inputs(), mode='loss')
@@ -339,15 +339,15 @@ def test_what_does_not_fit_is_told():
     ('context_size', dict(context_size=30)),
     ('exemplars.size', dict(exemplars=dict(type='ExemplarSampling', size=18))),
 ])  # fmt: skip
-def test_sizes_are_whole_patches(key, change):
+def test_sizes_must_be_multiples_of_patch_size(key, change):
     config = corrim()
     config['data_preprocessor'] = {**config['data_preprocessor'], **change}
     with pytest.raises(ValueError, match=f'{key}.* multiples of .*patch_size=8'):
         MODELS.build(config)
 
 
-def test_two_images_are_refused():
-    """Exemplars of one crop would get label maps in another."""
+def test_two_crops_raise():
+    """Exemplars of one crop would get segmentation maps of another."""
     preprocessor = build(corrim()).data_preprocessor
     crops = torch.randint(256, (2, 2, 3, 48, 48), dtype=torch.uint8)
     with pytest.raises(TypeError, match='must be uint8 .* not a list of 2'):

@@ -7,15 +7,15 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DefaultScope
 
 from .test_corrim import build, corrim, random_inputs
-from .two_processes import assert_two_equal_one
+from .two_processes import assert_two_match_one
 
-# Not Adam: biases of keys have no gradient but rounding, which it would blow up.
+# Not Adam: it would amplify rounding in the gradients of key biases.
 OPTIM = dict(
     type='AutoAmpOptimWrapper',
     constructor='NetworkwiseOptimWrapperConstructor',
     optimizer=dict(type='SGD', lr=0.05, momentum=0.9, weight_decay=0.05),
 )
-# Exemplars that are drawn already.
+# Fixed exemplars.
 CONFIG = corrim(data_preprocessor=dict(type='BaseDataPreprocessor'))
 
 
@@ -29,8 +29,8 @@ def steps(model, part, num=3):
         network.momentum_encoder.update(network, num_steps=10)
 
 
-def test_two_processes_equal_one(tmp_path):
-    start, end = assert_two_equal_one(partial(build, CONFIG), steps, tmp_path)
+def test_two_processes_match_one(tmp_path):
+    start, end = assert_two_match_one(partial(build, CONFIG), steps, tmp_path)
     frozen = ('pos_embed', 'projection.weight', 'projection.bias')
     for key, value in end.items():
         assert value.equal(start[key]) == key.endswith(frozen), key

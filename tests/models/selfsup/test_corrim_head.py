@@ -29,7 +29,7 @@ def plain_loss(logits, regions, pixel_loss):
     (dict(objective='focal_mse'), lambda p, y: (y - p).abs() ** 2 * (y - p) ** 2),
     (dict(objective='focal_mse', gamma=0), lambda p, y: (y - p) ** 2),
 ])  # fmt: skip
-def test_values_and_gradients(kwargs, pixel_loss):
+def test_loss_and_gradients_match_formula(kwargs, pixel_loss):
     torch.manual_seed(0)
     logits = 2 * torch.randn(BATCH, EXEMPLARS, 2, SIDE, SIDE)
     regions = torch.rand(BATCH, EXEMPLARS, SIDE, SIDE) < 0.3
@@ -44,8 +44,8 @@ def test_values_and_gradients(kwargs, pixel_loss):
 
 
 @pytest.mark.parametrize('objective', ['cross_entropy', 'focal_mse'])
-def test_sure_answers_are_finite(objective):
-    """Where exponentials overflow; right costs nothing, wrong costs the margin."""
+def test_confident_predictions_give_finite_loss(objective):
+    """At logits whose exponentials overflow."""
     sure = torch.tensor([-400.0, 400.0]).view(1, 1, 2, 1, 1).requires_grad_()
     head = CorrelationHead(in_channels=8, objective=objective)
     costs = []
@@ -57,8 +57,8 @@ def test_sure_answers_are_finite(objective):
     assert costs == [0, 800 if objective == 'cross_entropy' else 1]
 
 
-def test_cells_are_pixels_and_corners_are_corners():
-    """From 4 to 7 rows and to 10 columns, cells are every second and third pixel."""
+def test_logits_are_aligned_with_pixels():
+    """From 4 to 7 rows and 10 columns, cells are every second and third pixel."""
     torch.manual_seed(0)
     head = CorrelationHead(in_channels=8)
     maps = torch.randn(2, 3, 8, 4, 4)
@@ -70,7 +70,7 @@ def test_cells_are_pixels_and_corners_are_corners():
     torch.testing.assert_close(logits[..., 1, 0], logits[..., :3:2, 0].mean(dim=-1))
 
 
-def test_says_what_does_not_fit():
+def test_invalid_arguments_raise():
     with pytest.raises(ValueError, match='dice'):
         CorrelationHead(objective='dice')
     with pytest.raises(ValueError, match='gamma=-1 must be at least 0'):

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow
 STEPS = 200
 
 
-def test_loss_falls_below_that_of_the_base_rate(loader):  # noqa: F811
+def test_training_beats_base_rate_loss(loader):  # noqa: F811
     """Contexts of 40 px and exemplars of 16 px, of images of 64 px, in patches of 8."""
     arch = dict(embed_dims=96, num_layers=2, num_heads=3, feedforward_channels=384)
     set_random_seed(0)
@@ -70,7 +70,7 @@ def test_loss_falls_below_that_of_the_base_rate(loader):  # noqa: F811
     rate = mean('pixel_base_acc', last)
     entropy = -rate * math.log(rate) - (1 - rate) * math.log(1 - rate)
     assert mean('loss_corr', last) < mean('loss_corr', first) - 0.1
-    # Two exemplars, of which it knows more than how large they are.
+    # Better than a prediction from the exemplars' sizes alone.
     assert mean('loss_corr', last) < 0.9 * 2 * entropy
     assert mean('pixel_acc', last) > rate + 0.01
     assert mean('iou', last) > 0.1

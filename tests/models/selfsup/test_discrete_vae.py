@@ -22,7 +22,7 @@ SIZES = dict(stride=4, vocab_size=24, width=16, depth=1, code_dims=8)
 
 @pytest.fixture(autouse=True)
 def hub():
-    """A message hub of its own for each test, as each run has."""
+    """A separate message hub for each test, as each run has."""
     return MessageHub.get_instance(f'test-{uuid.uuid4()}')
 
 
@@ -52,7 +52,7 @@ def inputs():
     return {'tokenizer_images': digits()[:8]}
 
 
-def test_gumbel_softmax_follows_its_definition():
+def test_gumbel_softmax_matches_definition():
     logits = torch.randn(2, 5, 3, 4)
     torch.manual_seed(1)
     sample = gumbel_softmax(logits, 0.7)
@@ -62,7 +62,7 @@ def test_gumbel_softmax_follows_its_definition():
     torch.testing.assert_close(sample, expected / expected.sum(1, keepdim=True))
 
 
-def test_gumbel_softmax_draws_from_the_softmax():
+def test_gumbel_softmax_samples_from_softmax():
     logits = torch.tensor([1.0, 0.0, -1.0, 0.5])
     many = logits[None, :, None, None].expand(1, 4, 200, 200)
     torch.manual_seed(0)
@@ -92,7 +92,7 @@ def test_psnr_in_closed_form():
 
 
 @pytest.mark.parametrize('weights', [(0.0, 1.0), (1.0, 0.0), (0.5, 2.0)])
-def test_losses_against_their_definition(hub, weights):
+def test_losses_match_definition(hub, weights):
     l1_weight, l2_weight = weights
     model = build(kl_weight=(0.3, 0.1), l1_weight=l1_weight, l2_weight=l2_weight)
     at(hub, 0, 100)
@@ -120,7 +120,7 @@ def test_losses_against_their_definition(hub, weights):
     assert losses['temperature'] == 2
 
 
-def test_only_the_losses_are_summed():
+def test_only_losses_are_summed():
     model = build(kl_weight=(0.3, 0.3))
     losses = model.loss(inputs())
     total, log_vars = model.parse_losses(losses)
@@ -131,7 +131,7 @@ def test_only_the_losses_are_summed():
 
 
 @pytest.mark.parametrize('name', ['temperature', 'kl_weight'])
-def test_schedule_in_closed_form(hub, name):
+def test_schedule_matches_closed_form(hub, name):
     model = build(**{name: (2.0, 0.5)}, anneal=0.8)
     kl = kl_to_uniform(model.backbone(inputs()['tokenizer_images']))
     for iteration in (0, 10, 40, 79, 80, 99):
@@ -142,7 +142,7 @@ def test_schedule_in_closed_form(hub, name):
         assert value.item() == pytest.approx(0.5 + 1.5 * (1 + cosine) / 2, rel=1e-4)
 
 
-def test_weight_of_the_divergence_can_rise(hub):
+def test_kl_weight_schedule(hub):
     model = build(kl_weight=(0.0, 1.0), anneal=0.5)
     at(hub, 0, 100)
     assert model.loss(inputs())['loss_kl'] == 0
@@ -166,11 +166,11 @@ def test_codes_used_counts_over_a_window(hub):
     assert used == [1, 2, 2, 2, 2, 1]
 
 
-def test_codes_in_use_are_no_part_of_the_checkpoint():
+def test_code_usage_is_not_saved():
     assert all(key.startswith('backbone.') for key in build().state_dict())
 
 
-def test_gradients_reach_every_parameter():
+def test_every_parameter_has_a_gradient():
     model = build(kl_weight=(0.1, 0.1))
     total, _ = model.parse_losses(model.loss(inputs()))
     total.backward()
@@ -180,19 +180,19 @@ def test_gradients_reach_every_parameter():
         assert parameter.grad.isfinite().all(), name
 
 
-def test_watching_builds_no_graph():
+def test_metrics_build_no_graph():
     losses = build().loss(inputs())
     for name in ('psnr', 'codes_used', 'temperature'):
         assert not losses[name].requires_grad
 
 
-def test_extract_feat_gives_logits():
+def test_extract_feat_returns_logits():
     model = build()
     logits = model(inputs(), mode='tensor')
     torch.testing.assert_close(logits, model.backbone(inputs()['tokenizer_images']))
 
 
-def test_sixty_steps_on_digits(hub):
+def test_training_on_digits_lowers_loss(hub):
     model = build(vocab_size=64, width=32)
     images = digits()
     optimizer = torch.optim.AdamW(model.parameters(), lr=4e-3)
@@ -224,7 +224,7 @@ def test_sixty_steps_on_digits(hub):
         (dict(l2_weight=0.0), 'one above'),
     ],
 )
-def test_refuses(wrong, message):
+def test_invalid_arguments_raise(wrong, message):
     with pytest.raises(ValueError, match=message):
         build(**wrong)
 
@@ -256,7 +256,7 @@ def run(work_dir, max_epochs, record, resume=False):
     return runner.model
 
 
-def test_trains_in_a_runner_resumes_and_becomes_a_tokenizer(tmp_path):
+def test_trained_checkpoint_becomes_tokenizer(tmp_path):
     record = Record()
     model = run(tmp_path, max_epochs=2, record=record)
     expected = [
@@ -264,7 +264,7 @@ def test_trains_in_a_runner_resumes_and_becomes_a_tokenizer(tmp_path):
     ]
     assert record.temperatures == pytest.approx(expected)
 
-    # The checkpoint is the tokenizer; nothing in it is unpickled.
+    # The checkpoint is loaded as tokenizer, without unpickling code.
     tokenizer = DiscreteVAE(str(tmp_path / 'epoch_2.pth'))
     images = digits()[:4]
     assert torch.equal(tokenizer.encode(images), model.backbone(images).argmax(1))

@@ -17,7 +17,7 @@ from torch import nn
 from mmcim.engine.data_parallel import wrap_distributed
 from mmcim.models.layers import BaseMasking
 
-# A fork need not import torch anew, but cannot use the autograd of older versions if the
+# A fork need not import torch again, but cannot use the autograd of older versions if the
 # process has used it before.
 _START = 'fork' if Version(torch.__version__) >= Version('2.14') else 'spawn'
 
@@ -34,7 +34,7 @@ class FixedMasking(BaseMasking):
         return masked[..., None].expand(-1, -1, grid[1])
 
 
-def assert_two_equal_one(
+def assert_two_match_one(
     build: Callable[[], nn.Module],
     steps: Callable[[nn.Module, slice], None],
     folder: Path,
@@ -69,7 +69,7 @@ def assert_two_equal_one(
 
 
 def free_port() -> int:
-    """A port that nobody listens on."""
+    """A free port."""
     with socket.socket() as free:
         free.bind(('127.0.0.1', 0))
         return free.getsockname()[1]

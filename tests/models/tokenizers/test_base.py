@@ -1,5 +1,5 @@
 # Copyright (c) mmcim contributors. All rights reserved.
-"""What every tokenizer promises, shown on a small discrete VAE."""
+"""The contract of all tokenizers, tested on a small discrete VAE."""
 
 import copy
 import hashlib
@@ -49,7 +49,7 @@ def assert_unchanged(module, before):
 
 
 class Trained(BaseModule):
-    """A module that is trained beside a tokenizer, as an algorithm."""
+    """A model with a tokenizer and trained layers."""
 
     def __init__(self, tokenizer, init_cfg=None):
         super().__init__(init_cfg)
@@ -57,7 +57,7 @@ class Trained(BaseModule):
         self.head = nn.Conv2d(3, 1, 1)
 
 
-def test_nothing_to_train_and_nothing_to_save(tokenizer):
+def test_no_parameters_and_empty_state_dict(tokenizer):
     model = Trained(tokenizer)
     assert len(tensors_of(tokenizer)) == len(DiscreteVAENet(**SIZES).state_dict())
     assert list(tokenizer.parameters()) == []
@@ -70,7 +70,7 @@ def test_nothing_to_train_and_nothing_to_save(tokenizer):
     assert not any(buffer.requires_grad for buffer in tokenizer.buffers())
 
 
-def test_stays_in_eval_mode(tokenizer):
+def test_tokenizer_stays_in_eval_mode(tokenizer):
     model = Trained(tokenizer).train()
     assert model.head.training
     assert not any(module.training for module in model.tokenizer.modules())
@@ -78,7 +78,7 @@ def test_stays_in_eval_mode(tokenizer):
     assert not tokenizer.training
 
 
-def test_bit_identical_after_initialisation_and_training(tokenizer):
+def test_bit_identical_after_training(tokenizer):
     before = tensors_of(tokenizer)
     model = Trained(
         tokenizer,
@@ -100,7 +100,7 @@ def test_bit_identical_after_initialisation_and_training(tokenizer):
     assert_unchanged(tokenizer, before)
 
 
-def test_no_gradient_flows(tokenizer):
+def test_no_gradient_flows_through_tokenizer(tokenizer):
     images = torch.rand(1, 3, 8, 8, requires_grad=True)
     ids = tokenizer.encode(images)
     restored = tokenizer.decode(ids)
@@ -108,7 +108,7 @@ def test_no_gradient_flows(tokenizer):
     assert not restored.requires_grad
 
 
-def test_freeze_takes_parameters_and_buffers():
+def test_freeze_converts_parameters_and_buffers():
     module = freeze(nn.Sequential(nn.Linear(2, 2, bias=False), nn.BatchNorm1d(2)))
     assert list(module.parameters()) == []
     assert module.state_dict() == {}
@@ -123,7 +123,7 @@ def test_freeze_takes_parameters_and_buffers():
     assert module[0](torch.ones(1, 2)).shape == (1, 2)
 
 
-def test_frozen_tensors_follow_a_move_and_a_copy(tokenizer):
+def test_frozen_tensors_follow_to_and_deepcopy(tokenizer):
     images = torch.rand(1, 3, 8, 8)
     other = copy.deepcopy(tokenizer)
     assert torch.equal(other.encode(images), tokenizer.encode(images))
@@ -142,8 +142,8 @@ def test_shapes_dtypes_and_ranges(tokenizer):
     assert 0 <= restored.min() <= restored.max() <= 1
 
 
-def test_ignores_an_outer_autocast(tokenizer):
-    # So many that the digits of bfloat16 would turn some of the winners.
+def test_outer_autocast_is_ignored(tokenizer):
+    # Enough images for bfloat16 to change some of the ids.
     images = torch.rand(8, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     network = tokenizer.network
     ids = network(images).argmax(1)
@@ -159,7 +159,7 @@ def test_ignores_an_outer_autocast(tokenizer):
     assert torch.equal(again, restored)
 
 
-def test_half_images_are_computed_in_float32(tokenizer):
+def test_half_precision_images_are_computed_in_float32(tokenizer):
     images = torch.rand(2, 3, 16, 16).half()
     assert torch.equal(tokenizer.encode(images), tokenizer.encode(images.float()))
 
@@ -172,7 +172,7 @@ def test_half_images_are_computed_in_float32(tokenizer):
         (torch.zeros(1, 3, 8, 9), ValueError, r'multiples of 4, got shape .1, 3, 8, 9'),
     ],
 )
-def test_encode_refuses(tokenizer, images, error, message):
+def test_encode_invalid_images_raises(tokenizer, images, error, message):
     with pytest.raises(error, match=message):
         tokenizer.encode(images)
 
@@ -184,12 +184,12 @@ def test_encode_refuses(tokenizer, images, error, message):
         (torch.full((1, 2, 2), 16), IndexError, 'out of range'),
     ],
 )
-def test_decode_refuses(tokenizer, ids, error, message):
+def test_decode_invalid_ids_raises(tokenizer, ids, error, message):
     with pytest.raises(error, match=message):
         tokenizer.decode(ids)
 
 
-def test_sha256_is_that_of_names_dtypes_shapes_and_bytes():
+def test_sha256_of_names_dtypes_shapes_and_bytes():
     tensors = {
         'b': torch.tensor([[1.0, 2.0], [3.0, 4.0]]),
         'a': torch.tensor([5], dtype=torch.int64),
@@ -214,12 +214,12 @@ def test_sha256_is_that_of_names_dtypes_shapes_and_bytes():
         lambda t: {'w': t['w'].view(torch.int32)},
     ],
 )
-def test_sha256_changes_with_value_name_shape_and_dtype(change):
+def test_sha256_depends_on_value_name_shape_and_dtype(change):
     tensors = {'w': torch.arange(4.0).reshape(2, 2)}
     assert tensors_sha256(change(tensors)) != tensors_sha256(tensors)
 
 
-def test_identity(tokenizer, checkpoint, tmp_path):
+def test_identity_fields(tokenizer, checkpoint, tmp_path):
     identity = tokenizer.identity
     assert identity == {
         'type': 'DiscreteVAE',
@@ -240,7 +240,7 @@ def test_identity(tokenizer, checkpoint, tmp_path):
     assert other.identity['sha256'] != tokenizer.identity['sha256']
 
 
-def test_registered_and_built_from_a_config(checkpoint):
+def test_build_from_config(checkpoint):
     tokenizer = MODELS.build(dict(type='DiscreteVAE', checkpoint=checkpoint))
     assert isinstance(tokenizer, BaseTokenizer)
 
@@ -271,13 +271,13 @@ class Plain(BaseTokenizer):
         ),
     ],
 )
-def test_tensors_that_do_not_fit_are_named_in_one_line(tensors, problem):
+def test_error_names_mismatched_tensors_in_one_line(tensors, problem):
     with pytest.raises(ValueError) as caught:
         Plain.build(tensors, 'w.pt')
     assert re.fullmatch(rf'w.pt does not fit: {problem}\. Do this', str(caught.value))
 
 
-def test_network_has_all_tensors_in_float32():
+def test_network_is_float32():
     tensors = {'weight': torch.ones(3, 2, dtype=torch.float16), 'bias': torch.ones(3)}
     layer = Plain.build(tensors, 'w.pt')
     assert layer.weight.dtype == torch.float32

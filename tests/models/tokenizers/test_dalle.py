@@ -1,5 +1,5 @@
 # Copyright (c) mmcim contributors. All rights reserved.
-"""Equality with OpenAI's implementation (PyPI's dall-e), through the file formats."""
+"""Comparison with OpenAI's implementation (PyPI's dall-e), including the file format."""
 
 import os
 import subprocess
@@ -28,14 +28,14 @@ def official(**sizes):
                 # Make up for the gain of 1/64 and the ReLUs, so that the residual
                 # paths weigh as much as the others.
                 parameter.mul_(1.75 * sizes.get('n_blk_per_group', 2))
-    # Without this, a few codes win everywhere.
+    # Otherwise a few codes win at all positions.
     logits = encoder(dall_e.map_pixels(random_images(1, 64, 64)))
     encoder.blocks.output.conv.b -= logits.mean((0, 2, 3))
     return networks
 
 
 def random_images(batch, height, width):
-    """Random colours of 8 x 8 blocks with noise, in [0, 1], on all of the range."""
+    """Random colours of 8 x 8 blocks with noise, covering [0, 1]."""
     generator = torch.Generator().manual_seed(1)
     blocks = torch.rand(batch, 3, height // 8, width // 8, generator=generator)
     noise = torch.rand(batch, 3, height, width, generator=generator)
@@ -53,7 +53,7 @@ def tensors_of(encoder, decoder):
 
 
 @torch.no_grad()
-def assert_equal_to_official(tokenizer, encoder, decoder, images):
+def assert_matches_openai(tokenizer, encoder, decoder, images):
     """Follow OpenAI's usage notebook step by step."""
     logits = encoder(dall_e.map_pixels(images))
     ids = logits.argmax(1)
@@ -84,11 +84,11 @@ def assert_equal_to_official(tokenizer, encoder, decoder, images):
     ],
     ids=['narrow', 'shallow'],
 )
-def test_equals_official(sizes, shape, tmp_path):
+def test_matches_openai_implementation(sizes, shape, tmp_path):
     encoder, decoder = official(**sizes)
     save_file(tensors_of(encoder, decoder), tmp_path / 'dalle.safetensors')
     tokenizer = DALLETokenizer(str(tmp_path / 'dalle.safetensors'))
-    assert_equal_to_official(tokenizer, encoder, decoder, random_images(*shape))
+    assert_matches_openai(tokenizer, encoder, decoder, random_images(*shape))
 
 
 @pytest.mark.slow
@@ -97,7 +97,7 @@ def test_equals_official(sizes, shape, tmp_path):
     [(dict(n_hid=64, vocab_size=512), (2, 48, 64)), (dict(), (1, 112, 112))],
     ids=['narrow', 'full'],
 )
-def test_equals_official_through_the_files(sizes, shape, tmp_path, repo):
+def test_converted_files_match_openai_implementation(sizes, shape, tmp_path, repo):
     encoder, decoder = official(**sizes)
     torch.save(encoder, tmp_path / 'encoder.pkl')
     torch.save(decoder, tmp_path / 'decoder.pkl')
@@ -115,7 +115,7 @@ def test_equals_official_through_the_files(sizes, shape, tmp_path, repo):
     tokenizer = DALLETokenizer(str(tmp_path / 'dalle.safetensors'))
     assert tokenizer.vocab_size == encoder.vocab_size
     assert tokenizer.stride == 8
-    assert_equal_to_official(tokenizer, encoder, decoder, random_images(*shape))
+    assert_matches_openai(tokenizer, encoder, decoder, random_images(*shape))
 
 
 @pytest.fixture(scope='module')
@@ -129,14 +129,14 @@ def narrow(tmp_path_factory):
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
 @torch.no_grad()
-def test_equals_official_in_half_precision_on_a_gpu(narrow):
+def test_matches_openai_implementation_in_half_precision_on_gpu(narrow):
     encoder, decoder = narrow[0].cuda(), narrow[1].cuda()
     tokenizer = DALLETokenizer(str(narrow[2])).cuda()
     images = random_images(4, 112, 112).cuda()
     logits = encoder(dall_e.map_pixels(images))
     ids = logits.argmax(1)
     same = tokenizer.encode(images) == ids
-    # float16 sums in another order: only near-ties may fall otherwise.
+    # float16 sums in another order: only near-ties may differ.
     assert same.float().mean() > 0.98
     one_hot = F.one_hot(ids, 512).permute(0, 3, 1, 2).float()
     stats = decoder(one_hot).float()
@@ -145,7 +145,7 @@ def test_equals_official_in_half_precision_on_a_gpu(narrow):
     encoder.cpu(), decoder.cpu()
 
 
-def test_frozen(narrow):
+def test_tokenizer_is_frozen(narrow):
     tokenizer = DALLETokenizer(str(narrow[2])).train()
     assert list(tokenizer.parameters()) == []
     assert tokenizer.state_dict() == {}
@@ -153,12 +153,12 @@ def test_frozen(narrow):
     assert len(list(tokenizer.buffers())) > 100
 
 
-def test_identity_covers_every_weight(narrow, tmp_path):
+def test_identity_depends_on_every_weight(narrow, tmp_path):
     path = narrow[2]
     before = DALLETokenizer(str(path)).identity
     assert before['type'] == 'DALLETokenizer'
     assert before['source'] == str(path)
-    # A channel that is never computed is still a part of the file's identity.
+    # An unused channel is still part of the file's identity.
     tensors = load_file(path)
     tensors['decoder.blocks.output.conv.b'][5] += 1
     save_file(tensors, tmp_path / 'other.safetensors')
@@ -166,7 +166,7 @@ def test_identity_covers_every_weight(narrow, tmp_path):
     assert after['sha256'] != before['sha256']
 
 
-def test_missing_file_says_how_to_get_it():
+def test_missing_file_error_names_download_commands():
     with pytest.raises(ValueError, match='none.safetensors does not exist') as caught:
         DALLETokenizer('weights/none.safetensors')
     message = str(caught.value)
@@ -190,7 +190,7 @@ def test_missing_file_says_how_to_get_it():
          r'decoder.blocks.input.w.*\[128, 500, 1, 1\].*\[128, 512, 1, 1\]'),
     ],
 )  # fmt: skip
-def test_file_that_does_not_fit(narrow, tmp_path, change, message):
+def test_wrong_file_raises(narrow, tmp_path, change, message):
     tensors = load_file(narrow[2])
     change(tensors)
     save_file(tensors, tmp_path / 'bad.safetensors')

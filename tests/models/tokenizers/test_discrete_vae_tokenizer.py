@@ -34,14 +34,14 @@ def test_shapes(stride):
     assert network.decode(codes).shape == images.shape
 
 
-def test_width_halves_towards_the_pixels(network):
+def test_width_halves_with_each_upsampling(network):
     downs = [m for m in network.encoder if isinstance(m, nn.Conv2d)]
     assert [m.out_channels for m in downs] == [4, 8, 16, 32]
     ups = [m for m in network.decoder if isinstance(m, nn.ConvTranspose2d)]
     assert [m.out_channels for m in ups] == [8, 4, 3]
 
 
-def test_mix_is_the_weighted_sum_of_embeddings(network):
+def test_mix_is_weighted_sum_of_embeddings(network):
     ids = torch.randint(32, (2, 3, 4))
     one_hot = F.one_hot(ids, 32).permute(0, 3, 1, 2).float()
     torch.testing.assert_close(network.mix(one_hot), network.embed(ids))
@@ -50,7 +50,7 @@ def test_mix_is_the_weighted_sum_of_embeddings(network):
     torch.testing.assert_close(network.mix(weights), expected)
 
 
-def test_tokenizer_takes_the_most_likely_code(network, checkpoint):
+def test_encode_returns_most_likely_code(network, checkpoint):
     tokenizer = DiscreteVAE(checkpoint)
     assert (tokenizer.stride, tokenizer.vocab_size) == (8, 32)
     images = torch.rand(2, 3, 24, 16)
@@ -61,7 +61,7 @@ def test_tokenizer_takes_the_most_likely_code(network, checkpoint):
 
 
 @pytest.mark.parametrize('kind', ['trainer', 'backbone', 'safetensors'])
-def test_every_kind_of_checkpoint(network, checkpoint, tmp_path, kind):
+def test_all_checkpoint_formats(network, checkpoint, tmp_path, kind):
     tensors = network.state_dict()
     if kind == 'safetensors':
         path = tmp_path / 'dvae.safetensors'
@@ -76,7 +76,7 @@ def test_every_kind_of_checkpoint(network, checkpoint, tmp_path, kind):
     tokenizer = DiscreteVAE(str(path))
     images = torch.rand(1, 3, 16, 16)
     assert torch.equal(tokenizer.encode(images), network(images).argmax(1))
-    # The same weights are the same tokenizer, whatever file they come from.
+    # The same weights are the same tokenizer, regardless of the file format.
     plain = DiscreteVAE(checkpoint)
     assert tokenizer.identity['sha256'] == plain.identity['sha256']
 
@@ -93,7 +93,7 @@ def test_every_kind_of_checkpoint(network, checkpoint, tmp_path, kind):
         ('code_dims', 8),
     ],
 )
-def test_sizes_are_those_of_the_checkpoint(tmp_path, name, value):
+def test_sizes_are_read_from_checkpoint(tmp_path, name, value):
     network = DiscreteVAENet(**{**SIZES, name: value})
     save_file(network.state_dict(), tmp_path / 'dvae.safetensors')
     tokenizer = DiscreteVAE(str(tmp_path / 'dvae.safetensors'))
@@ -103,7 +103,7 @@ def test_sizes_are_those_of_the_checkpoint(tmp_path, name, value):
     assert torch.equal(tokenizer.encode(images), network(images).argmax(1))
 
 
-def test_checkpoint_with_a_layer_missing(network, tmp_path):
+def test_checkpoint_with_missing_layer_raises(network, tmp_path):
     tensors = network.state_dict()
     del tensors['decoder.0.bias']
     save_file(tensors, tmp_path / 'dvae.safetensors')
@@ -111,7 +111,7 @@ def test_checkpoint_with_a_layer_missing(network, tmp_path):
         DiscreteVAE(str(tmp_path / 'dvae.safetensors'))
 
 
-def test_checkpoint_of_something_else(tmp_path):
+def test_checkpoint_of_another_model_raises(tmp_path):
     torch.save(nn.Linear(2, 2).state_dict(), tmp_path / 'linear.pth')
     with pytest.raises(ValueError, match='Expected a checkpoint of DiscreteVAETrain'):
         DiscreteVAE(str(tmp_path / 'linear.pth'))
@@ -124,6 +124,6 @@ def test_checkpoint_of_something_else(tmp_path):
         (dict(width=18), 'width must be a multiple of stride / 2 = 4, got 18'),
     ],
 )
-def test_network_refuses(wrong, message):
+def test_invalid_network_sizes_raise(wrong, message):
     with pytest.raises(ValueError, match=message):
         DiscreteVAENet(**{**SIZES, **wrong})

@@ -61,7 +61,7 @@ def layer(x, weights, name, function=F.conv2d, **kwargs):
     return function(x, weights[f'{name}.weight'], weights[f'{name}.bias'], **kwargs)
 
 
-def test_equals_the_forward_pass_written_out(tmp_path):
+def test_matches_explicit_forward_pass(tmp_path):
     weights = random_weights()
     torch.save(weights, tmp_path / 'vqvae.pt')
     tokenizer = VQVAETokenizer(str(tmp_path / 'vqvae.pt'))
@@ -89,7 +89,7 @@ def test_equals_the_forward_pass_written_out(tmp_path):
     torch.testing.assert_close(tokenizer.decode(ids), (x + 0.5).clamp(0, 1))
 
 
-def test_real_weights_on_real_images(vqvae_weights, imagenette_mini):
+def test_real_weights_reconstruct_real_images(vqvae_weights, imagenette_mini):
     tokenizer = VQVAETokenizer(str(vqvae_weights))
     assert (tokenizer.vocab_size, tokenizer.stride) == (512, 4)
     paths = sorted((imagenette_mini / 'val').glob('*/*.JPEG'))[::16]
@@ -104,18 +104,18 @@ def test_real_weights_on_real_images(vqvae_weights, imagenette_mini):
     assert 250 <= len(ids.unique()) <= 310
 
 
-def test_missing_file(tmp_path):
+def test_missing_file_raises(tmp_path):
     with pytest.raises(ValueError, match=str(tmp_path / 'no.pt')):
         VQVAETokenizer(str(tmp_path / 'no.pt'))
 
 
-def test_file_of_another_network(tmp_path):
+def test_file_of_another_network_raises(tmp_path):
     torch.save(nn.Linear(2, 2).state_dict(), tmp_path / 'linear.pt')
     with pytest.raises(ValueError, match="linear.pt.*missing 'codebook.weight'"):
         VQVAETokenizer(str(tmp_path / 'linear.pt'))
 
 
-def test_file_with_a_layer_missing(tmp_path):
+def test_missing_layer_raises(tmp_path):
     weights = random_weights()
     del weights['decoder._blocks.conv_t_1.bias']
     torch.save(weights, tmp_path / 'vqvae.pt')
