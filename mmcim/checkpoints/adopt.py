@@ -100,7 +100,7 @@ def _adopt(file: BackboneFile, task: dict, model: ConfigDict) -> tuple[str, dict
         elif part.get('type') == 'Feature2Pyramid':
             ratio = network.get('patch_size', 16) / task.get('patch_size', 16)
             part.rescales = [r * ratio for r in part.get('rescales', (4, 2, 1, 0.5))]
-    if width != wanted:
+    if wanted not in (None, width):
         raise ConfigError(
             f'{file.path} holds a {name.rpartition(".")[2]} with {width} channels, but '
             f'the config is for {wanted}: take the config of another backbone'
