@@ -7,7 +7,7 @@ In float32; --amp takes bfloat16 where the GPU has it. tools/test.py tests
 in sliding windows of 512 px with a stride of 341 px, as BEiT does;
 --cfg-options model.test_cfg.mode=whole tests whole images, --tta at six scales.
 
-Recipe: BEiT's for a backbone with no supervised training. The paper does not report
+Recipe: BEiT's for a backbone with no supervised training. CIM's paper does not report
 UperNet; its own decoder is in vit-b_linear_8xb2-160k_ade20k-512x512.py.
 """
 

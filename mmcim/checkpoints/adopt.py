@@ -75,7 +75,7 @@ def adopt_pretrained(cfg: Config | ConfigDict) -> None:
 
 
 def _adopt(file: BackboneFile, task: dict, model: ConfigDict) -> tuple[str, dict]:
-    """Give the type and arguments of a recorded network, and let necks and head follow."""
+    """Give a recorded network's type and arguments, and let necks and head follow."""
     net = file.build()
     config = trusted_backbone_config(file.record.config)
     if config.get('use_shared_rel_pos_bias'):
@@ -83,7 +83,8 @@ def _adopt(file: BackboneFile, task: dict, model: ConfigDict) -> tuple[str, dict
         del config['use_rel_pos_bias'], config['use_shared_rel_pos_bias']
     given = {k: task[k] for k in (*_FEATURES, *_TRAINING) if k in task}
     if frozen := given.get('frozen_stages', -1) > 0:
-        given['frozen_stages'] = getattr(net, 'num_stages', len(getattr(net, 'layers', ())))
+        count = getattr(net, 'num_stages', len(getattr(net, 'layers', ())))
+        given['frozen_stages'] = count
     known = keyword_arguments(registered_class(config['type']))
     network = {k: v for k, v in config.items() if k not in _TRAINING}
     network.update((key, value) for key, value in given.items() if key in known)

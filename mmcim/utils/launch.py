@@ -138,7 +138,7 @@ def find_config(path: str | Path) -> str:
 
 
 def default_work_dir(path: str | Path) -> str:
-    """``work_dirs/cim/vit-b_8xb256-300e`` for ``.../configs/cim/vit-b_8xb256-300e.py``."""
+    """Give ``work_dirs/cim/vit-b`` for ``.../configs/cim/vit-b.py``."""
     text = str(Path(path).absolute().with_suffix(''))
     _, found, below = text.rpartition('/configs/')
     return os.path.join('work_dirs', below if found else Path(text).name)

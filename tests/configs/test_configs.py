@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from mmcim.models.tokenizers import DALLETokenizer, DiscreteVAENet
 
 from ..conftest import init_weights
+from ..goldens.recipes import bases_read_once
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 # What has tests of its own beside this one.
@@ -181,6 +182,11 @@ def leaves(node):
 
 def test_nothing_but_ablations_is_a_file_of_two_keys():
     """What one or two options say needs no file, unless it is there to inherit from."""
+    with bases_read_once():
+        check_numbers_of_keys()
+
+
+def check_numbers_of_keys():
     for path in PATHS:
         text = (CONFIGS / path).read_text()
         one = re.search(r"^_base_ = '.*'$", text, re.MULTILINE)
