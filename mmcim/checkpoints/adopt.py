@@ -9,6 +9,7 @@ from typing import Any
 
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import MODELS as ROOT
+from mmpretrain.models import BaseSelfSupervisor
 from mmpretrain.registry import MODELS
 from torch import nn
 
@@ -52,7 +53,8 @@ def adopt_pretrained(cfg: Config | ConfigDict) -> None:
 
     Raises:
         ConfigError: If the file cannot be read, if it records no network and there is no
-            ``default_type``, or if it is of another width.
+            ``default_type``, if it is of another width, or if the model is a
+            pre-training.
     """
     model = cfg.get('model') or {}
     model = model.get('module', model)  # test-time augmentation is around it
@@ -60,14 +62,20 @@ def adopt_pretrained(cfg: Config | ConfigDict) -> None:
     if str(task.pop('type', None)).rpartition('.')[2] != 'PretrainedBackbone':
         return
     file = BackboneFile.read(task.pop('checkpoint'))
+    if issubclass(registered_class(model.get('type')) or object, BaseSelfSupervisor):
+        raise ConfigError(
+            f'a {model.type} keeps its own backbone; load_from={file.path!r} in the '
+            'config starts its training with these weights'
+        )
     default = task.pop('default_type', None)
     if file.record or default is None:
         default, task = _adopt(file, task, model)
     model.backbone = ConfigDict(task, type=default)
-    whole = model.get('init_cfg') or {}
-    init_cfg = model if whole.get('type') == 'Pretrained' else model.backbone
+    whole = model.get('init_cfg')
+    whole = isinstance(whole, dict) and whole.get('type') == 'Pretrained'
     model.backbone.init_cfg = None  # where the whole model, with its head, is loaded
-    init_cfg.init_cfg = ConfigDict(type='Pretrained', checkpoint=file.path)
+    loads = model if whole else model.backbone
+    loads.init_cfg = ConfigDict(type='Pretrained', checkpoint=file.path)
     mean, std = file.normalization or (None, None)
     for owner in (cfg, model):
         if mean and owner.get('data_preprocessor'):

@@ -159,6 +159,11 @@ def test_what_does_not_fit_is_one_line(repo, files):
         adopted(repo, 'benchmarks/resnet50_rsb-a3_8xb256-100e_in1k', files['vit'][0])
 
 
+def test_a_pre_training_keeps_its_backbone(repo, files):
+    with pytest.raises(ConfigError, match='a ConMIM keeps its own backbone; load_from='):
+        adopted(repo, 'quickstart/conmim', files['beit'][0])
+
+
 def test_file_that_does_not_record_its_network(repo, tmp_path):
     """It is that of the config; loading compares them."""
     path = str(tmp_path / 'foreign.pth')
