@@ -49,8 +49,8 @@ class Quickstart:
         self.args = args
         self.configs = TOOLS.parent / 'configs/quickstart'
         self.tasks, self.num_classes = list(TASKS), 10
+        self.suffix = '_images' if args.data_root else ''
         if args.data_root:
-            self.configs /= 'images'
             folders = Path(args.data_root).glob('[!.]*')
             self.num_classes = sum(folder.is_dir() for folder in folders)
             # Image folders have no segmentation maps, and perhaps no classes.
@@ -117,7 +117,8 @@ class Quickstart:
         Returns:
             Paths of the config and of the last checkpoint.
         """
-        cfg = Config.fromfile(self.configs / f'{name}.py', import_custom_modules=False)
+        path = self.configs / f'{name}{self.suffix}.py'
+        cfg = Config.fromfile(path, import_custom_modules=False)
         cfg.merge_from_dict({**self.args.cfg_options, **changes})
         # Two runs that begin within a second would otherwise share their name.
         cfg.experiment_name = '_'.join(folder.relative_to(self.args.work_dir).parts)

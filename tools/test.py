@@ -101,7 +101,9 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
         ConfigError: For everything that the user can fix.
     """
     args = parse_args(argv)
-    cfg = load_config(args.config, args.cfg_options, args.work_dir, args.launcher)
+    cfg = load_config(
+        args.config, args.cfg_options, args.work_dir, args.launcher, args.pretrained
+    )
     merge_args(cfg, args)
     runner = build_runner(cfg, 'test')
     prepare_loop(runner, args)

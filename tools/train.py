@@ -77,7 +77,9 @@ def main(argv: Sequence[str] | None = None) -> Runner:
         ConfigError: For everything that the user can fix, before training starts.
     """
     args = parse_args(argv)
-    cfg = load_config(args.config, args.cfg_options, args.work_dir, args.launcher)
+    cfg = load_config(
+        args.config, args.cfg_options, args.work_dir, args.launcher, args.pretrained
+    )
     merge_args(cfg, args)
     runner = build_runner(cfg, 'train')
     runner.train()

@@ -1,9 +1,9 @@
 """ResNet-50 on ImageNet-1k from scratch, supervised, RSB A3, 100 epochs.
 
-    tools/dist_train.sh configs/baselines/resnet50_scratch_rsb-a3_8xb256-100e_in1k.py 8
+tools/dist_train.sh configs/baselines/resnet50_scratch_rsb-a3_8xb256-100e_in1k.py 8
 """
 
-_base_ = '../cim/benchmarks/resnet50_rsb-a3_8xb256-100e_in1k.py'
+_base_ = '../benchmarks/resnet50_rsb-a3_8xb256-100e_in1k.py'
 
 model = dict(
     backbone=dict(

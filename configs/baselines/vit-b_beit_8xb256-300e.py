@@ -5,13 +5,16 @@
 With the crops and the schedule of CIM, which has it from BEiT; the betas are BEiT's. Its
 colour jitter is left out. Any tokenizer will do: --cfg-options
 model.tokenizer.checkpoint=FILE
+
+Paper: 82.9 top-1 fine-tuned for 100 epochs, by the authors of CIM and ConMIM.
 """
 
 _base_ = [
     '../_base_/models/beit_vit-b.py',
-    '../_base_/datasets/imagenet_cim_224.py',
+    '../_base_/datasets/imagenet_pretrain_224.py',
     '../_base_/schedules/adamw_cosine_300e.py',
     '../_base_/default_runtime.py',
 ]
 
+data_preprocessor = dict(type='CIMDataPreprocessor', tokenizer_size=112)
 optim_wrapper = dict(optimizer=dict(betas=(0.9, 0.999)))

@@ -8,10 +8,19 @@ mmpretrain's, which are the authors'.
 
 _base_ = [
     '../_base_/models/mocov3_vit-b.py',
-    '../_base_/datasets/imagenet_two-crops_224.py',
+    '../_base_/datasets/imagenet_pretrain_224.py',
     '../_base_/schedules/adamw_cosine_300e.py',
     '../_base_/default_runtime.py',
 ]
+
+data_preprocessor = dict(type='TwoCropsDataPreprocessor')
+# Two crops of each image leave the loader.
+train_pipeline = [
+    _base_.load,
+    dict(type='MultiView', num_views=2, transforms=[[_base_.crop]]),
+    _base_.pack,
+]
+train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
 
 sync_bn = 'torch'
 

@@ -5,7 +5,7 @@
 The recipe of the fine-tunings, with DeiT's learning rate, which all layers share.
 """
 
-_base_ = '../cim/benchmarks/vit-b_finetune_8xb128-100e_in1k.py'
+_base_ = '../benchmarks/vit-b_finetune_8xb128-100e_in1k.py'
 
 model = dict(
     backbone=dict(
@@ -17,10 +17,8 @@ model = dict(
 )
 
 train_cfg = dict(max_epochs=300)
-optim_wrapper = dict(
-    paramwise_cfg=dict(layer_decay_rate=1.0), optimizer=dict(lr=1e-3)
-)
+optim_wrapper = dict(paramwise_cfg=dict(layer_decay_rate=1.0), optimizer=dict(lr=1e-3))
 param_scheduler = [
-    {**_base_.param_scheduler[0], 'start_factor': 1e-6 / 1e-3},
-    {**_base_.param_scheduler[1], 'eta_min_ratio': 1e-6 / 1e-3, 'end': 300},
+    {**_base_.warm_up, 'start_factor': 1e-6 / 1e-3},
+    {**_base_.cosine, 'eta_min_ratio': 1e-6 / 1e-3, 'end': 300},
 ]

@@ -8,17 +8,20 @@ The tokenizer comes from configs/tokenizer/dvae-f4-v512_1xb64-50e_imagenette-128
 
 _base_ = [
     '../_base_/models/beit_vit-b.py',
-    '../_base_/datasets/imagenette_cim_128.py',
+    '../_base_/datasets/imagenette_pretrain_128.py',
     '../_base_/schedules/adamw_cosine_300e.py',
     '../_base_/default_runtime.py',
 ]
+
+data_preprocessor = dict(type='CIMDataPreprocessor', tokenizer_size=64)
 
 # 16 x 16 tokens of 4 px in a view of 64 px, and as many patches of 8 px.
 model = dict(
     tokenizer=dict(
         _delete_=True,
         type='DiscreteVAE',
-        checkpoint='work_dirs/dvae-f4-v512_1xb64-50e_imagenette-128/epoch_50.pth',
+        checkpoint='work_dirs/tokenizer/dvae-f4-v512_1xb64-50e_imagenette-128/'
+        'epoch_50.pth',
     ),
     backbone=dict(arch='deit-small', img_size=128, patch_size=8),
     head=dict(embed_dims=384, vocab_size=512),

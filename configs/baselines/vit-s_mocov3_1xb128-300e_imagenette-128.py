@@ -7,7 +7,7 @@ Learning rate, batch and sizes are a choice.
 
 _base_ = [
     '../_base_/models/mocov3_vit-b.py',
-    '../_base_/datasets/imagenette_two-crops_128.py',
+    '../_base_/datasets/imagenette_pretrain_128.py',
     '../_base_/schedules/adamw_cosine_300e.py',
     '../_base_/default_runtime.py',
 ]
@@ -17,9 +17,25 @@ model = dict(
     neck=dict(in_channels=384),
 )
 
+# The blur is about half of that of 224 px.
+data_preprocessor = dict(
+    type='TwoCropsDataPreprocessor',
+    crop_augments=[
+        dict(
+            type='StrongAugment', blur_prob=1.0, blur_sigma=(0.1, 1.0), solarize_prob=0.0
+        ),
+        dict(type='StrongAugment', blur_sigma=(0.1, 1.0)),
+    ],
+)
+train_pipeline = [
+    _base_.load,
+    dict(type='MultiView', num_views=2, transforms=[[_base_.crop]]),
+    _base_.pack,
+]
+
 sync_bn = 'torch'
 
-train_dataloader = dict(batch_size=128)
+train_dataloader = dict(batch_size=128, dataset=dict(pipeline=train_pipeline))
 optim_wrapper = dict(
     optimizer=dict(lr=4e-4, betas=(0.9, 0.999), weight_decay=0.1), clip_grad=None
 )

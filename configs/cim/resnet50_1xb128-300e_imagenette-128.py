@@ -1,31 +1,19 @@
 """CIM-ResPix, ResNet-50, Imagenette at 128 px, 300 epochs, for one small GPU.
 
-    python tools/train.py configs/cim/resnet50_1xb128-300e_imagenette-128.py
-
-The tokenizer comes from configs/tokenizer/dvae-f4-v512_1xb64-50e_imagenette-128.py.
+python tools/train.py configs/cim/resnet50_1xb128-300e_imagenette-128.py
 """
 
-_base_ = [
-    '../_base_/models/cim_resnet50.py',
-    '../_base_/datasets/imagenette_cim_128.py',
-    '../_base_/schedules/adamw_cosine_300e.py',
-    '../_base_/default_runtime.py',
-]
+_base_ = './vit-s_1xb128-300e_imagenette-128.py'
 
-# 16 x 16 tokens of 4 px in a view of 64 px, and as many patches of 8 px.
-size = dict(img_size=128, patch_size=8)
 model = dict(
-    tokenizer=dict(
+    enhancer=dict(
         _delete_=True,
-        type='DiscreteVAE',
-        checkpoint='work_dirs/dvae-f4-v512_1xb64-50e_imagenette-128/epoch_50.pth',
-    ),
-    generator=dict(backbone=size, head=dict(vocab_size=512)),
+        type='ResPix',
+        backbone=dict(type='ResNet', depth=50),
+        neck=dict(type='SimMIMLinearDecoder', in_channels=2048, encoder_stride=32),
+        head=dict(type='ResPixHead'),
+    )
 )
-
-train_dataloader = dict(batch_size=128)
-optim_wrapper = dict(optimizer=dict(lr=5e-4))
-auto_scale_lr = dict(base_batch_size=128)
 
 # The result does not depend on how the batch is split over GPUs.
 sync_bn = 'torch'

@@ -1,6 +1,6 @@
 """CIM-RevDet, ResNet-50, Imagenette at 128 px, 300 epochs, for one small GPU.
 
-    python tools/train.py configs/cim/resnet50_revdet_1xb128-300e_imagenette-128.py
+python tools/train.py configs/cim/resnet50_revdet_1xb128-300e_imagenette-128.py
 """
 
 _base_ = './resnet50_1xb128-300e_imagenette-128.py'

@@ -2,7 +2,7 @@
 
     tools/dist_train.sh configs/cim/resnet50_revdet_8xb256-300e.py 8
 
-The paper: 78.8 top-1 fine-tuned. Each cell of the 7 x 7 map holds 2 x 2 tokens.
+Paper: 78.8 top-1 fine-tuned. Each cell of the 7 x 7 map holds 2 x 2 tokens.
 """
 
 _base_ = 'resnet50_8xb256-300e.py'

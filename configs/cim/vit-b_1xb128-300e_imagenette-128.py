@@ -1,14 +1,33 @@
 """CIM-ResPix, ViT-B/8, Imagenette at 128 px, 300 epochs, for one GPU.
 
     python tools/train.py configs/cim/vit-b_1xb128-300e_imagenette-128.py
+
+The tokenizer comes from configs/tokenizer/dvae-f4-v512_1xb64-50e_imagenette-128.py.
 """
 
-_base_ = './vit-s_1xb128-300e_imagenette-128.py'
+_base_ = [
+    '../_base_/models/cim_vit-b.py',
+    '../_base_/datasets/imagenette_pretrain_128.py',
+    '../_base_/schedules/adamw_cosine_300e.py',
+    '../_base_/default_runtime.py',
+]
 
+# The tokenizer sees half the size, as 112 is of 224.
+data_preprocessor = dict(type='CIMDataPreprocessor', tokenizer_size=64)
+
+# 16 x 16 tokens of 4 px in a view of 64 px, and as many patches of 8 px.
+size = dict(img_size=128, patch_size=8)
 model = dict(
-    generator=dict(
-        backbone=dict(arch=dict(embed_dims=768, num_heads=12, feedforward_channels=3072)),
-        head=dict(embed_dims=768),
+    tokenizer=dict(
+        _delete_=True,
+        type='DiscreteVAE',
+        checkpoint='work_dirs/tokenizer/dvae-f4-v512_1xb64-50e_imagenette-128/'
+        'epoch_50.pth',
     ),
-    enhancer=dict(backbone=dict(arch='deit-base'), neck=dict(in_channels=768)),
+    generator=dict(backbone=size, head=dict(vocab_size=512)),
+    enhancer=dict(backbone=size, neck=dict(encoder_stride=8)),
 )
+
+train_dataloader = dict(batch_size=128)
+optim_wrapper = dict(optimizer=dict(lr=5e-4))
+auto_scale_lr = dict(base_batch_size=128)

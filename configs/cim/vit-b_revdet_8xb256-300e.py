@@ -2,7 +2,7 @@
 
     tools/dist_train.sh configs/cim/vit-b_revdet_8xb256-300e.py 8
 
-The paper: 83.3 top-1 fine-tuned for 100 epochs.
+Paper: 83.3 top-1 fine-tuned for 100 epochs.
 """
 
 _base_ = 'vit-b_8xb256-300e.py'

@@ -1,6 +1,6 @@
 """CIM-RevDet, ViT-S/8, Imagenette at 128 px, 300 epochs, for one small GPU.
 
-    python tools/train.py configs/cim/vit-s_revdet_1xb128-300e_imagenette-128.py
+python tools/train.py configs/cim/vit-s_revdet_1xb128-300e_imagenette-128.py
 """
 
 _base_ = './vit-s_1xb128-300e_imagenette-128.py'

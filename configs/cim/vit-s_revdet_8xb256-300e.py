@@ -2,7 +2,7 @@
 
     tools/dist_train.sh configs/cim/vit-s_revdet_8xb256-300e.py 8
 
-The paper: 81.6 top-1 fine-tuned for 200 epochs.
+Paper: 81.6 top-1 fine-tuned for 200 epochs.
 """
 
 _base_ = 'vit-s_8xb256-300e.py'

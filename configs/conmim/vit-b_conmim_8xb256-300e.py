@@ -2,18 +2,36 @@
 
     tools/dist_train.sh configs/conmim/vit-b_conmim_8xb256-300e.py 8
 
-The paper: 83.5 top-1 fine-tuned for 100 epochs. Beside each checkpoint stands the
-momentum encoder's backbone, which the authors fine-tune; the online one instead:
---cfg-options model.export=online
+Beside each checkpoint stands the momentum encoder's backbone, which the authors
+fine-tune; the online one instead: --cfg-options model.export=online
+
+Paper: 83.5 top-1 fine-tuned for 100 epochs.
 """
 
 _base_ = [
     '../_base_/models/conmim_vit-b.py',
-    '../_base_/datasets/imagenet_conmim_224.py',
+    '../_base_/datasets/imagenet_pretrain_224.py',
     '../_base_/schedules/adamw_cosine_conmim_300e.py',
     '../_base_/default_runtime.py',
 ]
 
+# Two views of the same crop and flip are made on the device, one of them in other
+# colours.
+data_preprocessor = dict(
+    type='ConMIMDataPreprocessor',
+    momentum_augment=dict(
+        type='StrongAugment',
+        brightness=0.4,
+        contrast=0.4,
+        saturation=0.2,
+        hue=0.1,
+        jitter_prob=0.8,
+        grey_prob=0.2,
+        blur_prob=0.1,
+        blur_sigma=(0.1, 2.0),
+        solarize_prob=0.2,
+    ),
+)
 
 # The projector's batch norms see the tokens of all GPUs, so that results do not depend
 # on how the batch is split over them.

@@ -3,13 +3,13 @@
     C=configs/conmim/vit-l_conmim_32xb64-400e.py
     NNODES=4 NODE_RANK=0 MASTER_ADDR=10.0.0.1 tools/dist_train.sh $C 8
 
-The paper: 84.6 top-1 fine-tuned at 224 px.
+Paper: 84.6 top-1 fine-tuned at 224 px.
 """
 
 _base_ = 'vit-l_conmim_32xb64-1600e.py'
 
 train_cfg = dict(max_epochs=400)
 param_scheduler = [
-    _base_.param_scheduler[0],
-    {**_base_.param_scheduler[1], 'end': 400},
+    _base_.warm_up,
+    {**_base_.cosine, 'end': 400},
 ]

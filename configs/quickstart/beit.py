@@ -3,14 +3,13 @@ of configs/quickstart/tokenizer.py.
 
     W=work_dirs/quickstart
     python tools/train.py configs/quickstart/beit.py --work-dir $W/beit
-    python tools/test.py configs/quickstart/linear_probe.py --cfg-options \
-        model.backbone.type=FusedBEiTViT \
-        model.backbone.init_cfg.checkpoint=$W/beit/iter_400_backbone.safetensors
+    python tools/test.py configs/quickstart/linear_probe.py \
+        --pretrained $W/beit/iter_400_backbone.safetensors
 """
 
 _base_ = [
     '../_base_/models/beit_vit-b.py',
-    '../_base_/datasets/digits_cim.py',
+    '../_base_/datasets/digits.py',
     '../_base_/schedules/quickstart_cim.py',
     '../_base_/quickstart_runtime.py',
 ]

@@ -6,7 +6,7 @@ r"""Quickstart, step 2: CIM-ResPix on handwritten digits.
 
 _base_ = [
     '../_base_/models/quickstart_cim.py',
-    '../_base_/datasets/digits_cim.py',
+    '../_base_/datasets/digits.py',
     '../_base_/schedules/quickstart_cim.py',
     '../_base_/quickstart_runtime.py',
 ]

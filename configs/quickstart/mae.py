@@ -2,13 +2,13 @@ r"""MAE on handwritten digits, at the size of the quickstart.
 
     W=work_dirs/quickstart
     python tools/train.py configs/quickstart/mae.py --work-dir $W/mae
-    python tools/test.py configs/quickstart/linear_probe.py --cfg-options \
-        model.backbone.init_cfg.checkpoint=$W/mae/iter_400_backbone.safetensors
+    python tools/test.py configs/quickstart/linear_probe.py \
+        --pretrained $W/mae/iter_400_backbone.safetensors
 """
 
 _base_ = [
     '../_base_/models/mae_vit-b.py',
-    '../_base_/datasets/digits_cim.py',
+    '../_base_/datasets/digits.py',
     '../_base_/schedules/quickstart_cim.py',
     '../_base_/quickstart_runtime.py',
 ]

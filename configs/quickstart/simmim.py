@@ -2,14 +2,13 @@ r"""SimMIM on handwritten digits, at the size of the quickstart.
 
     W=work_dirs/quickstart
     python tools/train.py configs/quickstart/simmim.py --work-dir $W/simmim
-    python tools/test.py configs/quickstart/linear_probe.py --cfg-options \
-        model.backbone.type=FusedBEiTViT \
-        model.backbone.init_cfg.checkpoint=$W/simmim/iter_400_backbone.safetensors
+    python tools/test.py configs/quickstart/linear_probe.py \
+        --pretrained $W/simmim/iter_400_backbone.safetensors
 """
 
 _base_ = [
     '../_base_/models/simmim_vit-b.py',
-    '../_base_/datasets/digits_cim.py',
+    '../_base_/datasets/digits.py',
     '../_base_/schedules/quickstart_cim.py',
     '../_base_/quickstart_runtime.py',
 ]

@@ -6,7 +6,7 @@ r"""Quickstart, step 1: a small discrete VAE learns 32 tokens of handwritten dig
 
 _base_ = [
     '../_base_/models/quickstart_dvae.py',
-    '../_base_/datasets/digits_cim.py',
+    '../_base_/datasets/digits.py',
     '../_base_/schedules/quickstart_tokenizer.py',
     '../_base_/quickstart_runtime.py',
 ]

@@ -1,9 +1,7 @@
-"""FCN, ResNet-50 of CIM-ResPix, CamVid at 480 x 360 px, 20,000 iterations, one GPU.
+"""FCN, ResNet-50, CamVid at 480 x 360 px, 20,000 iterations, one GPU.
 
-    C=configs/segmentation/resnet50_fcn_1xb8-amp-20k_camvid-480x360.py
-    python tools/train.py $C
-
-Of another pre-training: --cfg-options model.backbone.init_cfg.checkpoint=FILE
+C=configs/segmentation/resnet50_fcn_1xb8-amp-20k_camvid-480x360.py
+python tools/train.py $C --pretrained FILE
 """
 
 _base_ = [
@@ -18,7 +16,7 @@ model = dict(
     backbone=dict(
         init_cfg=dict(
             type='Pretrained',
-            checkpoint='work_dirs/resnet50_8xb256-300e/epoch_300_backbone.safetensors',
+            checkpoint='work_dirs/cim/resnet50_8xb256-300e/epoch_300_backbone.safetensors',
         )
     ),
     decode_head=dict(num_classes=11),

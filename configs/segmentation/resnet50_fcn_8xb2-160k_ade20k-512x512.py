@@ -1,9 +1,12 @@
-"""FCN, ResNet-50 of CIM-ResPix, ADE20K at 512 px, 160,000 iterations.
+"""FCN, ResNet-50, ADE20K at 512 px, 160,000 iterations.
 
-    tools/dist_train.sh configs/segmentation/resnet50_fcn_8xb2-160k_ade20k-512x512.py 8
+    C=configs/segmentation/resnet50_fcn_8xb2-160k_ade20k-512x512.py
+    tools/dist_train.sh $C 8 --pretrained FILE
 
-The paper's decoder for ResNet-50; 38.7 mIoU is probably its number for it (39.0 for
-RevDet). Learning rate and layer-wise decay are ConvNeXt's, as the paper's are not known.
+CIM's decoder for ResNet-50. Learning rate and layer-wise decay are ConvNeXt's, as its
+own are not known.
+
+Paper: 38.7 mIoU after CIM-ResPix, 39.0 after CIM-RevDet; that they are of it is inferred.
 """
 
 _base_ = [
@@ -18,7 +21,7 @@ model = dict(
     backbone=dict(
         init_cfg=dict(
             type='Pretrained',
-            checkpoint='work_dirs/resnet50_8xb256-300e/epoch_300_backbone.safetensors',
+            checkpoint='work_dirs/cim/resnet50_8xb256-300e/epoch_300_backbone.safetensors',
         )
     ),
 )

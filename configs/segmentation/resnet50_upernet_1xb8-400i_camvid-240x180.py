@@ -3,24 +3,16 @@
     C=configs/segmentation/resnet50_upernet_1xb8-400i_camvid-240x180.py
     python tools/train.py $C
 
-From random weights. From a pre-trained backbone: --cfg-options
-model.backbone.init_cfg.type=Pretrained model.backbone.init_cfg.checkpoint=FILE
+From random weights; from a pre-trained backbone: --pretrained FILE
 """
 
-_base_ = [
-    '../_base_/models/upernet_resnet50.py',
-    '../_base_/datasets/camvid_240x180.py',
-    '../_base_/schedules/seg_400i.py',
-    '../_base_/seg_runtime.py',
-]
+_base_ = './vit-tiny_upernet_1xb8-400i_camvid-240x180.py'
 
 model = dict(
-    data_preprocessor=_base_.data_preprocessor,
-    decode_head=dict(channels=64, num_classes=11),
-    auxiliary_head=dict(channels=64, num_classes=11),
+    backbone=dict(
+        _delete_=True, type='mmpretrain.ResNet', depth=50, out_indices=(0, 1, 2, 3)
+    ),
+    neck=None,
+    decode_head=dict(in_channels=[256, 512, 1024, 2048]),
+    auxiliary_head=dict(in_channels=1024),
 )
-
-default_hooks = dict(
-    logger=dict(interval=20), checkpoint=dict(interval=200, max_keep_ckpts=1)
-)
-randomness = dict(seed=0)

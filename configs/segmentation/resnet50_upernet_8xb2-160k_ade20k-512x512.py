@@ -1,7 +1,7 @@
-"""UperNet, ResNet-50 of CIM-ResPix, ADE20K at 512 px, 160,000 iterations.
+"""UperNet, ResNet-50, ADE20K at 512 px, 160,000 iterations.
 
     C=configs/segmentation/resnet50_upernet_8xb2-160k_ade20k-512x512.py
-    tools/dist_train.sh $C 8
+    tools/dist_train.sh $C 8 --pretrained FILE
 
 Learning rate and layer-wise decay are ConvNeXt's on ADE20K, as the paper's are not known.
 """
@@ -18,7 +18,7 @@ model = dict(
     backbone=dict(
         init_cfg=dict(
             type='Pretrained',
-            checkpoint='work_dirs/resnet50_8xb256-300e/epoch_300_backbone.safetensors',
+            checkpoint='work_dirs/cim/resnet50_8xb256-300e/epoch_300_backbone.safetensors',
         )
     ),
 )

@@ -1,9 +1,7 @@
-"""One linear layer on ViT-B/16 of CIM-ResPix, CamVid at 480 x 360 px, one GPU.
+"""One linear layer on ViT-B/16, CamVid at 480 x 360 px, one GPU.
 
-    C=configs/segmentation/vit-b_linear_1xb8-amp-20k_camvid-480x360.py
-    python tools/train.py $C
-
-Of another pre-training: --cfg-options model.backbone.init_cfg.checkpoint=FILE
+C=configs/segmentation/vit-b_linear_1xb8-amp-20k_camvid-480x360.py
+python tools/train.py $C --pretrained FILE
 """
 
 _base_ = [
@@ -19,7 +17,7 @@ model = dict(
         img_size=_base_.crop_size,
         init_cfg=dict(
             type='Pretrained',
-            checkpoint='work_dirs/vit-b_8xb256-300e/epoch_300_backbone.safetensors',
+            checkpoint='work_dirs/cim/vit-b_8xb256-300e/epoch_300_backbone.safetensors',
         ),
     ),
     decode_head=dict(num_classes=11),

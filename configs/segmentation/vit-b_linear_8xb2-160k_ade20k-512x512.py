@@ -1,9 +1,11 @@
-"""One linear layer on ViT-B/16 of CIM-ResPix, ADE20K at 512 px, 160,000 iterations.
+"""One linear layer on ViT-B/16, ADE20K at 512 px, 160,000 iterations.
 
-    tools/dist_train.sh configs/segmentation/vit-b_linear_8xb2-160k_ade20k-512x512.py 8
+    C=configs/segmentation/vit-b_linear_8xb2-160k_ade20k-512x512.py
+    tools/dist_train.sh $C 8 --pretrained FILE
 
-The paper's decoder; 43.5 mIoU is probably its number for it (43.6 for RevDet). Learning
-rate and layer-wise decay are BEiT's, as the paper's are not known.
+CIM's decoder. Learning rate and layer-wise decay are BEiT's, as its own are not known.
+
+Paper: 43.5 mIoU after CIM-ResPix, 43.6 after CIM-RevDet; that they are of it is inferred.
 """
 
 _base_ = [
@@ -18,7 +20,7 @@ model = dict(
     backbone=dict(
         init_cfg=dict(
             type='Pretrained',
-            checkpoint='work_dirs/vit-b_8xb256-300e/epoch_300_backbone.safetensors',
+            checkpoint='work_dirs/cim/vit-b_8xb256-300e/epoch_300_backbone.safetensors',
         )
     ),
 )

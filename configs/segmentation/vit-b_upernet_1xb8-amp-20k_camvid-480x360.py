@@ -1,7 +1,7 @@
-"""UperNet, ViT-B/16 of CIM-ResPix, CamVid at 480 x 360 px, 20,000 iterations, one GPU.
+"""UperNet, ViT-B/16, CamVid at 480 x 360 px, 20,000 iterations, one GPU.
 
     C=configs/segmentation/vit-b_upernet_1xb8-amp-20k_camvid-480x360.py
-    python tools/train.py $C
+    python tools/train.py $C --pretrained FILE
 
 Whole images are tested, as the position embeddings follow their size.
 """
@@ -19,7 +19,7 @@ model = dict(
         img_size=_base_.crop_size,
         init_cfg=dict(
             type='Pretrained',
-            checkpoint='work_dirs/vit-b_8xb256-300e/epoch_300_backbone.safetensors',
+            checkpoint='work_dirs/cim/vit-b_8xb256-300e/epoch_300_backbone.safetensors',
         ),
     ),
     decode_head=dict(num_classes=11),

@@ -1,12 +1,13 @@
-"""UperNet, ViT-B/16 of CIM-ResPix, ADE20K at 512 px, 160,000 iterations.
+"""UperNet, ViT-B/16, ADE20K at 512 px, 160,000 iterations.
 
-    tools/dist_train.sh configs/segmentation/vit-b_upernet_8xb2-160k_ade20k-512x512.py 8
+    C=configs/segmentation/vit-b_upernet_8xb2-160k_ade20k-512x512.py
+    tools/dist_train.sh $C 8 --pretrained FILE
 
-In float32; the twin with amp in its name, or --amp, takes bfloat16. tools/test.py tests
+In float32; --amp takes bfloat16 where the GPU has it. tools/test.py tests
 in sliding windows of 512 px with a stride of 341 px, as BEiT does;
 --cfg-options model.test_cfg.mode=whole tests whole images, --tta at six scales.
 
-Recipe: BEiT's for a backbone with no supervised training. The paper does not report
+Recipe: BEiT's for a backbone with no supervised training. CIM's paper does not report
 UperNet; its own decoder is in vit-b_linear_8xb2-160k_ade20k-512x512.py.
 """
 
@@ -22,7 +23,7 @@ model = dict(
     backbone=dict(
         init_cfg=dict(
             type='Pretrained',
-            checkpoint='work_dirs/vit-b_8xb256-300e/epoch_300_backbone.safetensors',
+            checkpoint='work_dirs/cim/vit-b_8xb256-300e/epoch_300_backbone.safetensors',
         )
     ),
 )

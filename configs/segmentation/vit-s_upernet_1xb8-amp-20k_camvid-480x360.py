@@ -1,32 +1,21 @@
-"""UperNet, ViT-S/16 of CIM-ResPix, CamVid at 480 x 360 px, 20,000 iterations, one GPU.
+"""UperNet, ViT-S/16, CamVid at 480 x 360 px, 20,000 iterations, one GPU.
 
     C=configs/segmentation/vit-s_upernet_1xb8-amp-20k_camvid-480x360.py
-    python tools/train.py $C
+    python tools/train.py $C --pretrained FILE
 
-With the ViT-S/8 of configs/cim/vit-s_1xb128-300e_imagenette-128.py instead:
---cfg-options model.backbone.patch_size=8 model.backbone.init_cfg.checkpoint=FILE
+A ViT-S/8, as that of configs/cim/vit-s_1xb128-300e_imagenette-128.py, fits as well.
 """
 
-_base_ = [
-    '../_base_/models/upernet_vit-s.py',
-    '../_base_/datasets/camvid_480x360.py',
-    '../_base_/schedules/seg_20k.py',
-    '../_base_/seg_runtime.py',
-]
+_base_ = './vit-b_upernet_1xb8-amp-20k_camvid-480x360.py'
 
 model = dict(
-    data_preprocessor=_base_.data_preprocessor,
     backbone=dict(
-        img_size=_base_.crop_size,
+        arch='deit-small',
         init_cfg=dict(
-            type='Pretrained',
-            checkpoint='work_dirs/vit-s_8xb256-300e/epoch_300_backbone.safetensors',
+            checkpoint='work_dirs/cim/vit-s_8xb256-300e/epoch_300_backbone.safetensors'
         ),
     ),
-    decode_head=dict(num_classes=11),
-    auxiliary_head=dict(num_classes=11),
-    test_cfg=dict(_delete_=True, mode='whole'),
+    neck=dict(embed_dim=384),
+    decode_head=dict(in_channels=[384, 384, 384, 384], channels=384),
+    auxiliary_head=dict(in_channels=384),
 )
-
-optim_wrapper = dict(type='mmpretrain.AutoAmpOptimWrapper')
-default_hooks = dict(checkpoint=dict(interval=2000))

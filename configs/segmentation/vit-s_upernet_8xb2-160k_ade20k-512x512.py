@@ -1,23 +1,19 @@
-"""UperNet, ViT-S/16 of CIM-ResPix, ADE20K at 512 px, 160,000 iterations.
+"""UperNet, ViT-S/16, ADE20K at 512 px, 160,000 iterations.
 
-    tools/dist_train.sh configs/segmentation/vit-s_upernet_8xb2-160k_ade20k-512x512.py 8
-
-Of another pre-training: --cfg-options model.backbone.init_cfg.checkpoint=FILE
+C=configs/segmentation/vit-s_upernet_8xb2-160k_ade20k-512x512.py
+tools/dist_train.sh $C 8 --pretrained FILE
 """
 
-_base_ = [
-    '../_base_/models/upernet_vit-s.py',
-    '../_base_/datasets/ade20k_512.py',
-    '../_base_/schedules/seg_160k.py',
-    '../_base_/seg_runtime.py',
-]
+_base_ = './vit-b_upernet_8xb2-160k_ade20k-512x512.py'
 
 model = dict(
-    data_preprocessor=_base_.data_preprocessor,
     backbone=dict(
+        arch='deit-small',
         init_cfg=dict(
-            type='Pretrained',
-            checkpoint='work_dirs/vit-s_8xb256-300e/epoch_300_backbone.safetensors',
-        )
+            checkpoint='work_dirs/cim/vit-s_8xb256-300e/epoch_300_backbone.safetensors'
+        ),
     ),
+    neck=dict(embed_dim=384),
+    decode_head=dict(in_channels=[384, 384, 384, 384], channels=384),
+    auxiliary_head=dict(in_channels=384),
 )

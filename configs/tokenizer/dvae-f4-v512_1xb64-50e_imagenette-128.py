@@ -10,9 +10,10 @@ Then, in a CIM config:
 
 _base_ = [
     '../_base_/models/discrete_vae_f4_v512.py',
-    '../_base_/datasets/imagenette_cim_128.py',
+    '../_base_/datasets/imagenette_pretrain_128.py',
     '../_base_/schedules/adamw_cosine_dvae_50e.py',
     '../_base_/default_runtime.py',
 ]
 
+data_preprocessor = dict(type='CIMDataPreprocessor', tokenizer_size=64)
 train_dataloader = dict(batch_size=64)

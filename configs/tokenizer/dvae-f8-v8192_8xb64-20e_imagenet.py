@@ -9,17 +9,32 @@ Then, in a CIM config:
 """
 
 _base_ = [
-    '../_base_/models/discrete_vae_f8_v8192.py',
-    '../_base_/datasets/imagenet_cim_224.py',
+    '../_base_/datasets/imagenet_pretrain_224.py',
     '../_base_/default_runtime.py',
 ]
 
+model = dict(
+    type='DiscreteVAETrainer',
+    backbone=dict(
+        type='DiscreteVAENet',
+        stride=8,
+        vocab_size=8192,
+        width=256,
+        depth=4,
+        code_dims=256,
+    ),
+    # Photographs need a smaller weight than drawings: their pixels are harder.
+    kl_weight=(1e-3, 1e-4),
+)
+
+data_preprocessor = dict(type='CIMDataPreprocessor', tokenizer_size=112)
 train_dataloader = dict(batch_size=64)
 
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=20)
 optim_wrapper = dict(
     type='AutoAmpOptimWrapper',
-    optimizer=dict(type='AdamW', lr=1e-3, betas=(0.9, 0.99), weight_decay=1e-4))
+    optimizer=dict(type='AdamW', lr=1e-3, betas=(0.9, 0.99), weight_decay=1e-4),
+)
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=1000),
     dict(
@@ -28,6 +43,7 @@ param_scheduler = [
         by_epoch=True,
         begin=0,
         end=20,
-        convert_to_iter_based=True),
+        convert_to_iter_based=True,
+    ),
 ]
 auto_scale_lr = dict(enable=True, base_batch_size=512)

@@ -6,6 +6,7 @@ from os.path import basename, join
 from typing import Any
 
 import torch
+from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.dist import is_distributed, is_main_process
 from mmengine.hooks import Hook
@@ -16,7 +17,7 @@ from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
 from torch import nn
 from torch.utils.data import DataLoader
 
-from ..checkpoints import load_checkpoint
+from ..checkpoints import adopt_pretrained, load_checkpoint
 from ..models.layers.momentum import momentum_encoder_of
 from ..utils.building import ConfigKeyErrors, explain_build_errors
 from . import checks
@@ -62,6 +63,16 @@ class StrictRunner(ConfigKeyErrors, Runner):
         self.register_hook(SeedHook())
         if momentum_encoder_of(unwrapped(self.model)):
             self.register_hook(MomentumUpdateHook())
+
+    @classmethod
+    def from_cfg(cls, cfg: Config) -> Runner:
+        """Build the runner of a config, whose ``PretrainedBackbone`` becomes a network.
+
+        Raises:
+            ConfigError: If a key is misspelt, or if the backbone's file does not fit.
+        """
+        adopt_pretrained(cfg)
+        return super().from_cfg(cfg)
 
     def setup_env(self, env_cfg: dict) -> None:
         """Start the process group, also on CPUs."""

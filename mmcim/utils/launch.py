@@ -41,6 +41,11 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
         '--work-dir',
         help='folder for logs and checkpoints; work_dirs/CONFIG by default',
     )
+    parser.add_argument(
+        '--pretrained',
+        metavar='FILE',
+        help='backbone of a classifier or segmentor, whose architecture it sets as well',
+    )
     launchers = ['none', 'pytorch', 'slurm']
     parser.add_argument('--launcher', choices=launchers, default='none')
     add_cfg_options(parser)
@@ -62,15 +67,19 @@ def load_config(
     options: Mapping[str, Any] | Iterable[tuple[str, Any]] | None = None,
     work_dir: str | None = None,
     launcher: str = 'none',
+    pretrained: str | None = None,
 ) -> Config:
     """Read a config file and settle what every tool needs in it.
 
     Args:
-        path: The config file.
+        path: The config file, or the name of a shipped one as in
+            ``mmcim::cim/vit-b_8xb256-300e.py``.
         options: Dotted keys to override, and their values.
         work_dir: Goes before the config's own; with neither it is
-            ``work_dirs/<name of the config>``.
+            ``work_dirs/<path below configs>``, or ``work_dirs/<name>`` elsewhere.
         launcher: 'none', 'pytorch' or 'slurm'.
+        pretrained: File of the backbone of a classifier or segmentor, which also settles
+            its architecture; see :func:`mmcim.checkpoints.adopt_pretrained`.
 
     Returns:
         The config.
@@ -78,6 +87,7 @@ def load_config(
     Raises:
         ConfigError: If a file does not exist, or what overrides does not fit.
     """
+    path = find_config(path)
     try:
         cfg = Config.fromfile(path)
     except (FileNotFoundError, TypeError) as error:  # of it or of what it inherits
@@ -92,9 +102,14 @@ def load_config(
         raise ConfigError(f'--cfg-options do not fit {path}: {error}') from error
     # A run asks for the config's text five times; yapf would take up to a second.
     cfg.__dict__['_format_python_code'] = False
-    default = os.path.join('work_dirs', Path(path).stem)
-    cfg.work_dir = work_dir or cfg.get('work_dir') or default
+    cfg.work_dir = work_dir or cfg.get('work_dir') or default_work_dir(path)
     cfg.launcher = launcher
+    if pretrained:
+        own = cfg.get('model', {}).get('backbone')
+        if not own:
+            raise ConfigError(f'--pretrained: {path} has no model.backbone to set')
+        own.update(checkpoint=pretrained, default_type=own.type)
+        own.type = 'mmpretrain.PretrainedBackbone'
     if cfg.get('default_scope') == 'mmpretrain':
         # mmpretrain's configs leave this to mmpretrain's own tools.
         for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
@@ -102,6 +117,31 @@ def load_config(
                 cfg[name].setdefault('collate_fn', ConfigDict(type='default_collate'))
                 cfg[name].setdefault('pin_memory', torch.cuda.is_available())
     return cfg
+
+
+def find_config(path: str | Path) -> str:
+    """Resolve the name of a shipped config; another path stays as it is.
+
+    Raises:
+        ConfigError: If there is none of this name.
+    """
+    _, colons, name = str(path).partition('mmcim::')
+    if not colons:
+        return str(path)
+    package = Path(__file__).parents[1]
+    folders = package / '.mim/configs', package.parent / 'configs'  # installed, or cloned
+    folder = next(path for path in folders if path.is_dir())
+    if not (folder / name).is_file():
+        names = [p.relative_to(folder).as_posix() for p in folder.rglob('[!_]*.py')]
+        raise ConfigError(f'config {path} does not exist.{nearest(name, names)}')
+    return str(folder / name)
+
+
+def default_work_dir(path: str | Path) -> str:
+    """Give ``work_dirs/cim/vit-b`` for ``.../configs/cim/vit-b.py``."""
+    text = str(Path(path).absolute().with_suffix(''))
+    _, found, below = text.rpartition('/configs/')
+    return os.path.join('work_dirs', below if found else Path(text).name)
 
 
 def build_runner(cfg: Config, mode: str | None = None) -> Runner:

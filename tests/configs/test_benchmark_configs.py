@@ -1,5 +1,5 @@
 # Copyright (c) mmcim contributors. All rights reserved.
-"""Every benchmark config takes CIM's backbone, trains and is tested; reduced sizes."""
+"""Every benchmark config takes its default backbone, trains and is tested."""
 
 import math
 from pathlib import Path
@@ -20,10 +20,11 @@ from ..backbone_files import write_backbone
 from .batches import effective_batch_size
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
-NAMES = sorted(path.stem for path in (CONFIGS / 'cim/benchmarks').glob('*.py'))
-FROZEN = [name for name in NAMES if '_knn_' in name or '_logreg_' in name]
+NAMES = sorted(path.stem for path in (CONFIGS / 'benchmarks').glob('*.py'))
+NAMES = [name for name in NAMES if 'conmim' not in name]  # with tests of their own
+FROZEN = [name for name in NAMES if name.startswith(('knn', 'logreg'))]
 TRAINED = [name for name in NAMES if name not in FROZEN]
-WIDTHS = dict(VisionTransformer=32, ResNet=256)
+WIDTHS = dict(VisionTransformer=32, FixedPositionViT=32, ResNet=256)
 COLOURS = [(200, 40, 40), (40, 200, 40), (40, 40, 200)]
 
 
@@ -36,13 +37,13 @@ def unformatted_configs(monkeypatch):
 
 
 def read(name):
-    return Config.fromfile(CONFIGS / f'cim/benchmarks/{name}.py')
+    return Config.fromfile(CONFIGS / f'benchmarks/{name}.py')
 
 
 def pre_training(cfg):
     """The config that writes the checkpoint that a benchmark's config reads."""
-    folder, file = cfg.model.backbone.init_cfg.checkpoint.split('/')[1:]
-    found = Config.fromfile(CONFIGS / f'cim/{folder}.py')
+    _, method, name, file = cfg.model.backbone.init_cfg.checkpoint.split('/')
+    found = Config.fromfile(CONFIGS / f'{method}/{name}.py')
     assert file == f'epoch_{found.train_cfg.max_epochs}_backbone.safetensors'
     return found
 
@@ -81,8 +82,9 @@ def prepare(name, data_root, folder):
     Returns:
         The config and the backbone's tensors as the pre-training would write them.
     """
-    cfg = load_config(CONFIGS / f'cim/benchmarks/{name}.py', work_dir=str(folder / 'run'))
-    source = pre_training(cfg).model.enhancer.backbone
+    cfg = load_config(CONFIGS / f'benchmarks/{name}.py', work_dir=str(folder / 'run'))
+    source = pre_training(cfg).model
+    source = source.get('enhancer', source).backbone
     narrow(source)
     narrow(cfg.model.backbone)
     width = WIDTHS[source.type]
@@ -128,27 +130,18 @@ def training_size(name):
 
 
 def test_there_are_all_benchmarks():
-    finetunings = {
-        'vit-b': ['finetune_8xb128-100e_in1k', 'finetune_1xb128-100e_imagenette-128'],
-        'vit-s': ['finetune_8xb128-200e_in1k', 'finetune_1xb128-100e_imagenette-128'],
-        'resnet50': [
-            f'rsb-{recipe}_{data}'
-            for recipe, epochs in (('a2', 300), ('a3', 100))
-            for data in (
-                f'8xb256-{epochs}e_in1k',
-                f'1xb128-{epochs}e_imagenette-128',
-            )
-        ],
-    }
-    frozen = ['linear_8xb2048-90e_in1k', 'linear_1xb128-90e_imagenette-128']
-    frozen += [
-        f'{kind}_{data}'
-        for kind in ('knn', 'logreg')
-        for data in ('in1k', 'imagenette-128')
-    ]
-    wanted = [
-        f'{k}_{name}' for k, names in finetunings.items() for name in names + frozen
-    ]
+    wanted = ['linear_8xb2048-90e_in1k', 'linear_1xb128-90e_imagenette-128']
+    for data in ('in1k', 'imagenette-128'):
+        wanted += [f'{kind}_{data}' for kind in ('knn', 'logreg')]
+    for recipe, epochs in (('rsb-a2', 300), ('rsb-a3', 100)):
+        wanted += [
+            f'resnet50_{recipe}_{size}-{epochs}e_{data}'
+            for size, data in (('8xb256', 'in1k'), ('1xb128', 'imagenette-128'))
+        ]
+    for arch, epochs in (('vit-b', 100), ('vit-s', 200)):
+        wanted.append(f'{arch}_finetune_8xb128-{epochs}e_in1k')
+        wanted.append(f'{arch}_finetune_1xb128-100e_imagenette-128')
+        wanted.append(f'{arch}_corrim_finetune_8xb256-{epochs}e_in1k')
     assert sorted(wanted) == NAMES
 
 
@@ -176,7 +169,7 @@ def test_config_trains_and_validates(name, data_root, tmp_path):
     moved = {k for k, v in runner.model.named_parameters() if not v.equal(before[k])}
     assert moved == (
         {'head.fc.weight', 'head.fc.bias'}
-        if '_linear_' in name
+        if name.startswith('linear')
         else {k for k, _ in runner.model.named_parameters()}
     )
     for top in ('top1', 'top5'):
@@ -195,13 +188,13 @@ def test_frozen_features_are_judged_without_training(name, data_root, tmp_path):
     runner = build_runner(cfg)
     runner._init_model_weights()
     metrics = runner.test()
-    kind = 'knn' if '_knn_' in name else 'linear'
+    kind = 'knn' if name.startswith('knn') else 'linear'
     # One colour, one class: even a random network tells them apart.
     assert metrics == {f'{kind}/top1': 100.0, f'{kind}/top5': 100.0}
     own = runner.model.backbone.state_dict()
     assert all(value.equal(own[key]) for key, value in tensors.items())
     # Of ImageNet logistic regression sees 1 % of the labels, here one for each class.
-    few = '_logreg_in1k' in name
+    few = name == 'logreg_in1k'
     assert len(runner.test_loop.train_dataloader.dataset) == (3 if few else 12)
 
 
@@ -209,7 +202,7 @@ def test_what_becomes_of_a_vits_norms(data_root, tmp_path):
     """Fine-tuned: a new norm of the mean of raw tokens. Frozen: the pre-trained one."""
     model, outputs = {}, {}
     images = torch.randn(2, 3, 224, 224, generator=torch.Generator().manual_seed(0))
-    for name in ('vit-b_finetune_8xb128-100e_in1k', 'vit-b_knn_in1k'):
+    for name in ('vit-b_finetune_8xb128-100e_in1k', 'knn_in1k'):
         cfg, tensors = prepare(name, data_root, tmp_path)
         with DefaultScope.overwrite_default_scope('mmpretrain'):
             model[name] = MODELS.build(cfg.model)
@@ -240,7 +233,7 @@ RECIPES = {
     'vit-s_finetune_8xb128-200e_in1k': (8, 1024, 4e-3, 1e-6, 20, 200),
     'resnet50_rsb-a3_8xb256-100e_in1k': (8, 2048, 8e-3, 1e-6, 5, 100),
     'resnet50_rsb-a2_8xb256-300e_in1k': (8, 2048, 5e-3, 1e-6, 5, 300),
-    'vit-b_linear_8xb2048-90e_in1k': (8, 16384, 6.4, 0.0, 10, 90),
+    'linear_8xb2048-90e_in1k': (8, 16384, 6.4, 0.0, 10, 90),
 }
 
 
@@ -294,24 +287,21 @@ def test_learning_rate_over_time(name):
 
 def test_imagenettes_vit_b_differs_in_size_and_data_alone():
     """The recipe is that of ImageNet-1k, the network that of its own pre-training."""
-    for names in (
-        ('vit-b_finetune_8xb128-100e_in1k', 'vit-b_finetune_1xb128-100e_imagenette-128'),
-        ('vit-b_linear_8xb2048-90e_in1k', 'vit-b_linear_1xb128-90e_imagenette-128'),
-    ):
-        imagenet, imagenette = (read(name).to_dict() for name in names)
-        for key in ('optim_wrapper', 'param_scheduler', 'auto_scale_lr', 'train_cfg'):
-            assert imagenette[key] == imagenet[key]
-        imagenet['model']['backbone'].update(
-            img_size=128,
-            patch_size=8,
-            init_cfg=dict(
-                type='Pretrained',
-                checkpoint='work_dirs/vit-b_1xb128-300e_imagenette-128/'
-                'epoch_300_backbone.safetensors',
-            ),
-        )
-        imagenet['model']['head']['num_classes'] = 10
-        assert imagenette['model'] == imagenet['model']
+    names = 'vit-b_finetune_8xb128-100e_in1k', 'vit-b_finetune_1xb128-100e_imagenette-128'
+    imagenet, imagenette = (read(name).to_dict() for name in names)
+    for key in ('optim_wrapper', 'param_scheduler', 'auto_scale_lr', 'train_cfg'):
+        assert imagenette[key] == imagenet[key]
+    imagenet['model']['backbone'].update(
+        img_size=128,
+        patch_size=8,
+        init_cfg=dict(
+            type='Pretrained',
+            checkpoint='work_dirs/cim/vit-b_1xb128-300e_imagenette-128/'
+            'epoch_300_backbone.safetensors',
+        ),
+    )
+    imagenet['model']['head']['num_classes'] = 10
+    assert imagenette['model'] == imagenet['model']
     backbone = pre_training(read(names[1])).model.enhancer.backbone
     assert backbone == dict(
         type='VisionTransformer',

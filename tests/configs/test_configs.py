@@ -1,6 +1,7 @@
 # Copyright (c) mmcim contributors. All rights reserved.
 """Every config spells its keys right, builds, and makes one step at a reduced size."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from safetensors.torch import save_file
 from mmcim.models.tokenizers import DALLETokenizer, DiscreteVAENet
 
 from ..conftest import init_weights
+from ..goldens.recipes import bases_read_once
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 # What has tests of its own beside this one.
@@ -150,8 +152,54 @@ ABLATIONS = [name for name in NAMES if name.startswith('cim/ablations/')]
 def test_ablation_is_short_and_changes_the_model_alone(name):
     text = (CONFIGS / name).read_text()
     assert 5 <= len(text.splitlines()) <= 15
-    base = Config.fromfile(CONFIGS / 'cim/vit-b_8xb256-300e.py').to_dict()
+    stem = Path(name).stem
+    of = next(k for k in ('vit-b_revdet', 'vit-b', 'resnet50') if stem.startswith(k))
+    base = Config.fromfile(CONFIGS / f'cim/{of}_8xb256-300e.py').to_dict()
     ablation = Config.fromfile(CONFIGS / name).to_dict()
-    if 'generator-depth-4' not in name:  # the default, for the sake of the series
-        assert ablation['model'] != base['model']
+    assert ablation['model'] != base['model']
     assert {**ablation, 'model': None} == {**base, 'model': None}
+
+
+def test_names_differ_in_all_folders():
+    stems = [path.stem for path in PATHS if '_base_' not in path.parts]
+    assert len(set(stems)) == len(stems)
+
+
+def test_checkpoints_are_those_of_a_config_in_its_work_directory():
+    for path in PATHS:
+        for run in re.findall(r"'work_dirs/([^'.]+)/'?", (CONFIGS / path).read_text()):
+            name = run if (CONFIGS / f'{run}.py').exists() else str(Path(run).parent)
+            found = (CONFIGS / f'{name}.py').is_file() or name.startswith('quickstart')
+            assert found, (path, run)
+
+
+def leaves(node):
+    """Count the values in a config."""
+    if isinstance(node, dict):
+        return sum(map(leaves, node.values()))
+    return sum(map(leaves, node)) if isinstance(node, list | tuple) else 1
+
+
+def test_nothing_but_ablations_is_a_file_of_two_keys():
+    """What one or two options say needs no file, unless it is there to inherit from."""
+    with bases_read_once():
+        check_numbers_of_keys()
+
+
+def check_numbers_of_keys():
+    for path in PATHS:
+        text = (CONFIGS / path).read_text()
+        one = re.search(r"^_base_ = '.*'$", text, re.MULTILINE)
+        if one is None or {'_base_', 'ablations'} & {*path.parts}:
+            continue
+        own, base = (
+            Config.fromfile(p, import_custom_modules=False).to_dict()
+            for p in (CONFIGS / path, (CONFIGS / path).parent / one[0].split("'")[1])
+        )
+        changed = sum(leaves(own[k]) for k in own if own[k] != base.get(k))
+        assert changed > 2, path
+
+
+def test_inheritance_is_by_name():
+    for path in PATHS:
+        assert not re.search(r'_base_\.[\w.]+\[', (CONFIGS / path).read_text()), path

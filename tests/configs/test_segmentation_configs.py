@@ -41,13 +41,16 @@ def shrink(cfg):
         widths = [32, 64, 128, 256]
     else:
         backbone.arch = dict(
-            embed_dims=WIDTH, num_layers=12, num_heads=2, feedforward_channels=WIDTH
+            embed_dims=WIDTH,
+            num_layers=24 if backbone.arch == 'large' else 12,
+            num_heads=2,
+            feedforward_channels=WIDTH,
         )
         backbone.img_size = 64
-        assert backbone.get('drop_path_rate') == 0.1
+        assert backbone.drop_path_rate == (0.2 if backbone.arch.num_layers == 24 else 0.1)
         backbone.drop_path_rate = 0.0  # a dropped branch would make no step
         widths = [WIDTH] * 4
-    if 'neck' in model:
+    if model.get('neck'):
         model.neck.embed_dim = WIDTH
     for head in heads(model):
         if isinstance(head.in_channels, list):
@@ -155,12 +158,13 @@ def test_backbone_is_one_that_is_pre_trained(name):
     if init is None:
         assert '400i' in name  # the small ones train from random weights by default
         return
-    folder, run, file = Path(init.checkpoint).parts
-    assert (folder, file) == ('work_dirs', 'epoch_300_backbone.safetensors')
-    source = Config.fromfile(CONFIGS / f'cim/{run}.py')
-    assert source.train_cfg.max_epochs == 300
-    theirs, ours = source.model.enhancer.backbone, cfg.model.backbone
-    assert ours.type == f'mmpretrain.{theirs.type}'
+    _, method, run, file = Path(init.checkpoint).parts
+    source = Config.fromfile(CONFIGS / f'{method}/{run}.py')
+    assert file == f'epoch_{source.train_cfg.max_epochs}_backbone.safetensors'
+    theirs = source.model.get('enhancer', source.model).backbone
+    ours = cfg.model.backbone
+    kind = theirs.type.replace('Pretrain', '')
+    assert ours.type == f'mmpretrain.{kind}'
     for key in ('arch', 'depth', 'patch_size'):
         assert ours.get(key) == theirs.get(key)
 

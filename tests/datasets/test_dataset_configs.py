@@ -27,7 +27,7 @@ def first_batch(config, name):
 
 
 def load_config(repo, name, data_root=None):
-    config = Config.fromfile(repo / f'configs/_base_/datasets/{name}.py')
+    config = Config.fromfile(repo / f'configs/{name}.py')
     if data_root is not None:
         for key in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
             if config.get(key):
@@ -53,10 +53,10 @@ def check_inputs(config, image_size, tokenizer_size):
 @pytest.mark.parametrize(
     'name, image_size, tokenizer_size',
     [
-        ('imagenet_cim_224', 224, 112),
-        ('imagenet_cim_two_sizes_224', 224, 112),
-        ('imagenette_cim_128', 128, 64),
-        ('folder_cim', 128, 64),
+        ('cim/vit-b_8xb256-300e', 224, 112),
+        ('cim/vit-b_8xb256-300e_two-sizes', 224, 112),
+        ('cim/vit-s_1xb128-300e_imagenette-128', 128, 64),
+        ('tokenizer/dvae-f4-v512_1xb64-50e_folder-128', 128, 64),
     ],
 )
 def test_cim_from_images(repo, imagenette_mini, name, image_size, tokenizer_size):
@@ -65,7 +65,7 @@ def test_cim_from_images(repo, imagenette_mini, name, image_size, tokenizer_size
 
 
 def test_cim_from_digits(repo):
-    config = load_config(repo, 'digits_cim')
+    config = load_config(repo, 'quickstart/cim_respix')
     check_inputs(config, 24, 24)
     # The normalisation is the training digits' own.
     dataset = Runner.build_dataloader(config.train_dataloader).dataset
@@ -76,11 +76,15 @@ def test_cim_from_digits(repo):
 
 @pytest.mark.parametrize(
     'name, size',
-    [('imagenet_cls_224', 224), ('imagenette_cls_128', 128), ('digits_cls', 24)],
+    [
+        ('benchmarks/linear_8xb2048-90e_in1k', 224),
+        ('benchmarks/linear_1xb128-90e_imagenette-128', 128),
+        ('quickstart/finetune', 24),
+    ],
 )
 def test_classification(repo, request, name, size):
     root = None
-    if name.startswith('imagenet'):
+    if name.startswith('benchmarks'):
         root = request.getfixturevalue('imagenette_mini')
     config = load_config(repo, name, root)
     config.data_preprocessor.setdefault('type', 'ClsDataPreprocessor')

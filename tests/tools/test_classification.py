@@ -16,7 +16,7 @@ from .toy_run import REPO, run_forked
 pytestmark = pytest.mark.slow
 
 ARCH = dict(embed_dims=32, num_layers=2, num_heads=2, feedforward_channels=64)
-BENCHMARKS = REPO / 'configs/cim/benchmarks'
+BENCHMARKS = REPO / 'configs/benchmarks'
 MODEL = """
 _base_ = {base!r}
 model = dict(
@@ -61,7 +61,8 @@ def runs(tmp_path_factory, imagenette_mini):
     configs = {}
     for name in ('finetune_1xb128-100e', 'knn', 'logreg'):
         kind = name.split('_')[0]
-        base = str(BENCHMARKS / f'vit-s_{name}_imagenette-128.py')
+        backbone = 'vit-s_' if kind == 'finetune' else ''
+        base = str(BENCHMARKS / f'{backbone}{name}_imagenette-128.py')
         configs[kind] = folder / f'{kind}.py'
         text = MODEL + (FINETUNE if kind == 'finetune' else FROZEN)
         configs[kind].write_text(

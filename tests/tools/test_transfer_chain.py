@@ -99,7 +99,7 @@ default_hooks = dict(logger=dict(interval=10), checkpoint=dict(interval={iters})
 
 def write_configs(folder: Path, images: str, scenes: str, tokenizer: str) -> None:
     """Write cim_NETWORK.py, finetune_NETWORK.py and segment_NETWORK.py."""
-    cim, cls, seg = CONFIGS / 'cim', CONFIGS / 'cim/benchmarks', CONFIGS / 'segmentation'
+    cim, cls, seg = CONFIGS / 'cim', CONFIGS / 'benchmarks', CONFIGS / 'segmentation'
     plan = dict(
         vit=dict(
             cim=cim / 'vit-s_1xb128-300e_imagenette-128.py',

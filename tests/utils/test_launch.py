@@ -107,3 +107,32 @@ def test_pure_python_config(folder):
     cfg = load_config(folder / 'child.py')
     assert cfg.model == dict(arch='deit-base', depth=3)
     assert 'depth=3' in cfg.pretty_text and 'read_base' not in cfg.pretty_text
+
+
+def test_shipped_configs_by_name():
+    cfg = load_config('mmcim::cim/vit-b_8xb256-300e.py')
+    assert cfg.model.type == 'CIM'
+    assert cfg.work_dir == 'work_dirs/cim/vit-b_8xb256-300e'
+    match = r"mmcim::cim/vit-b_8xb256.py does not exist. Did you mean 'cim/vit-b_8xb256-"
+    with pytest.raises(ConfigError, match=match):
+        load_config('mmcim::cim/vit-b_8xb256.py')
+
+
+@pytest.mark.parametrize(
+    ('path', 'below'),
+    [
+        ('configs/cim/ablations/a.py', 'cim/ablations/a'),
+        ('/x/configs/configs/b/a.py', 'b/a'),
+        ('/x/y/v1.2.py', 'v1.2'),
+    ],
+)
+def test_work_directory_follows_the_path_below_configs(folder, path, below):
+    path = folder / path.lstrip('/')
+    path.parent.mkdir(parents=True)
+    path.write_text("model = dict(type='CIM')\n")
+    assert load_config(path).work_dir == f'work_dirs/{below}'
+
+
+def test_pretrained_needs_a_backbone(folder):
+    with pytest.raises(ConfigError, match='--pretrained: .*has no model.backbone to set'):
+        load_config(folder / 'base.py', pretrained='x.pth')

@@ -2,7 +2,7 @@
 r"""Write a trained backbone for another library.
 
     python tools/model_converters/export_backbone.py \
-        work_dirs/vit-b_8xb256-300e/epoch_300.pth --to timm --out vit-b.safetensors
+        work_dirs/cim/vit-b_8xb256-300e/epoch_300.pth --to timm --out vit-b.safetensors
 
 CHECKPOINT is a training checkpoint or the exported backbone beside it. Nothing is written
 unless the library computes the same features.

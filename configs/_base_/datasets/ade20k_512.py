@@ -15,21 +15,17 @@ data_preprocessor = dict(
     test_cfg=dict(size_divisor=32),
 )
 
-train_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='LoadAnnotations'),
-    dict(type='RandomResize', scale=scale, ratio_range=(0.5, 2.0), keep_ratio=True),
-    dict(type='RandomCrop', crop_size=crop_size, cat_max_ratio=0.75),
-    dict(type='RandomFlip', prob=0.5),
-    dict(type='PhotoMetricDistortion'),
-    dict(type='PackSegInputs'),
-]
-test_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='Resize', scale=scale, keep_ratio=True),
-    dict(type='LoadAnnotations'),
-    dict(type='PackSegInputs'),
-]
+load = dict(type='LoadImageFromFile')
+annotate = dict(type='LoadAnnotations')
+random_resize = dict(
+    type='RandomResize', scale=scale, ratio_range=(0.5, 2.0), keep_ratio=True
+)
+crop = dict(type='RandomCrop', crop_size=crop_size, cat_max_ratio=0.75)
+augment = [dict(type='RandomFlip', prob=0.5), dict(type='PhotoMetricDistortion')]
+pack = dict(type='PackSegInputs')
+train_pipeline = [load, annotate, random_resize, crop, *augment, pack]
+resize = dict(type='Resize', scale=scale, keep_ratio=True)
+test_pipeline = [load, resize, annotate, pack]
 
 train_dataloader = dict(
     batch_size=2,
@@ -61,21 +57,13 @@ test_evaluator = val_evaluator
 
 # tools/test.py --tta: six scales of the same image, each also flipped.
 tta_model = dict(type='SegTTAModel')
+tta_sizes = [
+    {**resize, 'scale': (side * 4, side)} for side in (256, 384, 512, 640, 768, 896)
+]
+tta_flips = [
+    dict(type='RandomFlip', prob=prob, direction='horizontal') for prob in (0.0, 1.0)
+]
 tta_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(
-        type='TestTimeAug',
-        transforms=[
-            [
-                dict(type='Resize', scale=(side * 4, side), keep_ratio=True)
-                for side in (256, 384, 512, 640, 768, 896)
-            ],
-            [
-                dict(type='RandomFlip', prob=0.0, direction='horizontal'),
-                dict(type='RandomFlip', prob=1.0, direction='horizontal'),
-            ],
-            [dict(type='LoadAnnotations')],
-            [dict(type='PackSegInputs')],
-        ],
-    ),
+    load,
+    dict(type='TestTimeAug', transforms=[tta_sizes, tta_flips, [annotate], [pack]]),
 ]

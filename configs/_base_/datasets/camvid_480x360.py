@@ -44,15 +44,18 @@ camvid = dict(
 )
 
 train_pipeline = [
-    *_base_.train_pipeline[:2],
-    {**_base_.train_pipeline[2], 'scale': scale},
-    {**_base_.train_pipeline[3], 'crop_size': crop_size},
-    *_base_.train_pipeline[4:],
+    _base_.load,
+    _base_.annotate,
+    {**_base_.random_resize, 'scale': scale},
+    {**_base_.crop, 'crop_size': crop_size},
+    *_base_.augment,
+    _base_.pack,
 ]
 test_pipeline = [
-    _base_.test_pipeline[0],
-    {**_base_.test_pipeline[1], 'scale': scale},
-    *_base_.test_pipeline[2:],
+    _base_.load,
+    {**_base_.resize, 'scale': scale},
+    _base_.annotate,
+    _base_.pack,
 ]
 
 train_dataloader = dict(batch_size=8, dataset={**camvid, 'pipeline': train_pipeline})
@@ -66,16 +69,14 @@ test_dataloader = dict(
     },
 )
 
+tta_sizes = [
+    dict(type='Resize', scale=(side * 4 // 3, side), keep_ratio=True)
+    for side in (180, 270, 360, 450, 540, 630)
+]
 tta_pipeline = [
-    _base_.tta_pipeline[0],
+    _base_.load,
     dict(
         type='TestTimeAug',
-        transforms=[
-            [
-                dict(type='Resize', scale=(side * 4 // 3, side), keep_ratio=True)
-                for side in (180, 270, 360, 450, 540, 630)
-            ],
-            *_base_.tta_pipeline[1].transforms[1:],
-        ],
+        transforms=[tta_sizes, _base_.tta_flips, [_base_.annotate], [_base_.pack]],
     ),
 ]

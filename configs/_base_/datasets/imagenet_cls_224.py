@@ -8,30 +8,22 @@ data_preprocessor = dict(
     to_rgb=True,
 )
 
-train_pipeline = [
-    dict(type='LoadImage', ignore_empty=True),
-    dict(
-        type='RandomResizedCrop',
-        scale=224,
-        interpolation='bicubic',
-        backend='pillow',  # Pillow's filters are antialiased, OpenCV's are not
-    ),
-    dict(type='RandomFlip', prob=0.5, direction='horizontal'),
-    dict(type='PackInputs'),
-]
+load = dict(type='LoadImage', ignore_empty=True)
+crop = dict(
+    type='RandomResizedCrop',
+    scale=224,
+    interpolation='bicubic',
+    backend='pillow',  # Pillow's filters are antialiased, OpenCV's are not
+)
+flip = dict(type='RandomFlip', prob=0.5, direction='horizontal')
+pack = dict(type='PackInputs')
+train_pipeline = [load, crop, flip, pack]
 
-test_pipeline = [
-    dict(type='LoadImage'),
-    dict(
-        type='ResizeEdge',
-        scale=256,
-        edge='short',
-        interpolation='bicubic',
-        backend='pillow',
-    ),
-    dict(type='CenterCrop', crop_size=224),
-    dict(type='PackInputs'),
-]
+resize = dict(
+    type='ResizeEdge', scale=256, edge='short', interpolation='bicubic', backend='pillow'
+)
+center_crop = dict(type='CenterCrop', crop_size=224)
+test_pipeline = [dict(type='LoadImage'), resize, center_crop, pack]
 
 train_dataloader = dict(
     batch_size=128,

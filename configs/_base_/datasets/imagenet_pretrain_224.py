@@ -7,19 +7,20 @@ data_preprocessor = dict(
     std=[58.395, 57.12, 57.375],
     to_rgb=True,
     flip_prob=0.5,
-    non_blocking=True)
+    non_blocking=True,
+)
 
-train_pipeline = [
-    dict(type='LoadImage', ignore_empty=True),
-    dict(
-        type='RandomResizedCrop',
-        scale=224,
-        crop_ratio_range=(0.08, 1.0),
-        aspect_ratio_range=(3 / 4, 4 / 3),
-        interpolation='bicubic',
-        backend='pillow'),  # Pillow's filters are antialiased, OpenCV's are not
-    dict(type='PackInputs'),
-]
+load = dict(type='LoadImage', ignore_empty=True)
+crop = dict(
+    type='RandomResizedCrop',
+    scale=224,
+    crop_ratio_range=(0.08, 1.0),
+    aspect_ratio_range=(3 / 4, 4 / 3),
+    interpolation='bicubic',
+    backend='pillow',  # Pillow's filters are antialiased, OpenCV's are not
+)
+pack = dict(type='PackInputs')
+train_pipeline = [load, crop, pack]
 
 train_dataloader = dict(
     batch_size=256,
@@ -32,19 +33,18 @@ train_dataloader = dict(
         data_root='data/imagenet',
         data_prefix='train',
         with_label=False,
-        pipeline=train_pipeline))
+        pipeline=train_pipeline,
+    ),
+)
 
+resize = dict(
+    type='ResizeEdge', scale=224, edge='short', interpolation='bicubic', backend='pillow'
+)
 test_pipeline = [
     dict(type='LoadImage'),
-    dict(
-        type='ResizeEdge',
-        scale=224,
-        edge='short',
-        interpolation='bicubic',
-        backend='pillow',
-    ),
+    resize,
     dict(type='CenterCrop', crop_size=224),
-    dict(type='PackInputs'),
+    pack,
 ]
 
 # tools/test.py CONFIG CHECKPOINT gives the losses on these images.

@@ -4,22 +4,17 @@ _base_ = 'imagenet_cls_224.py'
 
 data_preprocessor = dict(num_classes=10)
 
-train_pipeline = [
-    _base_.train_pipeline[0],
-    {**_base_.train_pipeline[1], 'scale': 128, 'crop_ratio_range': (0.2, 1.0)},
-    *_base_.train_pipeline[2:],
-]
+crop = {**_base_.crop, 'scale': 128, 'crop_ratio_range': (0.2, 1.0)}
+train_pipeline = [_base_.load, crop, _base_.flip, _base_.pack]
 test_pipeline = [
-    _base_.test_pipeline[0],
-    {**_base_.test_pipeline[1], 'scale': 128},
+    dict(type='LoadImage'),
+    {**_base_.resize, 'scale': 128},
     dict(type='CenterCrop', crop_size=128),
-    _base_.test_pipeline[3],
+    _base_.pack,
 ]
 
 train_dataloader = dict(
-    dataset=dict(
-        dataset=dict(data_root='data/imagenette128', pipeline=train_pipeline)
-    )
+    dataset=dict(dataset=dict(data_root='data/imagenette128', pipeline=train_pipeline))
 )
 val_dataloader = dict(
     dataset=dict(data_root='data/imagenette128', pipeline=test_pipeline)

@@ -2,17 +2,14 @@
 # The images lie in data/imagenette128/train/<class>/; labels are not read.
 _base_ = 'imagenet_pretrain_224.py'
 
-train_pipeline = [
-    _base_.train_pipeline[0],
-    # A smaller part of 128 px than a fifth would be blurred.
-    {**_base_.train_pipeline[1], 'scale': 128, 'crop_ratio_range': (0.2, 1.0)},
-    _base_.train_pipeline[2],
-]
+# A smaller part of 128 px than a fifth would be blurred.
+crop = {**_base_.crop, 'scale': 128, 'crop_ratio_range': (0.2, 1.0)}
+train_pipeline = [_base_.load, crop, _base_.pack]
 test_pipeline = [
-    _base_.test_pipeline[0],
-    {**_base_.test_pipeline[1], 'scale': 128},
+    dict(type='LoadImage'),
+    {**_base_.resize, 'scale': 128},
     dict(type='CenterCrop', crop_size=128),
-    _base_.test_pipeline[3],
+    _base_.pack,
 ]
 
 train_dataloader = dict(

@@ -1,9 +1,7 @@
 # BEiT on a ViT-B/16 with shared relative positions; blocks of 75 of 196 patches.
 model = dict(
     type='BEiTBaseline',
-    tokenizer=dict(
-        type='DALLETokenizer', checkpoint='weights/dalle_dvae.safetensors'
-    ),
+    tokenizer=dict(type='DALLETokenizer', checkpoint='weights/dalle_dvae.safetensors'),
     backbone=dict(
         type='FusedBEiTPretrainViT',
         arch='deit-base',

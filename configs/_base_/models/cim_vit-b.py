@@ -1,9 +1,7 @@
 # CIM-ResPix on a vanilla ViT-B/16; the generator has its width and 4 layers.
 model = dict(
     type='CIM',
-    tokenizer=dict(
-        type='DALLETokenizer', checkpoint='weights/dalle_dvae.safetensors'
-    ),
+    tokenizer=dict(type='DALLETokenizer', checkpoint='weights/dalle_dvae.safetensors'),
     masking=dict(type='UniformMasking', num_masked=(100, 120)),
     generator=dict(
         type='CIMGenerator',

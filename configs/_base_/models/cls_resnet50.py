@@ -8,7 +8,7 @@ model = dict(
         depth=50,
         init_cfg=dict(
             type='Pretrained',
-            checkpoint='work_dirs/resnet50_8xb256-300e/epoch_300_backbone.safetensors',
+            checkpoint='work_dirs/cim/resnet50_8xb256-300e/epoch_300_backbone.safetensors',
         ),
     ),
     neck=dict(type='GlobalAveragePooling'),

@@ -14,7 +14,7 @@ model = dict(
         final_norm=False,
         init_cfg=dict(
             type='Pretrained',
-            checkpoint='work_dirs/vit-b_8xb256-300e/epoch_300_backbone.safetensors',
+            checkpoint='work_dirs/cim/vit-b_8xb256-300e/epoch_300_backbone.safetensors',
         ),
     ),
     head=dict(

@@ -1,5 +1,6 @@
-# Classifier on frozen features of the ViT-B/16 of cim_vit-b.py: the mean of the patch
-# tokens after the pre-trained norm. CIM gives the class token no objective.
+# Classifier on frozen features of any backbone: of a ViT the mean of the patch tokens
+# after the pre-trained norm, as CIM gives the class token no objective. By default that
+# of cim_vit-b.py.
 model = dict(
     type='ImageClassifier',
     backbone=dict(
@@ -11,7 +12,7 @@ model = dict(
         frozen_stages=12,
         init_cfg=dict(
             type='Pretrained',
-            checkpoint='work_dirs/vit-b_8xb256-300e/epoch_300_backbone.safetensors',
+            checkpoint='work_dirs/cim/vit-b_8xb256-300e/epoch_300_backbone.safetensors',
         ),
     ),
     neck=dict(type='GlobalAveragePooling'),

@@ -4,7 +4,6 @@
 _base_ = 'adamw_cosine_300e.py'
 
 optim_wrapper = dict(optimizer=dict(lr=5e-4), clip_grad=None)
-param_scheduler = [
-    {**_base_.param_scheduler[0], 'end': 5},
-    {**_base_.param_scheduler[1], 'begin': 5},
-]
+warm_up = {**_base_.warm_up, 'end': 5}
+cosine = {**_base_.cosine, 'begin': 5}
+param_scheduler = [warm_up, cosine]

@@ -12,7 +12,7 @@ optim_wrapper = dict(
     accumulative_counts=2,
 )
 param_scheduler = [
-    {**_base_.param_scheduler[0], 'end': 40},
-    {**_base_.param_scheduler[1], 'eta_min': 0.0, 'begin': 40},
+    {**_base_.warm_up, 'end': 40},
+    {**_base_.cosine, 'eta_min': 0.0, 'begin': 40},
 ]
 auto_scale_lr = dict(base_batch_size=4096)

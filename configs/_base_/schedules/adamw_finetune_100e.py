@@ -10,22 +10,21 @@ optim_wrapper = dict(
     paramwise_cfg=dict(layer_decay_rate=0.65),
     optimizer=dict(type='AdamW', lr=4e-3, betas=(0.9, 0.999), weight_decay=0.05),
 )
-param_scheduler = [
-    dict(
-        type='LinearLR',
-        start_factor=1e-6 / 4e-3,
-        by_epoch=True,
-        begin=0,
-        end=20,
-        convert_to_iter_based=True,
-    ),
-    dict(
-        type='CosineAnnealingLR',
-        eta_min_ratio=1e-6 / 4e-3,
-        by_epoch=True,
-        begin=20,
-        end=100,
-        convert_to_iter_based=True,
-    ),
-]
+warm_up = dict(
+    type='LinearLR',
+    start_factor=1e-6 / 4e-3,
+    by_epoch=True,
+    begin=0,
+    end=20,
+    convert_to_iter_based=True,
+)
+cosine = dict(
+    type='CosineAnnealingLR',
+    eta_min_ratio=1e-6 / 4e-3,
+    by_epoch=True,
+    begin=20,
+    end=100,
+    convert_to_iter_based=True,
+)
+param_scheduler = [warm_up, cosine]
 auto_scale_lr = dict(enable=True, base_batch_size=1024)

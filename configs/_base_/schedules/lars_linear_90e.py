@@ -10,22 +10,21 @@ optim_wrapper = dict(
     paramwise_cfg=dict(custom_keys={'bias': dict(lars_exclude=True)}),
     optimizer=dict(type='LARS', lr=6.4, momentum=0.9, weight_decay=0.0),
 )
-param_scheduler = [
-    dict(
-        type='LinearLR',
-        start_factor=1e-4,
-        by_epoch=True,
-        begin=0,
-        end=10,
-        convert_to_iter_based=True,
-    ),
-    dict(
-        type='CosineAnnealingLR',
-        eta_min=0.0,
-        by_epoch=True,
-        begin=10,
-        end=90,
-        convert_to_iter_based=True,
-    ),
-]
+warm_up = dict(
+    type='LinearLR',
+    start_factor=1e-4,
+    by_epoch=True,
+    begin=0,
+    end=10,
+    convert_to_iter_based=True,
+)
+cosine = dict(
+    type='CosineAnnealingLR',
+    eta_min=0.0,
+    by_epoch=True,
+    begin=10,
+    end=90,
+    convert_to_iter_based=True,
+)
+param_scheduler = [warm_up, cosine]
 auto_scale_lr = dict(enable=True, base_batch_size=16384)

@@ -12,4 +12,3 @@ param_scheduler = [
     dict(type='CosineAnnealingLR', eta_min=0, by_epoch=False, begin=10, end=100),
 ]
 val_cfg = dict()
-test_cfg = dict()

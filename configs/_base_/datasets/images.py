@@ -1,0 +1,64 @@
+# Your own folder of images, with or without sub-folders, at 64 px:
+#   --cfg-options train_dataloader.dataset.data_root=/my/images
+data_preprocessor = dict(
+    type='CIMDataPreprocessor',
+    mean=[123.675, 116.28, 103.53],
+    std=[58.395, 57.12, 57.375],
+    to_rgb=True,
+    flip_prob=0.5,  # 0 where left and right matter
+    tokenizer_size=32,
+)
+
+load = dict(type='LoadImage', ignore_empty=True)
+crop = dict(
+    type='RandomResizedCrop',
+    scale=64,
+    crop_ratio_range=(0.3, 1.0),
+    interpolation='bicubic',
+    backend='pillow',
+)
+pack = dict(type='PackInputs')
+train_pipeline = [load, crop, pack]
+
+train_dataloader = dict(
+    batch_size=64,
+    num_workers=2,
+    persistent_workers=False,
+    sampler=dict(type='InfiniteSampler'),
+    collate_fn=dict(type='default_collate'),
+    dataset=dict(
+        type='ImageFolder',
+        data_root='data/images',
+        subset='train',
+        with_label=False,
+        pipeline=train_pipeline,
+    ),
+)
+
+resize = dict(
+    type='ResizeEdge', scale=64, edge='short', interpolation='bicubic', backend='pillow'
+)
+test_pipeline = [
+    dict(type='LoadImage'),
+    resize,
+    dict(type='CenterCrop', crop_size=64),
+    pack,
+]
+
+# tools/test.py CONFIG CHECKPOINT gives the losses on these images.
+test_dataloader = dict(
+    batch_size=64,
+    num_workers=2,
+    persistent_workers=False,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    collate_fn=dict(type='default_collate'),
+    dataset=dict(
+        type='ImageFolder',
+        data_root='data/images',
+        subset='val',
+        with_label=False,
+        pipeline=test_pipeline,
+    ),
+)
+test_cfg = dict(type='SelfSupTestLoop')
+test_evaluator = []

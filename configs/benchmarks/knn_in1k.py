@@ -1,0 +1,14 @@
+"""Nearest neighbours in the features of any frozen backbone on ImageNet-1k.
+
+    python tools/test.py configs/benchmarks/knn_in1k.py --pretrained FILE
+
+Nothing is trained. A poor judge of masked image modelling: see KNNLoop.
+"""
+
+_base_ = [
+    '../_base_/models/cls_vit-b_frozen.py',
+    '../_base_/datasets/imagenet_cls_224_frozen.py',
+    '../_base_/default_runtime.py',
+]
+
+test_cfg = dict(type='KNNLoop')

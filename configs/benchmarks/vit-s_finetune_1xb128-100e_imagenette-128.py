@@ -1,0 +1,20 @@
+r"""Fine-tuning of a ViT-S/8 on Imagenette at 128 px, 100 epochs, for one small GPU.
+
+    python tools/train.py \
+        configs/benchmarks/vit-s_finetune_1xb128-100e_imagenette-128.py --pretrained FILE
+
+With 5 labels per class: --cfg-options train_dataloader.dataset.num_per_class=5
+"""
+
+_base_ = './vit-b_finetune_1xb128-100e_imagenette-128.py'
+
+model = dict(
+    backbone=dict(
+        arch='deit-small',
+        init_cfg=dict(
+            checkpoint='work_dirs/cim/vit-s_1xb128-300e_imagenette-128/'
+            'epoch_300_backbone.safetensors'
+        ),
+    ),
+    head=dict(in_channels=384),
+)

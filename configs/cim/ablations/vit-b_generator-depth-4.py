@@ -1,5 +1,0 @@
-"""A generator of 4 layers (the default)."""
-
-_base_ = '../vit-b_8xb256-300e.py'
-
-model = dict(generator=dict(backbone=dict(arch=dict(num_layers=4))))

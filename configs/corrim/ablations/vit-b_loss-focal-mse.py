@@ -1,5 +1,0 @@
-"""Mean squared error with a focal weight instead of cross-entropy."""
-
-_base_ = '../vit-b_8xb256-accum2-300e.py'
-
-model = dict(head=dict(objective='focal_mse'))

@@ -1,5 +1,0 @@
-"""Exemplars are not turned."""
-
-_base_ = '../vit-b_8xb256-accum2-300e.py'
-
-data_preprocessor = dict(exemplars=dict(degrees=(0, 0)))

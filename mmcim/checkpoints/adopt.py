@@ -1,0 +1,117 @@
+# Copyright (c) mmcim contributors. All rights reserved.
+"""Take the backbone of a file into the config of a task.
+
+The file records its architecture and normalization; what is to be done with it (which
+features, which layers are frozen, the size of the images) is the config's.
+"""
+
+from typing import Any
+
+from mmengine.config import Config, ConfigDict
+from mmengine.registry import MODELS as ROOT
+from mmpretrain.models import BaseSelfSupervisor
+from mmpretrain.registry import MODELS
+from torch import nn
+
+from ..utils.arguments import keyword_arguments
+from ..utils.errors import ConfigError
+from .file import BackboneFile
+from .trusted import registered_class, trusted_backbone_config
+
+# What the config, and not the file, says of a backbone. Of the first the file's hold
+# where the config has none; the others were those of its training.
+_FEATURES = ('img_size', 'out_type', 'final_norm')
+_TRAINING = ('frozen_stages', 'out_indices', 'norm_eval', 'with_cp', 'strides')
+_TRAINING += ('dilations', 'drop_rate', 'drop_path_rate')
+
+
+@MODELS.register_module('PretrainedBackbone')
+def build_pretrained(**task: Any) -> nn.Module:
+    """Build the backbone of a file; its ``init_cfg`` then loads the weights.
+
+    ``StrictRunner`` puts the network into the config before, so that the rest of the
+    model follows: see :func:`adopt_pretrained`.
+
+    Args:
+        **task: ``checkpoint``, a plain backbone or a training checkpoint, and what the
+            task sets: ``img_size``, ``out_type``, ``out_indices``, ``final_norm``,
+            ``frozen_stages`` (all of them are frozen if it is above 0), ``strides``,
+            ``dilations``, drop rates. ``default_type`` is the type of a network with all
+            of these arguments, for files that do not record theirs.
+    """
+    cfg = ConfigDict(model=dict(backbone=dict(task, type='PretrainedBackbone')))
+    adopt_pretrained(cfg)
+    return ROOT.build(cfg.model.backbone)
+
+
+def adopt_pretrained(cfg: Config | ConfigDict) -> None:
+    """Replace a ``PretrainedBackbone`` in a config, in place, and let the rest follow it.
+
+    Preprocessing takes the file's mean and std, the rescaling in a pyramid of features
+    its patch size. A classifier on frozen features takes its width; any other is part of
+    a recipe for backbones of one width.
+
+    Raises:
+        ConfigError: If the file cannot be read, if it records no network and there is no
+            ``default_type``, if it is of another width, or if the model is a
+            pre-training.
+    """
+    model = cfg.get('model') or {}
+    model = model.get('module', model)  # test-time augmentation is around it
+    task = dict(model.get('backbone') or {})
+    if str(task.pop('type', None)).rpartition('.')[2] != 'PretrainedBackbone':
+        return
+    file = BackboneFile.read(task.pop('checkpoint'))
+    if issubclass(registered_class(model.get('type')) or object, BaseSelfSupervisor):
+        raise ConfigError(
+            f'a {model.type} keeps its own backbone; load_from={file.path!r} in the '
+            'config starts its training with these weights'
+        )
+    default = task.pop('default_type', None)
+    if file.record or default is None:
+        default, task = _adopt(file, task, model)
+    model.backbone = ConfigDict(task, type=default)
+    whole = model.get('init_cfg')
+    whole = isinstance(whole, dict) and whole.get('type') == 'Pretrained'
+    model.backbone.init_cfg = None  # where the whole model, with its head, is loaded
+    loads = model if whole else model.backbone
+    loads.init_cfg = ConfigDict(type='Pretrained', checkpoint=file.path)
+    mean, std = file.normalization or (None, None)
+    for owner in (cfg, model):
+        if mean and owner.get('data_preprocessor'):
+            owner.data_preprocessor.update(mean=mean, std=std)
+
+
+def _adopt(file: BackboneFile, task: dict, model: ConfigDict) -> tuple[str, dict]:
+    """Give a recorded network's type and arguments, and let necks and head follow."""
+    net = file.build()
+    config = trusted_backbone_config(file.record.config)
+    if config.get('use_shared_rel_pos_bias'):
+        # As in BEiT, each layer begins with a copy of the table and has its own.
+        del config['use_rel_pos_bias'], config['use_shared_rel_pos_bias']
+    given = {k: task[k] for k in (*_FEATURES, *_TRAINING) if k in task}
+    if frozen := given.get('frozen_stages', -1) > 0:
+        count = getattr(net, 'num_stages', len(getattr(net, 'layers', ())))
+        given['frozen_stages'] = count
+    known = keyword_arguments(registered_class(config['type']))
+    network = {k: v for k, v in config.items() if k not in _TRAINING}
+    network.update((key, value) for key, value in given.items() if key in known)
+    name = network.pop('type')
+
+    head = model.get('decode_head') or model.get('head') or {}
+    wanted = head.get('in_channels')
+    wanted = wanted[-1] if isinstance(wanted, list | tuple) else wanted
+    width = getattr(net, 'embed_dims', getattr(net, 'feat_dim', wanted))
+    necks = model.get('neck') or []
+    for part in (head, *(necks if isinstance(necks, list) else [necks])):
+        if frozen and part.get('type') in ('LinearClsHead', 'ClsBatchNormNeck'):
+            part['in_channels' if part is head else 'input_features'] = wanted = width
+        elif part.get('type') == 'Feature2Pyramid':
+            ratio = network.get('patch_size', 16) / task.get('patch_size', 16)
+            part.rescales = [r * ratio for r in part.get('rescales', (4, 2, 1, 0.5))]
+    if wanted not in (None, width):
+        raise ConfigError(
+            f'{file.path} holds a {name.rpartition(".")[2]} with {width} channels, but '
+            f'the config is for {wanted}: take the config of another backbone'
+        )
+    return name if '.' in name else f'mmpretrain.{name}', network
