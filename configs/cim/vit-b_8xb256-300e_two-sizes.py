@@ -1,8 +1,8 @@
 """CIM-ResPix with BEiT's data pipeline on the CPU, and its blockwise masks.
 
 For an exact comparison with BEiT: colour jitter, flip, one crop resized twice (bicubic
-224, Lanczos 112), blocks of patches. CIM itself has neither the jitter nor the blocks. About
-three times the loader's work.
+224, Lanczos 112), blocks of patches. CIM itself has neither the jitter nor the blocks.
+About three times the work of the loader.
 """
 
 _base_ = './vit-b_8xb256-300e.py'
