@@ -102,7 +102,10 @@ def load_config(
         raise ConfigError(f'--cfg-options do not fit {path}: {error}') from error
     # A run asks for the config's text five times; yapf would take up to a second.
     cfg.__dict__['_format_python_code'] = False
-    cfg.work_dir = work_dir or cfg.get('work_dir') or default_work_dir(path)
+    stem = str(Path(path).absolute().with_suffix(''))
+    _, found, below = stem.rpartition('/configs/')
+    default = os.path.join('work_dirs', below if found else Path(stem).name)
+    cfg.work_dir = work_dir or cfg.get('work_dir') or default
     cfg.launcher = launcher
     if pretrained:
         own = cfg.get('model', {}).get('backbone')
@@ -135,13 +138,6 @@ def find_config(path: str | Path) -> str:
         names = [p.relative_to(folder).as_posix() for p in folder.rglob('[!_]*.py')]
         raise ConfigError(f'config {path} does not exist.{nearest(name, names)}')
     return str(folder / name)
-
-
-def default_work_dir(path: str | Path) -> str:
-    """Give ``work_dirs/cim/vit-b`` for ``.../configs/cim/vit-b.py``."""
-    text = str(Path(path).absolute().with_suffix(''))
-    _, found, below = text.rpartition('/configs/')
-    return os.path.join('work_dirs', below if found else Path(text).name)
 
 
 def build_runner(cfg: Config, mode: str | None = None) -> Runner:
