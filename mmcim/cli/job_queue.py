@@ -173,6 +173,7 @@ def _end_with_parent() -> None:
 
 def main() -> None:
     """Run the commands of one job."""
+    sys.path.pop(0)  # the folder of this file, whose modules are those of mmcim.cli
     threading.Thread(target=_end_with_parent, daemon=True).start()
     for command in json.loads(sys.argv[1]):
         sys.argv = command
