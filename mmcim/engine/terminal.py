@@ -4,6 +4,8 @@
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+from mmengine.dist import is_main_process
 from mmengine.hooks import Hook, LoggerHook
 from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
 from mmpretrain.models import BaseSelfSupervisor
@@ -58,13 +60,13 @@ class TerminalHook(Hook):
         """Show the metrics of a validation in one line."""
         self._close('Validation')
         text = ', '.join(f'{name} {_readable(v)}' for name, v in metrics.items())
-        show(f'Validation at iteration {runner.iter}: {text}')
+        runner.logger.info(f'Validation at iteration {runner.iter}: {text}')
 
     def after_test_epoch(self, runner: Runner, metrics: dict[str, Any]) -> None:
         """Show the metrics of a test, one in a line."""
         self._close('Test')
-        for name, value in metrics.items():
-            show(f'{name}: {_readable(value)}')
+        if is_main_process():
+            show('\n'.join(f'{name}: {_readable(v)}' for name, v in metrics.items()))
 
     def _update(
         self, title: str, step: int, total: int, text: Callable[[], str] = str
@@ -139,10 +141,10 @@ def training_numbers(runner: Runner) -> str:
         images = runner.record['train_dataloader']['images_per_iteration']
         left = round((runner.max_iters - runner.iter - 1) * seconds)
         eta = f'{left // 3600}:{left // 60 % 60:02}:{left % 60:02}'
-        shown.append(f'{images / seconds:.0f} images/s  ETA {eta}')
-    # The loss first, then its parts and the method's own numbers.
-    names = sorted(scalars.keys() - {*_NOT_SHOWN}, key=lambda name: name != 'loss')
-    return '  '.join([*shown, *(f'{name} {scalars[name]:.4g}' for name in names)])
+        shown += [f'{images / seconds:.0f} images/s', f'ETA {eta}']
+    names = sorted(scalars, key=lambda name: name != 'loss')  # otherwise as logged
+    shown += [f'{name} {scalars[name]:.4g}' for name in names if name not in _NOT_SHOWN]
+    return '  '.join(shown)
 
 
 def what_is_next(runner: Runner) -> str:
@@ -167,4 +169,4 @@ def what_is_next(runner: Runner) -> str:
 
 
 def _readable(value: Any) -> str:
-    return f'{value:.4f}' if isinstance(value, float) else str(value)
+    return f'{value:.4f}' if isinstance(value, float | np.floating) else str(value)

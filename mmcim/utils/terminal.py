@@ -8,6 +8,7 @@ import atexit
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
+from functools import cache
 from pathlib import Path
 
 from mmengine.dist import is_main_process
@@ -17,26 +18,33 @@ from rich.table import Column
 
 _PACKAGE = str(Path(__file__).parents[1])
 _SECONDS = 0.2  # between two updates of a terminal
+_FOR_DEVELOPERS = ('will be deprecated', 'since its requires_grad=False')
 _EVERY = 50  # batches between two lines elsewhere
 
-console = Console(highlight=False, soft_wrap=True)
-# Without a thread that would hold locks while data loaders fork their workers.
-_live = Progress(
-    '{task.description}',
-    BarColumn(16),
-    MofNCompleteColumn(),
-    TextColumn('{task.fields[text]}', markup=False, table_column=Column()),
-    console=console,
-    auto_refresh=False,
-    transient=True,
-)
-atexit.register(_live.live.stop)  # the cursor is hidden meanwhile
+
+@cache
+def live() -> Progress:
+    """The lines of progress; their ``console`` prints above them.
+
+    They have no thread that would hold locks while data loaders fork their workers. It is
+    made late, since stdout is redirected while this module is imported.
+    """
+    progress = Progress(
+        '{task.description}',
+        BarColumn(16),
+        MofNCompleteColumn(),
+        TextColumn('{task.fields[text]}', markup=False, table_column=Column()),
+        console=Console(highlight=False, soft_wrap=True),
+        auto_refresh=False,
+        transient=True,
+    )
+    atexit.register(progress.live.stop)  # the cursor is hidden meanwhile
+    return progress
 
 
-def show(text: str) -> None:
-    """Print a text above the lines of progress, in the main process."""
-    if is_main_process():
-        console.print(text, markup=False)
+def show(text: str, style: str | None = None) -> None:
+    """Print a text above the lines of progress."""
+    live().console.print(text, style=style, markup=False)
 
 
 class ScreenHandler(logging.Handler):
@@ -45,11 +53,10 @@ class ScreenHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Print a record, above the lines of progress."""
         text, is_warning = record.getMessage(), record.levelno >= logging.WARNING
-        if is_warning and 'will be deprecated' not in text:
-            text = f'{record.levelname.lower()}: {text}'
-            console.print(text, style='yellow', markup=False)
+        if is_warning and not any(words in text for words in _FOR_DEVELOPERS):
+            show(f'{record.levelname.lower()}: {text}', style='yellow')
         elif not is_warning and record.pathname.startswith(_PACKAGE):
-            console.print(text, markup=False)
+            show(text)
 
 
 def show_on_screen(logger: logging.Logger) -> None:
@@ -71,9 +78,9 @@ class ProgressLine:
     def __init__(self, title: str, total: int) -> None:
         self.title, self.total = title, total
         self._task, self._next = None, 0.0
-        if console.is_terminal and is_main_process():
-            self._task = _live.add_task(title, total=total, text='')
-            _live.start()
+        if live().console.is_terminal and is_main_process():
+            self._task = live().add_task(title, total=total, text='')
+            live().start()
 
     def update(
         self, step: int, text: Callable[[], str] = str, report: bool = False
@@ -88,17 +95,17 @@ class ProgressLine:
         if self._task is not None:
             if time.monotonic() > self._next or step == self.total:
                 self._next = time.monotonic() + _SECONDS
-                _live.update(self._task, completed=step, text=text(), refresh=True)
-        elif report:
+                live().update(self._task, completed=step, text=text(), refresh=True)
+        elif report and is_main_process():
             show(f'{self.title} {step}/{self.total}  {text()}'.rstrip())
 
     def close(self) -> None:
         """Remove the line from a terminal."""
         if self._task is not None:
-            _live.remove_task(self._task)
+            live().remove_task(self._task)
             self._task = None
-            if not _live.tasks:
-                _live.stop()
+            if not live().tasks:
+                live().stop()
 
 
 def track(items: Iterable, title: str, total: int | None = None) -> Iterator:

@@ -1,5 +1,5 @@
 # Copyright (c) mmcim contributors. All rights reserved.
-"""Mistakes in a config, as a runner finds them; the tools are in tests/tools."""
+"""Mistakes in a config, as a runner finds them; the commands are in tests/cli."""
 
 from pathlib import Path
 

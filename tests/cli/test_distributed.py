@@ -157,7 +157,7 @@ def test_dist_test_gives_the_metric_of_one_process(toy, trained, port):
     assert result.code == 0, result.output
     (metric,) = re.findall(r'^accuracy/top1: (\S+)$', result.output, re.M)
     # The last validation of the run, in one process.
-    validated = re.findall(r'accuracy/top1: (\S+)', (trained / 'output.txt').read_text())
+    validated = re.findall(r'accuracy/top1 (\S+)', (trained / 'output.txt').read_text())
     assert metric == validated[-1]
 
 
