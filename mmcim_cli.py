@@ -25,8 +25,8 @@ from pathlib import Path
 from typing import Any
 
 Add = Callable[..., argparse.Action]  # ArgumentParser.add_argument
-# They need little of mmcim, and have to work where torch is missing.
-WITHOUT_TORCH = ('configs', 'doctor', 'quickstart')
+# They need little of mmcim; the first two have to work where torch is missing.
+LIGHT = ('configs', 'doctor', 'quickstart')
 
 
 def tool(command: str) -> None:
@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> Any:
         args: From :func:`parse`.
     """
     with quiet():
-        if args.command in WITHOUT_TORCH and 'mmcim' not in sys.modules:
+        if args.command in LIGHT and 'mmcim' not in sys.modules:
             # The package without its __init__, which imports everything.
             sys.modules['mmcim'] = module_from_spec(find_spec('mmcim'))
         module = import_module(f'mmcim.cli.{args.command.replace("-", "_")}')
@@ -294,17 +294,11 @@ def _positive(text: str) -> int:
     return int(text)
 
 
-COMMANDS = {
-    'train': _train,
-    'test': _test,
-    'quickstart': _quickstart,
-    'export': _export,
-    'convert-dalle': _convert_dalle,
-    'show': _show,
-    'benchmark': _benchmark,
-    'configs': _configs,
-    'doctor': _doctor,
-}
+_ALL = (
+    _train, _test, _quickstart, _export, _convert_dalle, _show, _benchmark, _configs,
+    _doctor,
+)  # fmt: skip
+COMMANDS = {add.__name__[1:].replace('_', '-'): add for add in _ALL}
 
 if __name__ == '__main__':
     main()

@@ -183,13 +183,12 @@ def build(cfg: Config, random: bool) -> nn.Module:
     return model.train()
 
 
-def synthetic_batch(cfg: Config, batch_size: int, pin: bool = False) -> dict:
+def synthetic_batch(cfg: Config, batch_size: int) -> dict:
     """Make what the loader would give to the data preprocessor, from noise.
 
     Args:
         cfg: The complete config.
         batch_size: Images, all of class 0.
-        pin: Whether to pin the images' memory.
 
     Returns:
         ``inputs``, uint8, and ``data_samples``.
@@ -207,7 +206,7 @@ def synthetic_batch(cfg: Config, batch_size: int, pin: bool = False) -> dict:
         shape = dict(img_shape=(side, side), ori_shape=(side, side))
         samples.append(pipeline(dict(img=image, gt_label=0, **shape)))
     batch = FUNCTIONS.get(cfg.train_dataloader.collate_fn.type)(samples)
-    if pin:
+    if torch.cuda.is_available():  # as loaders do
         batch['inputs'] = tree_map(Tensor.pin_memory, batch['inputs'])
     return batch
 
@@ -261,7 +260,7 @@ def measure(path: str, args: argparse.Namespace) -> None:
     model = build(cfg, args.random_tokenizer).to('cuda' if on_gpu else 'cpu')
     optim_wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
     batch_size = args.batch_size or cfg.train_dataloader.batch_size
-    batch = synthetic_batch(cfg, batch_size, pin=on_gpu)
+    batch = synthetic_batch(cfg, batch_size)
     watch = Stopwatch(_event if on_gpu else time.perf_counter)
     watch_parts(watch, model, optim_wrapper)
     losses = []

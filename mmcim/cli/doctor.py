@@ -9,6 +9,8 @@ import multiprocessing
 import os
 import platform
 import re
+import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -73,44 +75,41 @@ def _packages(args: argparse.Namespace) -> Iterator[Finding]:
     for package in required:
         extra = re.search(r'extra == .(\w+)', str(package.marker))
         version = _version(package.name)
+        text, fix = f'{package.name} {version}', f"pip install '{package.name}"
         if version and package.specifier.contains(version, prereleases=True):
-            found += [] if extra else [f'{package.name} {version}']
-        elif extra and extra[1] in ('dev', 'docs'):
-            continue
-        else:
-            state = MISSING if extra else BROKEN
-            what = f'{package.name} is {version or "not installed"}'
-            for_ = f' (optional: {extra[1]})' if extra else f', not {package.specifier}'
-            yield state, what + for_, f"pip install '{package.name}{package.specifier}'"
+            found += [] if extra else [text]
+        elif not extra:
+            text = f'{text}, needed: {package.specifier}'
+            yield BROKEN, text, f"{fix}{package.specifier}'"
+        elif extra[1] not in ('dev', 'docs'):
+            yield (
+                MISSING,
+                f'{package.name} (optional)',
+                f"pip install 'mmcim[{extra[1]}]'",
+            )
     yield OK, ', '.join(found), ''
 
 
 def _devices(args: argparse.Namespace) -> Iterator[Finding]:
-    again = 'pip install --force-reinstall torch torchvision   (both from one index)'
     try:
         import torch
-        import torchvision
     except Exception as error:  # whatever a broken build raises
-        yield BROKEN, f'torch or torchvision cannot be imported: {error!r}', again
+        fix = 'pip install --force-reinstall torch torchvision   (both from one index)'
+        yield BROKEN, f'torch or torchvision cannot be imported: {error!r}', fix
         return
-    yield OK, f'torch {torch.__version__}, torchvision {torchvision.__version__}', ''
-    driver = _output('nvidia-smi', '--query-gpu=driver_version', '--format=csv,noheader')
-    driver = driver.splitlines()[0] if driver else 'none'
+    query = ['nvidia-smi', '--query-gpu=driver_version', '--format=csv,noheader']
+    has_driver = shutil.which('nvidia-smi') is not None
+    driver = (
+        subprocess.getoutput(shlex.join(query)).split('\n')[0] if has_driver else None
+    )
     for index in range(torch.cuda.device_count()):
-        name = torch.cuda.get_device_name(index)
         major, minor = torch.cuda.get_device_capability(index)
-        yield OK, f'GPU {index}: {name}, sm_{major}{minor}, driver {driver}', ''
-        built = [
-            int(arch[3:]) for arch in torch.cuda.get_arch_list() if arch[3:].isdigit()
-        ]
-        if built and 10 * major + minor < min(built):
-            text = f'torch has no code for {name}; the oldest is sm_{min(built)}'
-            yield BROKEN, text, 'install a build of torch for older GPUs'
+        name = f'{torch.cuda.get_device_name(index)} (sm_{major}{minor})'
+        yield OK, f'GPU {index}: {name}, driver {driver}', ''
     if not torch.cuda.is_available():
-        build = f'CUDA {torch.version.cuda}' if torch.version.cuda else 'CPUs'
-        text = f'no GPU: torch is built for {build}, NVIDIA driver: {driver}'
-        fix = 'update the driver, or install a build of torch for it'
-        yield MISSING, text, '' if driver == 'none' else fix
+        text = f'no GPU; torch is built for CUDA {torch.version.cuda}, driver {driver}'
+        fix = 'update the driver, or install a build of torch for it: docs/install.md'
+        yield MISSING, text, fix if has_driver else ''
 
 
 def _mmcim(args: argparse.Namespace) -> Iterator[Finding]:
@@ -151,10 +150,3 @@ def _version(package: str) -> str | None:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return None
-
-
-def _output(*command: str) -> str:
-    try:
-        return subprocess.run(command, capture_output=True, text=True).stdout.strip()
-    except OSError:
-        return ''

@@ -150,11 +150,10 @@ class Quickstart:
         cfg.experiment_name = '_'.join(folder.relative_to(self.folder).parts)
         cfg.work_dir = str(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        settings = cfg.to_dict()
-        set_data_root(settings, self.data_root)
-        text = [f'{key} = {value!r}\n' for key, value in settings.items()]
+        set_data_root(cfg, self.data_root)
+        cfg.__dict__['_format_python_code'] = False  # yapf would take a second
         path = folder / f'{name}.py'
-        path.write_text(''.join(text))
+        path.write_text(cfg.pretty_text)
         return str(path), f'{folder}/iter_{cfg.train_cfg.max_iters}.pth'
 
     def summary(self) -> tuple[dict[str, dict[str, list[float]]], Table]:
@@ -163,15 +162,13 @@ class Quickstart:
         table = Table('%', *(TASKS[task][0] for task in self.tasks))
         for row, title in ROWS.items():
             for task in self.tasks:
-                files = [
-                    self.evaluated(row, seed) / task / 'metrics.json' for seed in SEEDS
-                ]
-                metrics = [json.loads(file.read_text()) for file in files]
+                folders = [self.evaluated(row, seed) / task for seed in SEEDS]
+                metrics = [json.loads((f / 'metrics.json').read_text()) for f in folders]
                 found[row][task] = [round(m[TASKS[task][1]], 2) for m in metrics]
-            values = [[mean(seeds), *seeds] for seeds in found[row].values()]
-            table.add_row(
-                title, *('{:.1f} ({:.1f}, {:.1f}, {:.1f})'.format(*v) for v in values)
-            )
+            cells = [
+                f'{mean(v):.1f} ({", ".join(map(str, v))})' for v in found[row].values()
+            ]
+            table.add_row(title, *cells)
         return found, table
 
 
@@ -182,7 +179,7 @@ def command(*words: str) -> list[str]:
 
 def set_data_root(node: object, data_root: str | None) -> None:
     """Let all image folders in a config be ``data_root``, if it is given."""
-    if data_root and isinstance(node, dict):
+    if data_root and isinstance(node, dict | Config):
         if node.get('type') == 'ImageFolder':
             node['data_root'] = data_root
         for child in node.values():

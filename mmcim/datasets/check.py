@@ -29,8 +29,8 @@ def check_images(folder: str | Path) -> Listing:
     listing = list_images(folder)
     if len(listing.classes) == 1:
         raise ConfigError(
-            f'{folder} has one folder, {listing.classes[0]}; expected one for each of two '
-            'classes or more, or images without folders'
+            f'{folder} has one folder, {listing.classes[0]}; expected one for each of '
+            'two classes or more, or images without folders'
         )
     count = Counter((file.split('/')[0], is_val(file)) for file in listing.files)
     few = [

@@ -1,5 +1,5 @@
 # Copyright (c) mmcim contributors. All rights reserved.
-"""What a person sees of a training or test: how it starts, how far it is, what it made."""
+"""What the screen shows of a run: how it starts, how far it is, and what it has made."""
 
 from collections.abc import Callable
 from typing import Any
@@ -41,15 +41,15 @@ class TerminalHook(Hook):
     def after_train_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
         """Show speed, time left, losses and what else the model logs."""
         step, total = runner.iter + 1, runner.max_iters
-        self._update('Training', step, total, lambda: training_numbers(runner))
+        self._update(runner, 'Training', step, total, lambda: training_numbers(runner))
 
     def after_val_iter(self, runner: Runner, batch_idx: int, *args, **kwargs) -> None:
         """Show how far a validation is."""
-        self._update('Validation', batch_idx + 1, len(runner.val_dataloader))
+        self._update(runner, 'Validating', batch_idx + 1, len(runner.val_dataloader))
 
     def after_test_iter(self, runner: Runner, batch_idx: int, *args, **kwargs) -> None:
         """Show how far a test is."""
-        self._update('Test', batch_idx + 1, len(runner.test_dataloader))
+        self._update(runner, 'Testing', batch_idx + 1, len(runner.test_dataloader))
 
     def after_train(self, runner: Runner) -> None:
         """Show what the training has made and what can be done with it."""
@@ -58,27 +58,28 @@ class TerminalHook(Hook):
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, Any]) -> None:
         """Show the metrics of a validation in one line."""
-        self._close('Validation')
+        self._close('Validating')
         text = ', '.join(f'{name} {_readable(v)}' for name, v in metrics.items())
         runner.logger.info(f'Validation at iteration {runner.iter}: {text}')
 
     def after_test_epoch(self, runner: Runner, metrics: dict[str, Any]) -> None:
         """Show the metrics of a test, one in a line."""
-        self._close('Test')
+        self._close('Testing')
         if is_main_process():
             show('\n'.join(f'{name}: {_readable(v)}' for name, v in metrics.items()))
 
     def _update(
-        self, title: str, step: int, total: int, text: Callable[[], str] = str
+        self, runner: Runner, what: str, step: int, total: int, text: Callable = str
     ) -> None:
-        if title not in self._lines:
-            self._lines[title] = ProgressLine(title, total)
+        if what not in self._lines:
+            kind = type(unwrapped(runner.model)).__name__
+            self._lines[what] = ProgressLine(f'{what} {kind}', total)
         is_report = step % self._interval == 0 or step == total
-        self._lines[title].update(step, text, is_report)
+        self._lines[what].update(step, text, is_report)
 
-    def _close(self, title: str) -> None:
-        if title in self._lines:
-            self._lines.pop(title).close()
+    def _close(self, what: str) -> None:
+        if line := self._lines.pop(what, None):
+            line.close()
 
 
 def start_summary(runner: Runner) -> str:
