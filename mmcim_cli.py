@@ -94,11 +94,11 @@ def guard(call: Callable[[], object]) -> None:
 def _report(error: Exception) -> int:
     """Print an error in one line; its exit code."""
     code, text = getattr(error, 'exit_code', 1), f'error: {error}'
-    if isinstance(error, ImportError):
-        text += '\nFix with: mmcim doctor, which says what is missing'
-    elif code == 1:
+    if code == 1:
         kind = type(error).__name__
         text = f'error: {kind}: {error}\nThe traceback is in {_keep_traceback()}'
+    if isinstance(error, ImportError):
+        text += '\nSee what is missing, and how to fix it, with: mmcim doctor'
     # All processes fail on what the user can fix.
     if code == 1 or os.environ.get('RANK', '0') == '0':
         print(text, file=sys.stderr)
@@ -159,9 +159,7 @@ def _help(command: str) -> str:
 
 
 def _train(add: Add) -> None:
-    help_ = (
-        'resume from it; without a name from the latest one of the work directory, if any'
-    )
+    help_ = 'resume from it; without a name from the latest one in the work directory'
     add('--resume', nargs='?', const='auto', metavar='CHECKPOINT', help=help_)
     _flags(
         add,

@@ -21,6 +21,7 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.progress import Progress, TextColumn
+from rich.table import Column
 
 # glibc (others ignore these) keeps the memory of freed tensors for the next ones. By
 # default it returns it to the kernel, and each step has its pages zeroed again.
@@ -98,10 +99,10 @@ def run_jobs(jobs: Sequence[Job], console: Console, limit: int, cores: int = 1) 
             that started this one ends. Whatever ends this function, all jobs are stopped.
     """
     parent = os.getppid()
+    width = max(len(job.name) for job in jobs)
+    name = TextColumn('{task.description}', table_column=Column(min_width=width))
     status = TextColumn('{task.fields[status]}', markup=False)
-    table = Progress(
-        '{task.description}', status, console=console, disable=not console.is_terminal
-    )
+    table = Progress(name, status, console=console, disable=not console.is_terminal)
     rows = {job.name: table.add_task(job.name, status='waiting') for job in jobs}
     shown = dict.fromkeys(rows, 'waiting')
     try:

@@ -9,7 +9,6 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import Hook, LoggerHook
 from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
 from mmpretrain.models import BaseSelfSupervisor
-from torch import nn
 
 from ..checkpoints import backbone_path
 from ..models.tokenizers.base import BaseTokenizer
@@ -35,8 +34,8 @@ class TerminalHook(Hook):
 
     def before_run(self, runner: Runner) -> None:
         """Take over how often a line is logged."""
-        loggers = [hook for hook in runner.hooks if isinstance(hook, LoggerHook)]
-        self._interval = loggers[0].interval if loggers else 50
+        loggers = (hook for hook in runner.hooks if isinstance(hook, LoggerHook))
+        self._interval = next((hook.interval for hook in loggers), 50)
 
     def after_train_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
         """Show speed, time left, losses and what else the model logs."""
@@ -95,7 +94,10 @@ def start_summary(runner: Runner) -> str:
     lr = runner.optim_wrapper.optimizer.defaults['lr']
     ratio = lr_ratio(runner.auto_scale_lr, images * counts)
     base = f' (scaled from {lr / ratio:g} at batch {images * counts / ratio:g})'
-    trained, frozen = count_parameters(model)
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    frozen = sum(p.numel() for p in model.parameters()) - trained
+    tokenizers = [m for m in model.modules() if isinstance(m, BaseTokenizer)]
+    frozen += sum(b.numel() for tokenizer in tokenizers for b in tokenizer.buffers())
     how = 'resumed from' if runner._resume else 'weights of'
     origin = f'{how} {runner._load_from}' if runner._load_from else 'from scratch'
     validation = ''
@@ -115,17 +117,6 @@ def start_summary(runner: Runner) -> str:
         f'{record["environment"]["precision"]}\n'
         f'  Work directory: {runner.work_dir}'
     )
-
-
-def count_parameters(model: nn.Module) -> tuple[int, int]:
-    """Count what is trained and what is frozen, a tokenizer's weights included."""
-    counts = [0, 0]
-    for parameter in model.parameters():
-        counts[not parameter.requires_grad] += parameter.numel()
-    for module in model.modules():
-        if isinstance(module, BaseTokenizer):
-            counts[1] += sum(buffer.numel() for buffer in module.buffers())
-    return counts[0], counts[1]
 
 
 def training_numbers(runner: Runner) -> str:
@@ -150,23 +141,26 @@ def training_numbers(runner: Runner) -> str:
 
 def what_is_next(runner: Runner) -> str:
     """Name the files that a training has made, and commands that take them."""
-    done = f'Done: {runner.iter} iterations, logged in {runner.log_dir}'
+    lines = [f'Done: {runner.iter} iterations, logged in {runner.log_dir}']
     checkpoint = runner.message_hub.runtime_info.get('last_ckpt')
     if not checkpoint:
-        return done
+        return lines[0]
+    lines += [f'Checkpoint: {checkpoint}', 'Next:']
     model = f'{runner.cfg.filename or "CONFIG"} {checkpoint}'
-    backbone = backbone_path(checkpoint)
-    if not backbone.is_file():
-        return f'{done}\n  Checkpoint: {checkpoint}\nNext:\n  mmcim test {model}'
-    commands = [f'mmcim export {checkpoint} --to timm --out backbone.safetensors']
-    if isinstance(unwrapped(runner.model), BaseSelfSupervisor):
-        commands.insert(0, f'mmcim show {model}')
-        commands.append(f'mmcim train CONFIG --pretrained {backbone}')
-        commands.append('mmcim configs finetune  # what CONFIG may be')
+    backbone, is_file = backbone_path(checkpoint), backbone_path(checkpoint).is_file()
+    if is_file:
+        lines.insert(2, f'Backbone: {backbone}')
+    if is_file and isinstance(unwrapped(runner.model), BaseSelfSupervisor):
+        lines += [
+            f'  mmcim show {model}',
+            f'  mmcim train CONFIG --pretrained {backbone}',
+            '  mmcim configs finetune  # what CONFIG may be',
+        ]
     else:
-        commands.insert(0, f'mmcim test {model}')
-    files = f'  Checkpoint: {checkpoint}\n  Backbone: {backbone}'
-    return '\n  '.join([f'{done}\n{files}\nNext:', *commands])
+        lines.append(f'  mmcim test {model}')
+    if is_file:
+        lines.append(f'  mmcim export {checkpoint} --to timm --out backbone.safetensors')
+    return '\n'.join(lines)
 
 
 def _readable(value: Any) -> str:

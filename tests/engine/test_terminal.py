@@ -57,7 +57,7 @@ def test_a_run_in_a_pipe(make_runner, screen, tmp_path):
         'Validation at iteration 2: score 0.5000',
         'Validation at iteration 4: score 0.7500',
     ]
-    end = lines.index(f'  Checkpoint: {tmp_path}/epoch_2.pth')
+    end = lines.index(f'Checkpoint: {tmp_path}/epoch_2.pth')
     assert lines[end - 1].startswith('Done: 4 iterations, logged in ')
     assert lines[end + 1 :] == ['Next:', f'  mmcim test CONFIG {tmp_path}/epoch_2.pth']
     # What mmengine says is in the log file.
