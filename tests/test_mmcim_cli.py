@@ -25,7 +25,7 @@ finally:
 
 # Those that do the same as a command.
 TOOLS = [
-    file for file in REPO.glob('tools/**/*.py') if 'mmcim ' in file.read_text()[:140]
+    file for file in REPO.glob('tools/**/*.py') if '``mmcim ' in file.read_text()[:140]
 ]
 
 
