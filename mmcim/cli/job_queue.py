@@ -21,7 +21,6 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.progress import Progress, TextColumn
-from rich.table import Column
 
 # glibc (others ignore these) keeps the memory of freed tensors for the next ones. By
 # default it returns it to the kernel, and each step has its pages zeroed again.
@@ -99,10 +98,10 @@ def run_jobs(jobs: Sequence[Job], console: Console, limit: int, cores: int = 1) 
             that started this one ends. Whatever ends this function, all jobs are stopped.
     """
     parent = os.getppid()
-    width = max(len(job.name) for job in jobs)
-    name = TextColumn('{task.description}', table_column=Column(min_width=width))
     status = TextColumn('{task.fields[status]}', markup=False)
-    table = Progress(name, status, console=console, disable=not console.is_terminal)
+    off = not console.is_terminal
+    table = Progress('{task.description}', status, console=console, disable=off)
+    width = console.width - max(len(job.name) for job in jobs) - 1
     rows = {job.name: table.add_task(job.name, status='waiting') for job in jobs}
     shown = dict.fromkeys(rows, 'waiting')
     try:
@@ -111,7 +110,7 @@ def run_jobs(jobs: Sequence[Job], console: Console, limit: int, cores: int = 1) 
                 start_next(jobs, limit, max(1, cores // limit))
                 for job in jobs:
                     line = job.status()
-                    table.update(rows[job.name], status=line)
+                    table.update(rows[job.name], status=line[:width])
                     if line != shown[job.name] and not console.is_terminal:
                         console.print(f'{job.name}: {line}', markup=False, soft_wrap=True)
                     shown[job.name] = line

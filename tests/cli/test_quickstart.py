@@ -161,3 +161,13 @@ def test_folder_is_checked_before_the_first_training(runs):
     result = runs[1]['not found']
     assert result.code == 2
     assert result.output == 'error: nowhere is not a folder\n'
+
+
+def test_an_interrupted_quickstart_says_how_to_resume(tmp_path, monkeypatch, capsys):
+    def interrupt(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(quickstart, 'run_jobs', interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        quickstart.run(mmcim_cli.parse(['quickstart', '--work-dir', str(tmp_path)]))
+    assert 'resume with the same command and --resume' in capsys.readouterr().out
