@@ -58,6 +58,8 @@ def run(args: argparse.Namespace) -> Any:
             # The package without its __init__, which imports everything.
             sys.modules['mmcim'] = module_from_spec(find_spec('mmcim'))
         module = import_module(f'mmcim.cli.{args.command.replace("-", "_")}')
+    # About their own defaults; what matters they log.
+    warnings.filterwarnings('ignore', module=r'mm(cv|engine|pretrain|seg)\.')
     return module.run(args)
 
 

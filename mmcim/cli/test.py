@@ -13,7 +13,8 @@ from mmengine.evaluator import DumpResults
 from mmengine.runner import Runner
 
 from ..evaluation import FrozenFeatureLoop, SelfSupTestLoop
-from ..utils import ConfigError, build_runner, load_config
+from ..utils import ConfigError, build_runner
+from .train import read_config
 
 
 def run(args: argparse.Namespace) -> dict[str, float]:
@@ -28,9 +29,7 @@ def run(args: argparse.Namespace) -> dict[str, float]:
     Raises:
         ConfigError: For everything that the user can fix.
     """
-    cfg = load_config(
-        args.config, args.cfg_options, args.work_dir, args.launcher, args.pretrained
-    )
+    cfg = read_config(args)
     merge_args(cfg, args)
     runner = build_runner(cfg, 'test')
     prepare_loop(runner, args)

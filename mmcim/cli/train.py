@@ -5,9 +5,13 @@ Example: mmcim train configs/cim/vit-b_8xb256-300e.py --resume
 """
 
 import argparse
+from contextlib import suppress
+from importlib import import_module
 
 from mmengine.config import Config
 from mmengine.runner import Runner
+
+from mmcim_cli import quiet
 
 from ..utils import build_runner, load_config
 
@@ -24,13 +28,21 @@ def run(args: argparse.Namespace) -> Runner:
     Raises:
         ConfigError: For everything that the user can fix, before training starts.
     """
-    cfg = load_config(
-        args.config, args.cfg_options, args.work_dir, args.launcher, args.pretrained
-    )
+    cfg = read_config(args)
     merge_args(cfg, args)
     runner = build_runner(cfg, 'train')
     runner.train()
     return runner
+
+
+def read_config(args: argparse.Namespace) -> Config:
+    """Read the config of a training or test, and import what it is built from."""
+    cfg = load_config(
+        args.config, args.cfg_options, args.work_dir, args.launcher, args.pretrained
+    )
+    with quiet(), suppress(ImportError):  # an unknown scope is an error later
+        import_module(f'{cfg.get("default_scope") or "mmpretrain"}.datasets')
+    return cfg
 
 
 def merge_args(cfg: Config, args: argparse.Namespace) -> None:
