@@ -165,9 +165,8 @@ class Quickstart:
                 folders = [self.evaluated(row, seed) / task for seed in SEEDS]
                 metrics = [json.loads((f / 'metrics.json').read_text()) for f in folders]
                 found[row][task] = [round(m[TASKS[task][1]], 2) for m in metrics]
-            cells = [
-                f'{mean(v):.1f} ({", ".join(map(str, v))})' for v in found[row].values()
-            ]
+            values = [[mean(seeds), *seeds] for seeds in found[row].values()]
+            cells = ['{:.1f} ({:.1f}, {:.1f}, {:.1f})'.format(*v) for v in values]
             table.add_row(title, *cells)
         return found, table
 
