@@ -9,7 +9,7 @@ from typing import Any
 
 import mmpretrain.registry
 import mmseg.registry
-from mmengine.logging import print_log
+from mmengine.logging import MMLogger
 from mmengine.model import PretrainedInit
 from mmengine.model.weight_init import update_init_info
 from mmpretrain.models.backbones import TIMMBackbone
@@ -92,7 +92,7 @@ def load_into(
         for name in file.tensors
         if not name.startswith(prefix) and name.removeprefix(outer) not in ready
     )
-    print_log(str(report), logger='current')
+    MMLogger.get_current_instance().info(str(report))
     return report
 
 

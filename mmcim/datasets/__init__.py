@@ -2,6 +2,7 @@
 """Datasets, dataset wrappers and image transforms."""
 
 from . import transforms
+from .check import check_images
 from .digit_scenes import DigitScenes
 from .digits import Digits
 from .few_labels import few_labels

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.optim import AmpOptimWrapper, OptimWrapper, _ParamScheduler
-from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
+from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch import nn
 from torch.utils.data import Dataset
 
@@ -23,7 +23,6 @@ from ..checkpoints.layout import normalization
 from ..models.tokenizers.base import BaseTokenizer
 from ..version import __version__
 from .hooks.safe_checkpoint import to_plain
-from .lr_scaling import lr_ratio
 
 # How an optimizer computes, not what.
 _IMPLEMENTATION = {'foreach', 'fused', 'capturable', 'differentiable'}
@@ -130,35 +129,6 @@ def first_few(texts: Iterable[str]) -> str:
     """Give the first few texts and the number of the others in one line."""
     shown, rest = [*texts][:_SHOWN], len([*texts]) - _SHOWN
     return '; '.join(shown + [f'{rest} more differences'] * (rest > 0))
-
-
-def summary(runner: Runner) -> str:
-    """What a person checks first when a training starts, as a short block.
-
-    Args:
-        runner: About to train, with its record.
-    """
-    record, world_size = runner.record, runner.world_size
-    data, optim = record['train_dataloader'], record['optim_wrapper']
-    images, counts = data['images_per_iteration'], optim['accumulative_counts']
-    lr = runner.optim_wrapper.optimizer.defaults['lr']
-    ratio = lr_ratio(images * counts, **(runner.auto_scale_lr or {}))
-    base = f' (scaled from {lr / ratio:g} at batch {images * counts / ratio:g})'
-    device = next(runner.model.parameters()).device
-    how = 'resumed from' if runner._resume else 'weights of'
-    origin = f'{how} {runner._load_from}' if runner._load_from else 'from scratch'
-    validation = ''
-    if isinstance(runner._val_loop, BaseLoop):
-        validation = f', {len(runner._val_loop.dataloader.dataset)} to validate'
-    return (
-        f'Training {type(unwrapped(runner.model)).__name__}:\n'
-        f'  Effective batch: {images * counts} = {world_size} process(es) x '
-        f'{images // world_size} x {counts} accumulated\n'
-        f'  Learning rate: {lr:g}{base if ratio != 1 else ""}\n'
-        f'  Images: {data["dataset"]["size"]} to train on{validation}\n'
-        f'  Device: {device}, {record["environment"]["precision"]}\n'
-        f'  Start: {origin}, iteration {runner.iter} of {runner.max_iters}'
-    )
 
 
 def _describe_optimizer(optimizer: torch.optim.Optimizer) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.dist import is_distributed, is_main_process
 from mmengine.hooks import Hook
+from mmengine.logging import MMLogger
 from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.registry import HOOKS, LOOPS, RUNNERS
@@ -20,13 +21,15 @@ from torch.utils.data import DataLoader
 from ..checkpoints import adopt_pretrained, load_checkpoint
 from ..models.layers.momentum import momentum_encoder_of
 from ..utils.building import ConfigKeyErrors, explain_build_errors
+from ..utils.terminal import show_on_screen
 from . import checks
 from .data_parallel import init_on_cpus, refuse_unsupported, wrap_distributed
 from .hooks import MomentumUpdateHook
 from .lr_scaling import lr_ratio, scaled_schedulers
 from .resume import override_settings
-from .run_record import describe_run, summary, unwrapped
+from .run_record import describe_run, unwrapped
 from .seeding import SeededDataset, SeededSampler, SeedHook
+from .terminal import TerminalHook, start_summary
 
 
 @RUNNERS.register_module()
@@ -45,6 +48,7 @@ class StrictRunner(ConfigKeyErrors, Runner):
       :func:`mmcim.checkpoints.load_into`.
     - ``auto_scale_lr`` counts accumulated batches and scales whole schedules.
     - A momentum encoder follows the model after each optimizer step.
+    - The screen shows what a person wants to know (:mod:`mmcim.engine.terminal`).
     - Several processes run on CPUs as on GPUs; they stop if their settings differ.
     - Checkpoints are read as data; none of their contents is executed.
 
@@ -61,6 +65,7 @@ class StrictRunner(ConfigKeyErrors, Runner):
         super().__init__(*args, **kwargs)
         self._override = self.cfg.get('override', False)
         self.register_hook(SeedHook())
+        self.register_hook(TerminalHook())
         if momentum_encoder_of(unwrapped(self.model)):
             self.register_hook(MomentumUpdateHook())
 
@@ -73,6 +78,12 @@ class StrictRunner(ConfigKeyErrors, Runner):
         """
         adopt_pretrained(cfg)
         return super().from_cfg(cfg)
+
+    def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
+        """Build a logger that writes all to a file, and to the screen what matters."""
+        logger = super().build_logger(*args, **kwargs)
+        show_on_screen(logger)
+        return logger
 
     def setup_env(self, env_cfg: dict) -> None:
         """Start the process group, also on CPUs."""
@@ -174,7 +185,7 @@ class StrictRunner(ConfigKeyErrors, Runner):
             checks.check_processes({**self.record, 'resumed_iteration': self.iter})
             is_done = self.iter >= self.max_iters
             done = f'Nothing to do: {self._load_from} is from a finished run.'
-            self.logger.info(done if is_done else summary(self))
+            self.logger.info(done if is_done else start_summary(self))
 
     @checks.together()
     def load_checkpoint(

@@ -6,12 +6,13 @@ from abc import abstractmethod
 import numpy as np
 import torch
 from mmengine.dist import broadcast_object_list, collect_results, is_main_process
-from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
 from mmengine.runner import TestLoop
 from mmengine.runner.amp import autocast
 from torch import nn
 from torch.utils.data import DataLoader
+
+from ..utils.terminal import track
 
 _TOPK = (1, 5)
 
@@ -35,10 +36,10 @@ def collect_features(
         In the main process the features (N, D), float32, and the labels (N,), int64.
         None in the others.
     """
-    print_log(f'Computing features of {len(dataloader.dataset)} images', 'current')
     model = model.module if is_model_wrapper(model) else model
     pairs = []
-    for batch in dataloader:
+    title = f'Features of {len(dataloader.dataset)} images'
+    for batch in track(dataloader, title):
         data = model.data_preprocessor(batch, False)
         with autocast(enabled=fp16):
             feats = model.extract_feat(data['inputs'], stage='pre_logits')

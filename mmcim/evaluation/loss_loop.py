@@ -9,6 +9,8 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import TestLoop
 from mmpretrain.registry import LOOPS
 
+from ..utils.terminal import track
+
 
 @LOOPS.register_module()
 class SelfSupTestLoop(TestLoop):
@@ -40,7 +42,7 @@ class SelfSupTestLoop(TestLoop):
         device = [torch.cuda.current_device()] if torch.cuda.is_available() else []
         with torch.random.fork_rng(devices=device):
             torch.manual_seed(self.seed)
-            for batch in self.dataloader:
+            for batch in track(self.dataloader, f'Testing {type(model).__name__}'):
                 data = model.data_preprocessor(batch, training=False)
                 size = len(data['inputs']['images'])
                 for name, value in model(**data, mode='loss').items():

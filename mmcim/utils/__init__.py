@@ -2,4 +2,4 @@
 from .building import BuildError, check_keys, explain_build_errors
 from .errors import ConfigError
 from .files import atomic_write, remove_stale_files
-from .launch import add_cfg_options, add_run_options, build_runner, load_config, run_cli
+from .launch import build_runner, load_config

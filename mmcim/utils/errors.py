@@ -4,3 +4,5 @@
 
 class ConfigError(ValueError):
     """A config, path or checkpoint that cannot be used; the message says why."""
+
+    exit_code = 2  # of a command

@@ -1,65 +1,18 @@
 # Copyright (c) mmcim contributors. All rights reserved.
-"""What the command-line tools share: from arguments to a runner."""
+"""From a config file to a runner."""
 
-import argparse
 import os
-import signal
-import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.config import Config, ConfigDict, DictAction
-from mmengine.dist import is_distributed
+from mmengine.config import Config, ConfigDict
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
-from torch import distributed as torch_dist
-from torch.distributed.elastic.multiprocessing.errors import get_error_handler
 
 from .building import TOP_LEVEL, explain_build_errors, nearest
 from .errors import ConfigError
-
-
-def add_cfg_options(parser: argparse.ArgumentParser) -> None:
-    """Add ``--cfg-options``, which every tool reads the same way."""
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action='extend',
-        type=_option,
-        metavar='KEY=VALUE',
-        help='override settings of the config, e.g. optim_wrapper.optimizer.lr=1e-4 or '
-        'key="[a,(b,c)]". Commas make a list and spaces are removed: set a value that '
-        'contains either of them in a config file',
-    )
-
-
-def add_run_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options that training and testing have in common."""
-    parser.add_argument(
-        '--work-dir',
-        help='folder for logs and checkpoints; work_dirs/CONFIG by default',
-    )
-    parser.add_argument(
-        '--pretrained',
-        metavar='FILE',
-        help='backbone of a classifier or segmentor, whose architecture it sets as well',
-    )
-    launchers = ['none', 'pytorch', 'slurm']
-    parser.add_argument('--launcher', choices=launchers, default='none')
-    add_cfg_options(parser)
-
-
-def _option(text: str) -> tuple[str, Any]:
-    """Read an option as mmengine's ``DictAction`` does, with argparse's short errors."""
-    try:
-        key, value = text.split('=', maxsplit=1)
-        return key, DictAction._parse_iterable(value)
-    except (ValueError, AssertionError) as error:
-        raise argparse.ArgumentTypeError(
-            f'expected KEY=VALUE, got {text!r} ({error})'
-        ) from error
 
 
 def load_config(
@@ -159,25 +112,3 @@ def build_runner(cfg: Config, mode: str | None = None) -> Runner:
     cfg.setdefault('runner_type', 'StrictRunner')
     with explain_build_errors(cfg):
         return RUNNERS.build(cfg)
-
-
-def run_cli(main: Callable[[], object]) -> None:
-    """Run a tool as a command: what the user can fix is a message and exit code 2.
-
-    Interrupted (Ctrl-C, SIGTERM) it unwinds, so that no half-written file remains.
-    """
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    try:
-        main()
-        if is_distributed():
-            torch_dist.destroy_process_group()
-    except ConfigError as error:
-        if os.environ.get('RANK', '0') == '0':
-            print(f'error: {error}', file=sys.stderr)
-        # The report of torchrun comes last; let it end with the message.
-        error.__cause__ = None
-        get_error_handler().record_exception(error.with_traceback(None))
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print('interrupted', file=sys.stderr)
-        sys.exit(128 + signal.SIGINT)

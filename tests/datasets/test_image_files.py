@@ -4,9 +4,7 @@
 import io
 import logging
 import os
-import runpy
 from collections import Counter
-from pathlib import Path
 
 import cv2
 import mmcv
@@ -21,10 +19,10 @@ from PIL import Image
 from torch import nn
 
 from mmcim.apis import extract_features
+from mmcim.cli import show
 from mmcim.datasets import ImageFolder, list_images, read_image
 from mmcim.utils import ConfigError
 
-VIS_CIM = Path(__file__).parents[2] / 'tools/visualization/vis_cim.py'
 HEIGHT, WIDTH = 6, 4
 GREY = np.arange(24, dtype=np.uint8).reshape(HEIGHT, WIDTH) * 10
 RGB = np.stack([GREY, GREY[::-1], np.full_like(GREY, 200)], axis=-1)
@@ -366,7 +364,6 @@ def test_pil_images_match_their_files(mode, expected):
 
 
 def test_visualization_reads_same_pixels(every_kind):
-    first_images = runpy.run_path(str(VIS_CIM))['first_images']
     loader = dict(
         dataset=every_kind,
         sampler=dict(type='DefaultSampler', shuffle=False),
@@ -374,7 +371,7 @@ def test_visualization_reads_same_pixels(every_kind):
         batch_size=1,
     )
     with DefaultScope.overwrite_default_scope('mmpretrain'):
-        batch = first_images(Config(dict(train_dataloader=loader)), 99)
+        batch = show.first_images(Config(dict(train_dataloader=loader)), 99)
     assert len(batch['inputs']) == len(EXACT)
     for inputs, sample in zip(batch['inputs'], batch['data_samples']):
         expected = read_image(sample.img_path).transpose(2, 0, 1)

@@ -99,4 +99,4 @@ def test_summary_shows_batch_size_and_lr(make_runner, monkeypatch):
     assert '  Learning rate: 0.0025 (scaled from 0.01 at batch 16)\n' in block
     assert '  Images: 8 to train on\n' in block
     assert '  Device: cpu, float32\n' in block
-    assert block.endswith('  Start: from scratch, iteration 0 of 4')
+    assert '  Start: from scratch, iteration 0 of 4\n' in block

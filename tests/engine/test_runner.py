@@ -1,5 +1,5 @@
 # Copyright (c) mmcim contributors. All rights reserved.
-"""Exact resume anywhere; loading all or nothing is in tests/tools/test_train.py."""
+"""Exact resume anywhere; loading all or nothing is in tests/cli/test_train.py."""
 
 import pytest
 import torch

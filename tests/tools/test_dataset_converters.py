@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from .toy_run import TOOLS, run_forked
+from ..cli.toy_run import TOOLS, run_forked
 
 CAMVID = TOOLS / 'dataset_converters/camvid.py'
 

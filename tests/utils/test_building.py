@@ -1,5 +1,5 @@
 # Copyright (c) mmcim contributors. All rights reserved.
-"""Errors in configs, found when a runner is built; see also tests/tools."""
+"""Errors in configs, found when a runner is built; see also tests/cli."""
 
 from pathlib import Path
 

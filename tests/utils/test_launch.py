@@ -1,11 +1,10 @@
 # Copyright (c) mmcim contributors. All rights reserved.
-import argparse
 import copy
 
 import pytest
 from mmengine.config import Config
 
-from mmcim.utils import ConfigError, add_cfg_options, build_runner, load_config
+from mmcim.utils import ConfigError, build_runner, load_config
 
 
 @pytest.fixture
@@ -60,42 +59,6 @@ def test_config_text_is_not_formatted_by_yapf(folder, monkeypatch):
     for text in (cfg.pretty_text, copy.deepcopy(cfg).pretty_text):
         assert Config.fromstring(text, '.py').to_dict() == cfg.to_dict()
         assert '    depth=2' in text
-
-
-def read(*arguments):
-    parser = argparse.ArgumentParser()
-    add_cfg_options(parser)
-    options = parser.parse_args(arguments).cfg_options
-    return options and dict(options)
-
-
-def test_cfg_options():
-    assert read() is None
-    assert read('--cfg-options', 'a.b=1e-3', 'c=[x,(1,true)]', 'd=e=f', 'g=') == {
-        'a.b': 1e-3,
-        'c': ['x', (1, True)],
-        'd': 'e=f',
-        'g': '',
-    }
-    assert read('--cfg-options', 'a=1', '--cfg-options', 'b=None') == dict(a=1, b=None)
-
-
-@pytest.mark.parametrize(
-    ('options', 'message'),
-    [
-        (
-            ['data_root=/x/my', 'images'],
-            "expected KEY=VALUE, got 'images'",
-        ),
-        (['betas=[0.9,0.95'], 'Imbalanced brackets exist in [0.9,0.95'),
-    ],
-)
-def test_invalid_cfg_options_give_one_line(capsys, options, message):
-    with pytest.raises(SystemExit) as error:
-        read('--cfg-options', *options)
-    assert error.value.code == 2
-    last = capsys.readouterr().err.splitlines()[-1]
-    assert 'error: argument --cfg-options: ' in last and message in last
 
 
 def test_pure_python_config(folder):

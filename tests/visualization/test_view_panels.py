@@ -1,12 +1,11 @@
 # Copyright (c) mmcim contributors. All rights reserved.
-import runpy
-
 import numpy as np
 import pytest
 import torch
 from mmpretrain.registry import MODELS
 from PIL import Image
 
+import mmcim_cli
 from mmcim.utils import ConfigError
 from mmcim.visualization import view_panels
 
@@ -105,7 +104,7 @@ def test_mocov3_crops():
 
 @pytest.fixture
 def tool():
-    return runpy.run_path(str(REPO / 'tools/visualization/vis_cim.py'))['main']
+    return lambda argv: mmcim_cli.run(mmcim_cli.parse(['show', *argv]))
 
 
 def test_tool_draws_digits(tool, tmp_path, monkeypatch):

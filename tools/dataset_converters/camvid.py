@@ -18,7 +18,8 @@ import numpy as np
 from mmengine.utils import track_iter_progress
 from PIL import Image
 
-from mmcim.utils import atomic_write, run_cli
+from mmcim.utils import atomic_write
+from mmcim_cli import guard
 
 _VOID = 11
 # SegNet's folder -> ADE20K's, and the number of images.
@@ -75,4 +76,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == '__main__':
-    run_cli(main)
+    guard(main)

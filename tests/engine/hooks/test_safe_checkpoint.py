@@ -1,5 +1,5 @@
 # Copyright (c) mmcim contributors. All rights reserved.
-"""The order of writing and removing; tests/tools/test_train.py kills a process."""
+"""The order of writing and removing; cli/test_train.py kills a process."""
 
 import datetime
 import os

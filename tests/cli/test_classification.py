@@ -108,7 +108,7 @@ def test_finetuning_with_few_labels(runs):
     output = results['train'].output
     assert results['train'].code == 0, output
     # Of 1,000 images 2 of each of 10 classes: two batches of 10.
-    assert 'Epoch(train) [2][2/2]' in output
+    assert 'epoch 2/2' in output and 'Training 4/4  ' in output
     assert 'Backbone weights: 28 of 28 tensors matched' in output
     assert 'new in this network: ln2.weight, ln2.bias' in output
     assert len(list((folder / 'run').glob('best_accuracy_top1_epoch_*.pth'))) == 1
@@ -129,7 +129,7 @@ def test_top1_and_top5_of_a_classifier(runs):
     assert found['accuracy/top1'] < found['accuracy/top5']
     # The training validated on the same images.
     validated = re.findall(
-        r'Epoch\(val\) \[2\].*accuracy/top1: ([\d.]+) +accuracy/top5: ([\d.]+)',
+        r'Validation at iteration 4: accuracy/top1 ([\d.]+), accuracy/top5 ([\d.]+)',
         results['train'].output,
     )
     assert [float(x) for x in validated[0]] == pytest.approx(list(found.values()))
@@ -145,8 +145,8 @@ def test_frozen_features(runs, name, kind, count):
     assert set(found) == {f'{kind}/top1', f'{kind}/top5'}
     # Even random features know something about the ten classes.
     assert 10 < found[f'{kind}/top1'] < 50 < found[f'{kind}/top5'] < 100
-    assert f'Computing features of {count} images' in result.output
-    assert 'Computing features of 400 images' in result.output
+    assert f'Features of {count} images' in result.output
+    assert 'Features of 400 images' in result.output
     assert 'Backbone weights: 30 of 30 tensors matched' in result.output
 
 

@@ -1,5 +1,5 @@
 # Copyright (c) mmcim contributors. All rights reserved.
-"""tools/test.py as a process: the metric, and checkpoints that do not fit."""
+"""mmcim test as a process: the metric, and checkpoints that do not fit."""
 
 import json
 import shutil

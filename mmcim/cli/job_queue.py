@@ -17,12 +17,10 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
-from mmengine.config import Config
 from rich.console import Console
-from rich.progress import BarColumn, Progress
+from rich.progress import Progress, TextColumn
 
 # glibc (others ignore these) keeps the memory of freed tensors for the next ones. By
 # default it returns it to the kernel, and each step has its pages zeroed again.
@@ -45,12 +43,10 @@ class Job:
     commands: list[list[str]]
     after: tuple[str, ...] = ()
     process: subprocess.Popen | None = None
-    started: float = 0.0
 
     def start(self, threads: int) -> None:
         """Start the process. It ends by itself when this one does."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.started = time.time()
         with open(self.folder / 'console.log', 'wb') as log:
             self.process = subprocess.Popen(
                 [sys.executable, __file__, json.dumps(self.commands)],
@@ -77,33 +73,15 @@ class Job:
             end = f'killed by {signal.Signals(-code).name}'
         sys.exit(f'error: {self.name}: {end}\nAll that it printed is in {log}')
 
-    def status(self) -> tuple[int, int, str]:
-        """Report how far it is: step, number of steps, and a line that says so.
-
-        While a training runs, the line has its name, the step, images per second, loss
-        and ETA (minutes:seconds), from the log of the training.
-        """
-        if self.process is None or self.process.poll() == 0:
-            return (0, 1, 'waiting') if self.process is None else (1, 1, 'done')
-        logs = sorted(self.folder.rglob('scalars.json'), key=os.path.getmtime)
-        if not logs or os.path.getmtime(logs[-1]) < self.started:
-            return 0, 1, 'starting'
-        *lines, _ = logs[-1].read_text().split('\n')  # the last may be half-written
-        records = [record for record in map(json.loads, lines) if 'loss' in record]
-        if not records:
-            return 0, 1, 'starting'
-        batch, total = _batch_and_steps(logs[-1].with_name('config.py'))
-        step, seconds, loss = (records[-1][key] for key in ('step', 'time', 'loss'))
-        minutes, rest = divmod(round((total - step) * seconds), 60)
-        name = logs[-1].parents[2].name
-        line = f'{name} {step}/{total}  {batch / seconds:.0f} images/s'
-        return step, total, f'{line}  loss {loss:.3f}  ETA {minutes}:{rest:02}'
-
-
-@cache
-def _batch_and_steps(config: Path) -> tuple[int, int]:
-    cfg = Config.fromfile(config, import_custom_modules=False)
-    return cfg.train_dataloader.batch_size, cfg.train_cfg.max_iters
+    def status(self) -> str:
+        """Say how far it is: in the last line that it has printed, unless indented."""
+        if self.process is None:
+            return 'waiting'
+        if self.process.poll() == 0:
+            return 'done'
+        text = (self.folder / 'console.log').read_text(errors='replace')
+        lines = [line for line in text.splitlines() if line.strip() == line != '']
+        return lines[-1] if lines else 'starting'
 
 
 def run_jobs(jobs: Sequence[Job], console: Console, limit: int, cores: int = 1) -> None:
@@ -120,8 +98,10 @@ def run_jobs(jobs: Sequence[Job], console: Console, limit: int, cores: int = 1) 
             that started this one ends. Whatever ends this function, all jobs are stopped.
     """
     parent = os.getppid()
-    columns = ('{task.description}', BarColumn(20), '{task.fields[status]}')
-    table = Progress(*columns, console=console, disable=not console.is_terminal)
+    status = TextColumn('{task.fields[status]}', markup=False)
+    off = not console.is_terminal
+    table = Progress('{task.description}', status, console=console, disable=off)
+    width = console.width - max(len(job.name) for job in jobs) - 1
     rows = {job.name: table.add_task(job.name, status='waiting') for job in jobs}
     shown = dict.fromkeys(rows, 'waiting')
     try:
@@ -129,11 +109,10 @@ def run_jobs(jobs: Sequence[Job], console: Console, limit: int, cores: int = 1) 
             while set(shown.values()) != {'done'}:
                 start_next(jobs, limit, max(1, cores // limit))
                 for job in jobs:
-                    step, total, line = job.status()
-                    row = rows[job.name]
-                    table.update(row, completed=step, total=total, status=line)
+                    line = job.status()
+                    table.update(rows[job.name], status=line[:width])
                     if line != shown[job.name] and not console.is_terminal:
-                        console.print(f'{job.name}: {line}', soft_wrap=True)
+                        console.print(f'{job.name}: {line}', markup=False, soft_wrap=True)
                     shown[job.name] = line
                 # Under nohup it is meant to outlive its parent.
                 orphan = os.getppid() != parent
@@ -173,6 +152,7 @@ def _end_with_parent() -> None:
 
 def main() -> None:
     """Run the commands of one job."""
+    sys.path.pop(0)  # the folder of this file, whose modules are those of mmcim.cli
     threading.Thread(target=_end_with_parent, daemon=True).start()
     for command in json.loads(sys.argv[1]):
         sys.argv = command

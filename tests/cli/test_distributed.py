@@ -4,6 +4,7 @@
 import os
 import re
 import socket
+import subprocess
 
 import pytest
 import torch
@@ -157,7 +158,7 @@ def test_dist_test_gives_the_metric_of_one_process(toy, trained, port):
     assert result.code == 0, result.output
     (metric,) = re.findall(r'^accuracy/top1: (\S+)$', result.output, re.M)
     # The last validation of the run, in one process.
-    validated = re.findall(r'accuracy/top1: (\S+)', (trained / 'output.txt').read_text())
+    validated = re.findall(r'accuracy/top1 (\S+)', (trained / 'output.txt').read_text())
     assert metric == validated[-1]
 
 
@@ -168,6 +169,36 @@ def test_scripts_say_how_they_are_used(toy, script):
     result = run_tool(TOOLS / script, cwd=toy.folder)
     assert result.code == 2
     assert result.output.startswith('usage:')
+
+
+@pytest.mark.parametrize(
+    ('script', 'arguments', 'environ', 'message'),
+    [
+        ('dist_train.sh', ['a.py', 'many'], {}, "PROCESSES must be a number .*'many'"),
+        ('dist_test.sh', ['a.py', 'b.pth', '0'], {}, "PROCESSES must be a number .*'0'"),
+        ('dist_train.sh', ['a.py', '2'], dict(NNODES='2'), 'NNODES=2 needs MASTER_ADDR'),
+        (
+            'dist_train.sh',
+            ['a.py', '2'],
+            dict(PYTHON='nopython'),
+            "'nopython' has no tor",
+        ),
+        ('slurm_train.sh', [*'abcd'], dict(GPUS='x'), "GPUS must be a number .*'x'"),
+    ],
+)
+def test_what_cannot_be_started_is_one_line(
+    tmp_path, script, arguments, environ, message
+):
+    done = subprocess.run(
+        [TOOLS / script, *arguments],
+        env={**os.environ, **environ},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2 and done.stdout == ''
+    (line,) = done.stderr.splitlines()
+    assert re.match(f'error: .*{message}', line)
 
 
 @pytest.mark.parametrize('kind', ['train', 'test'])

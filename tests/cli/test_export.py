@@ -80,7 +80,7 @@ def test_clear_errors_and_nothing_written(export, trained, tmp_path):
     for (source, to, target, option, out), message in cases:
         code, _, stderr = export(source, to, target, option, tmp_path / out)
         assert code == 2
-        errors = [line for line in stderr.splitlines() if ': error: ' in line]
+        errors = [line for line in stderr.splitlines() if 'error: ' in line]
         assert len(errors) == 1
         assert re.search(message, errors[0]), errors[0]
     assert there.read_text() == 'mine'

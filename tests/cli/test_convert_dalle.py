@@ -122,7 +122,7 @@ def test_takes_mmpretrains_encoder(convert, files, tmp_path):
 def test_clear_errors_and_nothing_written(convert, tmp_path, args, message):
     code, _, stderr = convert(tmp_path / 'dalle.safetensors', *args)
     assert code == 2
-    errors = [line for line in stderr.splitlines() if 'convert_dalle.py: error: ' in line]
+    errors = [line for line in stderr.splitlines() if 'error: ' in line]
     assert len(errors) == 1
     assert re.search(message, errors[0]), errors[0]
     assert list(tmp_path.iterdir()) == []
@@ -131,7 +131,7 @@ def test_clear_errors_and_nothing_written(convert, tmp_path, args, message):
 def test_output_must_be_a_safetensors_file(convert, files, tmp_path):
     code, _, stderr = convert(tmp_path / 'dalle.pth', 'encoder.pkl', 'decoder.pkl')
     assert code == 2
-    assert 'must end in .safetensors' in stderr
+    assert 'must end with .safetensors' in stderr
 
 
 def test_as_a_process_it_refuses_to_unpickle(repo, files, tmp_path):

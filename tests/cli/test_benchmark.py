@@ -4,7 +4,6 @@
 import math
 import re
 import time
-from argparse import Namespace
 
 import pytest
 import torch
@@ -14,9 +13,10 @@ from mmpretrain.registry import MODELS
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
+from mmcim.cli import benchmark
 from mmcim.evaluation import binary_auc
 from mmcim.models.selfsup import CIM
-from tools.analysis_tools import benchmark_train
+from mmcim.utils import load_config
 
 from .toy_run import REPO, run_forked
 
@@ -147,10 +147,10 @@ def test_operations_are_those_counted_by_hand():
     forward = DEPTH * (linear + attention) + patches
     model = TokenLoss()
     optim_wrapper = OptimWrapper(torch.optim.SGD(model.parameters(), lr=0.1))
-    watch = benchmark_train.Stopwatch(time.perf_counter)
-    benchmark_train.watch_parts(watch, model, optim_wrapper)
-    batch = dict(inputs=torch.randn(benchmark_train.COUNTED_IMAGES, 3, 16, 16))
-    gmacs = benchmark_train.count_gmacs(watch, model, optim_wrapper, batch)
+    watch = benchmark.Stopwatch(time.perf_counter)
+    benchmark.watch_parts(watch, model, optim_wrapper)
+    batch = dict(inputs=torch.randn(benchmark.COUNTED_IMAGES, 3, 16, 16))
+    gmacs = benchmark.count_gmacs(watch, model, optim_wrapper, batch)
     counts = {part: count * 1e9 for part, count in gmacs.items() if count}
     # A product has two gradients, but images need none.
     backward = 2 * forward - patches
@@ -193,9 +193,9 @@ def test_bad_input_is_a_clear_error(runs, name):
 def test_preprocessor_masks_and_auc_do_not_wait_for_the_gpu(name):
     """MAE draws its masks within its encoder, where they are not checked."""
     path = str(REPO / f'configs/quickstart/{name}.py')
-    cfg = benchmark_train.prepare(path, Namespace(cfg_options=None, batch_size=2))
-    model = benchmark_train.build(cfg, random=True).cuda()
-    inputs = benchmark_train.synthetic_batch(cfg, 2)['inputs']
+    cfg = load_config(path)
+    model = benchmark.build(cfg, random=True).cuda()
+    inputs = benchmark.synthetic_batch(cfg, 2)['inputs']
     batch = dict(inputs=tree_map(Tensor.cuda, inputs))
     torch.cuda.set_sync_debug_mode('error')
     try:

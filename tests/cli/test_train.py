@@ -1,7 +1,6 @@
 # Copyright (c) mmcim contributors. All rights reserved.
-"""tools/train.py as a process: a whole run, an interrupted one, and each bad input."""
+"""mmcim train as a process: a whole run, an interrupted one, and each bad input."""
 
-import importlib
 import json
 import os
 import pickle
@@ -14,9 +13,10 @@ import mmpretrain
 import pytest
 import torch
 
+import mmcim_cli
 from mmcim.checkpoints import load_checkpoint
 
-from .toy_run import TOOLS, run_forked
+from .toy_run import run_forked
 
 MMPRETRAIN_TRAIN = Path(mmpretrain.__file__).parent / '.mim/tools/train.py'
 # Is killed while it writes the second epoch's checkpoint, with half of the file there.
@@ -110,7 +110,7 @@ def test_complete_run(trained):
     assert 'Learning rate: 0.005 (scaled from 0.01 at batch 16)' in output
     assert 'Images: 32 to train on, 24 to validate' in output
     assert 'Start: from scratch, iteration 0 of 12' in output
-    rates = [float(r) for r in re.findall(r'\blr: (\S+)', output)]
+    rates = [float(r) for r in re.findall(r'\blr (\S+)', output)]
     assert rates[0] == pytest.approx(0.005, rel=0.1)
 
 
@@ -321,10 +321,14 @@ def test_infinite_loss_stops_before_the_checkpoint(bad):
     folder, results = bad
     result = results['no_finite_loss']
     assert result.code == 1
-    last = result.output.strip().splitlines()[-1]
-    assert last.startswith('FloatingPointError')
+    *_, error, where = result.output.strip().splitlines()
+    assert error.startswith('error: FloatingPointError: ')
     for part in ('loss=nan', 'iteration 4 (epoch 1, process 0)', 'learning rate'):
-        assert part in last
+        assert part in error
+    # The screen has no traceback, the log file does.
+    assert 'Traceback' not in result.output
+    log = where.removeprefix('The traceback is in ')
+    assert 'Traceback' in Path(log).read_text()
     assert not list(folder.glob('work/*.pth'))
 
 
@@ -348,8 +352,8 @@ def test_finished_run_has_nothing_left_to_do(bad):
 def test_another_runner_stops_before_training(bad):
     _, results = bad
     assert results['other_runner'].code == 1
-    message = results['other_runner'].output.splitlines()[-1]
-    assert message.startswith("TypeError: this config needs runner_type='StrictRunner'")
+    message = "error: TypeError: this config needs runner_type='StrictRunner'"
+    assert message in results['other_runner'].output
 
 
 def test_help_names_the_options(bad):
@@ -359,14 +363,14 @@ def test_help_names_the_options(bad):
         assert option in results['help'].output
 
 
-def test_can_be_called_again_and_again_in_one_process(toy, monkeypatch):
+def test_can_be_called_again_and_again_in_one_process(toy):
     """The same seed gives the same weights, and each call returns its own runner."""
-    monkeypatch.syspath_prepend(TOOLS)
-    main = importlib.import_module('train').main
+    options = ['--no-validate', '--cfg-options', 'train_cfg.max_epochs=1']
     runners = [
-        main(
-            [str(toy.config), '--work-dir', str(toy.folder / name), '--no-validate']
-            + ['--cfg-options', 'train_cfg.max_epochs=1', 'log_level=WARNING']
+        mmcim_cli.run(
+            mmcim_cli.parse(
+                ['train', str(toy.config), '--work-dir', str(toy.folder / name), *options]
+            )
         )
         for name in ('first', 'second')
     ]

@@ -1,0 +1,54 @@
+# Copyright (c) mmcim contributors. All rights reserved.
+"""List the configs that come with mmcim, or those that all of some words belong to.
+
+The numbers are those of the papers; nobody has reproduced them with this code.
+
+Example: mmcim configs vit-b finetune
+"""
+
+import argparse
+from pathlib import Path
+
+import yaml
+from rich.console import Console
+from rich.table import Table
+
+
+def run(args: argparse.Namespace) -> None:
+    """Print a table.
+
+    Args:
+        args: The command line.
+    """
+    folder = configs_dir()
+    rows = [row for row in read_metafiles(folder) if _has_all(row, args.words)]
+    table = Table('config', 'what it is', 'paper', box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(*row)
+    # In a pipe a row is one line.
+    Console(width=None if Console().is_terminal else 250).print(table)
+    print(f'\n{len(rows)} configs in {folder}')
+
+
+def configs_dir() -> Path:
+    """The folder of the configs: in an installed package, or in a clone."""
+    package = Path(__file__).resolve().parents[1]
+    installed = package / '.mim/configs'
+    return installed if installed.is_dir() else package.parent / 'configs'
+
+
+def read_metafiles(folder: Path) -> list[tuple[str, str, str]]:
+    """Read path below the folder, description and the paper's number of all models."""
+    rows = []
+    for file in sorted(folder.rglob('metafile.yml')):
+        for model in yaml.safe_load(file.read_text(encoding='utf-8'))['Models']:
+            facts = model.get('Metadata') or {}
+            path = model['Config'].removeprefix('configs/')
+            text = facts.get('Description') or model['Name']
+            rows.append((path, str(text), str(facts.get('Paper') or '')))
+    return rows
+
+
+def _has_all(row: tuple[str, ...], words: list[str]) -> bool:
+    text = ' '.join(row).lower()
+    return all(word.lower() in text for word in words)

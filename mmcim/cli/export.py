@@ -1,0 +1,39 @@
+# Copyright (c) mmcim contributors. All rights reserved.
+r"""Write a trained backbone for another library.
+
+CHECKPOINT is a training checkpoint or the exported backbone beside it. Nothing is written
+unless the library computes the same features.
+
+--to timm  .safetensors for timm.create_model: vit_*, beit_*, resnet*
+--to hf    folder for transformers' ViTModel and BeitModel
+
+Example: mmcim export work_dirs/cim/vit-b_8xb256-300e/epoch_300.pth --to timm \
+             --out vit-b.safetensors
+"""
+
+import argparse
+
+from ..checkpoints.export import export_backbone
+from ..utils import ConfigError
+
+
+def run(args: argparse.Namespace) -> None:
+    """Export.
+
+    Args:
+        args: The command line.
+
+    Raises:
+        ConfigError: If it cannot be exported.
+    """
+    try:
+        export = export_backbone(
+            args.checkpoint, args.to, args.out, args.force, args.img_size
+        )
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    print(f'{args.out}:\n\n{export.usage}\n')
+    print(
+        'Checked: on random images its features differ from those of the checkpoint by '
+        f'at most {export.difference:.1e} of the largest feature.'
+    )

@@ -1,0 +1,186 @@
+# Copyright (c) mmcim contributors. All rights reserved.
+"""The whole of CIM in minutes on a CPU, by the same commands as any other run.
+
+Trains a small discrete VAE, pre-trains CIM with ResPix and with RevDet, and evaluates
+both and random weights with three seeds each: linear probe (20 labels per class),
+fine-tuning (5 labels per class) and segmentation (40 labelled scenes). On handwritten
+digits, or with --data-root DIR on images in DIR/<class>/, or in DIR without labels.
+"""
+
+import argparse
+import json
+import os
+import time
+from itertools import product
+from pathlib import Path
+from statistics import mean
+
+import torch
+from mmengine.config import Config
+from rich.console import Console
+from rich.table import Table
+
+import mmcim_cli
+
+from .configs import configs_dir
+from .job_queue import Job, run_jobs
+
+SEEDS = (0, 1, 2)
+ROWS = dict(scratch='random weights', cim_respix='CIM-ResPix', cim_revdet='CIM-RevDet')
+# Config of what is evaluated -> title, metric, where the choice of labels has its seed.
+TASKS = dict(
+    linear_probe=('linear probe, top-1', 'linear/top1', 'test_cfg.train_dataloader'),
+    finetune=('fine-tuning, top-1', 'accuracy/top1', 'train_dataloader'),
+    segmentation=('segmentation, mIoU', 'mIoU', 'train_dataloader'),
+)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Run all jobs, and print what came out.
+
+    Args:
+        args: The command line.
+
+    Raises:
+        ConfigError: If an image folder cannot be trained on.
+        SystemExit: If a job fails.
+    """
+    console, start = Console(highlight=False), time.monotonic()
+    classes = range(10)
+    if args.data_root:
+        with mmcim_cli.quiet():
+            from ..datasets import check_images
+        listing = check_images(args.data_root)
+        console.print(f'{args.data_root}: {listing}', markup=False, soft_wrap=True)
+        classes = listing.classes
+    quickstart = Quickstart(args, len(classes))
+    limit = 2 if torch.cuda.is_available() else min(torch.get_num_threads(), 8)
+    try:
+        run_jobs(quickstart.jobs(), console, limit, torch.get_num_threads())
+    except BaseException:
+        again = 'the same command and --resume (make quickstart RESUME=1)'
+        console.print(f'Stopped. What is done is kept; resume with {again}')
+        raise
+    if quickstart.tasks:
+        summary, table = quickstart.summary()
+        (args.work_dir / 'summary.json').write_text(json.dumps(summary, indent=2))
+        console.print(table)
+    minutes, rest = divmod(round(time.monotonic() - start), 60)
+    images = f'{quickstart.folder}/images.png'
+    console.print(f'Done in {minutes} min {rest} s; images: {images}', soft_wrap=True)
+
+
+class Quickstart:
+    """The jobs of a quickstart, and what comes out of them.
+
+    Args:
+        args: The command line.
+        num_classes: Of the images; 0 if they have no labels.
+    """
+
+    def __init__(self, args: argparse.Namespace, num_classes: int) -> None:
+        self.args, self.num_classes = args, num_classes
+        self.folder = args.work_dir.absolute()
+        self.data_root = args.data_root and os.path.abspath(args.data_root)
+        self.configs, self.tasks = configs_dir() / 'quickstart', list(TASKS)
+        self.suffix = '_images' if args.data_root else ''
+        if args.data_root:
+            # Image folders have no segmentation maps, and perhaps no classes.
+            self.tasks = self.tasks[:2] if num_classes else []
+
+    def jobs(self) -> list[Job]:
+        """List all jobs; each waits for those that it needs."""
+        folder, (_, *names) = self.folder, ROWS
+        config, tokens = self.write_config('tokenizer', folder / 'tokenizer', {})
+        jobs = [Job('tokenizer', folder / 'tokenizer', [self.train(config)])]
+        runs = {}
+        for name in names:
+            changes = {'model.tokenizer.checkpoint': tokens}
+            runs[name] = self.write_config(name, folder / name, changes)
+            train = self.train(runs[name][0])
+            jobs.append(Job(name, folder / name, [train], after=('tokenizer',)))
+        respix, revdet = runs.values()
+        draw = command('show', *respix, '--detector', *revdet)
+        draw += ['--out', f'{folder}/images.png']
+        jobs.append(Job('images', folder / 'images', [draw], after=tuple(names)))
+        for row, seed in product(ROWS if self.tasks else (), SEEDS):
+            _, checkpoint = runs.get(row, (None, None))
+            jobs.append(self.evaluation(row, seed, checkpoint))
+        return jobs
+
+    def evaluation(self, row: str, seed: int, checkpoint: str | None) -> Job:
+        """Probe, fine-tune and segment with one backbone and one seed."""
+        job = Job(f'{row}, seed {seed}', self.evaluated(row, seed), [])
+        weights = {'model.backbone.init_cfg': None}
+        if checkpoint:
+            job.after = (row,)
+            backbone = checkpoint.replace('.pth', '_backbone.safetensors')
+            weights = {'model.backbone.init_cfg.checkpoint': backbone}
+        for task in self.tasks:
+            labels = f'{TASKS[task][2]}.dataset.seed'
+            changes = {**weights, 'randomness.seed': seed, labels: seed}
+            if task != 'segmentation':
+                changes['model.head.num_classes'] = self.num_classes
+            config, trained = self.write_config(task, job.folder / task, changes)
+            test = command('test', config)
+            if task != 'linear_probe':
+                job.commands.append(self.train(config))
+                test.append(trained)
+            job.commands.append([*test, '--out', f'{job.folder / task}/metrics.json'])
+        return job
+
+    def evaluated(self, row: str, seed: int) -> Path:
+        """Folder of an evaluation."""
+        return self.folder / 'evaluation' / f'{row}_seed{seed}'
+
+    def train(self, config: str) -> list[str]:
+        """Command of a training; evaluation is a command of its own."""
+        resume = ['--resume'] if self.args.resume else []
+        return command('train', config, '--no-validate', *resume)
+
+    def write_config(self, name: str, folder: Path, changes: dict) -> tuple[str, str]:
+        """Write the config of a run into its work directory.
+
+        Returns:
+            Paths of the config and of the last checkpoint.
+        """
+        path = self.configs / f'{name}{self.suffix}.py'
+        cfg = Config.fromfile(path, import_custom_modules=False)
+        cfg.merge_from_dict({**dict(self.args.cfg_options), **changes})
+        # Two runs that begin within a second would otherwise share their name.
+        cfg.experiment_name = '_'.join(folder.relative_to(self.folder).parts)
+        cfg.work_dir = str(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        set_data_root(cfg, self.data_root)
+        cfg.__dict__['_format_python_code'] = False  # yapf would take a second
+        path = folder / f'{name}.py'
+        path.write_text(cfg.pretty_text)
+        return str(path), f'{folder}/iter_{cfg.train_cfg.max_iters}.pth'
+
+    def summary(self) -> tuple[dict[str, dict[str, list[float]]], Table]:
+        """Collect row -> task -> metric of each seed, in percent, and format them."""
+        found: dict = {row: {} for row in ROWS}
+        table = Table('%', *(TASKS[task][0] for task in self.tasks))
+        for row, title in ROWS.items():
+            for task in self.tasks:
+                folders = [self.evaluated(row, seed) / task for seed in SEEDS]
+                metrics = [json.loads((f / 'metrics.json').read_text()) for f in folders]
+                found[row][task] = [round(m[TASKS[task][1]], 2) for m in metrics]
+            values = [[mean(seeds), *seeds] for seeds in found[row].values()]
+            cells = ['{:.1f} ({:.1f}, {:.1f}, {:.1f})'.format(*v) for v in values]
+            table.add_row(title, *cells)
+        return found, table
+
+
+def command(*words: str) -> list[str]:
+    """A command line of mmcim, for a :class:`Job`."""
+    return [mmcim_cli.__file__, *words]
+
+
+def set_data_root(node: object, data_root: str | None) -> None:
+    """Let all image folders in a config be ``data_root``, if it is given."""
+    if data_root and isinstance(node, dict | Config):
+        if node.get('type') == 'ImageFolder':
+            node['data_root'] = data_root
+        for child in node.values():
+            set_data_root(child, data_root)

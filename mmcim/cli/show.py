@@ -1,0 +1,89 @@
+# Copyright (c) mmcim contributors. All rights reserved.
+"""Draw what a method sees and predicts of images of its training set.
+
+They are augmented as in training. Columns:
+
+CIM: original, tokenizer's reconstruction, mask, corrupted, and restored (ResPix) or
+replaced and detected (RevDet).
+ConMIM: the image of the online encoder, the same masked, that of the momentum encoder.
+CorrIM: the context, and of each exemplar its crop and its region in the context; with a
+checkpoint also the region that the model finds, red where it is sure.
+BEiT, SimMIM, MAE: the image and the same masked; BEiT also the decoded tokens.
+MoCo v3: the two crops.
+
+Example: mmcim show CONFIG CHECKPOINT --out grid.png
+"""
+
+import argparse
+from pathlib import Path
+
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from mmengine.runner import Runner
+from mmpretrain.models.selfsup import BaseSelfSupervisor
+from mmpretrain.registry import MODELS
+
+from ..checkpoints import read_weights
+from ..engine.checks import check_same_model
+from ..engine.seeding import seed_generators
+from ..models.selfsup import CIM, RevDet
+from ..utils import ConfigError, explain_build_errors, load_config
+from ..visualization import cim_panels, save_grid, view_panels
+
+
+def run(args: argparse.Namespace) -> None:
+    """Draw.
+
+    Args:
+        args: The command line.
+
+    Raises:
+        ConfigError: If a config or checkpoint does not fit.
+    """
+    seed_generators(args.seed)
+    cfg = load_config(args.config, args.cfg_options)
+    model = load_model(cfg, args.checkpoint)
+    batch = first_images(cfg, args.num)
+    data = model.data_preprocessor(batch, training=True)
+    if isinstance(model, CIM):
+        detector = None
+        if args.detector:
+            other, checkpoint = args.detector
+            found = load_model(load_config(other), checkpoint)
+            detector = getattr(found, 'enhancer', None)
+            if not isinstance(detector, RevDet):
+                raise ConfigError(f'--detector: {other} is no CIM-RevDet')
+        panels = cim_panels(model, **data, detector=detector)
+    else:
+        panels = view_panels(model, data['inputs'], predict=args.checkpoint is not None)
+    save_grid(panels, args.out)
+    print(f'wrote {args.out}')
+
+
+def load_model(cfg: Config, checkpoint: str | Path | None) -> BaseSelfSupervisor:
+    """Build a method with the weights of its checkpoint, in eval mode.
+
+    Raises:
+        ConfigError: If the checkpoint is not of this model, or there is nothing to show.
+    """
+    init_default_scope(cfg.get('default_scope', 'mmpretrain'))
+    preprocessor = cfg.get('data_preprocessor')
+    with explain_build_errors(cfg, 'model'):
+        model = MODELS.build({'data_preprocessor': preprocessor, **cfg.model})
+        if not isinstance(model, BaseSelfSupervisor):
+            raise ValueError(f'{type(model).__name__} is no pre-training')
+        if getattr(model, 'tokenizer', model) is None:
+            raise ValueError('without a tokenizer there is nothing to show')
+    if checkpoint:
+        tensors = read_weights(checkpoint).tensors
+        check_same_model(model, tensors, str(checkpoint))
+        model.load_state_dict(tensors)
+    return model.eval()
+
+
+def first_images(cfg: Config, num: int) -> dict:
+    """The first images of the training set, as the loader gives them."""
+    with explain_build_errors(cfg, 'train_dataloader'):
+        loader = Runner.build_dataloader({**cfg.train_dataloader, 'num_workers': 0})
+    chosen = range(min(num, len(loader.dataset)))
+    return loader.collate_fn([loader.dataset[i] for i in chosen])

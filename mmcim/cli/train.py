@@ -1,0 +1,60 @@
+# Copyright (c) mmcim contributors. All rights reserved.
+"""Train a tokenizer, pre-train, or train a classifier or segmentor.
+
+Example: mmcim train configs/cim/vit-b_8xb256-300e.py --resume
+"""
+
+import argparse
+from contextlib import suppress
+from importlib import import_module
+
+from mmengine.config import Config
+from mmengine.runner import Runner
+
+from mmcim_cli import quiet
+
+from ..utils import build_runner, load_config
+
+
+def run(args: argparse.Namespace) -> Runner:
+    """Train.
+
+    Args:
+        args: The command line.
+
+    Returns:
+        The runner, after training.
+
+    Raises:
+        ConfigError: For everything that the user can fix, before training starts.
+    """
+    cfg = read_config(args)
+    merge_args(cfg, args)
+    runner = build_runner(cfg, 'train')
+    runner.train()
+    return runner
+
+
+def read_config(args: argparse.Namespace) -> Config:
+    """Read the config of a training or test, and import what it is built from."""
+    cfg = load_config(
+        args.config, args.cfg_options, args.work_dir, args.launcher, args.pretrained
+    )
+    with quiet(), suppress(ImportError):  # an unknown scope is an error later
+        import_module(f'{cfg.get("default_scope") or "mmpretrain"}.datasets')
+    return cfg
+
+
+def merge_args(cfg: Config, args: argparse.Namespace) -> None:
+    """Put the command line's options into the config."""
+    if args.no_validate:
+        cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
+    if args.amp and cfg.optim_wrapper.get('type', 'OptimWrapper') == 'OptimWrapper':
+        cfg.optim_wrapper.type = 'mmpretrain.AutoAmpOptimWrapper'
+    if args.auto_scale_lr:
+        cfg.merge_from_dict({'auto_scale_lr.enable': True})
+    if args.resume:
+        cfg.resume = True
+        cfg.load_from = None if args.resume == 'auto' else args.resume
+    if args.override:
+        cfg.override = True

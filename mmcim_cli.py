@@ -1,0 +1,304 @@
+# Copyright (c) mmcim contributors. All rights reserved.
+# PYTHON_ARGCOMPLETE_OK
+"""The command ``mmcim``: what can be typed, and how a command ends.
+
+What the commands do is in :mod:`mmcim.cli`, one module each, whose docstring is the help.
+Importing torch and mmpretrain takes seconds, so only the standard library is imported
+here until a command line has been understood.
+"""
+
+import argparse
+import ast
+import io
+import logging
+import os
+import signal
+import sys
+import tempfile
+import traceback
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout, suppress
+from importlib import import_module
+from importlib.util import find_spec, module_from_spec
+from pathlib import Path
+from typing import Any
+
+Add = Callable[..., argparse.Action]  # ArgumentParser.add_argument
+# They need little of mmcim; the first two have to work where torch is missing.
+LIGHT = ('configs', 'doctor', 'quickstart')
+
+
+def tool(command: str) -> None:
+    """Carry out the command of a file in ``tools/``."""
+    main([command, *sys.argv[1:]], prog=sys.argv[0])
+
+
+def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
+    """Carry out a command line.
+
+    Args:
+        argv: The command and its arguments; those of the process by default.
+        prog: What the command is called in its messages.
+
+    Raises:
+        SystemExit: After an error; see :func:`guard`.
+    """
+    guard(lambda: run(parse(sys.argv[1:] if argv is None else argv, prog)))
+
+
+def run(args: argparse.Namespace) -> Any:
+    """Carry out a command.
+
+    Args:
+        args: From :func:`parse`.
+    """
+    with quiet():
+        if args.command in LIGHT and 'mmcim' not in sys.modules:
+            # The package without its __init__, which imports everything.
+            sys.modules['mmcim'] = module_from_spec(find_spec('mmcim'))
+        module = import_module(f'mmcim.cli.{args.command.replace("-", "_")}')
+    # About their own defaults; what matters they log.
+    warnings.filterwarnings('ignore', module=r'mm(cv|engine|pretrain|seg)\.')
+    return module.run(args)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep what libraries complain about when they are imported off the screen."""
+    with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
+        warnings.simplefilter('ignore')
+        yield
+
+
+def guard(call: Callable[[], object]) -> None:
+    """Call a function so that no traceback is on the screen, whatever happens.
+
+    Interrupted (Ctrl-C, SIGTERM) it unwinds, so that no half-written file remains.
+
+    Raises:
+        SystemExit: With code 2 if the user can fix it, 1 for any other error, whose
+            traceback is in a file, 130 after Ctrl-C and 143 after SIGTERM.
+    """
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        call()
+        distributed = sys.modules.get('torch.distributed')
+        if distributed and distributed.is_initialized():
+            distributed.destroy_process_group()
+    except KeyboardInterrupt:
+        print('interrupted', file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)
+    except Exception as error:
+        sys.exit(_report(error))
+
+
+def _report(error: Exception) -> int:
+    """Print an error in one line; its exit code."""
+    code, text = getattr(error, 'exit_code', 1), f'error: {error}'
+    if code == 1:
+        kind = type(error).__name__
+        text = f'error: {kind}: {error}\nThe traceback is in {_keep_traceback()}'
+    if isinstance(error, ImportError):
+        text += '\nSee what is missing, and how to fix it, with: mmcim doctor'
+    # All processes fail on what the user can fix.
+    if code == 1 or os.environ.get('RANK', '0') == '0':
+        print(text, file=sys.stderr)
+    if 'TORCHELASTIC_ERROR_FILE' in os.environ:
+        from torch.distributed.elastic.multiprocessing import errors
+
+        # The report of torchrun comes last; let it end with the message.
+        error.__cause__ = None
+        errors.get_error_handler().record_exception(error.with_traceback(None))
+    return code
+
+
+def _keep_traceback() -> str:
+    """Write the traceback to the log of the run, or to a new file; its path."""
+    library = sys.modules.get('mmengine.logging')
+    handlers = library.MMLogger.get_current_instance().handlers if library else ()
+    files = [h.baseFilename for h in handlers if isinstance(h, logging.FileHandler)]
+    path = files[0] if files else tempfile.mkstemp('.log', 'mmcim_')[1]
+    with open(path, 'a') as file:
+        traceback.print_exc(file=file)
+    return path
+
+
+def parse(argv: Sequence[str], prog: str | None = None) -> argparse.Namespace:
+    """Read a command line; positional arguments may follow options.
+
+    Args:
+        argv: The command and its arguments.
+        prog: What the command is called in its messages, ``mmcim COMMAND`` by default.
+    """
+    text = 'Corrupted Image Modeling; see mmcim COMMAND --help'
+    parser = argparse.ArgumentParser(prog='mmcim', description=text)
+    commands = parser.add_subparsers(dest='command', metavar='COMMAND', required=True)
+    for name, add_arguments in COMMANDS.items():
+        text = _help(name)
+        command = commands.add_parser(
+            name,
+            help=text.splitlines()[0],
+            description=text,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        command.set_defaults(command=name)
+        add_arguments(command.add_argument)
+    with suppress(ImportError):  # completion in shells where it is installed
+        import_module('argcomplete').autocomplete(parser)
+    if not argv or argv[0] not in commands.choices:
+        return parser.parse_args(argv or ['--help'])
+    command = commands.choices[argv[0]]
+    command.prog = prog or command.prog
+    return command.parse_intermixed_args(argv[1:])
+
+
+def _help(command: str) -> str:
+    """The docstring of a command's module, which is not imported for it."""
+    (folder,) = find_spec('mmcim').submodule_search_locations
+    path = Path(folder, 'cli', f'{command.replace("-", "_")}.py')
+    return ast.get_docstring(ast.parse(path.read_text(encoding='utf-8')))
+
+
+def _train(add: Add) -> None:
+    help_ = 'resume from it; without a name from the latest one in the work directory'
+    add('--resume', nargs='?', const='auto', metavar='CHECKPOINT', help=help_)
+    _flags(
+        add,
+        override="resume with the config's settings where the checkpoint's differ",
+        amp='mixed precision for a config that has none: bfloat16 where a GPU has it',
+        no_validate='do not evaluate during training',
+        auto_scale_lr='scale the learning rate to the effective batch',
+    )
+    _run_options(add)
+
+
+def _test(add: Add) -> None:
+    _run_options(add)
+    add('checkpoint', nargs='?', help='of this model; by default the weights of init_cfg')
+    help_ = 'file for metrics (.json) or predictions (.pkl)'
+    add('--out', type=_file('.json', '.pkl'), help=help_)
+    add('--show-dir', help='folder for images of the predictions')
+    _flags(add, tta="test-time augmentation by the config's tta_pipeline")
+
+
+def _quickstart(add: Add) -> None:
+    # A shell does not expand ~ where the Makefile quotes the folder.
+    add('--data-root', type=os.path.expanduser, help='your images')
+    add('--work-dir', type=Path, default=Path('work_dirs/quickstart'))
+    _flags(add, resume='after an interruption')
+    _cfg_options(add)
+
+
+def _export(add: Add) -> None:
+    add('checkpoint', type=Path, help='.pth or _backbone.safetensors')
+    add('--to', choices=['timm', 'hf'], required=True, help='library')
+    add('--out', type=Path, required=True, help='file or folder to write')
+    help_ = 'resize position embeddings for images of this size'
+    add('--img-size', type=_positive, nargs=2, metavar=('H', 'W'), help=help_)
+    _flags(add, force='replace the output')
+
+
+def _convert_dalle(add: Add) -> None:
+    add('encoder', type=Path, help='encoder.pkl or dalle_encoder.pth')
+    add('decoder', type=Path, help='decoder.pkl')
+    add('--out', type=_file('.safetensors'), required=True, help='file to write')
+    trust = 'unpickle modules, which runs whatever code the files contain'
+    _flags(add, trust_pickle=trust, force='replace the output')
+
+
+def _show(add: Add) -> None:
+    add('config', help='config file of a pre-training')
+    add('checkpoint', nargs='?', help='its checkpoint; random weights if omitted')
+    help_ = 'a CIM-RevDet that looks at the same corrupted images as this CIM'
+    add('--detector', nargs=2, metavar=('CONFIG', 'CHECKPOINT'), help=help_)
+    add('--out', default='images.png', help='image to write')
+    add('--num', type=_positive, default=8, help='number of images')
+    add('--seed', type=int, default=0, help='of all that is drawn')
+    _cfg_options(add)
+
+
+def _benchmark(add: Add) -> None:
+    add('configs', nargs='+', metavar='CONFIG', help='what to train')
+    add('--steps', type=_positive, default=100, help='steps to time')
+    add('--warmup', type=int, default=10, help='steps before them')
+    add('--batch-size', type=_positive, help="in place of the config's")
+    _flags(add, random_tokenizer='random weights of full size for it: no file is needed')
+    _cfg_options(add)
+
+
+def _configs(add: Add) -> None:
+    add('words', nargs='*', metavar='WORD', help='that must be there')
+
+
+def _doctor(add: Add) -> None:
+    add('--data', type=Path, help='folder of images to look through')
+
+
+def _run_options(add: Add) -> None:
+    add('config', help='config file')
+    add('--pretrained', metavar='FILE', help="the backbone's weights")
+    add('--work-dir', help='for logs and checkpoints; work_dirs/CONFIG by default')
+    add('--launcher', choices=['none', 'pytorch', 'slurm'], default='none')
+    _cfg_options(add)
+
+
+def _cfg_options(add: Add) -> None:
+    add(
+        '--cfg-options',
+        nargs='+',
+        action='extend',
+        type=_option,
+        default=[],
+        metavar='KEY=VALUE',
+        help='override settings of the config, e.g. optim_wrapper.optimizer.lr=1e-4 or '
+        'key="[a,(b,c)]". Commas make a list and spaces are removed: set a value that '
+        'contains either of them in a config file',
+    )
+
+
+def _flags(add: Add, **helps: str) -> None:
+    for name, text in helps.items():
+        add(f'--{name.replace("_", "-")}', action='store_true', help=text)
+
+
+def _option(text: str) -> tuple[str, Any]:
+    """Read an option as mmengine's ``DictAction`` does, with argparse's short errors."""
+    from mmengine.config import DictAction
+
+    try:
+        key, value = text.split('=', maxsplit=1)
+        return key, DictAction._parse_iterable(value)
+    except (ValueError, AssertionError) as error:
+        raise argparse.ArgumentTypeError(
+            f'expected KEY=VALUE, got {text!r} ({error})'
+        ) from error
+
+
+def _file(*suffixes: str) -> Callable[[str], Path]:
+    """Make a type of arguments: a file whose name ends in one of some ways."""
+
+    def read(text: str) -> Path:
+        if not text.endswith(suffixes):
+            wanted = ' or '.join(suffixes)
+            raise argparse.ArgumentTypeError(f'must end with {wanted}, got {text}')
+        return Path(text)
+
+    return read
+
+
+def _positive(text: str) -> int:
+    """Read a number."""
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f'must be at least 1, got {text}')
+    return int(text)
+
+
+_ALL = (
+    _train, _test, _quickstart, _export, _convert_dalle, _show, _benchmark, _configs,
+    _doctor,
+)  # fmt: skip
+COMMANDS = {add.__name__[1:].replace('_', '-'): add for add in _ALL}
+
+if __name__ == '__main__':
+    main()

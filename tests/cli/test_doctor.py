@@ -1,0 +1,100 @@
+# Copyright (c) mmcim contributors. All rights reserved.
+"""The doctor, where things are there and where they are not."""
+
+import argparse
+import os
+import subprocess
+import sys
+from importlib import metadata
+
+import pytest
+
+from mmcim.cli import doctor
+
+from ..conftest import REPO
+
+# Python in which one package cannot be imported.
+WITHOUT = """
+import sys
+sys.modules[sys.argv.pop(1)] = None
+import mmcim_cli
+mmcim_cli.main()
+"""
+
+
+@pytest.fixture
+def diagnose(monkeypatch, capsys):
+    """Run some of the checks; the exit code and what is printed."""
+
+    def run(*checks, data=None):
+        names = ('_system', '_packages', '_devices', '_mmcim', '_files', '_images')
+        for name in set(names) - set(checks):
+            monkeypatch.setattr(doctor, name, lambda args: iter(()))
+        try:
+            doctor.run(argparse.Namespace(data=data))
+            code = 0
+        except SystemExit as error:
+            code = error.code
+        return code, capsys.readouterr().out
+
+    return run
+
+
+def test_all_is_well_here(diagnose):
+    code, printed = diagnose('_system', '_devices')
+    assert code == 0
+    assert 'Python 3.' in printed and 'torch' in printed
+
+
+def test_missing_and_old_packages(diagnose, monkeypatch):
+    required = ['torch>=2.6', 'rich>=99', 'nowhere>=1', 'absent; extra == "hf"']
+    required += ['forgotten; extra == "dev"']
+    monkeypatch.setattr(metadata, 'requires', lambda name: required)
+    code, printed = diagnose('_packages')
+    assert code == 1
+    assert 'BROKEN   nowhere None, needed: >=1' in printed
+    assert "Fix with: pip install 'nowhere>=1'" in printed
+    assert f'BROKEN   rich {metadata.version("rich")}, needed: >=99' in printed
+    assert 'missing  absent (optional)' in printed
+    assert "Fix with: pip install 'mmcim[hf]'" in printed
+    assert f'ok       torch {metadata.version("torch")}' in printed
+    assert 'forgotten' not in printed
+
+
+def test_optional_packages_and_files_break_nothing(diagnose, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'data/imagenet/train').mkdir(parents=True)
+    code, printed = diagnose('_files')
+    assert code == 0
+    assert 'ok       ImageNet' in printed
+    assert 'missing  ADE20K' in printed
+    assert 'mmcim convert-dalle encoder.pkl decoder.pkl' in printed
+
+
+def test_upstream_beside_onedl(diagnose, monkeypatch):
+    def refuse():
+        raise ImportError('mmengine 0.10.7 was found. Fix with: pip uninstall')
+
+    monkeypatch.setattr(doctor, 'check_dependencies', refuse)
+    code, printed = diagnose('_mmcim')
+    assert code == 1
+    assert 'BROKEN   mmengine 0.10.7 was found. Fix with: pip uninstall' in printed
+
+
+def test_folder_of_images(diagnose, tmp_path):
+    code, printed = diagnose('_images', data=tmp_path)
+    assert code == 1
+    assert 'has no images' in printed
+
+
+def test_it_works_without_torch():
+    done = subprocess.run(
+        [sys.executable, '-c', WITHOUT, 'torch', 'doctor'],
+        env={**os.environ, 'PYTHONPATH': str(REPO)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert 'BROKEN   torch or torchvision cannot be imported' in done.stdout
+    assert 'Fix with: pip install' in done.stdout
+    assert 'Traceback' not in done.stdout + done.stderr

@@ -1,0 +1,180 @@
+# Copyright (c) mmcim contributors. All rights reserved.
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import mmcim_cli
+from mmcim.utils import ConfigError
+
+from .conftest import REPO
+
+# Prints which of some packages a command line has imported.
+IMPORTED = """
+import sys, mmcim_cli
+try:
+    mmcim_cli.main(sys.argv[1:])
+finally:
+    slow = {'torch', 'mmengine', 'mmcv', 'mmpretrain', 'mmcim', 'numpy', 'rich'}
+    print('imported:', sorted(slow & set(sys.modules)))
+"""
+
+
+# Those that do the same as a command.
+TOOLS = [
+    file for file in REPO.glob('tools/**/*.py') if '``mmcim ' in file.read_text()[:140]
+]
+
+
+def process(*arguments, code=IMPORTED):
+    return subprocess.run(
+        [sys.executable, '-c', code, *arguments],
+        env={**os.environ, 'PYTHONPATH': str(REPO)},
+        capture_output=True,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize('command', ['', *mmcim_cli.COMMANDS])
+def test_help_imports_nothing_slow(command):
+    done = process(*[command] * bool(command), '--help')
+    assert done.returncode == 0 and done.stderr == ''
+    assert done.stdout.endswith('imported: []\n')
+    assert done.stdout.startswith(f'usage: mmcim {command}'.rstrip())
+    if command:
+        # The docstring of what it does.
+        doc = (REPO / f'mmcim/cli/{command.replace("-", "_")}.py').read_text()
+        first = doc.split('"""')[1].splitlines()[0]
+        assert first in done.stdout
+
+
+def test_list_of_configs_needs_no_torch():
+    done = process('configs', 'camvid')
+    assert done.returncode == 0, done.stderr
+    assert "imported: ['mmcim', 'rich']" in done.stdout
+
+
+@pytest.mark.parametrize('tool', TOOLS)
+def test_tools_are_called_by_their_own_names(tool):
+    done = subprocess.run(
+        [sys.executable, tool, '--help'],
+        env={**os.environ, 'PYTHONPATH': str(REPO)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert tool.name in done.stdout.splitlines()[0]
+
+
+def test_arguments_may_follow_options():
+    args = mmcim_cli.parse(['show', 'a.py', '--out', 'b.png', 'c.pth'])
+    assert (args.config, args.out, args.checkpoint) == ('a.py', 'b.png', 'c.pth')
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (['test', 'a.py', '--out', 'b.txt'], 'must end with .json or .pkl, got b.txt'),
+        (['show', 'a.py', '--num', '0'], 'must be at least 1, got 0'),
+        (['shwo'], "invalid choice: 'shwo'"),
+    ],
+)
+def test_bad_arguments_are_one_line(capsys, arguments, message):
+    with pytest.raises(SystemExit) as error:
+        mmcim_cli.main(arguments)
+    assert error.value.code == 2
+    assert message in capsys.readouterr().err.splitlines()[-1]
+
+
+def read(*arguments):
+    return dict(mmcim_cli.parse(['train', 'a.py', *arguments]).cfg_options)
+
+
+def test_cfg_options():
+    assert read() == {}
+    assert read('--cfg-options', 'a.b=1e-3', 'c=[x,(1,true)]', 'd=e=f', 'g=') == {
+        'a.b': 1e-3,
+        'c': ['x', (1, True)],
+        'd': 'e=f',
+        'g': '',
+    }
+    assert read('--cfg-options', 'a=1', '--cfg-options', 'b=None') == dict(a=1, b=None)
+
+
+@pytest.mark.parametrize(
+    ('options', 'message'),
+    [
+        (
+            ['data_root=/x/my', 'images'],
+            "expected KEY=VALUE, got 'images'",
+        ),
+        (['betas=[0.9,0.95'], 'Imbalanced brackets exist in [0.9,0.95'),
+    ],
+)
+def test_bad_cfg_options_are_one_line(capsys, options, message):
+    with pytest.raises(SystemExit) as error:
+        read('--cfg-options', *options)
+    assert error.value.code == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert 'error: argument --cfg-options: ' in last and message in last
+
+
+@pytest.fixture
+def guarded(monkeypatch, capsys):
+    """How a command ends that raises an error: its exit code and what it prints."""
+    before = signal.getsignal(signal.SIGTERM)
+
+    def end(error):
+        def command():
+            raise error
+
+        with pytest.raises(SystemExit) as exit_:
+            mmcim_cli.guard(command)
+        return exit_.value.code, capsys.readouterr().err
+
+    yield end
+    signal.signal(signal.SIGTERM, before)
+
+
+def test_what_the_user_can_fix_is_one_line(guarded):
+    assert guarded(ConfigError('so and so')) == (2, 'error: so and so\n')
+
+
+def test_processes_say_it_once(guarded, monkeypatch):
+    monkeypatch.setenv('RANK', '1')
+    assert guarded(ConfigError('so and so')) == (2, '')
+    error, where = guarded(RuntimeError('only here'))[1].splitlines()
+    assert error == 'error: RuntimeError: only here'
+    Path(where.removeprefix('The traceback is in ')).unlink()
+
+
+def test_traceback_of_an_unexpected_error_is_in_a_file(guarded):
+    code, printed = guarded(RuntimeError('broken'))
+    assert code == 1
+    error, where = printed.splitlines()
+    assert error == 'error: RuntimeError: broken'
+    path = Path(where.removeprefix('The traceback is in '))
+    assert 'in command\n    raise error\nRuntimeError: broken' in path.read_text()
+    path.unlink()
+
+
+def test_missing_package_is_a_case_for_the_doctor(guarded):
+    code, printed = guarded(ModuleNotFoundError("No module named 'torch'"))
+    assert code == 1
+    error, where, advice = printed.splitlines()
+    assert error == "error: ModuleNotFoundError: No module named 'torch'"
+    assert advice.endswith('with: mmcim doctor')
+    Path(where.removeprefix('The traceback is in ')).unlink()
+
+
+def test_ctrl_c_and_sigterm(guarded):
+    assert guarded(KeyboardInterrupt()) == (130, 'interrupted\n')
+    code = """
+import os, signal, mmcim_cli
+mmcim_cli.guard(lambda: os.kill(os.getpid(), signal.SIGTERM))
+"""
+    done = process(code=code)
+    assert done.returncode == 143 and done.stderr == ''

@@ -1,0 +1,87 @@
+# Copyright (c) mmcim contributors. All rights reserved.
+import io
+import logging
+
+import pytest
+from rich.console import Console
+
+from mmcim.utils import terminal
+
+
+@pytest.fixture
+def screen(monkeypatch):
+    """A screen of 100 columns, a terminal or a pipe; what is on it."""
+
+    def make(is_terminal):
+        file = io.StringIO()
+        console = Console(
+            file=file,
+            width=100,
+            force_terminal=is_terminal,
+            soft_wrap=True,
+            color_system=None,
+        )
+        monkeypatch.setattr(terminal, 'Console', lambda **kwargs: console)
+        terminal.live.cache_clear()
+        return file.getvalue
+
+    yield make
+    terminal.live.cache_clear()
+
+
+def test_a_terminal_shows_one_line_until_it_is_closed(screen):
+    shown = screen(True)
+    line = terminal.ProgressLine('Training CIM', 400)
+    line.update(20, lambda: 'loss 0.5', report=False)
+    assert shown().count('\n') == 0
+    *_, last = shown().split('\r')
+    assert 'Training CIM' in last and ' 20/400 loss 0.5' in last
+    terminal.show('a text above')
+    *above, last = shown().split('\n')
+    assert 'a text above' in above[-1] and '20/400' in last
+    line.close()
+    assert '\x1b[2K' in shown().split('loss 0.5')[-1]  # erased
+    assert '\x1b[?25h' in shown()  # the cursor is back
+
+
+def test_a_pipe_gets_lines_at_reports(screen):
+    shown = screen(False)
+    line = terminal.ProgressLine('Training CIM', 40)
+    for step in range(1, 41):
+        line.update(step, lambda: 'loss 0.5', report=step % 20 == 0)
+    line.close()
+    assert shown() == 'Training CIM 20/40  loss 0.5\nTraining CIM 40/40  loss 0.5\n'
+
+
+def test_iterating_with_progress(screen):
+    shown = screen(False)
+    assert list(terminal.track(range(120), 'Features')) == list(range(120))
+    assert shown() == 'Features 50/120\nFeatures 100/120\nFeatures 120/120\n'
+    assert list(terminal.track(iter('ab'), 'Images', total=2)) == ['a', 'b']
+
+
+@pytest.fixture
+def logger(screen):
+    shown = screen(False)
+    logger = logging.Logger('a run')
+    logger.addHandler(logging.StreamHandler())
+    terminal.show_on_screen(logger)
+    return logger, shown
+
+
+def from_file(path):
+    """Code that logs, as if it were in a file."""
+    code = 'def log(logger, level, text): logger.log(level, text)'
+    scope = {}
+    exec(compile(code, path, 'exec'), scope)
+    return scope['log']
+
+
+def test_reports_of_mmcim_and_warnings_of_all_are_shown(logger):
+    logger, shown = logger
+    ours, other = from_file(terminal.__file__), from_file('/lib/mmengine/runner.py')
+    ours(logger, logging.INFO, 'all of the backbone [28 of 28]')
+    other(logger, logging.INFO, 'the environment')
+    other(logger, logging.WARNING, 'this is odd')
+    other(logger, logging.WARNING, 'X will be deprecated in future')
+    assert shown() == 'all of the backbone [28 of 28]\nwarning: this is odd\n'

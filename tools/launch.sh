@@ -1,0 +1,52 @@
+# What dist_*.sh and slurm_*.sh have in common; sourced by them.
+set -euo pipefail
+TOOLS=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+PYTHON=${PYTHON:-python}
+export PYTHONPATH="$TOOLS/..${PYTHONPATH:+:$PYTHONPATH}"
+
+fail() {
+    echo "$1" >&2
+    exit 2
+}
+
+# positive NAME VALUE
+positive() {
+    [[ $2 =~ ^[1-9][0-9]*$ ]] || fail "error: $1 must be a number of at least 1, got '$2'"
+}
+
+# distribute PROCESSES TOOL [arguments]: on the GPUs of this machine, or on its CPUs.
+distribute() {
+    positive PROCESSES "$1"
+    positive NNODES "${NNODES:-1}"
+    if [ "${NNODES:-1}" -gt 1 ] && [ -z "${MASTER_ADDR:-}" ]; then
+        fail "error: NNODES=$NNODES needs MASTER_ADDR, the address of the first node"
+    fi
+    "$PYTHON" -c 'from importlib.util import find_spec as f; exit(not f("torch"))' 2>/dev/null ||
+        fail "error: '$PYTHON' has no torch; activate the environment of mmcim, e.g. . .venv/bin/activate"
+    exec "$PYTHON" -m torch.distributed.run \
+        --nnodes="${NNODES:-1}" \
+        --node_rank="${NODE_RANK:-0}" \
+        --master_addr="${MASTER_ADDR:-127.0.0.1}" \
+        --master_port="${PORT:-29500}" \
+        --nproc_per_node="$1" \
+        "$TOOLS/$2" "${@:3}" --launcher=pytorch
+}
+
+# submit PARTITION JOB_NAME TOOL [arguments]: on GPUS GPUs of a Slurm cluster.
+submit() {
+    local gpus=${GPUS:-8} gres=()
+    positive GPUS "$gpus"
+    local per_node=${GPUS_PER_NODE:-$((gpus < 8 ? gpus : 8))}
+    [ "$per_node" = 0 ] || positive GPUS_PER_NODE "$per_node"
+    [ "$per_node" = 0 ] || gres=(--gres="gpu:$per_node")
+    # SRUN_ARGS is split into words on purpose.
+    exec srun -p "$1" \
+        --job-name="$2" \
+        "${gres[@]}" \
+        --ntasks="$gpus" \
+        --ntasks-per-node="${TASKS_PER_NODE:-$((per_node ? per_node : gpus))}" \
+        --cpus-per-task="${CPUS_PER_TASK:-5}" \
+        --kill-on-bad-exit=1 \
+        ${SRUN_ARGS:-} \
+        "$PYTHON" -u "$TOOLS/$3" "${@:4}" --launcher=slurm
+}
