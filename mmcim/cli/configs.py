@@ -13,6 +13,8 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
+from ..paths import configs_dir
+
 
 def run(args: argparse.Namespace) -> None:
     """Print a table.
@@ -30,17 +32,10 @@ def run(args: argparse.Namespace) -> None:
     print(f'\n{len(rows)} configs in {folder}')
 
 
-def configs_dir() -> Path:
-    """The folder of the configs: in an installed package, or in a clone."""
-    package = Path(__file__).resolve().parents[1]
-    installed = package / '.mim/configs'
-    return installed if installed.is_dir() else package.parent / 'configs'
-
-
 def read_metafiles(folder: Path) -> list[tuple[str, str, str]]:
     """Read path below the folder, description and the paper's number of all models."""
     rows = []
-    for file in sorted(folder.rglob('metafile.yml')):
+    for file in sorted(folder.rglob('metafile*.yml')):
         for model in yaml.safe_load(file.read_text(encoding='utf-8'))['Models']:
             facts = model.get('Metadata') or {}
             path = model['Config'].removeprefix('configs/')

@@ -22,7 +22,7 @@ from rich.table import Table
 
 import mmcim_cli
 
-from .configs import configs_dir
+from ..paths import configs_dir
 from .job_queue import Job, run_jobs
 
 SEEDS = (0, 1, 2)

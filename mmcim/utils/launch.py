@@ -11,6 +11,7 @@ from mmengine.config import Config, ConfigDict
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
+from ..paths import configs_dir
 from .building import TOP_LEVEL, explain_build_errors, nearest
 from .errors import ConfigError
 
@@ -84,9 +85,7 @@ def find_config(path: str | Path) -> str:
     _, colons, name = str(path).partition('mmcim::')
     if not colons:
         return str(path)
-    package = Path(__file__).parents[1]
-    folders = package / '.mim/configs', package.parent / 'configs'  # installed, or cloned
-    folder = next(path for path in folders if path.is_dir())
+    folder = configs_dir()
     if not (folder / name).is_file():
         names = [p.relative_to(folder).as_posix() for p in folder.rglob('[!_]*.py')]
         raise ConfigError(f'config {path} does not exist.{nearest(name, names)}')

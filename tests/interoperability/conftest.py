@@ -75,7 +75,7 @@ def runs(tmp_path_factory) -> Runs:
         ('pretrained', CIM, 'cim_respix'),
         ('finetuned', FINETUNE, 'finetune'),
     ):
-        base = str(REPO / f'configs/quickstart/images/{base}.py')
+        base = str(REPO / f'configs/quickstart/{base}_images.py')
         path = folder / f'{name}.py'
         path.write_text(config.format(base=base))
         cases[name] = ['train.py', path, '--work-dir', folder / name]
