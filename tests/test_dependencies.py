@@ -49,8 +49,8 @@ def test_onedl_family_alone(installed):
 
 
 def test_every_package_of_the_forks_is_required():
-    setup = (Path(__file__).parents[1] / 'setup.py').read_text()
-    required = setup.split('extras_require')[0]
+    project = (Path(__file__).parents[1] / 'pyproject.toml').read_text()
+    required = project.split('[project.optional-dependencies]')[0]
     for name in GOOD:
         assert f"'{name}>=" in required
 

@@ -15,6 +15,7 @@ from torch import nn
 
 from mmcim.checkpoints import BackboneFile, load_into
 from mmcim.checkpoints.record import find_backbone_config
+from mmcim.utils import load_config
 
 
 def load_backbone(
@@ -84,7 +85,7 @@ def feature_extractor(
     cfg = config
     if not isinstance(cfg, Config):
         is_file = Path(config).suffix == '.py'
-        cfg = Config.fromfile(config) if is_file else ModelHub.get(str(config)).config
+        cfg = load_config(config) if is_file else ModelHub.get(str(config)).config
     prefix = getattr(MODELS.get(cfg.model.type), 'backbone_prefix', 'backbone.')
     backbone = None if prefix is None else find_backbone_config(cfg, prefix)
     scope = cfg.get('default_scope') or 'mmpretrain'

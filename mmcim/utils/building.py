@@ -21,6 +21,7 @@ from mmengine.runner import Runner
 
 from .arguments import constructors, keyword_arguments, takes_any_keyword
 from .errors import ConfigError
+from .scope import drop_scope
 
 # How alike two names must be for one to be a misspelling of the other. At the top of a
 # config, where all others are free variables, tta_pipeline and test_pipeline are not.
@@ -86,6 +87,7 @@ class ConfigKeyErrors:
             ConfigError: If a key is misspelt or the work directory cannot be made.
             BuildError: For every error of what is built.
         """
+        drop_scope(cfg._cfg_dict)
         check_keys(cfg)
         try:
             os.makedirs(cfg['work_dir'], exist_ok=True)

@@ -19,6 +19,7 @@ from torch.distributed.elastic.multiprocessing.errors import get_error_handler
 
 from .building import TOP_LEVEL, explain_build_errors, nearest
 from .errors import ConfigError
+from .scope import drop_scope
 
 
 def add_cfg_options(parser: argparse.ArgumentParser) -> None:
@@ -82,6 +83,7 @@ def load_config(
         cfg = Config.fromfile(path)
     except (FileNotFoundError, TypeError) as error:  # of it or of what it inherits
         raise ConfigError(f'config {path}: {error}') from error
+    drop_scope(cfg._cfg_dict)
     options = dict(options or ())
     for name in {key.split('.')[0] for key in options} - {*cfg, *TOP_LEVEL}:
         close = nearest(name, [*cfg, *TOP_LEVEL])
