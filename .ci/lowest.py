@@ -1,8 +1,9 @@
 """Print the lowest versions that pyproject.toml allows, as constraints for pip."""
 
 import re
-import tomllib
 from pathlib import Path
+
+import tomllib
 
 PROJECT = tomllib.loads(Path(__file__).parents[1].joinpath('pyproject.toml').read_text())
 REQUIREMENTS = [
