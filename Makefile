@@ -26,6 +26,7 @@ quickstart: install
 lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --quiet --check mmcim tools tests setup.py
+	$(BIN)/mypy
 
 # One thread per worker: the tests' models are small, and two workers use two cores.
 # In the order of the names, so that no long file is left for the end.

@@ -108,7 +108,7 @@ class BackboneFile:
         record = file.record
         if record and file.prefix != record.prefix:
             file.record = None  # it is about another one
-        elif record and tensors_sha256(file.below(file.prefix)) != record.sha256:
+        elif record and tensors_sha256(file.below(record.prefix)) != record.sha256:
             raise ConfigError(
                 f'checkpoint {path} is damaged: the tensors of its backbone do not match '
                 'their recorded SHA-256. Copy or download it again'
@@ -295,7 +295,7 @@ def _safe_globals() -> list:
     Those of mmengine hold logs and numpy values; those of timm, BEiT, MAE and DeiT the
     arguments of their programs, whose container runs nothing when it is unpickled.
     """
-    multiarray = np._core.multiarray if hasattr(np, '_core') else np.core.multiarray
+    multiarray = np._core.multiarray  # type: ignore[attr-defined]
     # numpy renamed the module, and old checkpoints carry the old name.
     arrays = [
         (getattr(multiarray, name), f'numpy.{core}.multiarray.{name}')

@@ -153,7 +153,7 @@ class RandomAffine(BaseTransform):
         angle, shift_x, shift_y, slant = np.random.uniform(-1, 1, 4)
         angle = math.radians(self.degrees * angle)
         slant = math.tan(math.radians(self.shear * slant))
-        scale = np.random.uniform(*self.scale)
+        scale = np.random.uniform(self.scale[0], self.scale[1])
         cos, sin = scale * math.cos(angle), scale * math.sin(angle)
         linear = np.array([[cos, cos * slant - sin], [sin, sin * slant + cos]])
         centre = np.array([(width - 1) / 2, (height - 1) / 2])

@@ -65,7 +65,7 @@ def check_resumable(runner: Runner, checkpoint: dict, filename: str) -> None:
     override, logger = runner.cfg.get('override', False), runner.logger
     if runner.resumed_record is None:
         logger.warning(f'{filename} has no run record: settings are not compared.')
-    warned, refused = [], []
+    warned, refused = list[tuple](), list[tuple]()
     for difference in compare(runner.resumed_record or runner.record, runner.record):
         name = difference[0]
         overridden = override and TENSORS_PER_GROUP not in name

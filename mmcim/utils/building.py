@@ -94,7 +94,7 @@ class ConfigKeyErrors:
         except OSError as error:
             raise ConfigError(f'work_dir: {error}. Set another by --work-dir') from error
         with explain_build_errors(cfg):
-            return super().from_cfg(cfg)
+            return super().from_cfg(cfg)  # type: ignore[misc]
 
 
 def check_keys(cfg: Config | dict) -> None:
@@ -167,7 +167,7 @@ def explain_build_errors(cfg: Config | dict, key: str = '') -> Iterator[None]:
         raise
     except Exception as error:
         for handler in MMLogger.get_current_instance().handlers:
-            if isinstance(handler, logging.FileHandler):
+            if isinstance(handler, logging.FileHandler) and handler.stream:
                 handler.stream.write(traceback.format_exc())
                 handler.flush()
         raise BuildError(_explain(error, cfg, key)) from error

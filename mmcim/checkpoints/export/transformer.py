@@ -3,11 +3,11 @@
 
 from typing import Any
 
+from mmengine.model import BaseModule
 from mmpretrain.models.backbones import VisionTransformer
-from torch import nn
 
 
-def is_beit(net: nn.Module) -> bool:
+def is_beit(net: BaseModule) -> bool:
     """Tell a BEiT from a ViT.
 
     Raises:
@@ -25,7 +25,7 @@ def is_beit(net: nn.Module) -> bool:
     return beit
 
 
-def arguments_of(net: nn.Module) -> dict[str, Any]:
+def arguments_of(net: BaseModule) -> dict[str, Any]:
     """Describe a ViT or BEiT, but for its pooling, by the arguments of timm's."""
     layer, patches = net.layers[0], net.patch_embed.projection
     scaled = any('gamma' in name for name, _ in layer.named_parameters())

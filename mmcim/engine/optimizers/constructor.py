@@ -81,8 +81,8 @@ class NetworkwiseOptimWrapperConstructor(DefaultOptimWrapperConstructor):
             elif self.base_wd is not None:
                 group.setdefault('weight_decay', self.base_wd)
             if self.base_lr is not None:
-                lr = group.get('lr', self.base_lr)
-                group['lr'] = lr * self._lr_scale(model, name)
+                group.setdefault('lr', self.base_lr)
+                group['lr'] *= self._lr_scale(model, name)
             network = name.split('.')[0]
             if isinstance(getattr(model, network), BaseModel):
                 group['network'] = network

@@ -1,8 +1,8 @@
 # Copyright (c) mmcim contributors. All rights reserved.
 """Learning rates that fall with the depth of a backbone's layer."""
 
+from mmengine.model import BaseModel
 from mmpretrain.registry import OPTIM_WRAPPER_CONSTRUCTORS
-from torch import nn
 
 from .constructor import NetworkwiseOptimWrapperConstructor
 
@@ -45,7 +45,7 @@ class LayerDecayOptimWrapperConstructor(NetworkwiseOptimWrapperConstructor):
         if self.base_lr is None:
             raise ValueError('optim_wrapper.optimizer.lr is missing, which is scaled')
 
-    def _lr_scale(self, model: nn.Module, name: str) -> float:
+    def _lr_scale(self, model: BaseModel, name: str) -> float:
         try:
             depth, count = model.backbone.get_layer_depth(name, 'backbone.')
         except (AttributeError, NotImplementedError) as error:

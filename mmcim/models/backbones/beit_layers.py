@@ -1,6 +1,8 @@
 # Copyright (c) mmcim contributors. All rights reserved.
 """Layers of the BEiT-type encoder, and their relative position bias."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from mmcv.cnn.bricks import DropPath
@@ -13,7 +15,7 @@ from ...checkpoints.layout import Grid
 from ...checkpoints.resize import resize_relative_position_table
 
 
-def relative_position_bias(module: nn.Module, grid: Grid) -> Tensor:
+def relative_position_bias(module: Any, grid: Grid) -> Tensor:
     """Look up the bias of each pair of tokens.
 
     Args:
@@ -33,7 +35,7 @@ def relative_position_bias(module: nn.Module, grid: Grid) -> Tensor:
     return table[index].permute(2, 0, 1).contiguous()  # (N, N, heads) -> (heads, N, N)
 
 
-def _add_table(module: nn.Module, grid: Grid, num_heads: int) -> None:
+def _add_table(module: Any, grid: Grid, num_heads: int) -> None:
     """Give a module what :func:`relative_position_bias` reads."""
     module.window_size = grid
     # The class token has the last three: to patches, from patches, to itself.
@@ -67,6 +69,7 @@ class BEiTAttention(nn.Module):
         drop_rate: Dropout of the output.
     """
 
+    window_size: Grid
     bias = 'qv_bias'
     """Which of queries, keys and values have a bias, as mmpretrain names it."""
 

@@ -1,7 +1,7 @@
 # Copyright (c) mmcim contributors. All rights reserved.
 """Corrupted Image Modeling (arXiv 2202.03382)."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -92,12 +92,12 @@ class CIM(SelfSupervisor):
         )
         if (tokenizer is None) != (generator is None):
             raise ValueError('tokenizer and generator go together: give both or neither')
-        self.tokenizer = None if tokenizer is None else MODELS.build(tokenizer)
+        self.tokenizer: Any = None if tokenizer is None else MODELS.build(tokenizer)
         self.generator = None if generator is None else MODELS.build(generator)
         self.enhancer = MODELS.build(enhancer)
         self.enhancer_weight = enhancer_weight
         self.upsampling = upsampling
-        self.grid = grid if self.generator is None else self.generator.grid
+        self.grid: Any = grid if self.generator is None else self.generator.grid
         self.masking = None if masking is None else MODELS.build(masking)
         self._check_fit()
 
@@ -127,7 +127,7 @@ class CIM(SelfSupervisor):
                 batch.logits, batch.golden, batch.mask
             )
             # Where nothing is masked the two are equal.
-            losses['replaced'] = (batch.mixed != batch.golden).sum() / batch.mask.sum()
+            losses['replaced'] = (batch.mixed != batch.golden).sum() / batch.mask.sum()  # type: ignore[attr-defined]
 
         for name, value in self.enhancer.loss(batch._asdict()).items():
             losses[name] = self.enhancer_weight * value if 'loss' in name else value
@@ -165,7 +165,7 @@ class CIM(SelfSupervisor):
         """
         if self.masking is not None:
             return self.masking(len(images), self.grid, images.device)
-        masks = torch.stack([torch.as_tensor(s.mask) for s in data_samples])
+        masks = torch.stack([torch.as_tensor(s.mask) for s in data_samples or ()])
         if tuple(masks.shape[1:]) != self.grid:
             raise ConfigError(
                 f'the data pipeline makes masks of {tuple(masks.shape[1:])}, but the '
