@@ -4,14 +4,14 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install quickstart test test-slow lint clean
+.PHONY: install quickstart test test-slow check-wheel lint clean
 
 install: $(VENV)/.installed
 
 # Python is checked before anything is made; the stamp is written last, so that an
 # interrupted installation starts over (python is there before pip is).
-$(VENV)/.installed: setup.py constraints.txt
-	@$(PYTHON) -c "import sys; v = sys.version_info[:2]; sys.exit(None if (3, 10) <= v <= (3, 12) else 'Python 3.10, 3.11 or 3.12 is needed, but $(PYTHON) is %d.%d; run: make PYTHON=python3.11 ...' % v)"
+$(VENV)/.installed: pyproject.toml setup.py constraints.txt
+	@$(PYTHON) -c "import sys; v = sys.version_info[:2]; sys.exit(None if (3, 10) <= v <= (3, 13) else 'Python 3.10 to 3.13 is needed, but $(PYTHON) is %d.%d; run: make PYTHON=python3.11 ...' % v)"
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	@echo 'Installing the pinned packages into $(VENV) (a few minutes, once) ...'
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check \
@@ -25,7 +25,8 @@ quickstart: install
 
 lint: install
 	$(BIN)/ruff check .
-	$(BIN)/ruff format --quiet --check mmcim tools tests configs .dev setup.py
+	$(BIN)/ruff format --quiet --check mmcim tools tests configs .dev setup.py mmcim_cli.py
+	$(BIN)/mypy
 
 # One thread per worker: the tests' models are small, and two workers use two cores.
 # In the order of the names, so that no long file is left for the end.
@@ -38,5 +39,9 @@ test: lint
 test-slow: install
 	$(PYTEST) -m slow
 
+# The wheel, in a fresh environment outside this folder.
+check-wheel: install
+	.ci/check_wheel.sh $(BIN)/python
+
 clean:
-	rm -rf $(VENV) .pytest_cache .ruff_cache
+	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache build *.egg-info mmcim/.mim

@@ -49,8 +49,8 @@ def test_onedl_packages_pass(installed):
 
 
 def test_all_onedl_packages_are_required():
-    setup = (Path(__file__).parents[1] / 'setup.py').read_text()
-    required = setup.split('extras_require')[0]
+    project = (Path(__file__).parents[1] / 'pyproject.toml').read_text()
+    required = project.split('[project.optional-dependencies]')[0]
     for name in GOOD:
         assert f"'{name}>=" in required
 

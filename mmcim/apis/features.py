@@ -66,7 +66,7 @@ def extract_features(
     if isinstance(images, str | Path):
         images = [os.path.join(images, file) for file in list_images(images).files]
     size = img_size or getattr(backbone, 'img_size', 224)  # a ResNet has none
-    size = (size, size) if isinstance(size, int) else tuple(size)
+    size = (size, size) if isinstance(size, int) else tuple(size)  # type: ignore[arg-type]
     device = next(backbone.parameters()).device
     mean, std = (torch.tensor(v, device=device).view(3, 1, 1) for v in normalization)
     training = backbone.training

@@ -103,7 +103,7 @@ class BackboneFile:
         record = file.record
         if record and file.prefix != record.prefix:
             file.record = None  # it is about another one
-        elif record and tensors_sha256(file.below(file.prefix)) != record.sha256:
+        elif record and tensors_sha256(file.below(record.prefix)) != record.sha256:
             raise ConfigError(
                 f'checkpoint {path} is damaged: the tensors of its backbone do not match '
                 'their recorded SHA-256. Copy or download it again'

@@ -30,9 +30,8 @@ def backbone_prefix(model: nn.Module) -> str | None:
         ends with a dot: the class's ``backbone_prefix``, else 'backbone.' if there is
         such a module. None if no backbone is exported.
     """
-    if hasattr(model, 'backbone_prefix'):
-        return model.backbone_prefix
-    return 'backbone.' if 'backbone' in model._modules else None
+    default = 'backbone.' if 'backbone' in model._modules else None
+    return getattr(model, 'backbone_prefix', default)
 
 
 def patch_grid(module: nn.Module) -> Grid | None:
@@ -103,4 +102,4 @@ def starts_anew(backbone: nn.Module, name: str) -> bool:
         return getattr(backbone, 'out_type', None) == 'avg_featmap'
     outputs = getattr(backbone, 'out_indices', getattr(backbone, 'out_scales', ()))
     norm = re.match(r'norm(\d+)\.', name)
-    return bool(norm) and int(norm[1]) in sorted(outputs)[:-1]
+    return norm is not None and int(norm[1]) in sorted(outputs)[:-1]

@@ -94,8 +94,8 @@ def rename(tensors: Mapping[str, Tensor], table: Mapping[str, str]) -> dict[str,
     """
     renamed = {}
     for name, value in tensors.items():
-        number = re.search(r'(?<=layers\.|blocks\.)\d+', name)
-        number = number[0] if number else ''
+        found = re.search(r'(?<=layers\.|blocks\.)\d+', name)
+        number = found[0] if found else ''
         general = name.replace(f'.{number}.', '.#.', 1)
         for old, new in table.items():
             if f'{general}.'.startswith(f'{old}.'):

@@ -65,7 +65,7 @@ class BackboneRecord:
     origin: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.grid = self.grid and tuple(self.grid)  # JSON has lists
+        self.grid = self.grid and (self.grid[0], self.grid[1])  # JSON has lists
         if not isinstance(self.prefix, str) or len(self.mean) != len(self.std):
             raise TypeError(
                 'expected a str as prefix, and as many values of mean as of std'
@@ -245,5 +245,5 @@ def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
         tensor = tensors[name].detach().cpu().contiguous()
         head = [name, str(tensor.dtype), list(tensor.shape)]
         digest.update(json.dumps(head).encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()

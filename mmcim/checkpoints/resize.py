@@ -145,7 +145,7 @@ def _find_grid(
     # Where the module has no class token, the file may still have one, or two.
     tokens = (extra,) if extra else (0, 1, 2)
     if grid is not None and count - positions(grid) in tokens:
-        return tuple(grid)
+        return grid[0], grid[1]
     squares = {(side, side) for side in range(1, math.isqrt(count) + 1)}
     possible = {square for square in squares if count - positions(square) in tokens}
     possible |= {new_grid} if count == own_count else set()

@@ -30,7 +30,7 @@ class DigitScenes(Digits):
             of one digit in pixels.
     """
 
-    METAINFO = {
+    METAINFO: dict = {
         'classes': ('background', *'0123456789'),
         'palette': [(0, 0, 0), *(getrgb(f'hsl({36 * d}, 100%, 50%)') for d in range(10))],
     }

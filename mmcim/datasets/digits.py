@@ -81,6 +81,6 @@ def _read_digits() -> tuple[np.ndarray, np.ndarray]:
     Returns:
         Images in 0..16, float, (1797, 8, 8), and their digits, int, (1797,).
     """
-    package = Path(find_spec('sklearn').origin).parent
+    package = Path(find_spec('sklearn').origin).parent  # type: ignore[union-attr, arg-type]
     table = np.loadtxt(package / 'datasets/data/digits.csv.gz', delimiter=',')
     return table[:, :-1].reshape(-1, 8, 8), table[:, -1].astype(int)

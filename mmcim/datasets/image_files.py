@@ -76,7 +76,7 @@ def list_images(folder: str | Path, by_class: bool = False) -> Listing:
 
 def _scan(folder: str) -> tuple[list[str], list[str], Counter[str]]:
     """Give images and folders, '' first, by their paths below a folder, and the rest."""
-    files, folders, left_out = [], [], Counter()
+    files, folders, left_out = [], [], Counter[str]()
     # Linked folders come last, so that folders are listed under their own names.
     pending, seen = [(False, '')], set()
     while pending:
@@ -146,7 +146,7 @@ def read_image(path: str | Path, backend_args: dict | None = None) -> np.ndarray
         if image is None:
             raise OSError('it is truncated, damaged or of an unknown format')
         if image.dtype == np.uint16:
-            image = (image >> 8).astype(np.uint8)
+            image = (image // 256).astype(np.uint8)
         if image.dtype != np.uint8 or image.shape[2:] != (3,):
             found = f'{image.dtype}, shape {image.shape}'
             raise OSError(f'its values are {found}; expected are 8 or 16 bits unsigned')

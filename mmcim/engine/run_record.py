@@ -13,7 +13,7 @@ import mmengine
 import mmpretrain
 import numpy as np
 import torch
-from mmengine.model import BaseTTAModel, is_model_wrapper
+from mmengine.model import BaseModel, BaseTTAModel, is_model_wrapper
 from mmengine.optim import AmpOptimWrapper, OptimWrapper, _ParamScheduler
 from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch import nn
@@ -90,10 +90,10 @@ def describe_data(dataset: Dataset) -> dict[str, Any]:
             fixed = not getattr(transform, 'keep_ratio', False)
             image_size = sorted(np.resize(size, 2)) if fixed else None
     classes = getattr(dataset, 'metainfo', {}).get('classes')
-    return dict(size=len(dataset), classes=classes, image_size=image_size)
+    return dict(size=len(dataset), classes=classes, image_size=image_size)  # type: ignore[arg-type]
 
 
-def unwrapped(model: nn.Module) -> nn.Module:
+def unwrapped(model: BaseModel) -> BaseModel:
     """The model in the wrappers for several processes and test-time augmentation."""
     while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
         model = model.module

@@ -146,11 +146,11 @@ class StrictRunner(ConfigKeyErrors, Runner):
             ratio = lr_ratio(batch, **(auto_scale_lr or {}))
         for settings in (optim_wrapper.defaults, *optim_wrapper.param_groups):
             settings['lr'] *= ratio
-        self.param_schedulers = scaled_schedulers(self.param_schedulers, ratio)
+        self.param_schedulers = scaled_schedulers(self.param_schedulers, ratio)  # type: ignore[has-type]
 
     def train(self) -> nn.Module:
         """Train; ``resume`` alone takes the latest checkpoint, if there is one."""
-        if self._resume and self._load_from is None:
+        if self._resume and self._load_from is None:  # type: ignore[has-type]
             path = checks.latest_checkpoint(self.work_dir)
             checks.check_processes(dict(resume=path and basename(path)))
             self._load_from, self._resume = path, path is not None
@@ -171,7 +171,7 @@ class StrictRunner(ConfigKeyErrors, Runner):
 
         A test without a checkpoint takes the weights that ``init_cfg`` names.
         """
-        if self._has_loaded:
+        if self._has_loaded:  # type: ignore[has-type]
             return
         training = isinstance(self._train_loop, BaseLoop)
         if training:

@@ -72,7 +72,7 @@ class SeededDataset(Dataset):
             setattr(self.dataset, name, value)
 
     def __len__(self) -> int:
-        return len(self.dataset)
+        return len(self.dataset)  # type: ignore[arg-type]
 
     def __getitem__(self, place: tuple[int, tuple[int, ...]]) -> Any:
         """Give a sample, drawn from the seed that :class:`SeededSampler` gives it."""

@@ -9,7 +9,6 @@ from mmengine.dist import broadcast_object_list, collect_results, is_main_proces
 from mmengine.model import is_model_wrapper
 from mmengine.runner import TestLoop
 from mmengine.runner.amp import autocast
-from torch import nn
 from torch.utils.data import DataLoader
 
 from ..utils.terminal import track
@@ -19,7 +18,7 @@ _TOPK = (1, 5)
 
 @torch.no_grad()
 def collect_features(
-    model: nn.Module, dataloader: DataLoader, fp16: bool = False
+    model: BaseModel, dataloader: DataLoader, fp16: bool = False
 ) -> tuple[np.ndarray, np.ndarray] | None:
     """Compute the features of a whole labelled dataset.
 
@@ -45,11 +44,11 @@ def collect_features(
             feats = model.extract_feat(data['inputs'], stage='pre_logits')
         labels = torch.cat([sample.gt_label for sample in data['data_samples']])
         pairs.extend(zip(feats.float().cpu().numpy(), labels.tolist(), strict=True))
-    pairs = collect_results(pairs, len(dataloader.dataset))
+    pairs = collect_results(pairs, len(dataloader.dataset))  # type: ignore[arg-type]
     if pairs is None:
         return None
-    feats, labels = zip(*pairs, strict=True)
-    return np.stack(feats), np.array(labels)
+    vectors, classes = zip(*pairs, strict=True)
+    return np.stack(vectors), np.array(classes)
 
 
 def topk_accuracy(scores: np.ndarray, labels: np.ndarray) -> dict[str, float]:
@@ -109,7 +108,7 @@ class FrozenFeatureLoop(TestLoop):
         self.runner.model.eval()
         train = collect_features(self.runner.model, self.train_dataloader, self.fp16)
         test = collect_features(self.runner.model, self.dataloader, self.fp16)
-        result = [self.evaluate(*train, *test) if is_main_process() else None]
+        result = [self.evaluate(*train, *test) if train and test else {}]
         broadcast_object_list(result)
         metrics = {f'{self.prefix}/{name}': value for name, value in result[0].items()}
         self.runner.call_hook('after_test_epoch', metrics=metrics)

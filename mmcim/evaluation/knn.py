@@ -87,8 +87,8 @@ class KNNLoop(FrozenFeatureLoop):
 
     def __init__(self, *args, k: int = 20, temperature: float = 0.07, **kwargs) -> None:
         super().__init__(*args, **kwargs)
-        self.settings = dict(k=k, temperature=temperature)
+        self.settings = dict(k=k, temperature=temperature, device=get_device())
 
     def evaluate(self, *feats_and_labels: np.ndarray) -> dict[str, float]:
         """Let the neighbours vote; see :func:`knn_accuracy`."""
-        return knn_accuracy(*feats_and_labels, **self.settings, device=get_device())
+        return knn_accuracy(*feats_and_labels, **self.settings)  # type: ignore[arg-type]

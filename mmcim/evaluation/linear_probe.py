@@ -81,4 +81,4 @@ class LinearProbeLoop(FrozenFeatureLoop):
 
     def evaluate(self, *feats_and_labels: np.ndarray) -> dict[str, float]:
         """Fit and classify; see :func:`linear_probe`."""
-        return linear_probe(*feats_and_labels, **self.settings)
+        return linear_probe(*feats_and_labels, **self.settings)  # type: ignore[arg-type]

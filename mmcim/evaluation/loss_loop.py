@@ -2,6 +2,7 @@
 """Test of a self-supervised model: its own losses on unseen images."""
 
 from collections import defaultdict
+from typing import Any
 
 import torch
 from mmengine.dist import all_reduce_dict
@@ -38,7 +39,7 @@ class SelfSupTestLoop(TestLoop):
         self.runner.call_hook('before_test_epoch')
         model = self.runner.model.eval()
         model = model.module if is_model_wrapper(model) else model
-        sums, count = defaultdict(float), 0
+        sums, count = defaultdict[str, Any](float), 0
         device = [torch.cuda.current_device()] if torch.cuda.is_available() else []
         with torch.random.fork_rng(devices=device):
             torch.manual_seed(self.seed)

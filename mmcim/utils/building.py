@@ -21,6 +21,7 @@ from mmengine.runner import Runner
 
 from .arguments import constructors, keyword_arguments, takes_any_keyword
 from .errors import ConfigError
+from .scope import drop_scope
 
 # How alike two names must be for one to be a misspelling of the other. At the top of a
 # config, where all others are free variables, tta_pipeline and test_pipeline are not.
@@ -88,13 +89,14 @@ class ConfigKeyErrors:
             ConfigError: If a key is misspelt or the work directory cannot be made.
             BuildError: For every error of what is built.
         """
+        drop_scope(cfg._cfg_dict)
         check_keys(cfg)
         try:
             os.makedirs(cfg['work_dir'], exist_ok=True)
         except OSError as error:
             raise ConfigError(f'work_dir: {error}. Set another by --work-dir') from error
         with explain_build_errors(cfg):
-            return super().from_cfg(cfg)
+            return super().from_cfg(cfg)  # type: ignore[misc]
 
 
 def check_keys(cfg: Config | dict) -> None:
@@ -171,7 +173,7 @@ def explain_build_errors(cfg: Config | dict, key: str = '') -> Iterator[None]:
         raise
     except Exception as error:
         for handler in MMLogger.get_current_instance().handlers:
-            if isinstance(handler, logging.FileHandler):
+            if isinstance(handler, logging.FileHandler) and handler.stream:
                 handler.stream.write(traceback.format_exc())
                 handler.flush()
         raise BuildError(_explain(error, cfg, key)) from error

@@ -12,7 +12,7 @@ _TEMPORARY = re.compile(r'\..+\.\d+\.tmp')
 
 
 @contextmanager
-def atomic_write(path: str | Path) -> Iterator[BinaryIO]:
+def atomic_write(path: str | os.PathLike) -> Iterator[BinaryIO]:
     """Open a file that takes its name only once it is complete and on the disk.
 
     It is written beside its final place under a hidden name, synchronised and renamed.

@@ -14,6 +14,7 @@ from mmengine.runner import Runner
 from ..paths import configs_dir
 from .building import TOP_LEVEL, explain_build_errors, nearest
 from .errors import ConfigError
+from .scope import drop_scope
 
 
 def load_config(
@@ -46,6 +47,7 @@ def load_config(
         cfg = Config.fromfile(path)
     except (FileNotFoundError, TypeError) as error:  # of it or of what it inherits
         raise ConfigError(f'config {path}: {error}') from error
+    drop_scope(cfg._cfg_dict)
     options = dict(options or ())
     for name in {key.split('.')[0] for key in options} - {*cfg, *TOP_LEVEL}:
         close = nearest(name, [*cfg, *TOP_LEVEL])

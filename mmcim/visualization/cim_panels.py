@@ -52,7 +52,7 @@ def cim_panels(
     elif detector is None:
         detector = enhancer
     if detector is not None:
-        truth = detector.labels(batch.mask, batch.golden, batch.mixed)
+        truth = detector.labels(batch.mask, batch.golden, batch.mixed)  # type: ignore[arg-type]
         found = detector.predict(batch.corrupted).float().sigmoid()
         panels['replaced'] = overlay(original, truth)
         panels['detected'] = overlay(original, found)
@@ -81,7 +81,7 @@ def _respix_panels(model: CIM, batch: Corruption) -> dict[str, Tensor]:
     return panels
 
 
-def _enlarge(grid: Tensor, size: tuple[int, int]) -> Tensor:
+def _enlarge(grid: Tensor, size: torch.Size) -> Tensor:
     """Values of tokens or pixels, (B, h, w), as pixels (B, 1, H, W)."""
     return F.interpolate(grid[:, None].float(), size=size)
 

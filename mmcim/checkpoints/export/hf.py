@@ -6,7 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from mmengine.model import BaseModule
+from torch import Tensor
 
 from ..layout import tensors_of
 from ..names import rename
@@ -50,7 +51,7 @@ _KEYS = dict(
 
 
 def write(
-    net: nn.Module, normalization: list[list[float]], out: Path
+    net: BaseModule, normalization: list[list[float]], out: Path
 ) -> tuple[str, Callable]:
     """Write a folder for ``from_pretrained`` of transformers.
 
@@ -106,7 +107,7 @@ def write(
 
 def _split_qkv(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Give queries, keys and values a layer each."""
-    split = {}
+    split: dict[str, Tensor] = {}
     for name, value in tensors.items():
         if '.attn.qkv.' in name:
             parts = zip(('query', 'key', 'value'), value.chunk(3))
@@ -117,7 +118,7 @@ def _split_qkv(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return split
 
 
-def _config(net: nn.Module) -> dict[str, Any]:
+def _config(net: BaseModule) -> dict[str, Any]:
     known, beit = arguments_of(net), is_beit(net)
     height, width = net.img_size
     config = {theirs: known[ours] for ours, theirs in _KEYS.items() if ours in known}

@@ -16,7 +16,7 @@ from ..record import save_safetensors
 
 
 def write(
-    net: nn.Module, normalization: list[list[float]], out: Path
+    net: BaseModule, normalization: list[list[float]], out: Path
 ) -> tuple[str, Callable]:
     """Write a ``.safetensors`` file for ``timm.create_model``.
 
@@ -32,7 +32,8 @@ def write(
     Raises:
         ValueError: If timm has no such network.
     """
-    tensors, kwargs = from_mmpretrain(tensors_of(net)), dict(num_classes=0)
+    tensors = from_mmpretrain(tensors_of(net))
+    kwargs: dict[str, Any] = dict(num_classes=0)
     pooled = getattr(net, 'out_type', None) == 'avg_featmap'
     if type(net) is ResNet:
         name = f'resnet{net.depth}'
@@ -61,7 +62,7 @@ def write(
     return usage, model if pooled else model.forward_features
 
 
-def _pooling(net: nn.Module) -> dict[str, Any]:
+def _pooling(net: BaseModule) -> dict[str, Any]:
     token = 'token' if net.out_type == 'cls_token' else ''
     if is_beit(net):
         # Averaging would take the norm of the tokens away.

@@ -73,8 +73,8 @@ class AutoAmpOptimWrapper(OptimWrapper):
         norms = torch.stack([self.clip_func(part, **clip) for part in networks.values()])
         total = torch.linalg.vector_norm(norms, float(clip.get('norm_type', 2)))
         # One transfer for all norms, as each is a synchronisation with the GPU.
-        total, *norms = torch.cat([total[None], norms]).tolist()
-        self.message_hub.update_scalar('train/grad_norm', total)
+        first, *others = torch.cat([total[None], norms]).tolist()
+        self.message_hub.update_scalar('train/grad_norm', first)
         if len(networks) > 1:
-            for name, norm in zip(networks, norms, strict=True):
+            for name, norm in zip(networks, others, strict=True):
                 self.message_hub.update_scalar(f'train/grad_norm_{name or "rest"}', norm)

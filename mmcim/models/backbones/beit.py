@@ -10,6 +10,7 @@ images may have any size, and frozen stages stay in evaluation mode.
 import math
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import torch
 from mmcv.cnn.bricks.transformer import PatchEmbed
@@ -117,8 +118,8 @@ class BEiTEncoder(BaseBackbone):
         layer.update(layer_scale_init_value=layer_scale_init_value, drop_rate=drop_rate)
         self._add_layers(layer, drop_path_rate)
         norm = partial(build_norm_layer, norm_cfg, self.embed_dims)
-        self.ln1 = norm() if final_norm else None
-        self.ln2 = norm() if out_type == 'avg_featmap' else None
+        self.ln1: Any = norm() if final_norm else None
+        self.ln2: Any = norm() if out_type == 'avg_featmap' else None
         for part in self._frozen_parts():
             part.requires_grad_(False)
         self.train()
@@ -183,8 +184,8 @@ class BEiTEncoder(BaseBackbone):
         for token in self._tokens():
             _truncated_normal(token)
         for depth, layer in enumerate(self.layers, start=1):
-            layer.attn.proj.weight.data.div_(math.sqrt(2 * depth))
-            layer.ffn.layers[1].weight.data.div_(math.sqrt(2 * depth))
+            for name in ('attn.proj.weight', 'ffn.layers.1.weight'):
+                layer.get_parameter(name).data.div_(math.sqrt(2 * depth))
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> tuple[Tensor, ...]:
         """Encode.
@@ -258,7 +259,7 @@ def _mask_patches(
     return torch.where(mask.flatten(1)[..., None], mask_token, x)
 
 
-def _format(x: Tensor, grid: Grid, out_type: str, norm: nn.Module | None) -> Tensor:
+def _format(x: Tensor, grid: Grid, out_type: str, norm: Any) -> Tensor:
     """Turn all tokens (B, 1 + h * w, C) into the features of an ``out_type``."""
     if out_type == 'raw':
         return x

@@ -1,6 +1,8 @@
 # Copyright (c) mmcim contributors. All rights reserved.
 """Layers of the BEiT-type encoder, and their relative position bias."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from mmcv.cnn.bricks import DropPath
@@ -13,7 +15,7 @@ from ...checkpoints.layout import Grid
 from ...checkpoints.resize import resize_relative_position_table
 
 
-def relative_position_bias(module: nn.Module, grid: Grid) -> Tensor:
+def relative_position_bias(module: Any, grid: Grid) -> Tensor:
     """Look up the bias of each pair of tokens.
 
     Args:
@@ -67,6 +69,7 @@ class BEiTAttention(nn.Module):
         drop_rate: Dropout of the output.
     """
 
+    window_size: Grid
     bias = 'qv_bias'
     """Which of queries, keys and values have a bias, as mmpretrain names it."""
 

@@ -35,7 +35,7 @@ class CIMDataPreprocessor(DevicePreprocessor):
         **kwargs,
     ) -> None:
         super().__init__(**kwargs)
-        self.tokenizer_size = tokenizer_size and tuple(to_2tuple(tokenizer_size))
+        self.tokenizer_size = tuple(to_2tuple(tokenizer_size)) if tokenizer_size else None
         self.tokenizer_interpolation = tokenizer_interpolation
 
     def make_inputs(
@@ -65,7 +65,7 @@ class CIMDataPreprocessor(DevicePreprocessor):
                     'pipeline and as tokenizer_size of the data_preprocessor.'
                 )
         else:
-            images = tokenizer_images = self.flip(images, training)
+            images = tokenizer_images = self.flip(images, training)  # type: ignore[arg-type]
         mode = self.tokenizer_interpolation
         resized = resize(tokenizer_images.float() / 255, self.tokenizer_size, mode)
         return dict(images=self.normalize_uint8(images), tokenizer_images=resized)

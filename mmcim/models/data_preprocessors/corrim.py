@@ -71,7 +71,7 @@ class CorrIMDataPreprocessor(DevicePreprocessor):
         """
         images = self.flip(images, training).float() / 255
         context = resize(images, self.context_size)
-        size = tuple(images.shape[-2:])
+        size = (images.shape[-2], images.shape[-1])
         regions = self.exemplars.draw(len(images), size, images.device)
 
         crops = crop_regions(images, regions, self.exemplars.size)  # (B, E, 3, s, s)

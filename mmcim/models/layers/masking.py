@@ -13,6 +13,8 @@ import torch
 from mmpretrain.registry import MODELS
 from torch import Tensor
 
+from ...checkpoints.layout import Grid
+
 
 class BaseMasking(metaclass=ABCMeta):
     """A masking strategy: how the masks of a batch are drawn.
@@ -23,9 +25,7 @@ class BaseMasking(metaclass=ABCMeta):
     """
 
     @abstractmethod
-    def __call__(
-        self, batch_size: int, grid: tuple[int, int], device: torch.device
-    ) -> Tensor:
+    def __call__(self, batch_size: int, grid: Grid, device: torch.device) -> Tensor:
         """Draw one mask per image.
 
         Args:
@@ -79,7 +79,7 @@ class UniformMasking(BaseMasking):
     num_masked: tuple[int, int] = (100, 120)
     num_patches: int = 196
 
-    def __call__(self, batch_size, grid, device):
+    def __call__(self, batch_size: int, grid: Grid, device: torch.device) -> Tensor:
         h, w = grid
         scale = h * w / self.num_patches
         low, high = (round(number * scale) for number in self.num_masked)
@@ -109,7 +109,7 @@ class RatioMasking(BaseMasking):
     ratio: float = 0.5
     mask_patch_size: int = 1
 
-    def __call__(self, batch_size, grid, device):
+    def __call__(self, batch_size: int, grid: Grid, device: torch.device) -> Tensor:
         side = self.mask_patch_size
         if grid[0] % side or grid[1] % side:
             raise ValueError(
@@ -160,7 +160,7 @@ class BlockMasking(BaseMasking):
         if not 0 < self.min_block <= self.num_masked or not 0 < self.min_aspect <= 1:
             raise ValueError(f'{self} needs 0 < min_block <= num_masked, min_aspect <= 1')
 
-    def __call__(self, batch_size, grid, device):
+    def __call__(self, batch_size: int, grid: Grid, device: torch.device) -> Tensor:
         h, w = grid
         # A rectangle is smaller than the grid on both sides.
         if self.num_masked >= h * w or min(h, w) < 2:

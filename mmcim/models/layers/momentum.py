@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from copy import deepcopy
 
 import torch
-from torch import nn
+from mmengine.model import BaseModel, BaseModule
+from torch import Tensor, nn
 
 from ..checks import check_fractions
 
@@ -36,6 +37,10 @@ class MomentumEncoder(nn.Module):
         ValueError: If a momentum is out of its range.
     """
 
+    steps: Tensor
+    backbone: BaseModule
+    neck: BaseModule
+
     def __init__(
         self,
         model: nn.Module,
@@ -60,7 +65,7 @@ class MomentumEncoder(nn.Module):
         self.steps.zero_()
 
     @torch.no_grad()
-    def begin_from(self, model: nn.Module, missing: Sequence[str]) -> None:
+    def begin_from(self, model: BaseModel, missing: Sequence[str]) -> None:
         """Start a new run from weights that have been loaded into the model.
 
         Exported backbone weights are loaded into one of the two encoders; it is copied to
@@ -103,8 +108,8 @@ class MomentumEncoder(nn.Module):
         """
         momentum = self.coefficient(int(self.steps), num_steps)
         for name, copy in self.named_children():
-            own = list(copy.parameters())
-            source = list(getattr(model, name).parameters())
+            own = tuple(copy.parameters())
+            source = tuple(getattr(model, name).parameters())
             torch._foreach_lerp_(own, source, 1 - momentum)
         self.steps += 1
         return momentum

@@ -129,4 +129,5 @@ class PatchNorm(PixelNorm):
         patches = images.view(b, c, h // p, p, w // p, p)
         var, mean = torch.var_mean(patches, dim=(1, 3, 5), keepdim=True)
         std = (var + self.eps).sqrt()
-        return tuple(x.expand_as(patches).reshape(images.shape) for x in (mean, std))
+        mean, std = (x.expand_as(patches).reshape(images.shape) for x in (mean, std))
+        return mean, std

@@ -60,6 +60,7 @@ class SelfSupervisor(BaseSelfSupervisor):
         Returns:
             bool, (B, h, w); True is masked.
         """
+        assert self.masking is not None
         grid = tuple(self.backbone.patch_resolution)
         return self.masking(len(images), grid, images.device)
 

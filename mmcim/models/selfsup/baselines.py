@@ -222,6 +222,6 @@ def _patch_tokens(backbone: torch.nn.Module, images: Tensor, mask: Tensor) -> Te
     return backbone(images, mask)[-1][:, backbone.num_extra_tokens :]
 
 
-def _embed(modules: torch.nn.Module, images: Tensor) -> Tensor:
+def _embed(modules: MomentumSupervisor | MomentumEncoder, images: Tensor) -> Tensor:
     """Project the features of an owner's ``backbone`` with its ``neck``, (B, D)."""
     return modules.neck(modules.backbone(images))[0]

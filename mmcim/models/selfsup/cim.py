@@ -1,7 +1,7 @@
 # Copyright (c) mmcim contributors. All rights reserved.
 """Corrupted Image Modeling (arXiv 2202.03382)."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -90,7 +90,7 @@ class CIM(SelfSupervisor):
         )
         if (tokenizer is None) != (generator is None):
             raise ValueError('tokenizer and generator go together: give both or neither')
-        self.tokenizer = None if tokenizer is None else MODELS.build(tokenizer)
+        self.tokenizer: Any = None if tokenizer is None else MODELS.build(tokenizer)
         self.generator = None if generator is None else MODELS.build(generator)
         self.enhancer = MODELS.build(enhancer)
         self.enhancer_weight = enhancer_weight
@@ -125,7 +125,7 @@ class CIM(SelfSupervisor):
                 batch.logits, batch.golden, batch.mask
             )
             # Where nothing is masked the two are equal.
-            losses['replaced'] = (batch.mixed != batch.golden).sum() / batch.mask.sum()
+            losses['replaced'] = (batch.mixed != batch.golden).sum() / batch.mask.sum()  # type: ignore[attr-defined]
 
         for name, value in self.enhancer.loss(batch._asdict()).items():
             losses[name] = self.enhancer_weight * value if 'loss' in name else value

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from mmengine.model import BaseModule
 from mmpretrain.registry import MODELS
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..layers.momentum import MomentumEncoder
 from .base import MomentumSupervisor
@@ -103,7 +103,9 @@ class ConMIM(MomentumSupervisor):
         return self.head.loss(queries, keys, mask)
 
     @staticmethod
-    def _encode(modules: nn.Module, images: Tensor, mask: Tensor | None) -> Tensor:
+    def _encode(
+        modules: MomentumSupervisor | MomentumEncoder, images: Tensor, mask: Tensor | None
+    ) -> Tensor:
         """Project all tokens, so that batch norms see the class token, too.
 
         Args:

@@ -109,7 +109,7 @@ class DiscreteVAETrainer(SelfSupervisor):
             'temperature': logits.new_full((), temperature),
         }
 
-    def extract_feat(self, inputs: dict) -> Tensor:
+    def extract_feat(self, inputs: dict) -> Tensor:  # type: ignore[override]
         """Logits (B, vocab_size, h, w) of ``inputs['tokenizer_images']``."""
         return self.backbone(inputs['tokenizer_images'])
 

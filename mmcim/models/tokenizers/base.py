@@ -3,9 +3,10 @@
 
 from abc import ABCMeta, abstractmethod
 from collections.abc import Callable
+from typing import Any
 
 import torch
-from mmengine.model import BaseModule
+from mmengine.model import BaseDataPreprocessor, BaseModel, BaseModule
 from torch import Tensor, nn
 
 from mmcim.checkpoints import read_weights
@@ -61,7 +62,7 @@ class BaseTokenizer(BaseModule, metaclass=ABCMeta):
         """What the ids mean: ``type`` (class name), ``source`` and ``sha256``."""
         return dict(self._identity)
 
-    def check_fit(self, model: nn.Module, key: str, inputs: nn.Module) -> None:
+    def check_fit(self, model: BaseModel, key: str, inputs: BaseDataPreprocessor) -> None:
         """Check that a model that predicts tokens can learn them.
 
         Args:
@@ -180,7 +181,7 @@ class BaseTokenizer(BaseModule, metaclass=ABCMeta):
             ) from error
         return network
 
-    def _load(self, checkpoint: str) -> nn.Module:
+    def _load(self, checkpoint: str) -> Any:
         """Read the weights, note their identity and build their network."""
         try:
             tensors = self._read(checkpoint)

@@ -3,6 +3,7 @@
 
 import fnmatch
 from itertools import pairwise
+from typing import Any
 
 import torch
 from mmpretrain.registry import MODELS
@@ -106,7 +107,7 @@ class _Encoder(nn.Module):
         super().__init__()
         widths = (n_hid, n_hid, 2 * n_hid, 4 * n_hid, 8 * n_hid)
         first, last = _Conv(3, n_hid, 7), _Conv(8 * n_hid, vocab_size, 1)
-        self.blocks = _blocks(first, widths, n_blocks, (3, 3, 3, 1), last)
+        self.blocks: Any = _blocks(first, widths, n_blocks, (3, 3, 3, 1), last)
 
     def forward(self, x: Tensor, dtype: torch.dtype) -> Tensor:
         """Features (B, 8 * n_hid, H / 8, W / 8) float32 of mapped pixels."""
@@ -130,7 +131,7 @@ class _Decoder(nn.Module):
         super().__init__()
         widths = (n_init, 8 * n_hid, 4 * n_hid, 2 * n_hid, n_hid)
         first, last = _Conv(vocab_size, n_init, 1), _Conv(n_hid, 6, 1)
-        self.blocks = _blocks(first, widths, n_blocks, (1, 3, 3, 3), last)
+        self.blocks: Any = _blocks(first, widths, n_blocks, (1, 3, 3, 3), last)
 
     def simplify(self) -> None:
         """Leave out what is not needed; call once, after loading.

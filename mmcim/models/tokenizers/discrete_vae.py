@@ -75,7 +75,7 @@ class DiscreteVAENet(BaseModule):
         self.encoder = nn.Sequential(*encoder, nn.ReLU(), nn.Conv2d(width, vocab_size, 1))
         self.codebook = nn.Embedding(vocab_size, code_dims)
 
-        decoder = [nn.Conv2d(code_dims, width, 3, padding=1)]
+        decoder: list[nn.Module] = [nn.Conv2d(code_dims, width, 3, padding=1)]
         decoder += [_ResidualBlock(width) for _ in range(depth)]
         for n_in, n_out in zip(widths[:0:-1], widths[-2::-1]):
             decoder.append(nn.ReLU())
@@ -89,16 +89,16 @@ class DiscreteVAENet(BaseModule):
             if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
                 # Each output of a convolution of kernel k and stride s sums over
                 # k * k inputs per channel; of a transposed one over (k / s)^2.
-                taps = math.prod(module.kernel_size)
+                taps: float = math.prod(module.kernel_size)
                 if isinstance(module, nn.ConvTranspose2d):
                     taps /= math.prod(module.stride)
                 std = math.sqrt(2 / (module.in_channels * taps))
                 nn.init.normal_(module.weight, std=std)
-                nn.init.zeros_(module.bias)
+                nn.init.zeros_(module.get_parameter('bias'))
         for block in self.modules():
             if isinstance(block, _ResidualBlock):
                 block.conv_2.weight.data.mul_(0.1)
-        self.decoder[-1].weight.data.mul_(0.3)
+        self.decoder[-1].get_parameter('weight').data.mul_(0.3)
 
     def forward(self, images: Tensor) -> Tensor:
         """Encode.
@@ -169,7 +169,7 @@ class DiscreteVAE(BaseTokenizer):
         vocab_size, code_dims = tensors['codebook.weight'].shape
         first, *_ = tensors['encoder.0.weight'].shape
         kernels = [t.shape[2:] for k, t in tensors.items() if k.startswith('encoder.')]
-        halvings = kernels.count((4, 4))
+        halvings = kernels.count(torch.Size((4, 4)))
         blocks = [k for k in tensors if k.endswith('.conv_1.weight')]
         return DiscreteVAENet(
             stride=2**halvings,
