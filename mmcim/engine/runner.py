@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader
 from ..checkpoints import adopt_pretrained, load_checkpoint
 from ..models.layers.momentum import momentum_encoder_of
 from ..utils.building import ConfigKeyErrors, explain_build_errors
-from ..utils.terminal import show_on_screen
+from ..utils.terminal import remove_lines, show_on_screen
 from . import checks
 from .data_parallel import init_on_cpus, refuse_unsupported, wrap_distributed
 from .hooks import MomentumUpdateHook
@@ -156,7 +156,10 @@ class StrictRunner(ConfigKeyErrors, Runner):
             self._load_from, self._resume = path, path is not None
             if path is None:
                 self.logger.info(f'No checkpoint in {self.work_dir}: start from scratch.')
-        return super().train()
+        try:
+            return super().train()
+        finally:
+            remove_lines()  # before an error is printed
 
     @checks.together()
     def _init_model_weights(self) -> None:

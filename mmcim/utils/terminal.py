@@ -108,6 +108,13 @@ class ProgressLine:
                 live().stop()
 
 
+def remove_lines() -> None:
+    """Remove all lines of progress, whatever has become of what they show."""
+    for task in live().task_ids:
+        live().remove_task(task)
+    live().live.stop()
+
+
 def track(items: Iterable, title: str, total: int | None = None) -> Iterator:
     """Iterate with a line of progress.
 
