@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> Any:
     with quiet():
         if args.command in LIGHT and 'mmcim' not in sys.modules:
             # The package without its __init__, which imports everything.
-            sys.modules['mmcim'] = module_from_spec(find_spec('mmcim'))
+            sys.modules['mmcim'] = module_from_spec(find_spec('mmcim'))  # type: ignore[arg-type]
         module = import_module(f'mmcim.cli.{args.command.replace("-", "_")}')
     # About their own defaults; what matters they log.
     warnings.filterwarnings('ignore', module=r'mm(cv|engine|pretrain|seg)\.')
@@ -155,9 +155,9 @@ def parse(argv: Sequence[str], prog: str | None = None) -> argparse.Namespace:
 
 def _help(command: str) -> str:
     """The docstring of a command's module, which is not imported for it."""
-    (folder,) = find_spec('mmcim').submodule_search_locations
+    (folder,) = find_spec('mmcim').submodule_search_locations  # type: ignore[union-attr, misc]
     path = Path(folder, 'cli', f'{command.replace("-", "_")}.py')
-    return ast.get_docstring(ast.parse(path.read_text(encoding='utf-8')))
+    return ast.get_docstring(ast.parse(path.read_text(encoding='utf-8'))) or ''
 
 
 def _train(add: Add) -> None:

@@ -21,8 +21,8 @@ from .trusted import registered_class, trusted_backbone_config
 # What the config, and not the file, says of a backbone. Of the first the file's hold
 # where the config has none; the others were those of its training.
 _FEATURES = ('img_size', 'out_type', 'final_norm')
-_TRAINING = ('frozen_stages', 'out_indices', 'norm_eval', 'with_cp', 'strides')
-_TRAINING += ('dilations', 'drop_rate', 'drop_path_rate')
+_TRAINING = ['frozen_stages', 'out_indices', 'norm_eval', 'with_cp', 'strides']
+_TRAINING += ['dilations', 'drop_rate', 'drop_path_rate']
 
 
 @MODELS.register_module('PretrainedBackbone')
@@ -85,7 +85,7 @@ def adopt_pretrained(cfg: Config | ConfigDict) -> None:
 def _adopt(file: BackboneFile, task: dict, model: ConfigDict) -> tuple[str, dict]:
     """Give a recorded network's type and arguments, and let necks and head follow."""
     net = file.build()
-    config = trusted_backbone_config(file.record.config)
+    config = trusted_backbone_config(file.record.config)  # type: ignore[union-attr]
     if config.get('use_shared_rel_pos_bias'):
         # As in BEiT, each layer begins with a copy of the table and has its own.
         del config['use_rel_pos_bias'], config['use_shared_rel_pos_bias']
@@ -93,7 +93,7 @@ def _adopt(file: BackboneFile, task: dict, model: ConfigDict) -> tuple[str, dict
     if frozen := given.get('frozen_stages', -1) > 0:
         count = getattr(net, 'num_stages', len(getattr(net, 'layers', ())))
         given['frozen_stages'] = count
-    known = keyword_arguments(registered_class(config['type']))
+    known = keyword_arguments(registered_class(config['type']))  # type: ignore[arg-type]
     network = {k: v for k, v in config.items() if k not in _TRAINING}
     network.update((key, value) for key, value in given.items() if key in known)
     name = network.pop('type')

@@ -29,6 +29,7 @@ import torch
 from mmcv.transforms import Compose
 from mmengine.config import Config
 from mmengine.logging import MMLogger
+from mmengine.model import BaseModel
 from mmengine.optim import OptimWrapper, build_optim_wrapper
 from mmengine.registry import FUNCTIONS, init_default_scope
 from mmpretrain.models import ImageClassifier
@@ -75,7 +76,7 @@ class Stopwatch:
 
     def __init__(self, clock: Callable[[], Any]) -> None:
         self.clock = clock
-        self.spans = defaultdict(list)
+        self.spans = defaultdict[str, list](list)
 
     def watch(self, part: str, owner: object, *methods: str) -> None:
         """Replace methods of one object by themselves with the clock around them."""
@@ -151,7 +152,7 @@ def random_tokenizer(model: dict, folder: str) -> str:
     return f'{folder}/tokenizer.safetensors'
 
 
-def build(cfg: Config, random: bool) -> nn.Module:
+def build(cfg: Config, random: bool) -> BaseModel:
     """Build and initialise a config's model.
 
     Args:
@@ -229,7 +230,7 @@ def watch_parts(watch: Stopwatch, model: nn.Module, optim_wrapper: OptimWrapper)
 
 
 def count_gmacs(
-    watch: Stopwatch, model: nn.Module, optim_wrapper: OptimWrapper, batch: dict
+    watch: Stopwatch, model: BaseModel, optim_wrapper: OptimWrapper, batch: dict
 ) -> dict[str, float]:
     """Count the operations of a training step of ``COUNTED_IMAGES`` images.
 
@@ -272,14 +273,14 @@ def measure(path: str, args: argparse.Namespace) -> None:
         losses.append(model.train_step(batch, optim_wrapper)['loss'].detach())
     seconds = watch.totals()
     memory = torch.cuda.max_memory_allocated() / 2**30 if on_gpu else 0
-    losses = torch.stack(losses).float()
+    trace = torch.stack(losses).float()
     gmacs = count_gmacs(watch, model, optim_wrapper, synthetic_batch(cfg, COUNTED_IMAGES))
     total = seconds.pop('step')
     print(
         f'\n{Path(path).stem}: batch {batch_size}, {batch_size * args.steps / total:.1f} '
         f'images/s, {1000 * total / args.steps:.1f} ms/step, '
-        f'{f"peak {memory:.2f} GiB, " if on_gpu else ""}loss {losses[0]:.4f} to '
-        f'{losses[-1]:.4f}, NaN or inf: {"no" if losses.isfinite().all() else "YES"}'
+        f'{f"peak {memory:.2f} GiB, " if on_gpu else ""}loss {trace[0]:.4f} to '
+        f'{trace[-1]:.4f}, NaN or inf: {"no" if trace.isfinite().all() else "YES"}'
     )
     seconds |= dict(other=total - sum(seconds.values()), step=total)
     print(f'{"part":10}{"% of time":>12}{"GMAC/image":>12}')

@@ -32,7 +32,7 @@ def run(args: argparse.Namespace) -> None:
     """
     if args.out.exists() and not args.force:
         raise ConfigError(f'{args.out} exists; add --force to replace it')
-    tensors = {}
+    tensors: dict = {}
     try:
         for part in ('encoder', 'decoder'):
             found = read(getattr(args, part), args.trust_pickle)

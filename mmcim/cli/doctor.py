@@ -122,8 +122,8 @@ def _mmcim(args: argparse.Namespace) -> Iterator[Finding]:
     code = 'import mmcim, sys; sys.stdout.write(mmcim.__version__)'
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
     if done.returncode:
-        *_, error = ['', *done.stderr.strip().splitlines()]
-        yield BROKEN, f'mmcim cannot be imported: {error}', 'install what is broken above'
+        *_, cause = ['', *done.stderr.strip().splitlines()]
+        yield BROKEN, f'mmcim cannot be imported: {cause}', 'install what is broken above'
     else:
         yield OK, f'mmcim {done.stdout.splitlines()[-1]}', ''
 

@@ -122,7 +122,8 @@ def run_jobs(jobs: Sequence[Job], console: Console, limit: int, cores: int = 1) 
     finally:
         started = [job.process for job in jobs if job.process]
         for process in started:
-            process.stdin.close()  # on which it ends in order, with its workers
+            # On which it ends in order, with its workers.
+            process.stdin.close()  # type: ignore[union-attr]
         for process in started:
             with suppress(subprocess.TimeoutExpired):
                 process.wait(timeout=12)

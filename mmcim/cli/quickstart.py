@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 import time
+from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 from statistics import mean
@@ -46,7 +47,7 @@ def run(args: argparse.Namespace) -> None:
         SystemExit: If a job fails.
     """
     console, start = Console(highlight=False), time.monotonic()
-    classes = range(10)
+    classes: Sequence = range(10)
     if args.data_root:
         with mmcim_cli.quiet():
             from ..datasets import check_images
@@ -111,7 +112,7 @@ class Quickstart:
     def evaluation(self, row: str, seed: int, checkpoint: str | None) -> Job:
         """Probe, fine-tune and segment with one backbone and one seed."""
         job = Job(f'{row}, seed {seed}', self.evaluated(row, seed), [])
-        weights = {'model.backbone.init_cfg': None}
+        weights: dict = {'model.backbone.init_cfg': None}
         if checkpoint:
             job.after = (row,)
             backbone = checkpoint.replace('.pth', '_backbone.safetensors')

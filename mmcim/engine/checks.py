@@ -173,10 +173,10 @@ def check_evaluation(runner: Runner, trained: dict[str, Any]) -> None:
             continue
         second = describe_data(loop.dataloader.dataset) | normalization(model)
         known = [key for key in names if first[key] and second[key]]
-        pair = [{key: part[key] for key in known} for part in (first, second)]
-        for part in pair if 'classes' in known else ():
+        left, right = ({key: part[key] for key in known} for part in (first, second))
+        for part in (left, right) if 'classes' in known else ():
             part['num_classes'] = len(part['classes'])
-        differences = compare(*pair, 'the training', f'the {name}')
+        differences = compare(left, right, 'the training', f'the {name}')
         text = first_few(differences.values())
         if any(key.startswith(('num_classes', *refused)) for key in differences):
             raise ConfigError(

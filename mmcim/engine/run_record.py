@@ -16,7 +16,6 @@ import torch
 from mmengine.model import BaseModel, BaseTTAModel, is_model_wrapper
 from mmengine.optim import AmpOptimWrapper, OptimWrapper, _ParamScheduler
 from mmengine.runner import EpochBasedTrainLoop, Runner
-from torch import nn
 from torch.utils.data import Dataset
 
 from ..checkpoints.layout import normalization

@@ -5,8 +5,8 @@ from abc import abstractmethod
 
 import numpy as np
 import torch
-from mmengine.dist import broadcast_object_list, collect_results, is_main_process
-from mmengine.model import is_model_wrapper
+from mmengine.dist import broadcast_object_list, collect_results
+from mmengine.model import BaseModel, is_model_wrapper
 from mmengine.runner import TestLoop
 from mmengine.runner.amp import autocast
 from torch.utils.data import DataLoader
@@ -36,15 +36,15 @@ def collect_features(
         None in the others.
     """
     model = model.module if is_model_wrapper(model) else model
-    pairs = []
-    title = f'Features of {len(dataloader.dataset)} images'
-    for batch in track(dataloader, title):
+    pairs: list[tuple] = []
+    size = len(dataloader.dataset)  # type: ignore[arg-type]
+    for batch in track(dataloader, f'Features of {size} images'):
         data = model.data_preprocessor(batch, False)
         with autocast(enabled=fp16):
             feats = model.extract_feat(data['inputs'], stage='pre_logits')
         labels = torch.cat([sample.gt_label for sample in data['data_samples']])
         pairs.extend(zip(feats.float().cpu().numpy(), labels.tolist(), strict=True))
-    pairs = collect_results(pairs, len(dataloader.dataset))  # type: ignore[arg-type]
+    pairs = collect_results(pairs, size)
     if pairs is None:
         return None
     vectors, classes = zip(*pairs, strict=True)

@@ -138,8 +138,9 @@ def check_arguments(cfg: Config | dict) -> None:
             # mmengine uses the class before it is built.
             raise BuildError(f'{key}: {_unknown_type(part["type"], OPTIMIZERS)}')
         # A partial (torchvision's transforms in mmpretrain) passes everything on.
-        is_opaque = builder is None or isinstance(builder, partial)
-        if is_opaque or not takes_any_keyword(builder):
+        if builder is None or isinstance(builder, partial):
+            continue
+        if not takes_any_keyword(builder):
             continue
         known = keyword_arguments(builder)
         is_read = takes_any_keyword(constructors(builder)[-1])

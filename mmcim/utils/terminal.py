@@ -123,7 +123,7 @@ def track(items: Iterable, title: str, total: int | None = None) -> Iterator:
         title: What is being done.
         total: Number of items; by default their length.
     """
-    line = ProgressLine(title, len(items) if total is None else total)
+    line = ProgressLine(title, len(items) if total is None else total)  # type: ignore[arg-type]
     try:
         for step, item in enumerate(items, start=1):
             yield item

@@ -7,8 +7,8 @@ from typing import Any
 
 import timm
 import torch
+from mmengine.model import BaseModule
 from mmpretrain.models.backbones import ResNet, VisionTransformer
-from torch import nn
 
 from ..layout import tensors_of
 from ..names import from_mmpretrain
@@ -72,7 +72,7 @@ def _pooling(net: BaseModule) -> dict[str, Any]:
     return dict(global_pool=token or 'avg', fc_norm=pooled_norm, final_norm=final_norm)
 
 
-def is_beit(net: nn.Module) -> bool:
+def is_beit(net: BaseModule) -> bool:
     """Tell a BEiT from a ViT.
 
     Raises:
@@ -89,7 +89,7 @@ def is_beit(net: nn.Module) -> bool:
     return beit
 
 
-def arguments_of(net: nn.Module) -> dict[str, Any]:
+def arguments_of(net: BaseModule) -> dict[str, Any]:
     """Describe a ViT or BEiT, but for its pooling, by the arguments of timm's."""
     layer, patches = net.layers[0], net.patch_embed.projection
     scaled = any('gamma' in name for name, _ in layer.named_parameters())

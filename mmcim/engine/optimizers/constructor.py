@@ -78,15 +78,15 @@ class NetworkwiseOptimWrapperConstructor(DefaultOptimWrapperConstructor):
             elif self.base_wd is not None:
                 group.setdefault('weight_decay', self.base_wd)
             if self.base_lr is not None:
-                lr = group.get('lr', self.base_lr)
-                group['lr'] = lr * self._lr_scale(model, name)
+                group.setdefault('lr', self.base_lr)
+                group['lr'] *= self._lr_scale(model, name)
             if isinstance(getattr(model, network), BaseModel):
                 group['network'] = network
             key = repr(sorted(group.items()))
             groups.setdefault(key, {**group, 'params': []})['params'].append(param)
         return list(groups.values())
 
-    def _lr_scale(self, model: nn.Module, name: str) -> float:
+    def _lr_scale(self, model: BaseModel, name: str) -> float:
         """What the learning rate of a parameter is multiplied by."""
         return 1
 
@@ -128,7 +128,7 @@ class LayerDecayOptimWrapperConstructor(NetworkwiseOptimWrapperConstructor):
                 f'1, and optimizer.lr, but has {self.rate} and {self.base_lr}'
             )
 
-    def _lr_scale(self, model: nn.Module, name: str) -> float:
+    def _lr_scale(self, model: BaseModel, name: str) -> float:
         try:
             depth, count = model.backbone.get_layer_depth(name, 'backbone.')
         except (AttributeError, NotImplementedError) as error:

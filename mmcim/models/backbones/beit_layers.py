@@ -35,7 +35,7 @@ def relative_position_bias(module: Any, grid: Grid) -> Tensor:
     return table[index].permute(2, 0, 1).contiguous()  # (N, N, heads) -> (heads, N, N)
 
 
-def _add_bias_table(module: nn.Module, grid: Grid, num_heads: int) -> None:
+def _add_bias_table(module: Any, grid: Grid, num_heads: int) -> None:
     """Add the bias table and its index, which :func:`relative_position_bias` reads."""
     module.window_size = grid
     # The class token has the last three: to patches, from patches, to itself.

@@ -1,11 +1,11 @@
 # Copyright (c) mmcim contributors. All rights reserved.
 """The base of all methods: data preprocessor, features, and masks."""
 
+from typing import Any
+
 import torch
 from mmpretrain.models.selfsup import BaseSelfSupervisor
 from torch import Tensor
-
-from ..layers.masking import BaseMasking
 
 
 class SelfSupervisor(BaseSelfSupervisor):
@@ -20,8 +20,8 @@ class SelfSupervisor(BaseSelfSupervisor):
     preprocessor = 'DevicePreprocessor'
     """Default type of the data preprocessor."""
 
-    masking: BaseMasking | None = None
-    """Masking strategy of a method that masks patches."""
+    masking: Any = None
+    """``BaseMasking`` of a method that masks patches."""
 
     def __init__(self, *args, data_preprocessor: dict | None = None, **kwargs) -> None:
         preprocessor = {'type': self.preprocessor, **(data_preprocessor or {})}
@@ -60,7 +60,6 @@ class SelfSupervisor(BaseSelfSupervisor):
         Returns:
             bool, (B, h, w); True is masked.
         """
-        assert self.masking is not None
         grid = tuple(self.backbone.patch_resolution)
         return self.masking(len(images), grid, images.device)
 
