@@ -1,4 +1,6 @@
 # Copyright (c) mmcim contributors. All rights reserved.
+from contextlib import suppress
+
 import numpy as np
 import pytest
 import torch
@@ -166,6 +168,12 @@ class OnTheDevice(TorchDispatchMode):
         return out
 
 
+def can_fake_a_gpu():
+    with FakeTensorMode(), suppress(RuntimeError):
+        return torch.empty(1).to('cuda').is_cuda
+
+
+@pytest.mark.skipif(not can_fake_a_gpu(), reason='needs a GPU with this torch')
 @pytest.mark.parametrize(
     ('kind', 'kwargs', 'crops'),
     [
