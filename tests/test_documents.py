@@ -16,8 +16,8 @@ from PIL import Image
 from mmcim.checkpoints import BackboneFile
 
 from .backbone_files import write_backbone
+from .cli.toy_run import environment
 from .documents import DOCUMENTS, REPO, runnable_blocks
-from .tools.toy_run import environment
 
 BLOCKS = runnable_blocks()
 each_document = pytest.mark.parametrize('path', DOCUMENTS, ids=lambda path: path.name)

@@ -11,7 +11,7 @@ from mmpretrain.registry import MODELS
 from PIL import Image
 from safetensors.torch import save_file
 
-from ..tools.toy_run import REPO, run_forked
+from ..cli.toy_run import REPO, run_forked
 
 TOKENIZER = dict(
     type='DiscreteVAENet', stride=4, vocab_size=32, width=64, depth=1, code_dims=64

@@ -20,7 +20,7 @@ from torch.testing import assert_close
 
 from mmcim.apis import feature_extractor
 
-from ..tools.toy_run import run_forked
+from ..cli.toy_run import run_forked
 
 pytestmark = pytest.mark.slow
 

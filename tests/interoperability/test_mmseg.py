@@ -10,7 +10,7 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from PIL import Image
 
-from ..tools.toy_run import REPO, run_forked
+from ..cli.toy_run import REPO, run_forked
 
 pytestmark = pytest.mark.slow
 

@@ -50,9 +50,9 @@ def test_crops_are_flipped_independently(crops):
             pair = []
             for name, crop in zip(('images', 'second_crops'), crops, strict=True):
                 own = normal(crop[i])
-                flipped = torch.allclose(inputs[name][i], own.flip(-1), atol=1e-5)
-                assert flipped or torch.allclose(inputs[name][i], own, atol=1e-5)
-                pair.append(flipped)
+                is_flipped = torch.allclose(inputs[name][i], own.flip(-1), atol=1e-5)
+                assert is_flipped or torch.allclose(inputs[name][i], own, atol=1e-5)
+                pair.append(is_flipped)
             flipped.add(tuple(pair))
     assert len(flipped) == 4
 
