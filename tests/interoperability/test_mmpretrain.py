@@ -18,7 +18,7 @@ from mmpretrain.apis import ModelHub
 from PIL import Image
 from torch.testing import assert_close
 
-from mmcim.apis import feature_extractor
+from mmcim.apis import load_backbone
 
 from ..cli.toy_run import run_forked
 
@@ -71,14 +71,20 @@ def test_feature_extractor_of_classifier(runs):
 
 
 def test_feature_extractor_of_pretraining(runs):
-    """The same features as of the backbone alone, which needs no tokenizer."""
+    """The same features as of the exported backbone, which needs no tokenizer."""
     config, checkpoint = runs.pretraining
-    whole = FeatureExtractor(config, pretrained=checkpoint)(image_paths(runs))
-    backbone = feature_extractor(config, checkpoint)(image_paths(runs))
-    assert len(whole) == len(backbone) == len(runs.predictions)
-    for (expected,), (features,) in zip(whole, backbone, strict=True):
-        assert features.shape == (96, 8, 8)
-        assert torch.equal(features, expected)
+    extract = FeatureExtractor(config, pretrained=checkpoint)
+    backbone = load_backbone(checkpoint)
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in backbone.normalization)
+    paths = image_paths(runs)
+    found = extract(paths)
+    assert len(found) == len(paths)
+    for path, (features,) in zip(paths, found, strict=True):
+        (batch,) = extract.preprocess([path])
+        bgr = torch.stack(list(batch['inputs']))  # (1, 3, 64, 64)
+        images = (bgr.flip(1) - mean) / std
+        with torch.no_grad():
+            torch.testing.assert_close(features, backbone(images)[-1][0])
 
 
 @pytest.fixture(scope='module')
