@@ -316,7 +316,7 @@ def test_shows_overlays(folder, tested):
         ('no_tta', ['--tta needs tta_model and tta_pipeline']),
     ],
 )
-def test_what_a_user_can_mend(tested, name, parts):
+def test_errors_a_user_can_fix(tested, name, parts):
     result = tested[name]
     assert result.code == 2, result.output
     assert 'Traceback' not in result.output
@@ -360,7 +360,7 @@ def test_scenes_that_are_in_no_files_are_shown(tmp_path):
 
 
 def test_camvid(tmp_path, camvid):
-    """A few iterations on real images are enough to tell sky, road and buildings."""
+    """A few iterations on real images are enough to separate sky, road and buildings."""
     text = CONFIG.format(base=BASE, width=32, patch=16, root=str(camvid))
     (tmp_path / 'camvid.py').write_text(text)
     options = ['--cfg-options', 'train_cfg.max_iters=40', 'train_cfg.val_interval=40']

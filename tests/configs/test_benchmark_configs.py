@@ -189,7 +189,7 @@ def test_frozen_features_are_judged_without_training(name, data_root, tmp_path):
     runner._init_model_weights()
     metrics = runner.test()
     kind = 'knn' if name.startswith('knn') else 'linear'
-    # One colour, one class: even a random network tells them apart.
+    # One colour, one class: even a random network separates them.
     assert metrics == {f'{kind}/top1': 100.0, f'{kind}/top5': 100.0}
     own = runner.model.backbone.state_dict()
     assert all(value.equal(own[key]) for key, value in tensors.items())
