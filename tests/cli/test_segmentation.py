@@ -259,7 +259,7 @@ def test_prints_the_metrics(folder, tested, name):
     assert 0 < expected['mIoU'] < 100
 
 
-def test_ways_of_testing_differ(folder, tested):
+def test_sliding_windows_tta_and_whole_images_differ(folder, tested):
     assert all(tested[name].code == 0 for name in ('plain', 'tta', 'slide'))
     plain, tta, slide = (predictions(folder, n) for n in ('plain', 'tta', 'slide'))
     assert any((plain[file] != tta[file]).any() for file in plain)
