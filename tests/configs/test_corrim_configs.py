@@ -173,7 +173,7 @@ def test_ablation_changes_one_thing():
         assert len(text.splitlines()) <= 15
 
 
-def test_recipes_match_released_code():
+def test_only_finetuning_has_its_own_configs():
     assert BENCHMARKS == [
         'vit-b_corrim_finetune_8xb256-100e_in1k',
         'vit-s_corrim_finetune_8xb256-200e_in1k',
