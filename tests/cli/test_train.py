@@ -345,7 +345,7 @@ def test_terminated_while_writing_leaves_nothing_behind(bad):
 def test_finished_run_has_nothing_left_to_do(bad):
     _, results = bad
     assert results['finished'].code == 0, results['finished'].output
-    assert 'Nothing is left to do' in results['finished'].output
+    assert 'Nothing to do' in results['finished'].output
     assert 'Effective batch' not in results['finished'].output
 
 
