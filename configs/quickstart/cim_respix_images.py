@@ -1,4 +1,4 @@
-r"""Quickstart, step 2: CIM-ResPix on your own folder of images.
+r"""Quickstart, step 2: CIM-ResPix on your image folder.
 
     python tools/train.py configs/quickstart/cim_respix_images.py \
         --work-dir work_dirs/quickstart/cim_respix \

@@ -1,4 +1,4 @@
-r"""Quickstart, step 2: CIM-RevDet on your own folder of images.
+r"""Quickstart, step 2: CIM-RevDet on your image folder.
 
     python tools/train.py configs/quickstart/cim_revdet_images.py \
         --work-dir work_dirs/quickstart/cim_revdet \

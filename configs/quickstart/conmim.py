@@ -38,7 +38,7 @@ data_preprocessor = dict(
     ),
 )
 
-# Masked patches are told apart by their relative positions alone, which begin at zero and
+# Only relative positions distinguish masked patches; their biases start at zero and
 # have a few hundred steps to grow.
 optim_wrapper = dict(
     paramwise_cfg=dict(custom_keys=dict(relative_position_bias_table=dict(lr_mult=30.0)))

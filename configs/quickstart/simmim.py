@@ -34,7 +34,7 @@ model = dict(
     masking=dict(ratio=0.6),
 )
 
-# Masked patches are told apart by their relative positions alone, as in conmim.py.
+# Only relative positions distinguish masked patches, as in conmim.py.
 optim_wrapper = dict(
     paramwise_cfg=dict(custom_keys=dict(relative_position_bias_table=dict(lr_mult=30.0)))
 )

@@ -1,4 +1,4 @@
-r"""Discrete VAE, 4 px, 512 codes, your own folder of images at 128 px, 50 epochs.
+r"""Discrete VAE, 4 px, 512 codes, your image folder at 128 px, 50 epochs.
 
     python tools/train.py configs/tokenizer/dvae-f4-v512_1xb64-50e_folder-128.py \
         --cfg-options train_dataloader.dataset.data_root=/my/images

@@ -38,7 +38,7 @@ def state(model, prefix):
 
 
 @pytest.mark.parametrize('name', CONFIGS)
-def test_a_plain_backbone_fills_both_encoders(name, tmp_path):
+def test_exported_backbone_initialises_both_encoders(name, tmp_path):
     source, model = build(name, 0), build(name, 1)
     kept = state(source, kept_prefix(source))
     write_backbone(tmp_path / 'backbone.safetensors', kept)
@@ -50,7 +50,7 @@ def test_a_plain_backbone_fills_both_encoders(name, tmp_path):
 
 
 @pytest.mark.parametrize('name', CONFIGS)
-def test_a_checkpoint_begins_with_the_first_step(name, tmp_path):
+def test_load_from_starts_at_step_zero(name, tmp_path):
     source, model = build(name, 0), build(name, 1)
     meta = dict(backbone_prefix=kept_prefix(source))
     torch.save(dict(state_dict=source.state_dict(), meta=meta), tmp_path / 'x.pth')

@@ -84,7 +84,7 @@ def tables(result):
         ('full-size dalle', ['vit-s_8xb256-300e'], 1),
     ],
 )
-def test_tables(runs, case, names, batch):
+def test_printed_tables(runs, case, names, batch):
     found = tables(runs[case])
     assert list(found) == names
     forward = 'loss' if case == 'other methods' else 'enhancer'
@@ -105,7 +105,7 @@ def test_tables(runs, case, names, batch):
         assert min(*parts['backward'], *parts[forward]) > 0
 
 
-def test_masks_of_the_loader(runs):
+def test_two_image_sizes_from_the_loader(runs):
     ((_, parts),) = tables(runs['masks of the loader']).values()
     assert parts['generator'][1] == pytest.approx(6.4, abs=0.1)  # 75 of 196
 
@@ -139,7 +139,7 @@ class TokenLoss(BaseModel):
         return self.loss(inputs)
 
 
-def test_operations_are_those_counted_by_hand():
+def test_operations_match_counts_by_hand():
     """Of projections, attention and patches, forward and backward."""
     linear = TOKENS * (4 * WIDTH**2 + 2 * WIDTH * HIDDEN)
     attention = 2 * TOKENS**2 * WIDTH
@@ -158,7 +158,7 @@ def test_operations_are_those_counted_by_hand():
     assert counts == pytest.approx(expected)
 
 
-def test_first_loss_is_that_of_a_guess(runs):
+def test_first_loss_is_chance_level(runs):
     """About log(32) for the generator, and the variance of a normalised target."""
     found = tables(runs['two configs'])
     first = {name: float(head['first']) for name, (head, _) in found.items()}
@@ -181,7 +181,7 @@ BAD = {
 
 
 @pytest.mark.parametrize('name', BAD)
-def test_bad_input_is_a_clear_error(runs, name):
+def test_invalid_input_is_a_one_line_error(runs, name):
     assert runs[name].code == 2, runs[name].output
     assert 'Traceback' not in runs[name].output
     for words in BAD[name]:

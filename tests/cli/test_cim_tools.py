@@ -134,20 +134,20 @@ BAD = {
 
 
 @pytest.mark.parametrize('name', BAD)
-def test_bad_input_is_a_clear_error(runs, name):
+def test_invalid_input_is_a_one_line_error(runs, name):
     assert runs[name].code == 2, runs[name].output
     assert 'Traceback' not in runs[name].output
     for words in BAD[name]:
         assert words in runs[name].output
 
 
-def test_first_step_says_which_shapes_do_not_fit(runs):
+def test_first_step_names_mismatched_shapes(runs):
     assert runs['stride'].code != 0
     for words in ('(48, 48)', '(24, 24)', 'encoder_stride'):
         assert words in runs['stride'].output
 
 
-def test_training_writes_what_to_watch(runs):
+def test_training_logs_metrics(runs):
     assert runs['whole'].code == 0, runs['whole'].output
     assert 'Effective batch: 8' in runs['whole'].output
     scalars = ('loss_gen', 'token_acc', 'replaced', 'loss_pix')
@@ -163,7 +163,7 @@ def test_resumed_run_is_bit_identical(runs, folder):
     assert any(not value.equal(early[key]) for key, value in whole.items())
 
 
-def test_tokenizer_is_named_in_the_checkpoint_and_not_stored(runs, folder):
+def test_checkpoint_names_tokenizer_without_its_weights(runs, folder):
     checkpoint = load_checkpoint(folder / 'whole/iter_4.pth')
     assert not any('tokenizer' in key for key in checkpoint['state_dict'])
     identity = checkpoint['meta']['run']['tokenizers']['tokenizer']
@@ -182,13 +182,13 @@ def metrics(result):
     return dict(re.findall(r'^(\w+): ([\d.]+)$', result.output, re.MULTILINE))
 
 
-def test_a_pre_training_is_tested_on_its_losses(runs):
+def test_pretraining_is_tested_on_its_losses(runs):
     found = metrics(runs['test'])
     assert set(found) == {'loss_gen', 'token_acc', 'replaced', 'loss_pix'}
     assert found == metrics(runs['test again'])
 
 
-def test_a_tokenizer_is_tested_on_its_reconstruction(runs):
+def test_tokenizer_is_tested_on_reconstruction(runs):
     found = metrics(runs['test tokenizer'])
     assert {'loss_recon', 'psnr', 'codes_used'} <= set(found)
     assert 1 <= float(found['codes_used']) <= 32

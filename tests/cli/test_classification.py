@@ -158,7 +158,7 @@ BAD = {
 
 
 @pytest.mark.parametrize('name', BAD)
-def test_bad_number_of_labels_is_a_clear_error(runs, name):
+def test_invalid_number_of_labels_is_an_error(runs, name):
     result = runs[1][name]
     assert result.code == 2, result.output
     assert 'Traceback' not in result.output

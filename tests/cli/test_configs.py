@@ -32,7 +32,7 @@ def listed(tmp_path, monkeypatch, capsys):
     return run
 
 
-def test_all_words_have_to_be_there(listed, tmp_path):
+def test_all_search_words_have_to_match(listed, tmp_path):
     paths, text, total = listed()
     assert paths == ['mae/vit-b.py', 'mae/vit-s_finetune.py']
     assert 'Pre-training of a ViT-B by MAE' in text and '83.6 top-1' in text

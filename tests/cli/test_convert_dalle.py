@@ -119,7 +119,7 @@ def test_takes_mmpretrains_encoder(convert, files, tmp_path):
         'page untrusted', 'short', 'other',
     ],
 )  # fmt: skip
-def test_clear_errors_and_nothing_written(convert, tmp_path, args, message):
+def test_errors_write_no_file(convert, tmp_path, args, message):
     code, _, stderr = convert(tmp_path / 'dalle.safetensors', *args)
     assert code == 2
     errors = [line for line in stderr.splitlines() if 'error: ' in line]
@@ -134,7 +134,7 @@ def test_output_must_be_a_safetensors_file(convert, files, tmp_path):
     assert 'must end with .safetensors' in stderr
 
 
-def test_as_a_process_it_refuses_to_unpickle(repo, files, tmp_path):
+def test_process_refuses_to_unpickle(repo, files, tmp_path):
     tool = repo / 'tools/model_converters/convert_dalle.py'
     out = tmp_path / 'dalle.safetensors'
     done = subprocess.run(

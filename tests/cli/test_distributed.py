@@ -82,7 +82,7 @@ def one(toy, two):
     return work_dir, run_forked(cases, cwd=toy.folder)
 
 
-def test_two_processes_take_the_steps_of_one(two, one):
+def test_two_processes_match_one(two, one):
     assert one[1]['one'].code == 0, one[1]['one'].output
     left = load_checkpoint(two[0] / 'epoch_1.pth')['state_dict']
     right = load_checkpoint(one[0] / 'epoch_1.pth')['state_dict']
@@ -112,7 +112,7 @@ def test_resuming_with_another_number_of_processes(one):
     assert told in results['same_batch'].output
 
 
-def test_a_pre_training_in_two_processes(toy, port):
+def test_pretraining_in_two_processes(toy, port):
     """From the second iteration on, all gradients of the first must have come."""
     net = MODELS.build(
         dict(type='DiscreteVAENet', stride=4, vocab_size=32, width=64, depth=1)
@@ -135,7 +135,7 @@ def test_a_pre_training_in_two_processes(toy, port):
     assert backbone_path(toy.folder / 'pre_training/iter_3.pth').is_file()
 
 
-def test_bad_input_is_told_once(toy, port):
+def test_error_is_printed_once(toy, port):
     """All processes end, the first one speaks for all, and torchrun repeats it."""
     result = run_tool(
         TOOLS / 'dist_train.sh',
@@ -165,7 +165,7 @@ def test_dist_test_gives_the_metric_of_one_process(toy, trained, port):
 @pytest.mark.parametrize(
     'script', ['dist_train.sh', 'dist_test.sh', 'slurm_train.sh', 'slurm_test.sh']
 )
-def test_scripts_say_how_they_are_used(toy, script):
+def test_scripts_print_usage(toy, script):
     result = run_tool(TOOLS / script, cwd=toy.folder)
     assert result.code == 2
     assert result.output.startswith('usage:')
@@ -186,7 +186,7 @@ def test_scripts_say_how_they_are_used(toy, script):
         ('slurm_train.sh', [*'abcd'], dict(GPUS='x'), "GPUS must be a number .*'x'"),
     ],
 )
-def test_what_cannot_be_started_is_one_line(
+def test_invalid_launch_is_a_one_line_error(
     tmp_path, script, arguments, environ, message
 ):
     done = subprocess.run(
@@ -202,7 +202,7 @@ def test_what_cannot_be_started_is_one_line(
 
 
 @pytest.mark.parametrize('kind', ['train', 'test'])
-def test_slurm_scripts_start_the_tool_through_srun(toy, kind, monkeypatch):
+def test_slurm_scripts_call_srun(toy, kind, monkeypatch):
     """With a stand-in for srun that prints its arguments."""
     bin_ = toy.folder / 'bin'
     bin_.mkdir(exist_ok=True)

@@ -40,7 +40,7 @@ def diagnose(monkeypatch, capsys):
     return run
 
 
-def test_all_is_well_here(diagnose):
+def test_this_environment_passes(diagnose):
     code, printed = diagnose('_system', '_devices')
     assert code == 0
     assert 'Python 3.' in printed and 'torch' in printed

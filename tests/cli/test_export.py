@@ -36,7 +36,7 @@ def export(monkeypatch, capsys):
     return run
 
 
-def test_checkpoint_and_plain_backbone_give_the_same(export, trained, tmp_path):
+def test_checkpoint_and_exported_backbone_give_the_same_file(export, trained, tmp_path):
     checkpoint = max(trained.glob('epoch_*.pth'))
     plain = checkpoint.with_name(f'{checkpoint.stem}_backbone.safetensors')
     images = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
@@ -63,7 +63,7 @@ def test_another_size(export, trained, tmp_path):
     assert 'img_size=(16, 32)' in stdout
 
 
-def test_clear_errors_and_nothing_written(export, trained, tmp_path):
+def test_errors_write_no_file(export, trained, tmp_path):
     checkpoint = max(trained.glob('epoch_*.pth'))
     foreign = tmp_path / 'foreign.pth'
     torch.save(dict(model=dict(a=torch.zeros(1))), foreign)
@@ -87,7 +87,7 @@ def test_clear_errors_and_nothing_written(export, trained, tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {foreign.name, there.name}
 
 
-def test_help_tells_the_targets(export):
+def test_help_names_the_targets(export):
     code, stdout, _ = export('--help')
     assert code == 0
     for target in ('timm', 'hf'):

@@ -143,7 +143,7 @@ def test_no_more_jobs_run_than_allowed(queue, job, tmp_path):
             job_.process.wait()
 
 
-def test_a_job_may_use_cuda_after_this_process_has(queue, job, tmp_path):
+def test_jobs_can_use_cuda_after_the_parent_has(queue, job, tmp_path):
     """A forked one could not: CUDA cannot be initialised again."""
     torch.cuda.is_available()
     queue.run_jobs([job('a', ['cuda', tmp_path / 'log'])], quiet(), limit=1)

@@ -112,7 +112,7 @@ def test_images_without_classes_are_not_evaluated(runs):
     assert names == ['tokenizer', 'cim_respix', 'cim_revdet', 'images']
 
 
-def test_backbones_arrive(runs):
+def test_backbone_weights_load(runs):
     folder, _ = runs
     logs = (folder / 'work_dirs/quickstart/evaluation').glob('*/console.log')
     log = ''.join(path.read_text() for path in logs)

@@ -259,7 +259,7 @@ def test_prints_the_metrics(folder, tested, name):
     assert 0 < expected['mIoU'] < 100
 
 
-def test_ways_of_testing_differ(folder, tested):
+def test_sliding_windows_tta_and_whole_images_differ(folder, tested):
     assert all(tested[name].code == 0 for name in ('plain', 'tta', 'slide'))
     plain, tta, slide = (predictions(folder, n) for n in ('plain', 'tta', 'slide'))
     assert any((plain[file] != tta[file]).any() for file in plain)
@@ -316,7 +316,7 @@ def test_shows_overlays(folder, tested):
         ('no_tta', ['--tta needs tta_model and tta_pipeline']),
     ],
 )
-def test_what_a_user_can_mend(tested, name, parts):
+def test_errors_a_user_can_fix(tested, name, parts):
     result = tested[name]
     assert result.code == 2, result.output
     assert 'Traceback' not in result.output
@@ -360,7 +360,7 @@ def test_scenes_that_are_in_no_files_are_shown(tmp_path):
 
 
 def test_camvid(tmp_path, camvid):
-    """A few iterations on real images are enough to tell sky, road and buildings."""
+    """A few iterations on real images are enough to separate sky, road and buildings."""
     text = CONFIG.format(base=BASE, width=32, patch=16, root=str(camvid))
     (tmp_path / 'camvid.py').write_text(text)
     options = ['--cfg-options', 'train_cfg.max_iters=40', 'train_cfg.val_interval=40']

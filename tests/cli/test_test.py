@@ -122,7 +122,7 @@ def test_writes_predictions_and_images(tested):
         ('no_test', ['test_evaluator', 'missing']),
     ],
 )
-def test_bad_checkpoint_is_a_message_and_exit_code_2(tested, name, parts):
+def test_invalid_checkpoint_exits_with_code_2(tested, name, parts):
     _, results = tested
     result = results[name]
     assert result.code == 2, result.output
@@ -140,7 +140,7 @@ def test_bad_checkpoint_is_a_message_and_exit_code_2(tested, name, parts):
         ('size', 'image_size.0 is 16 in the training and 24 in the test'),
     ],
 )
-def test_other_names_and_sizes_are_a_warning(tested, name, warning):
+def test_other_class_names_and_sizes_are_a_warning(tested, name, warning):
     _, results = tested
     assert results[name].code == 0, results[name].output
     assert warning in results[name].output

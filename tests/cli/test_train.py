@@ -127,7 +127,7 @@ def test_crash_while_writing_leaves_the_previous_checkpoint(resumed):
     assert not list(resumed.work_dir.glob('.*.tmp'))
 
 
-def test_resumed_run_equals_the_uninterrupted_one(trained, resumed):
+def test_resumed_run_equals_uninterrupted_run(trained, resumed):
     """Bit by bit, with random crops in two workers and dropout in the model."""
     straight = load_checkpoint(trained / 'epoch_3.pth')
     again = load_checkpoint(resumed.work_dir / 'epoch_3.pth')
@@ -150,7 +150,7 @@ def test_mmpretrains_tool_gives_the_same_run(trained, resumed):
     assert same(ours['meta']['run'], theirs['meta']['run'])
 
 
-def test_number_of_kept_checkpoints_after_resuming(resumed):
+def test_number_of_checkpoints_after_resuming(resumed):
     kept = {path.name for path in resumed.work_dir.glob('epoch_*.pth')}
     assert kept == {'epoch_2.pth', 'epoch_3.pth'}
 
@@ -283,7 +283,7 @@ EXPECTED = dict(
 
 
 @pytest.mark.parametrize('name', EXPECTED)
-def test_bad_input_is_a_message_and_exit_code_2(bad, name):
+def test_invalid_input_exits_with_code_2(bad, name):
     _, results = bad
     result = results[name]
     assert result.code == 2, result.output
@@ -293,7 +293,7 @@ def test_bad_input_is_a_message_and_exit_code_2(bad, name):
         assert part in message
 
 
-def test_beginning_from_weights_reports_what_arrived(bad):
+def test_load_from_reports_loaded_weights(bad):
     _, results = bad
     assert results['begin'].code == 0, results['begin'].output
     report = re.search(
@@ -310,7 +310,7 @@ def test_code_in_a_checkpoint_does_not_run(bad):
     assert (folder / 'code_has_run').exists()
 
 
-def test_bad_input_leaves_no_work_directory(bad):
+def test_invalid_input_leaves_no_work_directory(bad):
     """But for the runs that got as far as building."""
     folder, _ = bad
     assert not (folder / 'a_file/work').exists()
@@ -345,11 +345,11 @@ def test_terminated_while_writing_leaves_nothing_behind(bad):
 def test_finished_run_has_nothing_left_to_do(bad):
     _, results = bad
     assert results['finished'].code == 0, results['finished'].output
-    assert 'Nothing is left to do' in results['finished'].output
+    assert 'Nothing to do' in results['finished'].output
     assert 'Effective batch' not in results['finished'].output
 
 
-def test_another_runner_stops_before_training(bad):
+def test_other_runner_stops_before_training(bad):
     _, results = bad
     assert results['other_runner'].code == 1
     message = "error: TypeError: this config needs runner_type='StrictRunner'"
@@ -363,7 +363,7 @@ def test_help_names_the_options(bad):
         assert option in results['help'].output
 
 
-def test_can_be_called_again_and_again_in_one_process(toy):
+def test_main_can_be_called_repeatedly_in_one_process(toy):
     """The same seed gives the same weights, and each call returns its own runner."""
     options = ['--no-validate', '--cfg-options', 'train_cfg.max_epochs=1']
     runners = [

@@ -229,7 +229,7 @@ def test_pretraining_learns(runs, network):
 
 
 @pytest.mark.parametrize('network', NETWORKS)
-def test_plain_file_is_the_enhancers_backbone(runs, network):
+def test_exported_file_is_the_enhancers_backbone(runs, network):
     output_of(runs, f'cim_{network}')
     file = BackboneFile.read(plain_file(runs[0], network))
     tensors, origin = file.tensors, file.record.origin
@@ -250,7 +250,7 @@ RESIZED = {'segment_vit': ('pos_embed', 8 * 8 + 1, 20 * 28 + 1)}
 
 @pytest.mark.parametrize('network', NETWORKS)
 @pytest.mark.parametrize('task', ['finetune', 'segment'])
-def test_all_weights_arrive(runs, task, network):
+def test_all_weights_load(runs, task, network):
     """The log says so, and what has been trained is near to what was loaded."""
     name = f'{task}_{network}'
     file = plain_file(runs[0], network)
@@ -322,7 +322,7 @@ BAD = {
 
 
 @pytest.mark.parametrize('name', BAD)
-def test_a_backbone_that_does_not_fit_ends_the_chain(runs, name):
+def test_mismatched_backbone_stops_finetuning(runs, name):
     folder, results = runs
     assert results[name].code == 2, results[name].output
     assert 'Traceback' not in results[name].output

@@ -28,7 +28,7 @@ def build(cfg):
         return model.train(), build_optim_wrapper(model, cfg.optim_wrapper)
 
 
-def test_there_are_configs():
+def test_configs_exist():
     for name in [*PRETRAINING, *TWINS, *DIGITS]:
         assert (CONFIGS / name).is_file(), name
     assert len(SCRATCH) == 3
@@ -102,7 +102,7 @@ def test_same_data_and_schedule(baselines, of_cim):
 
 
 @pytest.mark.parametrize('name', PRETRAINING)
-def test_the_networks_are_those_of_cim(name):
+def test_networks_match_cim(name):
     """ViT-B/16; BEiT and SimMIM with relative positions, as their authors have it."""
     model = load(name).model
     with torch.device('meta'):

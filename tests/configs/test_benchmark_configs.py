@@ -129,7 +129,7 @@ def training_size(name):
     return 160 if '_rsb-a3_' in name else 224
 
 
-def test_there_are_all_benchmarks():
+def test_all_benchmarks_exist():
     wanted = ['linear_8xb2048-90e_in1k', 'linear_1xb128-90e_imagenette-128']
     for data in ('in1k', 'imagenette-128'):
         wanted += [f'{kind}_{data}' for kind in ('knn', 'logreg')]
@@ -182,14 +182,14 @@ def test_config_trains_and_validates(name, data_root, tmp_path):
 
 
 @pytest.mark.parametrize('name', FROZEN)
-def test_frozen_features_are_judged_without_training(name, data_root, tmp_path):
+def test_frozen_features_need_no_training(name, data_root, tmp_path):
     cfg, tensors = prepare(name, data_root, tmp_path)
     assert cfg.get('train_dataloader') is None and cfg.get('optim_wrapper') is None
     runner = build_runner(cfg)
     runner._init_model_weights()
     metrics = runner.test()
     kind = 'knn' if name.startswith('knn') else 'linear'
-    # One colour, one class: even a random network tells them apart.
+    # One colour, one class: even a random network separates them.
     assert metrics == {f'{kind}/top1': 100.0, f'{kind}/top5': 100.0}
     own = runner.model.backbone.state_dict()
     assert all(value.equal(own[key]) for key, value in tensors.items())
@@ -198,7 +198,7 @@ def test_frozen_features_are_judged_without_training(name, data_root, tmp_path):
     assert len(runner.test_loop.train_dataloader.dataset) == (3 if few else 12)
 
 
-def test_what_becomes_of_a_vits_norms(data_root, tmp_path):
+def test_finetuning_has_new_norm_and_frozen_keeps_pretrained_norm(data_root, tmp_path):
     """Fine-tuned: a new norm of the mean of raw tokens. Frozen: the pre-trained one."""
     model, outputs = {}, {}
     images = torch.randn(2, 3, 224, 224, generator=torch.Generator().manual_seed(0))
@@ -285,7 +285,7 @@ def test_learning_rate_over_time(name):
             assert seen[step][1] == pytest.approx(scale * expected, rel=1e-2)
 
 
-def test_imagenettes_vit_b_differs_in_size_and_data_alone():
+def test_imagenette_vit_b_differs_only_in_size_and_data():
     """The recipe is that of ImageNet-1k, the network that of its own pre-training."""
     names = 'vit-b_finetune_8xb128-100e_in1k', 'vit-b_finetune_1xb128-100e_imagenette-128'
     imagenet, imagenette = (read(name).to_dict() for name in names)

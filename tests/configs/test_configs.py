@@ -108,7 +108,7 @@ def random_batch(cfg, size=2):
     return dict(inputs=inputs, data_samples=samples)
 
 
-def test_there_are_configs():
+def test_configs_exist():
     assert 'cim/vit-b_8xb256-300e.py' in NAMES
 
 
@@ -149,7 +149,7 @@ ABLATIONS = [name for name in NAMES if name.startswith('cim/ablations/')]
 
 
 @pytest.mark.parametrize('name', ABLATIONS)
-def test_ablation_is_short_and_changes_the_model_alone(name):
+def test_ablation_is_short_and_changes_only_the_model(name):
     text = (CONFIGS / name).read_text()
     assert 5 <= len(text.splitlines()) <= 15
     stem = Path(name).stem
@@ -180,7 +180,7 @@ def leaves(node):
     return sum(map(leaves, node)) if isinstance(node, list | tuple) else 1
 
 
-def test_nothing_but_ablations_is_a_file_of_two_keys():
+def test_only_ablations_set_two_keys_or_fewer():
     """What one or two options say needs no file, unless it is there to inherit from."""
     with bases_read_once():
         check_numbers_of_keys()

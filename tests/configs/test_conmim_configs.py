@@ -44,7 +44,7 @@ def build(cfg):
     return model.train(), build_optim_wrapper(model, cfg.optim_wrapper)
 
 
-def test_there_are_configs():
+def test_configs_exist():
     epochs = {'vit-s': (300,), 'vit-b': (300, 800), 'vit-l': (400, 800, 1600)}
     for arch, numbers in epochs.items():
         batch = '32xb64' if arch == 'vit-l' else '8xb256'
@@ -105,7 +105,7 @@ def test_the_networks_of_the_paper(arch, width, depth, heads, scale):
 
 
 @pytest.mark.parametrize('name', ['conmim/vit-s_conmim_8xb256-300e', 'quickstart/conmim'])
-def test_the_projector_starts_with_truncated_weights(name):
+def test_projector_starts_with_truncated_weights(name):
     torch.manual_seed(0)
     neck = MODELS.build(load(f'{name}.py').model.neck)
     neck.init_weights()
@@ -183,7 +183,7 @@ def test_ablation_is_short_and_changes_one_thing(name):
     'benchmarks/vit-l_conmim_finetune_8xb128-50e_in1k',
     'segmentation/vit-l_conmim_upernet_8xb2-160k_ade20k-512x512',
 ])  # fmt: skip
-def test_benchmark_takes_the_momentum_encoder(name, tmp_path):
+def test_benchmark_loads_momentum_encoder(name, tmp_path):
     """A file as the pre-training writes it fills the backbone, but what is new there."""
     cfg = load(f'{name}.py')
     backbone = cfg.model.backbone
@@ -249,7 +249,7 @@ def test_fine_tuning_makes_a_step(name):
 
 
 @pytest.mark.parametrize('name', LARGER)
-def test_larger_images_start_from_the_whole_classifier(name, tmp_path):
+def test_larger_images_start_from_the_finetuned_classifier(name, tmp_path):
     """A tenth of the epochs more; the head is kept, the tables of positions grow."""
     cfg = load(f'benchmarks/{name}.py')
     folder, file = cfg.model.init_cfg.checkpoint.split('/')[2:]

@@ -85,7 +85,7 @@ def test_config_makes_a_step(name):
     assert cfg.get('sync_bn') == ('torch' if 'resnet' in name else None)
 
 
-def test_the_paper_in_numbers():
+def test_settings_match_the_paper():
     """The released command for ViT-B."""
     cfg = load(VIT_B)
     optim = cfg.optim_wrapper
@@ -161,7 +161,7 @@ CHANGES = {
 }  # fmt: skip
 
 
-def test_an_ablation_changes_one_thing():
+def test_ablation_changes_one_thing():
     assert sorted(CHANGES) == ABLATIONS
     base = dict(flat(load(VIT_B).to_dict()))
     for name, changes in CHANGES.items():
@@ -173,7 +173,7 @@ def test_an_ablation_changes_one_thing():
         assert len(text.splitlines()) <= 15
 
 
-def test_its_own_recipes():
+def test_only_finetuning_has_its_own_configs():
     assert BENCHMARKS == [
         'vit-b_corrim_finetune_8xb256-100e_in1k',
         'vit-s_corrim_finetune_8xb256-200e_in1k',
@@ -181,7 +181,7 @@ def test_its_own_recipes():
 
 
 @pytest.mark.parametrize('name', BENCHMARKS)
-def test_the_backbone_arrives(name, tmp_path):
+def test_backbone_weights_load(name, tmp_path):
     cfg = load(f'benchmarks/{name}.py')
     target = cfg.model.backbone
     *_, folder, file = target.init_cfg.checkpoint.split('/')
@@ -215,7 +215,7 @@ def test_the_backbone_arrives(name, tmp_path):
     assert taken >= len(tensors) - 3
 
 
-def test_fine_tuning_in_numbers():
+def test_finetuning_settings_match_the_paper():
     for arch, epochs in (('vit-b', 100), ('vit-s', 200)):
         cfg = load(f'benchmarks/{arch}_corrim_finetune_8xb256-{epochs}e_in1k.py')
         optim = cfg.optim_wrapper

@@ -81,7 +81,7 @@ def batch(shape, classes, size):
     return dict(inputs=images, data_samples=[sample(shape, classes) for _ in images])
 
 
-def test_there_are_configs():
+def test_configs_exist():
     assert 'vit-b_upernet_8xb2-160k_ade20k-512x512' in NAMES
     assert len(NAMES) >= 13
 

@@ -1,4 +1,4 @@
-# Your own folder of images, with or without sub-folders, at 64 px:
+# Your image folder, with or without sub-folders, at 64 px:
 #   --cfg-options train_dataloader.dataset.data_root=/my/images
 data_preprocessor = dict(
     type='CIMDataPreprocessor',

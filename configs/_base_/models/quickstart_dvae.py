@@ -9,7 +9,7 @@ model = dict(
         depth=1,
         code_dims=64,
     ),
-    # A cold end with no pull to uniform lets alike squares share a code. With fewer
+    # A cold end with no pull to uniform lets similar patches share a code. With fewer
     # codes, each of which means something, the replaced ones are worth finding.
     temperature=(1.0, 1 / 16),
     kl_weight=(0.01, 0.0),

@@ -93,7 +93,7 @@ class NetworkwiseOptimWrapperConstructor(DefaultOptimWrapperConstructor):
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class LayerDecayOptimWrapperConstructor(NetworkwiseOptimWrapperConstructor):
-    """Layer-wise learning-rate decay for classifiers and segmentors alike.
+    """Layer-wise learning-rate decay for classifiers and segmentors.
 
     A parameter of the backbone at depth d of D learns at ``lr * rate ** (D - 1 - d)``,
     everything outside of the backbone at ``lr``. The depth is what the backbone's own
@@ -113,7 +113,7 @@ class LayerDecayOptimWrapperConstructor(NetworkwiseOptimWrapperConstructor):
 
     Raises:
         ValueError: If the rate or the learning rate is missing or out of range, or, on
-            use, if the model's backbone cannot tell its parameters' depths.
+            use, if the model's backbone does not define the depths of its parameters.
     """
 
     def __init__(
