@@ -20,7 +20,6 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from ..utils.arguments import keyword_arguments
 from ..utils.files import atomic_write
 from .layout import Grid, is_derived, normalization, patch_grid
-from .names import TIMM_MODEL
 
 # Backbones that mask images, or freeze some of their parameters, and those with the same
 # tensors and features that take whole images of any size and train all.
@@ -162,7 +161,7 @@ def describe_function(backbone: nn.Module) -> dict[str, Any]:
             values['type'] = 'BatchNorm' if isinstance(module, _BatchNorm) else kind
         for key, value in values.items():
             if isinstance(value, int | float | str):
-                found[f'{name.removeprefix(TIMM_MODEL)}.{key}'] = value
+                found[f'{name}.{key}'] = value
     return found
 
 
