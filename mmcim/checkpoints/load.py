@@ -167,13 +167,7 @@ def _fit(
     wanted = tensors_of(backbone)
     copy_shared_table(given, wanted)
     grid = record.grid if record else None
-    function = describe_function(backbone)
-    problems = {
-        name.lstrip('.'): f'{value} instead of {function[name]}'
-        for name, value in (record.function if record else {}).items()
-        if function.get(name, value) != value
-    }
-    ready = {}
+    problems, ready = _differences(backbone, record), {}
     for name, own in wanted.items():
         if name not in given:
             if starts_anew(backbone, name):
@@ -207,6 +201,16 @@ def _fit(
             'patch_size, ... as in its training, or take another prefix or checkpoint'
         )
     return ready
+
+
+def _differences(backbone: nn.Module, record: BackboneRecord | None) -> dict[str, str]:
+    """Compare what no tensor shows, such as heads and activations, with the record."""
+    own = describe_function(backbone)
+    return {
+        name.lstrip('.'): f'{value} instead of {own[name]}'
+        for name, value in (record.function if record else {}).items()
+        if own.get(name, value) != value
+    }
 
 
 def _surplus(wanted: Mapping[str, Tensor], unused: Mapping[str, Tensor]) -> list[str]:
