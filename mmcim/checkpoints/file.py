@@ -275,7 +275,7 @@ def _safe_globals() -> list:
     Those of mmengine hold logs and numpy values; those of timm, BEiT, MAE and DeiT the
     arguments of their programs, whose container runs nothing when it is unpickled.
     """
-    functions = np.zeros(1).__reduce__()[0], np.float64(0).__reduce__()[0]
+    makers: list[Any] = [value.__reduce__()[0] for value in (np.zeros(1), np.float64(0))]
     numbers = np.typecodes['AllInteger'] + np.typecodes['Float'] + '?'
     return [
         HistoryBuffer,
@@ -286,8 +286,8 @@ def _safe_globals() -> list:
         *(type(np.dtype(code)) for code in numbers),
         # numpy renamed the module, and old checkpoints carry the old name.
         *(
-            (function, f'numpy.{core}.multiarray.{function.__name__}')
-            for function in functions
+            (maker, f'numpy.{core}.multiarray.{maker.__name__}')
+            for maker in makers
             for core in ('_core', 'core')
         ),
     ]

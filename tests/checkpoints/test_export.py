@@ -78,12 +78,11 @@ BEITS = [name for name in NETWORKS if name.startswith('beit')]
 IMPOSSIBLE = {
     'timm': [
         'vit two norms', 'vit eps', 'beit two norms', 'caffe', 'deep stem', 'relu',
-        'swiglu', 'overlapping', 'timm', 'beit key bias',
+        'swiglu', 'overlapping', 'timm', 'beit key bias', 'beit featmap',
     ],
     'hf': [
         'vit LayerScale', 'vit averaged', 'vit no norm', 'vit no class token',
-        'vit two norms', 'beit rectangle', 'beit no bias', 'beit two norms', 'resnet50',
-        'relu', 'beit key bias',
+        'vit two norms', 'beit rectangle', 'beit two norms', 'resnet50', 'relu',
     ],
 }  # fmt: skip
 CANDIDATES = {
@@ -214,10 +213,9 @@ def use_timm(usage, images):
 
 
 def use_transformers(usage, images):
-    model = run_usage(usage)['model']
-    assert not model.training
-    output = model(images)
-    return output.last_hidden_state if model.pooler is None else output.pooler_output
+    names = run_usage(usage, images=images)
+    assert not names['model'].training
+    return names['features']
 
 
 @pytest.mark.parametrize(('target', 'name'), pairs(IMPOSSIBLE))
@@ -228,7 +226,6 @@ def test_unsupported_network_raises(files, tmp_path, target, name):
     message = f'^this {kind} cannot be exported to {target}: .*. Nothing was written$'
     with pytest.raises(ValueError, match=message) as error:
         export_backbone(path, target, out_of(target, tmp_path))
-    assert ('it has two norms' in str(error.value)) == ('two norms' in name)
     assert len(str(error.value)) < 450
     assert list(tmp_path.iterdir()) == []
 

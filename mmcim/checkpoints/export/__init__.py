@@ -7,13 +7,12 @@ mmpretrain, mmsegmentation and torchvision read the files of a training as they 
 import os
 import shutil
 import textwrap
-from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
-from torch import nn
+from mmengine.model import BaseModule
 
 from ..file import BackboneFile
 from ..load import load_into
@@ -29,7 +28,7 @@ class Export(NamedTuple):
     """What has been written.
 
     Attributes:
-        usage: Python code that opens it.
+        usage: Python code that opens it and computes ``features`` of ``images``.
         difference: Largest difference between features of the two networks on random
             images, relative to the largest feature.
     """
@@ -75,8 +74,8 @@ def export_backbone(
     with TemporaryDirectory(dir=out.parent, prefix='.export') as folder:
         temporary = Path(folder) / out.name
         try:
-            usage, other = library.write(net, scale, temporary)
-            difference = largest_difference(net, other)
+            usage = library.write(net, scale, temporary)
+            difference = largest_difference(net, usage)
             if not difference <= _TOLERANCE:  # NaN, too
                 raise ValueError(f'features differ by {difference:.1e} of their size')
             if out.is_dir() and temporary.is_dir():
@@ -89,20 +88,27 @@ def export_backbone(
                 f'this {type(net).__name__} cannot be exported to {target}: {reason}. '
                 'Nothing was written'
             ) from error
-    return Export(usage.replace(str(temporary), str(out)), difference)
+    return Export(usage.replace(repr(str(temporary)), repr(str(out))), difference)
 
 
-def largest_difference(net: nn.Module, other: Callable) -> float:
-    """Compare the features of two networks on random images.
+def largest_difference(net: BaseModule, usage: str) -> float:
+    """Run the code that users are given, and compare the features on random images.
+
+    Args:
+        net: The network, with its weights. Pooled features are compared with pooled
+            ones, and all tokens where it gives anything else.
+        usage: Computes ``features`` of ``images``.
 
     Returns:
         The largest difference, relative to the largest feature; NaN and infinity count
         as any other value.
     """
-    channels = next(w for w in net.parameters() if w.ndim == 4).shape[1]
+    if getattr(net, 'out_type', 'avg_featmap') != 'avg_featmap':
+        net.out_type = 'raw'
     size = getattr(net, 'img_size', (224, 224))
     generator = torch.Generator().manual_seed(0)
-    images = torch.randn(2, channels, *size, generator=generator)
+    names: dict[str, Any] = dict(images=torch.randn(2, 3, *size, generator=generator))
     with torch.no_grad():
-        expected, found = net(images)[-1], other(images)
+        exec(usage, names)
+        expected, found = net(names['images'])[-1], names['features']
     return ((found - expected).abs().max() / expected.abs().max()).item()
