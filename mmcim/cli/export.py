@@ -27,9 +27,7 @@ def run(args: argparse.Namespace) -> None:
         ConfigError: If it cannot be exported.
     """
     try:
-        export = export_backbone(
-            args.checkpoint, args.to, args.out, args.force, args.img_size
-        )
+        export = export_backbone(args.checkpoint, args.to, args.out, args.img_size)
     except ValueError as error:
         raise ConfigError(str(error)) from error
     print(f'{args.out}:\n\n{export.usage}\n')

@@ -5,7 +5,6 @@ mmpretrain, mmsegmentation and torchvision read the files of a training as they 
 """
 
 import os
-import shutil
 import textwrap
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -41,7 +40,6 @@ def export_backbone(
     checkpoint: str | Path,
     target: str,
     out: str | Path,
-    force: bool = False,
     img_size: tuple[int, int] | None = None,
 ) -> Export:
     """Write a backbone for another library.
@@ -52,20 +50,19 @@ def export_backbone(
     Args:
         checkpoint: Training checkpoint or ``*_backbone.safetensors``.
         target: 'timm' or 'hf'.
-        out: File for 'timm', folder for 'hf'.
-        force: Whether to replace it.
+        out: New file for 'timm', new folder for 'hf'.
         img_size: Height and width of images, in pixels, that position embeddings are
             resized for; by default those of the training.
 
     Raises:
-        ValueError: If the checkpoint has no backbone of mmcim, if the library is not
-            installed, or if it has no network with the same features.
+        ValueError: If ``out`` exists, if the checkpoint has no backbone of mmcim, if the
+            library is not installed, or if it has no network with the same features.
     """
     out, (library, suffix) = Path(out), TARGETS[target]
     if suffix and out.suffix != suffix:
         raise ValueError(f'for {target}, --out must end with {suffix}, got {out}')
-    if out.exists() and not force:
-        raise ValueError(f'{out} exists; add --force to replace it')
+    if out.exists():
+        raise ValueError(f'{out} exists; delete it, or take another --out')
     file = BackboneFile.read(checkpoint)
     net = file.build(**({} if img_size is None else dict(img_size=tuple(img_size))))
     load_into(net, file)
@@ -78,8 +75,6 @@ def export_backbone(
             difference = largest_difference(net, usage)
             if not difference <= _TOLERANCE:  # NaN, too
                 raise ValueError(f'features differ by {difference:.1e} of their size')
-            if out.is_dir() and temporary.is_dir():
-                shutil.rmtree(out)
             os.replace(temporary, out)
         except Exception as error:  # whatever a library raises for what it cannot express
             # torch's has a line for each tensor.
