@@ -2,7 +2,6 @@
 """Load pre-trained weights so that all of the backbone arrives, or none and an error."""
 
 import re
-from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -79,8 +78,8 @@ def load_into(
     report.matched = [*ready]
     new = {inner + name for name in report.new}
     report.missing = [n for n in tensors_of(module) if n not in ready and n not in new]
-    report.elsewhere = Counter(
-        name.split('.')[0]
+    report.unused += dict.fromkeys(
+        re.sub(r'\..*', '.*', name)
         for name in file.tensors
         if not name.startswith(prefix) and name.removeprefix(outer) not in ready
     )
