@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from mmengine.model import BaseModule
 
+from ...utils.errors import ConfigError
 from ..file import BackboneFile
 from ..load import load_into
 from . import hf, timm
@@ -55,14 +56,14 @@ def export_backbone(
             resized for; by default those of the training.
 
     Raises:
-        ValueError: If ``out`` exists, if the checkpoint has no backbone of mmcim, if the
+        ConfigError: If ``out`` exists, if the checkpoint has no backbone of mmcim, if the
             library is not installed, or if it has no network with the same features.
     """
     out, (library, suffix) = Path(out), TARGETS[target]
     if suffix and out.suffix != suffix:
-        raise ValueError(f'for {target}, --out must end with {suffix}, got {out}')
+        raise ConfigError(f'for {target}, --out must end with {suffix}, got {out}')
     if out.exists():
-        raise ValueError(f'{out} exists; delete it, or take another --out')
+        raise ConfigError(f'{out} exists; delete it, or take another --out')
     file = BackboneFile.read(checkpoint)
     net = file.build(**({} if img_size is None else dict(img_size=tuple(img_size))))
     load_into(net, file)
@@ -79,7 +80,7 @@ def export_backbone(
         except Exception as error:  # whatever a library raises for what it cannot express
             # torch's has a line for each tensor.
             reason = textwrap.shorten(str(error), 300, placeholder=' ...')
-            raise ValueError(
+            raise ConfigError(
                 f'this {type(net).__name__} cannot be exported to {target}: {reason}. '
                 'Nothing was written'
             ) from error
