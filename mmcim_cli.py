@@ -196,7 +196,6 @@ def _export(add: Add) -> None:
     add('--out', type=Path, required=True, help='file or folder to write')
     help_ = 'resize position embeddings for images of this size'
     add('--img-size', type=_positive, nargs=2, metavar=('H', 'W'), help=help_)
-    _flags(add, force='replace the output')
 
 
 def _convert_dalle(add: Add) -> None:

@@ -89,13 +89,12 @@ def _adopt(file: BackboneFile, task: dict, model: ConfigDict) -> tuple[str, dict
     if config.get('use_shared_rel_pos_bias'):
         # As in BEiT, each layer begins with a copy of the table and has its own.
         del config['use_rel_pos_bias'], config['use_shared_rel_pos_bias']
-    given = {k: task[k] for k in (*_FEATURES, *_TRAINING) if k in task}
-    if frozen := given.get('frozen_stages', -1) > 0:
-        count = getattr(net, 'num_stages', len(getattr(net, 'layers', ())))
-        given['frozen_stages'] = count
-    known = keyword_arguments(registered_class(config['type']))  # type: ignore[arg-type]
+    known = keyword_arguments(type(net)).keys() & {*_FEATURES, *_TRAINING}
     network = {k: v for k, v in config.items() if k not in _TRAINING}
-    network.update((key, value) for key, value in given.items() if key in known)
+    network |= {k: v for k, v in task.items() if k in known}
+    if frozen := network.get('frozen_stages', -1) > 0:
+        count = getattr(net, 'num_stages', len(getattr(net, 'layers', ())))
+        network['frozen_stages'] = count
     name = network.pop('type')
 
     head = model.get('decode_head') or model.get('head') or {}

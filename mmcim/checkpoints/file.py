@@ -42,7 +42,6 @@ _MODEL_LISTS = {
     'torchvision': model_lists.get_torchvision_models,
     'open-mmlab': model_lists.get_external_models,
 }
-_LFS = b'version https://git-lfs'
 
 
 class Weights(NamedTuple):
@@ -87,23 +86,21 @@ class BackboneFile:
             ConfigError: If the file is missing, damaged, wants to run code, or holds no
                 tensors.
         """
-        path = os.fspath(path)
+        path, record = os.fspath(path), None
         tensors, meta = read_weights(path)
-        file = cls(path, tensors)
         try:
             if 'backbone' in meta:
-                file.record = BackboneRecord(**json.loads(meta['backbone']))
-                file.prefix = file.record.prefix
+                record = BackboneRecord(**json.loads(meta['backbone']))
         except (RecursionError, TypeError, ValueError) as error:
             raise ConfigError(
                 f'checkpoint {path}: its record of the backbone cannot be read: {error!r}'
             ) from error
         if prefix is not None:
-            file.prefix = f'{prefix.rstrip(".")}.'.lstrip('.')
-        record = file.record
-        if record and file.prefix != record.prefix:
-            file.record = None  # it is about another one
-        elif record and tensors_sha256(file.below(record.prefix)) != record.sha256:
+            prefix = f'{prefix.rstrip(".")}.'.lstrip('.')
+        if record is None or prefix not in (None, record.prefix):
+            return cls(path, tensors, prefix)  # the record is about another one
+        file = cls(path, tensors, record.prefix, record)
+        if tensors_sha256(file.below(record.prefix)) != record.sha256:
             raise ConfigError(
                 f'checkpoint {path} is damaged: the tensors of its backbone do not match '
                 'their recorded SHA-256. Copy or download it again'
@@ -203,7 +200,7 @@ def load_checkpoint(path: str | Path, map_location: Any = 'cpu') -> Any:
         with torch.serialization.safe_globals(_safe_globals()):
             content = torch.load(path, map_location=map_location, weights_only=True)
     except Exception as error:  # torch, zipfile and safetensors raise a dozen types
-        raise ConfigError(f'checkpoint {path} {_reason(path, error)}') from error
+        raise ConfigError(f'checkpoint {path} {_reason(error)}') from error
     if isinstance(content, dict) and isinstance(content.get('meta'), dict):
         content['meta'].pop('config', None)
     return content
@@ -240,11 +237,8 @@ def _check_crc(path: str) -> None:
                 raise ValueError(f'{damaged} in it does not match its checksum')
 
 
-def _reason(path: str, error: Exception) -> str:
+def _reason(error: Exception) -> str:
     """Say why a file was not loaded, without torch's advice to load it unsafely."""
-    with open(path, 'rb') as file:
-        if file.read(len(_LFS)) == _LFS:
-            return 'is a Git LFS pointer, not the weights: run git lfs pull'
     refused = re.search(r'(?:GLOBAL |getattr\().*', str(error))
     if isinstance(error, UnpicklingError) and refused:
         return (
@@ -254,7 +248,10 @@ def _reason(path: str, error: Exception) -> str:
         )
     cause = str(error).rpartition('WeightsUnpickler error:')[2].split('\n')[0].strip()
     cause = cause or type(error).__name__
-    return f'is damaged or not a checkpoint: {cause}. Copy or download it again'
+    return (
+        f'is damaged or not a checkpoint: {cause}. Copy or download it again '
+        '(by git lfs pull if it is of a repository with Git LFS)'
+    )
 
 
 def _named_tensors(node: Mapping, prefix: str = '') -> Iterator[tuple[str, Tensor]]:
@@ -278,7 +275,7 @@ def _safe_globals() -> list:
     Those of mmengine hold logs and numpy values; those of timm, BEiT, MAE and DeiT the
     arguments of their programs, whose container runs nothing when it is unpickled.
     """
-    multiarray = np._core.multiarray  # type: ignore[attr-defined]
+    makers: list[Any] = [value.__reduce__()[0] for value in (np.zeros(1), np.float64(0))]
     numbers = np.typecodes['AllInteger'] + np.typecodes['Float'] + '?'
     return [
         HistoryBuffer,
@@ -289,8 +286,8 @@ def _safe_globals() -> list:
         *(type(np.dtype(code)) for code in numbers),
         # numpy renamed the module, and old checkpoints carry the old name.
         *(
-            (getattr(multiarray, name), f'numpy.{core}.multiarray.{name}')
-            for name in ('_reconstruct', 'scalar')
+            (maker, f'numpy.{core}.multiarray.{maker.__name__}')
+            for maker in makers
             for core in ('_core', 'core')
         ),
     ]

@@ -2,27 +2,24 @@
 """Load pre-trained weights so that all of the backbone arrives, or none and an error."""
 
 import re
-from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import mmpretrain.registry
 import mmseg.registry
 from mmengine.logging import MMLogger
 from mmengine.model import PretrainedInit
 from mmengine.model.weight_init import update_init_info
-from mmpretrain.models.backbones import TIMMBackbone
 from mmpretrain.models.backbones.base_backbone import BaseBackbone
 from torch import Tensor, nn
 
 from ..utils.errors import ConfigError
 from .file import BackboneFile
-from .layout import Grid, backbone_prefix, starts_anew, tensors_of
-from .names import TIMM_MODEL, from_mmpretrain, to_mmpretrain
+from .layout import backbone_prefix, starts_anew, tensors_of
+from .names import from_mmpretrain, to_mmpretrain
 from .record import BackboneRecord, describe_function
 from .report import LoadReport, enumerate_names, group
-from .resize import convert_relative_position_tables, resize_positions
+from .resize import copy_shared_table, resize_positions
 
 # Where the backbone is in files that do not record it; the first that matches most.
 PREFIXES = tuple(
@@ -36,15 +33,12 @@ _INPUTS = ('dist_token', 'norm_pre', 'pos_embed', 'pre_norm', 'reg', 'rel_pos_bi
 
 
 def load_into(
-    module: nn.Module,
-    file: BackboneFile | str | Path,
-    prefix: str | None = None,
-    grid: Grid | None = None,
+    module: nn.Module, file: BackboneFile | str | Path, prefix: str | None = None
 ) -> LoadReport:
     """Load all tensors of a backbone from a file of weights, and report.
 
     Names of timm, BEiT, MAE and torchvision are understood. Position embeddings and
-    relative position bias tables are resized, and copied from shared to layers or back.
+    relative position bias tables are resized, and a shared table is copied to the layers.
     Of a whole classifier, segmentor or pre-training only the backbone has to be in the
     file; its other parts are loaded where they are there in the same shape.
 
@@ -55,8 +49,6 @@ def load_into(
         prefix: What the names of the backbone's tensors in the file begin with. By
             default the one that the file records, else the first of :data:`PREFIXES`
             with the most of the module's names.
-        grid: Rows and columns of patches of the file's network, if they are not a square
-            and the file does not record them.
 
     Returns:
         What has been loaded; it is also logged. The backbone gets the file's
@@ -69,12 +61,12 @@ def load_into(
     """
     if not isinstance(file, BackboneFile):
         file = BackboneFile.read(file, prefix)
-    inner = _backbone_of(module)
+    inner = backbone_prefix(module) or ''
     backbone = module.get_submodule(inner.rstrip('.'))
     try:
         prefix, given = _find(file, inner, backbone)
         report = LoadReport(file.path, prefix)
-        fitted = _fit(backbone, given, grid, file.record, report)
+        fitted = _fit(backbone, given, file.record, report)
         ready = {inner + name: value for name, value in fitted.items()}
         outer = prefix.removesuffix(inner)
         if outer != prefix:
@@ -82,13 +74,12 @@ def load_into(
     except ValueError as error:
         raise ConfigError(f'checkpoint {file.path} {error}') from error
     module.load_state_dict(ready, strict=False)
-    path = inner.removesuffix(TIMM_MODEL).rstrip('.')
-    module.get_submodule(path).normalization = file.normalization  # type: ignore[assignment]
+    backbone.normalization = file.normalization  # type: ignore[assignment]
     report.matched = [*ready]
     new = {inner + name for name in report.new}
     report.missing = [n for n in tensors_of(module) if n not in ready and n not in new]
-    report.elsewhere = Counter(
-        name.split('.')[0]
+    report.unused += dict.fromkeys(
+        re.sub(r'\..*', '.*', name)
         for name in file.tensors
         if not name.startswith(prefix) and name.removeprefix(outer) not in ready
     )
@@ -108,16 +99,10 @@ class Pretrained(PretrainedInit):
             ``open-mmlab://``.
         prefix: What the names of the backbone's tensors in the file begin with.
         map_location: Has no effect: files are read to the CPU.
-        grid: Rows and columns of patches of the file's network, if they are not a square
-            and the file does not record them.
 
     Raises:
         ConfigError: If not all of the backbone's weights are there, or would not stay.
     """
-
-    def __init__(self, *args: Any, grid: Grid | None = None, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.grid = grid
 
     def __call__(self, module: nn.Module) -> None:
         """Load the weights into a module."""
@@ -127,8 +112,7 @@ class Pretrained(PretrainedInit):
                 f'init_cfg of a {type(module).__name__} is a list, so mmpretrain alters '
                 f"what {self.checkpoint} sets; give dict(type='Pretrained', ...) alone"
             )
-        file = BackboneFile.read(self.checkpoint, self.prefix)
-        load_into(module, file, grid=self.grid)
+        load_into(module, self.checkpoint, self.prefix)
         if hasattr(module, '_params_init_info'):
             update_init_info(module, init_info=self._get_init_info())
 
@@ -138,14 +122,6 @@ for registry in (mmpretrain.registry, mmseg.registry):
     registry.WEIGHT_INITIALIZERS.register_module('Pretrained', module=Pretrained)
 
 
-def _backbone_of(module: nn.Module) -> str:
-    """Prefix in a module of the network that a file may be of; '' if it is all of it."""
-    prefix = backbone_prefix(module) or ''
-    if isinstance(module.get_submodule(prefix.rstrip('.')), TIMMBackbone):
-        prefix += TIMM_MODEL
-    return prefix
-
-
 def _find(
     file: BackboneFile, inner: str, backbone: nn.Module
 ) -> tuple[str, dict[str, Tensor]]:
@@ -153,8 +129,7 @@ def _find(
     # A network of timm itself wants timm's names.
     convert = from_mmpretrain if hasattr(backbone, 'blocks') else to_mmpretrain
     wanted = tensors_of(backbone).keys()
-    outer = (inner, *PREFIXES) if file.prefix is None else (file.prefix,)
-    prefixes = [prefix + last for prefix in outer for last in ('', TIMM_MODEL)]
+    prefixes = (inner, *PREFIXES) if file.prefix is None else (file.prefix,)
     found = {prefix: convert(file.below(prefix)) for prefix in prefixes}
     prefix = max(found, key=lambda key: len(found[key].keys() & wanted))
     if found[prefix].keys() & wanted:
@@ -171,7 +146,6 @@ def _find(
 def _fit(
     backbone: nn.Module,
     given: dict[str, Tensor],
-    grid: Grid | None,
     record: BackboneRecord | None,
     report: LoadReport,
 ) -> dict[str, Tensor]:
@@ -180,8 +154,7 @@ def _fit(
     Args:
         backbone: The network.
         given: Tensors of the file by the network's names; changed in place.
-        grid: What the caller says of the file's network.
-        record: What the file says of it.
+        record: What the file says of its network.
         report: Notes what has been done.
 
     Returns:
@@ -191,15 +164,9 @@ def _fit(
         ValueError: If anything does not fit.
     """
     wanted = tensors_of(backbone)
-    convert_relative_position_tables(given, wanted)
-    grid = grid or (record.grid if record else None)
-    function = describe_function(backbone)
-    problems = {
-        name.lstrip('.'): f'{value} instead of {function[name]}'
-        for name, value in (record.function if record else {}).items()
-        if function.get(name, value) != value
-    }
-    ready = {}
+    copy_shared_table(given, wanted)
+    grid = record.grid if record else None
+    problems, ready = _differences(backbone, record), {}
     for name, own in wanted.items():
         if name not in given:
             if starts_anew(backbone, name):
@@ -209,11 +176,17 @@ def _fit(
             continue
         try:
             value = resize_positions(backbone, name, given[name], own, grid)
-            _check_fit(value, own)
         except ValueError as error:
             problems[name] = str(error)
             continue
-        ready[name] = value
+        plain = value.is_floating_point() and bool(value.isfinite().all())
+        if value.shape != own.shape:
+            shape = tuple(value.shape)
+            problems[name] = f'of shape {shape} instead of {tuple(own.shape)}'
+        elif own.is_floating_point() and not plain:
+            problems[name] = 'with integers, infinite values or NaN'
+        else:
+            ready[name] = value
         if value is not given[name]:
             report.resized[name] = given[name][..., 0].numel(), value[..., 0].numel()
     report.total = total = len(ready) + len(problems.keys() & wanted.keys())
@@ -229,14 +202,14 @@ def _fit(
     return ready
 
 
-def _check_fit(value: Tensor, own: Tensor) -> None:
-    """Raise a ValueError if a tensor cannot take the place of a module's own."""
-    if value.shape != own.shape:
-        raise ValueError(f'of shape {tuple(value.shape)} instead of {tuple(own.shape)}')
-    if own.is_floating_point() and not value.is_floating_point():
-        raise ValueError(f'of {value.dtype} instead of {own.dtype}')
-    if value.is_floating_point() and not value.isfinite().all():
-        raise ValueError('with infinite values or NaN')
+def _differences(backbone: nn.Module, record: BackboneRecord | None) -> dict[str, str]:
+    """Compare what no tensor shows, such as heads and activations, with the record."""
+    own = describe_function(backbone)
+    return {
+        name.lstrip('.'): f'{value} instead of {own[name]}'
+        for name, value in (record.function if record else {}).items()
+        if own.get(name, value) != value
+    }
 
 
 def _surplus(wanted: Mapping[str, Tensor], unused: Mapping[str, Tensor]) -> list[str]:
@@ -263,14 +236,8 @@ def _other_parts(
     module: nn.Module, inner: str, given: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
     """Tensors of heads and necks that are in the file in the same shape."""
-    found = {}
-    for name, own in tensors_of(module).items():
-        value = given.get(name)
-        if value is None or name.startswith(inner) or value.shape != own.shape:
-            continue
-        try:
-            _check_fit(value, own)
-        except ValueError as error:
-            raise ValueError(f'has {name} {error}') from error
-        found[name] = value
-    return found
+    return {
+        name: given[name]
+        for name, own in tensors_of(module).items()
+        if not name.startswith(inner) and name in given and given[name].shape == own.shape
+    }

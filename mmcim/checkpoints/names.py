@@ -31,8 +31,6 @@ _TIMM_NAMES = {
 # attention over all tokens. Swin, HiViT and others lack one of them.
 _TIMM = {'patch_embed.proj.weight', 'blocks.0.attn.qkv.weight'}
 _MMPRETRAIN = {'patch_embed.projection.weight', 'layers.0.attn.qkv.weight'}
-# Below it mmpretrain's TIMMBackbone holds a network of timm, with timm's names.
-TIMM_MODEL = 'timm_model.'
 
 
 def to_mmpretrain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -20,7 +20,6 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from ..utils.arguments import keyword_arguments
 from ..utils.files import atomic_write
 from .layout import Grid, is_derived, normalization, patch_grid
-from .names import TIMM_MODEL
 
 # Backbones that mask images, or freeze some of their parameters, and those with the same
 # tensors and features that take whole images of any size and train all.
@@ -66,10 +65,6 @@ class BackboneRecord:
 
     def __post_init__(self) -> None:
         self.grid = self.grid and (self.grid[0], self.grid[1])  # JSON has lists
-        if not isinstance(self.prefix, str) or len(self.mean) != len(self.std):
-            raise TypeError(
-                'expected a str as prefix, and as many values of mean as of std'
-            )
 
     def dumps(self) -> str:
         """Give the record as JSON; ``BackboneRecord(**json.loads(text))`` reads it."""
@@ -162,7 +157,7 @@ def describe_function(backbone: nn.Module) -> dict[str, Any]:
             values['type'] = 'BatchNorm' if isinstance(module, _BatchNorm) else kind
         for key, value in values.items():
             if isinstance(value, int | float | str):
-                found[f'{name.removeprefix(TIMM_MODEL)}.{key}'] = value
+                found[f'{name}.{key}'] = value
     return found
 
 
@@ -216,18 +211,16 @@ def config_after_pretraining(config: dict) -> dict:
     name = config['type'].removeprefix('mmpretrain.')
     if name not in _AFTER_PRETRAINING:
         return config
-    before, after = (
-        keyword_arguments(MODELS.get(key)) for key in (name, _AFTER_PRETRAINING[name])
-    )
-    given = {key: value for key, value in config.items() if key in after}
-    if given.get('arch') in ('mocov3-s', 'mocov3-small'):
-        given['arch'] = MODELS.get(name).arch_zoo[given['arch']]  # it alone has them
-    changed = {
-        key: parameter.default
-        for key, parameter in before.items()
-        if key in after and key not in given and parameter.default != after[key].default
+    before, kind = MODELS.get(name), _AFTER_PRETRAINING[name]
+    after = keyword_arguments(MODELS.get(kind))
+    if config.get('arch') in ('mocov3-s', 'mocov3-small'):
+        config = config | dict(arch=before.arch_zoo[config['arch']])  # it alone has them
+    defaults = {key: part.default for key, part in keyword_arguments(before).items()}
+    return dict(type=kind) | {
+        key: config.get(key, defaults.get(key))
+        for key, parameter in after.items()
+        if key in config or defaults.get(key, parameter.default) != parameter.default
     }
-    return dict(type=_AFTER_PRETRAINING[name], **given, **changed)
 
 
 def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:

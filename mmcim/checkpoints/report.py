@@ -24,9 +24,8 @@ class LoadReport:
             initialisation.
         missing: Tensors of heads and necks, and counters, that the file does not have in
             this shape; they keep their initialisation.
-        unused: Tensors of the file under the prefix that the backbone does not have.
-        elsewhere: Number of the file's other unused tensors by the first part of their
-            names.
+        unused: Tensors of the file under the prefix that the backbone does not have, and
+            the other parts of the file, as ``generator.*``.
     """
 
     checkpoint: str
@@ -37,7 +36,6 @@ class LoadReport:
     new: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     unused: list[str] = field(default_factory=list)
-    elsewhere: Mapping[str, int] = field(default_factory=dict)
 
     def __str__(self) -> str:
         """One sentence for the log."""
@@ -46,9 +44,6 @@ class LoadReport:
             'new in this network': enumerate_names(self.new),
             'missing': enumerate_names(self.missing),
             'unused': enumerate_names(self.unused) or 'none',
-            'elsewhere in the file': ', '.join(
-                f'{name} {count}' for name, count in self.elsewhere.items()
-            ),
         }
         text = f'Backbone weights: {self.total} of {self.total} tensors matched from '
         text += f'{self.checkpoint}, prefix {self.prefix or "none"}'

@@ -2,7 +2,6 @@
 """Position embeddings and relative position bias tables for another grid of patches."""
 
 import math
-import re
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 
@@ -15,7 +14,6 @@ from .layout import Grid, patch_grid
 
 _TABLE = 'relative_position_bias_table'
 _SHARED_TABLE = f'rel_pos_bias.{_TABLE}'
-_LAYER_TABLE = re.compile(rf'(?:layers|blocks)\.(\d+)\.attn\.{_TABLE}')
 # Both have class-token rows besides those of the grid.
 _POSITIONS = ('pos_embed', 'absolute_pos_embed', _TABLE)
 
@@ -30,8 +28,8 @@ def resize_positions(
         name: The tensor's name in the network.
         value: The tensor of the file.
         own: The network's own tensor.
-        grid: Rows and columns of patches that the positions are for. By default a square
-            where that is certain.
+        grid: Rows and columns of patches of the file's network, if it records them. By
+            default a square where that is certain.
 
     Returns:
         The tensor itself if there is nothing to resize.
@@ -49,8 +47,6 @@ def resize_positions(
     if value.ndim != 3:
         return value
     found = _find_grid(value.shape[1], own.shape[1], math.prod, grid, new_grid)
-    if grid is not None and found != tuple(grid):
-        raise ValueError(f'has not the positions of grid={tuple(grid)}, but of {found}')
     if found != new_grid:
         tokens = value.shape[1] - math.prod(found)
         value = resample_abs_pos_embed(value, new_grid, found, tokens)
@@ -59,31 +55,17 @@ def resize_positions(
     return value[:, surplus:] if surplus else value
 
 
-def convert_relative_position_tables(
-    given: dict[str, Tensor], wanted: Mapping[str, Tensor]
-) -> None:
-    """Copy a shared table to the layers, or equal ones of the layers to a shared one.
+def copy_shared_table(given: dict[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
+    """Copy a relative position bias table that all layers share to each of them.
 
     Args:
         given: Tensors of the file by the network's names; changed in place.
         wanted: Tensors of the network.
-
-    Raises:
-        ValueError: If the tables of the layers differ.
     """
-    own = [name for name in wanted if _LAYER_TABLE.fullmatch(name)]
-    theirs = [name for name in given if _LAYER_TABLE.fullmatch(name)]
-    if own and not theirs and _SHARED_TABLE in given:
+    layers = [name for name in wanted if name.endswith(f'.attn.{_TABLE}')]
+    if layers and _SHARED_TABLE in given and given.keys().isdisjoint(layers):
         shared = given.pop(_SHARED_TABLE)
-        given.update((name, shared.clone()) for name in own)
-    elif theirs and _SHARED_TABLE in wanted and _SHARED_TABLE not in given:
-        first, *others = (given.pop(name) for name in theirs)
-        if any(not torch.equal(first, table) for table in others):
-            raise ValueError(
-                f'has a different {_TABLE} in each layer; set use_rel_pos_bias=True and '
-                'use_shared_rel_pos_bias=False of the module'
-            )
-        given[_SHARED_TABLE] = first
+        given.update((name, shared.clone()) for name in layers)
 
 
 def resize_relative_position_table(table: Tensor, grid: Grid, new_grid: Grid) -> Tensor:
@@ -154,7 +136,7 @@ def _find_grid(
     sizes = ' or '.join(f'{rows} x {columns}' for rows, columns in sorted(possible))
     raise ValueError(
         f'has {count} positions, of {sizes or "no square of"} patches and {extra} other '
-        'tokens: set grid=(rows, columns) of the file, or use as many other tokens'
+        'tokens: take a network with as many of them, or a file that records its grid'
     )
 
 
@@ -178,14 +160,9 @@ def _interpolation(old: int, new: int) -> tuple[tuple[float, ...], ...]:
         return ((1.0,),) * new
     reach, new_reach = old // 2, new // 2
     # The known offsets at 0, 1, 1 + q, 1 + q + q^2, ... up to the new reach; BEiT and
-    # timm find q by bisection in [1.01, 1.5].
-    left, right = 1.01, 1.5
-    while right - left > 1e-6:
-        ratio = (left + right) / 2
-        if (1 - ratio**reach) / (1 - ratio) > new_reach:
-            right = ratio
-        else:
-            left = ratio
+    # timm look for q in [1.01, 1.5].
+    ratios = np.linspace(1.01, 1.5, 10_000)
+    ratio = np.interp(new_reach, (1 - ratios**reach) / (1 - ratios), ratios)
     steps = np.cumsum(ratio ** np.arange(reach))
     known = np.concatenate((-steps[::-1], [0], steps))
     # Beyond the last known offset there is no extrapolation, but the value of that one.

@@ -14,7 +14,6 @@ Example: mmcim export work_dirs/cim/vit-b_8xb256-300e/epoch_300.pth --to timm \
 import argparse
 
 from ..checkpoints.export import export_backbone
-from ..utils import ConfigError
 
 
 def run(args: argparse.Namespace) -> None:
@@ -26,12 +25,7 @@ def run(args: argparse.Namespace) -> None:
     Raises:
         ConfigError: If it cannot be exported.
     """
-    try:
-        export = export_backbone(
-            args.checkpoint, args.to, args.out, args.force, args.img_size
-        )
-    except ValueError as error:
-        raise ConfigError(str(error)) from error
+    export = export_backbone(args.checkpoint, args.to, args.out, args.img_size)
     print(f'{args.out}:\n\n{export.usage}\n')
     print(
         'Checked: on random images its features differ from those of the checkpoint by '

@@ -7,9 +7,12 @@ from scipy.interpolate import RectBivariateSpline
 
 
 def known_positions(side, new_side):
-    """Where BEiT puts the offsets of ``side`` patches among those of ``new_side``."""
+    """Where BEiT puts the offsets of ``side`` patches among those of ``new_side``.
+
+    (BEiT itself stops looking for q at 1e-6.)
+    """
     low, high = 1.01, 1.5
-    while high - low > 1e-6:
+    while high - low > 1e-10:
         q = (low + high) / 2
         if sum(q**i for i in range(side - 1)) > new_side - 1:
             high = q

@@ -1,4 +1,6 @@
 # Copyright (c) mmcim contributors. All rights reserved.
+from types import SimpleNamespace
+
 import pytest
 import torch
 from mmengine.registry import DefaultScope
@@ -41,7 +43,7 @@ def arrived(module, source, prefix=''):
 def log(monkeypatch):
     """Lines that the loader logs."""
     lines = []
-    monkeypatch.setattr(
-        'mmcim.checkpoints.load.print_log', lambda text, **kwargs: lines.append(text)
-    )
+    logger = SimpleNamespace(info=lines.append)
+    logging = SimpleNamespace(get_current_instance=lambda: logger)
+    monkeypatch.setattr('mmcim.checkpoints.load.MMLogger', logging)
     return lines

@@ -193,15 +193,12 @@ def mae(folder):
     beit_shared_resized=(SHARED, SHARED, (24, 40)),
     shared_table_to_layers=(SHARED, BEIT),
     shared_table_to_layers_resized=(SHARED, BEIT, (48, 48)),
-    equal_tables_to_shared=(BEIT, SHARED, (32, 32), True),
 )
-def beit(theirs, ours, size=(32, 32), equal=False, *, folder):
+def beit(theirs, ours, size=(32, 32), *, folder):
     """Official names, with index buffers, which must not be loaded."""
     tensors, layers = draw(theirs), [f'layers.{i}.attn.{TABLE}' for i in range(2)]
     shared = [f'rel_pos_bias.{TABLE}']
     old, new = (shared if config is SHARED else layers for config in (theirs, ours))
-    if equal:
-        tensors[old[1]] = tensors[old[0]]
     indices = {name.replace(TABLE, INDEX): torch.zeros(9, 9).long() for name in old}
     state = rename(tensors | indices) | head('lm_head')
     path = write(folder / 'beit.pth', dict(module=state, args=Namespace(epochs=800)))
@@ -409,7 +406,7 @@ RELU = vit(layer_cfgs=dict(act_cfg=dict(type='ReLU')))
     ),
     layer_scale_without_place=(SCALED, VIT, 'gamma1'),
     tables_without_place=(BEIT, dict(BEIT, use_rel_pos_bias=False), TABLE),
-    different_tables_to_shared=(BEIT, SHARED, TABLE),
+    tables_of_layers_to_shared=(BEIT, SHARED, TABLE),
     backbone_of_another_family=(RESNET, VIT, 'VisionTransformer'),
 )
 def mismatch(theirs, ours, fragment, folder):

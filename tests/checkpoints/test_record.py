@@ -259,12 +259,6 @@ def test_describe_function_of_resnet():
     assert found['relu.type'] == 'ReLU' and found['maxpool.type'] == 'MaxPool2d'
 
 
-def test_describe_function_of_timm_wrapper():
-    net = build(dict(type='TIMMBackbone', model_name='resnet18'))
-    inner = describe_function(net.timm_model)
-    assert inner and inner.items() <= describe_function(net).items()
-
-
 # --------------------------------------------------------------------------------------
 # Encoders of pre-trainings, and the classes they are rebuilt as
 

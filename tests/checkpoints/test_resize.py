@@ -7,7 +7,7 @@ from torch import nn
 
 from mmcim.checkpoints import resize
 from mmcim.checkpoints.resize import (
-    convert_relative_position_tables,
+    copy_shared_table,
     resize_positions,
     resize_relative_position_table,
 )
@@ -138,7 +138,7 @@ def test_unused_class_token_is_dropped(new_grid, tokens):
     [
         (16, (6, 6), 'has 16 positions, of no square of patches and 1 other'),
         (15, (4, 4), 'has 15 positions, of no square of patches and 1 other'),
-        (17, (2, 8), 'of 2 x 8 or 4 x 4 patches and 1 other tokens: set grid='),
+        (17, (2, 8), 'of 2 x 8 or 4 x 4 patches and 1 other tokens: take a'),
     ],
 )
 def test_ambiguous_grid_raises(count, new_grid, message):
@@ -162,21 +162,16 @@ SHARED = f'rel_pos_bias.{TABLE}'
 def test_shared_bias_table_is_copied_to_layers():
     table = random_table((3, 3))
     given = {SHARED: table}
-    convert_relative_position_tables(given, dict.fromkeys(LAYERS))
+    copy_shared_table(given, dict.fromkeys(LAYERS))
     assert list(given) == LAYERS
     assert all(torch.equal(value, table) for value in given.values())
-    back = dict(given)
-    convert_relative_position_tables(back, {SHARED: None})
-    assert list(back) == [SHARED] and torch.equal(back[SHARED], table)
     given[LAYERS[2]][0, 0] += 1  # copies, not the same memory
     assert torch.equal(given[LAYERS[1]], table)
-    with pytest.raises(ValueError, match='use_rel_pos_bias=True'):
-        convert_relative_position_tables(given, {SHARED: None})
 
 
 def test_bias_tables_of_same_kind_are_unchanged():
     for names in (LAYERS, [SHARED]):
         given = {name: random_table((2, 2)) for name in names}
         before = dict(given)
-        convert_relative_position_tables(given, before)
+        copy_shared_table(given, before)
         assert given == before

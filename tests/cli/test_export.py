@@ -75,7 +75,7 @@ def test_errors_write_no_file(export, trained, tmp_path):
         ([foreign, '--to', 'timm', '--out', 'a.safetensors'],
          'foreign.pth does not say which network its tensors are of'),
         ([checkpoint, '--to', 'timm', '--out', 'a.pth'], 'must end with .safetensors'),
-        ([checkpoint, '--to', 'timm', '--out', there], 'exists; add --force'),
+        ([checkpoint, '--to', 'timm', '--out', there], 'exists; delete it'),
     ]  # fmt: skip
     for (source, to, target, option, out), message in cases:
         code, _, stderr = export(source, to, target, option, tmp_path / out)

@@ -5,16 +5,15 @@ mmpretrain, mmsegmentation and torchvision read the files of a training as they 
 """
 
 import os
-import shutil
 import textwrap
-from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
-from torch import nn
+from mmengine.model import BaseModule
 
+from ...utils.errors import ConfigError
 from ..file import BackboneFile
 from ..load import load_into
 from . import hf, timm
@@ -29,7 +28,7 @@ class Export(NamedTuple):
     """What has been written.
 
     Attributes:
-        usage: Python code that opens it.
+        usage: Python code that opens it and computes ``features`` of ``images``.
         difference: Largest difference between features of the two networks on random
             images, relative to the largest feature.
     """
@@ -42,7 +41,6 @@ def export_backbone(
     checkpoint: str | Path,
     target: str,
     out: str | Path,
-    force: bool = False,
     img_size: tuple[int, int] | None = None,
 ) -> Export:
     """Write a backbone for another library.
@@ -53,20 +51,19 @@ def export_backbone(
     Args:
         checkpoint: Training checkpoint or ``*_backbone.safetensors``.
         target: 'timm' or 'hf'.
-        out: File for 'timm', folder for 'hf'.
-        force: Whether to replace it.
+        out: New file for 'timm', new folder for 'hf'.
         img_size: Height and width of images, in pixels, that position embeddings are
             resized for; by default those of the training.
 
     Raises:
-        ValueError: If the checkpoint has no backbone of mmcim, if the library is not
-            installed, or if it has no network with the same features.
+        ConfigError: If ``out`` exists, if the checkpoint has no backbone of mmcim, if the
+            library is not installed, or if it has no network with the same features.
     """
     out, (library, suffix) = Path(out), TARGETS[target]
     if suffix and out.suffix != suffix:
-        raise ValueError(f'for {target}, --out must end with {suffix}, got {out}')
-    if out.exists() and not force:
-        raise ValueError(f'{out} exists; add --force to replace it')
+        raise ConfigError(f'for {target}, --out must end with {suffix}, got {out}')
+    if out.exists():
+        raise ConfigError(f'{out} exists; delete it, or take another --out')
     file = BackboneFile.read(checkpoint)
     net = file.build(**({} if img_size is None else dict(img_size=tuple(img_size))))
     load_into(net, file)
@@ -75,34 +72,39 @@ def export_backbone(
     with TemporaryDirectory(dir=out.parent, prefix='.export') as folder:
         temporary = Path(folder) / out.name
         try:
-            usage, other = library.write(net, scale, temporary)
-            difference = largest_difference(net, other)
+            usage = library.write(net, scale, temporary)
+            difference = largest_difference(net, usage)
             if not difference <= _TOLERANCE:  # NaN, too
                 raise ValueError(f'features differ by {difference:.1e} of their size')
-            if out.is_dir() and temporary.is_dir():
-                shutil.rmtree(out)
             os.replace(temporary, out)
         except Exception as error:  # whatever a library raises for what it cannot express
             # torch's has a line for each tensor.
             reason = textwrap.shorten(str(error), 300, placeholder=' ...')
-            raise ValueError(
+            raise ConfigError(
                 f'this {type(net).__name__} cannot be exported to {target}: {reason}. '
                 'Nothing was written'
             ) from error
-    return Export(usage.replace(str(temporary), str(out)), difference)
+    return Export(usage.replace(repr(str(temporary)), repr(str(out))), difference)
 
 
-def largest_difference(net: nn.Module, other: Callable) -> float:
-    """Compare the features of two networks on random images.
+def largest_difference(net: BaseModule, usage: str) -> float:
+    """Run the code that users are given, and compare the features on random images.
+
+    Args:
+        net: The network, with its weights. Pooled features are compared with pooled
+            ones, and all tokens where it gives anything else.
+        usage: Computes ``features`` of ``images``.
 
     Returns:
         The largest difference, relative to the largest feature; NaN and infinity count
         as any other value.
     """
-    channels = next(w for w in net.parameters() if w.ndim == 4).shape[1]
+    if getattr(net, 'out_type', 'avg_featmap') != 'avg_featmap':
+        net.out_type = 'raw'
     size = getattr(net, 'img_size', (224, 224))
     generator = torch.Generator().manual_seed(0)
-    images = torch.randn(2, channels, *size, generator=generator)
+    names: dict[str, Any] = dict(images=torch.randn(2, 3, *size, generator=generator))
     with torch.no_grad():
-        expected, found = net(images)[-1], other(images)
+        exec(usage, names)
+        expected, found = net(names['images'])[-1], names['features']
     return ((found - expected).abs().max() / expected.abs().max()).item()

@@ -2,7 +2,6 @@
 """``ViTModel`` and ``BeitModel`` of Hugging Face's transformers."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +37,6 @@ _NAMES = {
 # timm's arguments -> keys of config.json.
 _KEYS = dict(
     patch_size='patch_size',
-    in_chans='num_channels',
     embed_dim='hidden_size',
     depth='num_hidden_layers',
     num_heads='num_attention_heads',
@@ -50,9 +48,7 @@ _KEYS = dict(
 )
 
 
-def write(
-    net: BaseModule, normalization: list[list[float]], out: Path
-) -> tuple[str, Callable]:
+def write(net: BaseModule, normalization: list[list[float]], out: Path) -> str:
     """Write a folder for ``from_pretrained`` of transformers.
 
     Args:
@@ -62,47 +58,36 @@ def write(
         out: The folder to write.
 
     Returns:
-        Python code that opens it, and what then maps images to features.
+        Python code that opens it and maps ``images`` to ``features``.
 
     Raises:
-        ImportError: If transformers is not installed.
-        ValueError: If it has no such network, or images are not known to be normalised.
+        ValueError: If it is no ViT or BEiT, or images are not known to be normalised.
     """
-    import transformers
-
-    beit = is_beit(net)
     if not normalization:
         raise ValueError('no mean and std are recorded for preprocessor_config.json')
-    kind, pooler = 'BeitModel' if beit else 'ViTModel', net.out_type == 'avg_featmap'
+    kind, pooled = 'Beit' if is_beit(net) else 'ViT', net.out_type == 'avg_featmap'
     out.mkdir()
     tensors = rename(_split_qkv(tensors_of(net)), _NAMES)
     save_safetensors(out / 'model.safetensors', tensors, dict(format='pt'))
-    config = dict(architectures=[kind], **_config(net))
+    config = dict(architectures=[f'{kind}Model'], **_config(net))
     (out / 'config.json').write_text(json.dumps(config, indent=2))
-    (height, width), (mean, std) = net.img_size, normalization
+    mean, std = normalization
     processor = dict(
-        image_processor_type=kind.replace('Model', 'ImageProcessor'),
-        size=dict(height=height, width=width),
+        image_processor_type=f'{kind}ImageProcessor',
+        size=dict(zip(('height', 'width'), net.img_size)),
         do_center_crop=False,
         resample=3,  # bicubic
         image_mean=mean,
         image_std=std,
     )
     (out / 'preprocessor_config.json').write_text(json.dumps(processor, indent=2))
-
-    model, info = getattr(transformers, kind).from_pretrained(
-        out, add_pooling_layer=pooler, output_loading_info=True
+    name = 'pooler_output' if pooled else 'last_hidden_state'
+    return (
+        f'from transformers import AutoImageProcessor, {kind}Model\n\n'
+        f'model = {kind}Model.from_pretrained({str(out)!r}, add_pooling_layer={pooled})\n'
+        f'processor = AutoImageProcessor.from_pretrained({str(out)!r})\n'
+        f'features = model(images).{name}'
     )
-    if any(info.values()):
-        raise ValueError(f'{kind} loads with {info}')
-    net.out_type = 'avg_featmap' if pooler else 'raw'
-    usage = (
-        f'from transformers import AutoImageProcessor, {kind}\n\n'
-        f"model = {kind}.from_pretrained('{out}', add_pooling_layer={pooler})\n"
-        f"processor = AutoImageProcessor.from_pretrained('{out}')"
-    )
-    name = 'pooler_output' if pooler else 'last_hidden_state'
-    return usage, lambda images: model.eval()(images)[name]
 
 
 def _split_qkv(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

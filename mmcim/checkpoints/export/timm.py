@@ -1,12 +1,9 @@
 # Copyright (c) mmcim contributors. All rights reserved.
 """timm's ``vit_*``, ``beit_*`` and ``resnet*``."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import timm
-import torch
 from mmengine.model import BaseModule
 from mmpretrain.models.backbones import ResNet, VisionTransformer
 
@@ -15,9 +12,7 @@ from ..names import from_mmpretrain
 from ..record import save_safetensors
 
 
-def write(
-    net: BaseModule, normalization: list[list[float]], out: Path
-) -> tuple[str, Callable]:
+def write(net: BaseModule, normalization: list[list[float]], out: Path) -> str:
     """Write a ``.safetensors`` file for ``timm.create_model``.
 
     Args:
@@ -27,76 +22,59 @@ def write(
         out: The file to write.
 
     Returns:
-        Python code that opens it, and what then maps images to features.
-
-    Raises:
-        ValueError: If timm has no such network.
+        Python code that opens it and maps ``images`` to ``features``.
     """
-    tensors = from_mmpretrain(tensors_of(net))
     kwargs: dict[str, Any] = dict(num_classes=0)
     pooled = getattr(net, 'out_type', None) == 'avg_featmap'
     if type(net) is ResNet:
         name = f'resnet{net.depth}'
     else:
-        beit = is_beit(net)
-        name = f'{"beit" if beit else "vit"}_base_patch16_224'
+        name = f'{"beit" if is_beit(net) else "vit"}_base_patch16_224'
         kwargs |= arguments_of(net) | _pooling(net)
-        if beit and not (net.final_norm or pooled):
-            # timm's always has one; it is that of a head, and starts like this.
-            tensors['fc_norm.weight'] = torch.ones(net.embed_dims)
-            tensors['fc_norm.bias'] = torch.zeros(net.embed_dims)
-        net.out_type = 'avg_featmap' if pooled else 'raw'
     if normalization:
         # timm's own preprocessing for this name is another.
         mean, std = map(tuple, normalization)
-        kwargs['pretrained_cfg_overlay'] = dict(mean=mean, std=std)
-        if 'img_size' in kwargs:
-            kwargs['pretrained_cfg_overlay']['input_size'] = (3, *net.img_size)
-    given = [repr(name), f"checkpoint_path='{out}'"]
+        size = (3, *getattr(net, 'img_size', (224, 224)))
+        kwargs['pretrained_cfg_overlay'] = dict(mean=mean, std=std, input_size=size)
+    given = [repr(name), f'checkpoint_path={str(out)!r}']
     given += [f'{key}={value!r}' for key, value in kwargs.items()]
     call = 'timm.create_model(\n    ' + ',\n    '.join(given) + ',\n)'
-    save_safetensors(out, tensors, dict(create_model=call.replace(str(out), out.name)))
-    model = timm.create_model(name, checkpoint_path=str(out), **kwargs).eval()
+    metadata = dict(create_model=call.replace(str(out), out.name))
+    save_safetensors(out, from_mmpretrain(tensors_of(net)), metadata)
     forward = 'model' if pooled else 'model.forward_features'
-    usage = f'import timm\n\nmodel = {call}.eval()\nfeatures = {forward}(images)'
-    return usage, model if pooled else model.forward_features
+    return f'import timm\n\nmodel = {call}.eval()\nfeatures = {forward}(images)'
 
 
 def _pooling(net: BaseModule) -> dict[str, Any]:
-    token = 'token' if net.out_type == 'cls_token' else ''
     if is_beit(net):
         # Averaging would take the norm of the tokens away.
-        return dict(global_pool=token if net.final_norm else 'avg')
+        return dict(global_pool='token' if net.final_norm else 'avg')
+    pool = 'token' if net.out_type == 'cls_token' else 'avg'
     pooled_norm = net.out_type == 'avg_featmap'
     final_norm = net.final_norm or pooled_norm
-    return dict(global_pool=token or 'avg', fc_norm=pooled_norm, final_norm=final_norm)
+    return dict(global_pool=pool, fc_norm=pooled_norm, final_norm=final_norm)
 
 
 def is_beit(net: BaseModule) -> bool:
     """Tell a BEiT from a ViT.
 
     Raises:
-        ValueError: If it is neither, or has a norm more than the other libraries' have.
+        ValueError: If it is neither.
     """
     # Only mmpretrain's BEiTViT and mmcim's encoder have this attribute.
     beit = hasattr(net, 'use_rel_pos_bias')
     if not beit and not isinstance(net, VisionTransformer):
         raise ValueError('only a ViT, a BEiT or, to timm, a ResNet can be')
-    if net.final_norm and net.out_type == 'avg_featmap':
-        raise ValueError(
-            "it has two norms, final_norm and that of out_type='avg_featmap'"
-        )
     return beit
 
 
 def arguments_of(net: BaseModule) -> dict[str, Any]:
     """Describe a ViT or BEiT, but for its pooling, by the arguments of timm's."""
-    layer, patches = net.layers[0], net.patch_embed.projection
+    layer = net.layers[0]
     scaled = any('gamma' in name for name, _ in layer.named_parameters())
     known = dict(
         img_size=tuple(net.img_size),
-        patch_size=patches.kernel_size[0],
-        in_chans=patches.in_channels,
+        patch_size=net.patch_embed.projection.kernel_size[0],
         embed_dim=net.embed_dims,
         depth=net.num_layers,
         num_heads=layer.attn.num_heads,
