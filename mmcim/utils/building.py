@@ -83,7 +83,7 @@ class ConfigKeyErrors:
             ConfigError: If a key is misspelt.
             BuildError: For every error of what is built.
         """
-        drop_scope(cfg._cfg_dict)
+        drop_scope(cfg)
         check_keys(cfg)
         with explain_build_errors(cfg):
             return super().from_cfg(cfg)  # type: ignore[misc]

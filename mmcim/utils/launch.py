@@ -47,7 +47,7 @@ def load_config(
         cfg = Config.fromfile(path)
     except (FileNotFoundError, TypeError) as error:  # of it or of what it inherits
         raise ConfigError(f'config {path}: {error}') from error
-    drop_scope(cfg._cfg_dict)
+    drop_scope(cfg)
     options = dict(options or ())
     for name in {key.split('.')[0] for key in options} - {*cfg, *TOP_LEVEL}:
         close = nearest(name, [*cfg, *TOP_LEVEL])

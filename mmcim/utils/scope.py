@@ -12,8 +12,9 @@ def drop_scope(part: Any) -> None:
     says in which.
 
     Args:
-        part: The config as a dict, or a part of it.
+        part: The config, or a part of it.
     """
+    part = getattr(part, '_cfg_dict', part)
     if isinstance(part, dict):
         if part.get('_scope_') == 'mmcim':
             del part['_scope_']
