@@ -79,7 +79,7 @@ def folder(tmp_path_factory):
     record.prefix = 'enhancer.backbone.'
     state = {record.prefix + name: value for name, value in tensors.items()}
     torch.save(dict(state_dict=state, meta=dict(backbone=record.dumps())), checkpoint)
-    work_dir = folder / 'work_dirs/vit-b_8xb256-300e'
+    work_dir = folder / 'work_dirs/cim/vit-b_8xb256-300e'
     work_dir.mkdir(parents=True)
     for path in (backbone, checkpoint):
         (work_dir / path.name).symlink_to(path)
