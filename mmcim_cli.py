@@ -223,7 +223,6 @@ def _benchmark(add: Add) -> None:
     add('--steps', type=_positive, default=100, help='steps to time')
     add('--warmup', type=int, default=10, help='steps before them')
     add('--batch-size', type=_positive, help="in place of the config's")
-    _flags(add, random_tokenizer='random weights of full size for it: no file is needed')
     _cfg_options(add)
 
 
