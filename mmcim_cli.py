@@ -17,6 +17,7 @@ import sys
 import tempfile
 import traceback
 import warnings
+from argparse import ArgumentTypeError
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
 from importlib import import_module
@@ -161,8 +162,8 @@ def _help(command: str) -> str:
 
 
 def _train(add: Add) -> None:
-    help_ = 'resume from it; without a name from the latest one in the work directory'
-    add('--resume', nargs='?', const='auto', metavar='CHECKPOINT', help=help_)
+    help_ = 'resume from it; without FILE from the latest one in the work directory'
+    add('--resume', nargs='?', const='auto', metavar='FILE', help=help_)
     _flags(
         add,
         override="resume with the config's settings where the checkpoint's differ",
@@ -176,8 +177,7 @@ def _train(add: Add) -> None:
 def _test(add: Add) -> None:
     _run_options(add)
     add('checkpoint', nargs='?', help='of this model; by default the weights of init_cfg')
-    help_ = 'file for metrics (.json) or predictions (.pkl)'
-    add('--out', type=_file('.json', '.pkl'), help=help_)
+    add('--out', type=_file('.json', '.pkl'), help='file for metrics or predictions')
     add('--show-dir', help='folder for images of the predictions')
     _flags(add, tta="test-time augmentation by the config's tta_pipeline")
 
@@ -222,7 +222,6 @@ def _benchmark(add: Add) -> None:
     add('--steps', type=_positive, default=100, help='steps to time')
     add('--warmup', type=int, default=10, help='steps before them')
     add('--batch-size', type=_positive, help="in place of the config's")
-    _flags(add, random_tokenizer='random weights of full size for it: no file is needed')
     _cfg_options(add)
 
 
@@ -269,9 +268,7 @@ def _option(text: str) -> tuple[str, Any]:
         key, value = text.split('=', maxsplit=1)
         return key, DictAction._parse_iterable(value)
     except (ValueError, AssertionError) as error:
-        raise argparse.ArgumentTypeError(
-            f'expected KEY=VALUE, got {text!r} ({error})'
-        ) from error
+        raise ArgumentTypeError(f'expected KEY=VALUE, got {text!r} ({error})') from error
 
 
 def _file(*suffixes: str) -> Callable[[str], Path]:
@@ -279,8 +276,7 @@ def _file(*suffixes: str) -> Callable[[str], Path]:
 
     def read(text: str) -> Path:
         if not text.endswith(suffixes):
-            wanted = ' or '.join(suffixes)
-            raise argparse.ArgumentTypeError(f'must end with {wanted}, got {text}')
+            raise ArgumentTypeError(f'must end with {" or ".join(suffixes)}, got {text}')
         return Path(text)
 
     return read
@@ -289,7 +285,7 @@ def _file(*suffixes: str) -> Callable[[str], Path]:
 def _positive(text: str) -> int:
     """Read a number."""
     if not text.isdecimal() or not int(text):
-        raise argparse.ArgumentTypeError(f'must be at least 1, got {text}')
+        raise ArgumentTypeError(f'must be at least 1, got {text}')
     return int(text)
 
 

@@ -5,7 +5,9 @@ import os
 import tarfile
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 REPO = Path(__file__).resolve().parents[1]
 SHARED = Path(os.environ.get('MMCIM_SHARED', REPO.parent / 'shared'))
@@ -49,10 +51,20 @@ def imagenette_mini(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope='session')
 def camvid(tmp_path_factory) -> Path:
-    """CamVid at 240 x 180 px in ADE20K's layout, 11 classes and 0 for void."""
+    """CamVid at 240 x 180 px in SegNet's layout, 11 classes and 11 for void."""
     folder = tmp_path_factory.mktemp('data')
     unpack(shared_file('data/camvid_ade_240x180_q90.tar'), folder)
-    return folder / 'camvid'
+    folder /= 'camvid'
+    splits = dict(training='train', validation='val', test='test')
+    for source, split in splits.items():
+        (folder / 'images' / source).rename(folder / split)
+        for path in (folder / split).iterdir():
+            path.rename(path.with_suffix('.png'))  # readers look at its contents
+        (folder / 'annotations' / source).rename(folder / f'{split}annot')
+        for path in (folder / f'{split}annot').iterdir():
+            labels = np.asarray(Image.open(path))  # 0 is void, 1 the first class
+            Image.fromarray(np.where(labels == 0, 11, labels - 1)).save(path)
+    return folder
 
 
 @pytest.fixture(scope='session')

@@ -19,8 +19,8 @@ model = dict(
             checkpoint='work_dirs/cim/resnet50_8xb256-300e/epoch_300_backbone.safetensors',
         )
     ),
-    decode_head=dict(num_classes=11),
-    auxiliary_head=dict(num_classes=11),
+    decode_head=dict(num_classes=11, ignore_index=_base_.void),
+    auxiliary_head=dict(num_classes=11, ignore_index=_base_.void),
 )
 
 optim_wrapper = dict(

@@ -20,7 +20,7 @@ model = dict(
             checkpoint='work_dirs/cim/vit-b_8xb256-300e/epoch_300_backbone.safetensors',
         ),
     ),
-    decode_head=dict(num_classes=11),
+    decode_head=dict(num_classes=11, ignore_index=_base_.void),
     test_cfg=dict(_delete_=True, mode='whole'),
 )
 

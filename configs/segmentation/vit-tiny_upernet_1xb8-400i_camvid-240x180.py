@@ -50,8 +50,15 @@ model = dict(
     data_preprocessor={**_base_.data_preprocessor, 'size': crop_size},
     backbone=dict(arch='deit-tiny', img_size=crop_size),
     neck=dict(embed_dim=192),
-    decode_head=dict(in_channels=[192, 192, 192, 192], channels=64, num_classes=11),
-    auxiliary_head=dict(in_channels=192, channels=64, num_classes=11),
+    decode_head=dict(
+        in_channels=[192, 192, 192, 192],
+        channels=64,
+        num_classes=11,
+        ignore_index=_base_.void,
+    ),
+    auxiliary_head=dict(
+        in_channels=192, channels=64, num_classes=11, ignore_index=_base_.void
+    ),
     test_cfg=dict(_delete_=True, mode='whole'),
 )
 

@@ -5,34 +5,30 @@ Exit code 1 if it cannot run, or if a folder given by --data cannot be trained o
 """
 
 import argparse
-import multiprocessing
 import os
 import platform
 import re
-import shlex
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from importlib import metadata
 
-from ..dependencies import check_dependencies
+from ..version import __version__
 
 OK, MISSING, BROKEN = 'ok', 'missing', 'BROKEN'
-# State, what has been found, and the command that fixes it.
+# State, what has been found, and what fixes it if it is not well.
 Finding = tuple[str, str, str]
-_FILES = (
-    (
-        'weights/dalle_dvae.safetensors',
-        "OpenAI's tokenizer",
+_FILES = {
+    "OpenAI's tokenizer: weights/dalle_dvae.safetensors": (
         'wget https://cdn.openai.com/dall-e/encoder.pkl '
         'https://cdn.openai.com/dall-e/decoder.pkl && pip install dall-e attrs && '
         'mmcim convert-dalle encoder.pkl decoder.pkl --trust-pickle '
-        '--out weights/dalle_dvae.safetensors',
+        '--out weights/dalle_dvae.safetensors'
     ),
-    ('data/imagenet/train', 'ImageNet', 'ln -s /path/to/imagenet data/imagenet'),
-    ('data/ade/ADEChallengeData2016', 'ADE20K', 'ln -s /path/to/ade data/ade'),
-)
+    'ImageNet: data/imagenet/train': 'ln -s /path/to/imagenet data/imagenet',
+    'ADE20K: data/ade/ADEChallengeData2016': 'ln -s /path/to/ade data/ade',
+}
 
 
 def run(args: argparse.Namespace) -> None:
@@ -44,25 +40,21 @@ def run(args: argparse.Namespace) -> None:
     Raises:
         SystemExit: With code 1 if anything is broken.
     """
-    states = set()
-    for check in (_system, _packages, _devices, _mmcim, _files, _images):
+    broken = False
+    for check in (_packages, _devices, _import, _files, _images):
         for state, text, fix in check(args):
             print(f'{state:8} {text}', flush=True)
-            if fix:
+            if fix and state != OK:
                 print(f'{"":8} Fix with: {fix}')
-            states.add(state)
-    if BROKEN in states:
+            broken |= state == BROKEN
+    if broken:
         sys.exit(1)
-
-
-def _system(args: argparse.Namespace) -> Iterator[Finding]:
-    yield OK, f'Python {platform.python_version()}, {platform.platform()}', ''
-    if 'fork' not in multiprocessing.get_all_start_methods():
-        yield BROKEN, 'this system cannot fork processes', 'use Linux (WSL on Windows)'
 
 
 def _packages(args: argparse.Namespace) -> Iterator[Finding]:
     """Compare what is installed with what the package asks for."""
+    python = f'Python {platform.python_version()}, {platform.platform()}'
+    yield OK, f'mmcim {__version__}, {python}', ''
     try:
         from packaging.requirements import Requirement
 
@@ -71,23 +63,18 @@ def _packages(args: argparse.Namespace) -> Iterator[Finding]:
         fix = 'pip install -c constraints.txt -e .   (in the folder of mmcim)'
         yield MISSING, f'mmcim is not installed: {error}', fix
         return
-    found = []
     for package in required:
         extra = re.search(r'extra == .(\w+)', str(package.marker))
-        version = _version(package.name)
-        text, fix = f'{package.name} {version}', f"pip install '{package.name}"
-        if version and package.specifier.contains(version, prereleases=True):
-            found += [] if extra else [text]
-        elif not extra:
-            text = f'{text}, needed: {package.specifier}'
-            yield BROKEN, text, f"{fix}{package.specifier}'"
-        elif extra[1] not in ('dev', 'docs'):
-            yield (
-                MISSING,
-                f'{package.name} (optional)',
-                f"pip install 'mmcim[{extra[1]}]'",
-            )
-    yield OK, ', '.join(found), ''
+        if extra and extra[1] in ('dev', 'docs'):
+            continue
+        name, wanted = package.name, package.specifier
+        found = next((d.version for d in metadata.distributions(name=name)), '')
+        state, fix = BROKEN, f"pip install '{name}{wanted}'"
+        if extra:
+            state, fix = MISSING, f"pip install 'mmcim[{extra[1]}]'"
+        if found and wanted.contains(found, prereleases=True):
+            state = OK
+        yield state, f'{name} {found or "not installed"} ({wanted})', fix
 
 
 def _devices(args: argparse.Namespace) -> Iterator[Finding]:
@@ -97,42 +84,29 @@ def _devices(args: argparse.Namespace) -> Iterator[Finding]:
         fix = 'pip install --force-reinstall torch torchvision   (both from one index)'
         yield BROKEN, f'torch or torchvision cannot be imported: {error!r}', fix
         return
-    query = ['nvidia-smi', '--query-gpu=driver_version', '--format=csv,noheader']
-    has_driver = shutil.which('nvidia-smi') is not None
-    driver = (
-        subprocess.getoutput(shlex.join(query)).split('\n')[0] if has_driver else None
-    )
     for index in range(torch.cuda.device_count()):
-        major, minor = torch.cuda.get_device_capability(index)
-        name = f'{torch.cuda.get_device_name(index)} (sm_{major}{minor})'
-        yield OK, f'GPU {index}: {name}, driver {driver}', ''
+        yield OK, f'GPU {index}: {torch.cuda.get_device_properties(index)}', ''
     if not torch.cuda.is_available():
-        text = f'no GPU; torch is built for CUDA {torch.version.cuda}, driver {driver}'
+        state = MISSING if shutil.which('nvidia-smi') else OK
         fix = 'update the driver, or install a build of torch for it: docs/install.md'
-        yield MISSING, text, fix if has_driver else ''
+        yield state, f'no GPU; torch is built for CUDA {torch.version.cuda}', fix
 
 
-def _mmcim(args: argparse.Namespace) -> Iterator[Finding]:
+def _import(args: argparse.Namespace) -> Iterator[Finding]:
     """Import all of it in a process of its own."""
-    try:
-        check_dependencies()
-    except ImportError as error:
-        yield BROKEN, str(error), ''
-        return
-    code = 'import mmcim, sys; sys.stdout.write(mmcim.__version__)'
-    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
+    command = [sys.executable, '-c', 'import mmcim']
+    done = subprocess.run(command, capture_output=True, text=True)
+    *_, error = done.stderr.strip().rpartition('Error: ')
     if done.returncode:
-        *_, cause = ['', *done.stderr.strip().splitlines()]
-        yield BROKEN, f'mmcim cannot be imported: {cause}', 'install what is broken above'
+        yield BROKEN, f'import mmcim: {error}', 'what is named above'
     else:
-        yield OK, f'mmcim {done.stdout.splitlines()[-1]}', ''
+        yield OK, 'import mmcim', ''
 
 
 def _files(args: argparse.Namespace) -> Iterator[Finding]:
-    for path, name, fix in _FILES:
-        there = os.path.exists(path)
-        text = f'{name}: {path}' + ('' if there else f' (below {os.getcwd()})')
-        yield OK if there else MISSING, text, '' if there else fix
+    for text, fix in _FILES.items():
+        is_there = os.path.exists(text.split(': ')[1])
+        yield OK if is_there else MISSING, f'{text} (below {os.getcwd()})', fix
 
 
 def _images(args: argparse.Namespace) -> Iterator[Finding]:
@@ -143,10 +117,3 @@ def _images(args: argparse.Namespace) -> Iterator[Finding]:
             yield OK, f'{args.data}: all readable, {check_images(args.data)}', ''
         except ValueError as error:
             yield BROKEN, str(error), ''
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None

@@ -64,14 +64,18 @@ class Job:
             SystemExit: If the job has failed, with the end of what it printed.
         """
         code = self.process.poll() if self.process else None
-        if not code:
-            return code
-        log = self.folder / 'console.log'
-        *_, printed = f'\n{log.read_text(errors="replace")}'.rpartition('\nerror: ')
-        end = '\n'.join(printed.splitlines()[-15:])
-        if code < 0:
-            end = f'killed by {signal.Signals(-code).name}'
-        sys.exit(f'error: {self.name}: {end}\nAll that it printed is in {log}')
+        if code:
+            *_, text = f'\n{self.printed()}'.rpartition('\nerror: ')
+            end = '\n'.join(text.splitlines()[-15:])
+            sys.exit(
+                f'error: {self.name}: {end} (exit code {code})\n'
+                f'All that it printed is in {self.folder}/console.log'
+            )
+        return code
+
+    def printed(self) -> str:
+        """All that it has printed."""
+        return (self.folder / 'console.log').read_text(errors='replace')
 
     def status(self) -> str:
         """Say how far it is: in the last line that it has printed, unless indented."""
@@ -79,8 +83,9 @@ class Job:
             return 'waiting'
         if self.process.poll() == 0:
             return 'done'
-        text = (self.folder / 'console.log').read_text(errors='replace')
-        lines = [line for line in text.splitlines() if line.strip() == line != '']
+        lines = [
+            line for line in self.printed().splitlines() if line.strip() == line != ''
+        ]
         return lines[-1] if lines else 'starting'
 
 
@@ -94,10 +99,9 @@ def run_jobs(jobs: Sequence[Job], console: Console, limit: int, cores: int = 1) 
         cores: Cores of the processor, which they share.
 
     Raises:
-        SystemExit: If a job fails, with the end of what it printed, or if the process
-            that started this one ends. Whatever ends this function, all jobs are stopped.
+        SystemExit: If a job fails, with the end of what it printed. Whatever ends this
+            function, all jobs are stopped.
     """
-    parent = os.getppid()
     status = TextColumn('{task.fields[status]}', markup=False)
     off = not console.is_terminal
     table = Progress('{task.description}', status, console=console, disable=off)
@@ -114,10 +118,6 @@ def run_jobs(jobs: Sequence[Job], console: Console, limit: int, cores: int = 1) 
                     if line != shown[job.name] and not console.is_terminal:
                         console.print(f'{job.name}: {line}', markup=False, soft_wrap=True)
                     shown[job.name] = line
-                # Under nohup it is meant to outlive its parent.
-                orphan = os.getppid() != parent
-                if orphan and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
-                    sys.exit('the process that started this one has ended')
                 time.sleep(0.5)
     finally:
         started = [job.process for job in jobs if job.process]

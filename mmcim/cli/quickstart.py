@@ -66,9 +66,8 @@ def run(args: argparse.Namespace) -> None:
         summary, table = quickstart.summary()
         (args.work_dir / 'summary.json').write_text(json.dumps(summary, indent=2))
         console.print(table)
-    minutes, rest = divmod(round(time.monotonic() - start), 60)
-    images = f'{quickstart.folder}/images.png'
-    console.print(f'Done in {minutes} min {rest} s; images: {images}', soft_wrap=True)
+    minutes, images = (time.monotonic() - start) / 60, quickstart.folder / 'images.png'
+    console.print(f'Done in {minutes:.1f} min; images: {images}', soft_wrap=True)
 
 
 class Quickstart:
@@ -82,7 +81,7 @@ class Quickstart:
     def __init__(self, args: argparse.Namespace, num_classes: int) -> None:
         self.args, self.num_classes = args, num_classes
         self.folder = args.work_dir.absolute()
-        self.data_root = args.data_root and os.path.abspath(args.data_root)
+        self.data_root = repr(os.path.abspath(args.data_root or ''))
         self.configs, self.tasks = configs_dir() / 'quickstart', list(TASKS)
         self.suffix = '_images' if args.data_root else ''
         if args.data_root:
@@ -152,10 +151,10 @@ class Quickstart:
         cfg.experiment_name = '_'.join(folder.relative_to(self.folder).parts)
         cfg.work_dir = str(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        set_data_root(cfg, self.data_root)
         cfg.__dict__['_format_python_code'] = False  # yapf would take a second
         path = folder / f'{name}.py'
-        path.write_text(cfg.pretty_text)
+        # The configs of images look for them in data/images.
+        path.write_text(cfg.pretty_text.replace("'data/images'", self.data_root))
         return str(path), f'{folder}/iter_{cfg.train_cfg.max_iters}.pth'
 
     def summary(self) -> tuple[dict[str, dict[str, list[float]]], Table]:
@@ -176,12 +175,3 @@ class Quickstart:
 def command(*words: str) -> list[str]:
     """A command line of mmcim, for a :class:`Job`."""
     return [mmcim_cli.__file__, *words]
-
-
-def set_data_root(node: object, data_root: str | None) -> None:
-    """Let all image folders in a config be ``data_root``, if it is given."""
-    if data_root and isinstance(node, dict | Config):
-        if node.get('type') == 'ImageFolder':
-            node['data_root'] = data_root
-        for child in node.values():
-            set_data_root(child, data_root)

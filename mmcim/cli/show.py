@@ -16,12 +16,14 @@ Example: mmcim show CONFIG CHECKPOINT --out grid.png
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 from mmpretrain.models.selfsup import BaseSelfSupervisor
 from mmpretrain.registry import MODELS
+from torch import nn
 
 from ..checkpoints import read_weights
 from ..engine.checks import check_same_model
@@ -53,11 +55,31 @@ def run(args: argparse.Namespace) -> None:
             detector = getattr(found, 'enhancer', None)
             if not isinstance(detector, RevDet):
                 raise ConfigError(f'--detector: {other} is no CIM-RevDet')
-        panels = cim_panels(model, **data, detector=detector)
+        panels = cim_panels(model, data['inputs'], detector=detector)
     else:
         panels = view_panels(model, data['inputs'], predict=args.checkpoint is not None)
     save_grid(panels, args.out)
     print(f'wrote {args.out}')
+
+
+def build_model(cfg: Config, *kinds: type[nn.Module]) -> Any:
+    """Build the model of a config.
+
+    Args:
+        cfg: The complete config.
+        kinds: Classes, of one of which the model has to be.
+
+    Raises:
+        BuildError: If the model rejects its arguments, or is of no such class.
+    """
+    init_default_scope(cfg.get('default_scope', 'mmpretrain'))
+    preprocessor = cfg.get('data_preprocessor')
+    with explain_build_errors(cfg, 'model'):
+        model = MODELS.build({'data_preprocessor': preprocessor, **cfg.model})
+        if not isinstance(model, kinds):
+            wanted = ' or '.join(kind.__name__ for kind in kinds)
+            raise ValueError(f'expected {wanted}, got {type(model).__name__}')
+    return model
 
 
 def load_model(cfg: Config, checkpoint: str | Path | None) -> BaseSelfSupervisor:
@@ -66,14 +88,9 @@ def load_model(cfg: Config, checkpoint: str | Path | None) -> BaseSelfSupervisor
     Raises:
         ConfigError: If the checkpoint is not of this model, or there is nothing to show.
     """
-    init_default_scope(cfg.get('default_scope', 'mmpretrain'))
-    preprocessor = cfg.get('data_preprocessor')
-    with explain_build_errors(cfg, 'model'):
-        model = MODELS.build({'data_preprocessor': preprocessor, **cfg.model})
-        if not isinstance(model, BaseSelfSupervisor):
-            raise ValueError(f'{type(model).__name__} is no pre-training')
-        if getattr(model, 'tokenizer', model) is None:
-            raise ValueError('without a tokenizer there is nothing to show')
+    model = build_model(cfg, BaseSelfSupervisor)
+    if getattr(model, 'tokenizer', model) is None:
+        raise ConfigError('model: without a tokenizer there is nothing to show')
     if checkpoint:
         tensors = read_weights(checkpoint).tensors
         check_same_model(model, tensors, str(checkpoint))

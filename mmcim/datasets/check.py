@@ -27,34 +27,26 @@ def check_images(folder: str | Path) -> Listing:
             has too few images to train and validate, or if images are unreadable.
     """
     listing = list_images(folder)
-    if len(listing.classes) == 1:
-        raise ConfigError(
-            f'{folder} has one folder, {listing.classes[0]}; expected one for each of '
-            'two classes or more, or images without folders'
-        )
     count = Counter((file.split('/')[0], is_val(file)) for file in listing.files)
     few = [
         f'{name}: {count[name, False]} for training, {count[name, True]} for validation'
         for name in listing.classes
         if count[name, False] < NUM_PER_CLASS or not count[name, True]
     ]
-    if few:
+    if few or len(listing.classes) == 1:
         raise ConfigError(
-            f'{folder}: {len(few)} of {len(listing.classes)} classes have too few images:'
-            f'{_first(few)}\nExpected of each: {NUM_PER_CLASS} for training, 1 for '
-            f'validation; {2 * NUM_PER_CLASS} are enough as a rule.\n'
-            f'Add images ({", ".join(EXTENSIONS)}), move these folders elsewhere, or put '
-            'all images into one folder to pre-train without labels'
+            f'{folder}: {len(few)} of {len(listing.classes)} class folders have too few '
+            f'images:{_first(few)}\nExpected two classes or more, each with '
+            f'{NUM_PER_CLASS} for training and 1 for validation; {2 * NUM_PER_CLASS} are '
+            f'enough as a rule.\nAdd images ({", ".join(EXTENSIONS)}), move folders '
+            'elsewhere, or put all images into one folder to pre-train without labels'
         )
     paths = [Path(folder, file) for file in listing.files]
     with ThreadPoolExecutor() as pool:
         found = track(pool.map(_find_error, paths), 'Reading images', len(paths))
         errors = [error for error in found if error]
     if errors:
-        raise ConfigError(
-            f'{folder}: {len(errors)} of {len(paths)} images are unreadable:'
-            f'{_first(errors)}'
-        )
+        raise ConfigError(f'{len(errors)} images are unreadable:{_first(errors)}')
     return listing
 
 
@@ -67,7 +59,5 @@ def _find_error(path: Path) -> str:
     return ''
 
 
-def _first(items: list[str], most: int = 5) -> str:
-    """Indent the first items, one per line."""
-    shown = items if len(items) <= most else [*items[:most], '...']
-    return ''.join(f'\n  {item}' for item in shown)
+def _first(items: list[str]) -> str:
+    return '\n  '.join(['', *items[:5], '...'][: len(items) + 1])

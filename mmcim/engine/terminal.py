@@ -2,22 +2,24 @@
 """What the screen shows of a run: how it starts, how far it is, and what it has made."""
 
 from collections.abc import Callable
+from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import numpy as np
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook, LoggerHook
-from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
+from mmengine.runner import EpochBasedTrainLoop, Runner
 from mmpretrain.models import BaseSelfSupervisor
 
 from ..checkpoints import backbone_path
 from ..models.tokenizers.base import BaseTokenizer
 from ..utils.terminal import ProgressLine, show
-from .lr_scaling import lr_ratio
 from .run_record import unwrapped
 
 # Measured or shown in another way.
 _NOT_SHOWN = ('time', 'data_time', 'base_lr')
+_TITLES = dict(train='Training', val='Validating', test='Testing')
 
 
 class TerminalHook(Hook):
@@ -37,47 +39,41 @@ class TerminalHook(Hook):
         loggers = (hook for hook in runner.hooks if isinstance(hook, LoggerHook))
         self._interval = next((hook.interval for hook in loggers), 50)
 
-    def after_train_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
-        """Show speed, time left, losses and what else the model logs."""
-        step, total = runner.iter + 1, runner.max_iters
-        self._update(runner, 'Training', step, total, lambda: training_numbers(runner))
-
-    def after_val_iter(self, runner: Runner, batch_idx: int, *args, **kwargs) -> None:
-        """Show how far a validation is."""
-        self._update(runner, 'Validating', batch_idx + 1, len(runner.val_dataloader))
-
-    def after_test_iter(self, runner: Runner, batch_idx: int, *args, **kwargs) -> None:
-        """Show how far a test is."""
-        self._update(runner, 'Testing', batch_idx + 1, len(runner.test_dataloader))
+    def _after_iter(
+        self, runner: Runner, batch_idx: int, *args: Any, mode: str = 'train', **kwargs
+    ) -> None:
+        """Show how far it is; of a training also speed, time left and what is logged."""
+        text: Callable[[], str] = str
+        if mode == 'train':
+            step, total = runner.iter + 1, runner.max_iters
+            text = partial(training_numbers, runner)
+        else:
+            step, total = batch_idx + 1, len(getattr(runner, f'{mode}_dataloader'))
+        if mode not in self._lines:
+            title = f'{_TITLES[mode]} {type(unwrapped(runner.model)).__name__}'
+            self._lines[mode] = ProgressLine(title, total)
+        is_report = step % self._interval == 0 or step == total
+        self._lines[mode].update(step, text, is_report)
 
     def after_train(self, runner: Runner) -> None:
         """Show what the training has made and what can be done with it."""
-        self._close('Training')
+        self._close('train')
         runner.logger.info(what_is_next(runner))
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, Any]) -> None:
         """Show the metrics of a validation in one line."""
-        self._close('Validating')
+        self._close('val')
         text = ', '.join(f'{name} {_readable(v)}' for name, v in metrics.items())
         runner.logger.info(f'Validation at iteration {runner.iter}: {text}')
 
     def after_test_epoch(self, runner: Runner, metrics: dict[str, Any]) -> None:
         """Show the metrics of a test, one in a line."""
-        self._close('Testing')
+        self._close('test')
         if is_main_process():
             show('\n'.join(f'{name}: {_readable(v)}' for name, v in metrics.items()))
 
-    def _update(
-        self, runner: Runner, what: str, step: int, total: int, text: Callable = str
-    ) -> None:
-        if what not in self._lines:
-            kind = type(unwrapped(runner.model)).__name__
-            self._lines[what] = ProgressLine(f'{what} {kind}', total)
-        is_report = step % self._interval == 0 or step == total
-        self._lines[what].update(step, text, is_report)
-
-    def _close(self, what: str) -> None:
-        if line := self._lines.pop(what, None):
+    def _close(self, mode: str) -> None:
+        if line := self._lines.pop(mode, None):
             line.close()
 
 
@@ -92,27 +88,23 @@ def start_summary(runner: Runner) -> str:
     images, counts = data['images_per_iteration'], optim['accumulative_counts']
     size, model = data['dataset']['size'], unwrapped(runner.model)
     lr = runner.optim_wrapper.optimizer.defaults['lr']
-    ratio = lr_ratio(images * counts, **(runner.auto_scale_lr or {}))
-    base = f' (scaled from {lr / ratio:g} at batch {images * counts / ratio:g})'
-    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    frozen = sum(p.numel() for p in model.parameters()) - trained
-    tokenizers = [m for m in model.modules() if isinstance(m, BaseTokenizer)]
-    frozen += sum(b.numel() for tokenizer in tokenizers for b in tokenizer.buffers())
+    tensors = [*model.parameters()]
+    for module in model.modules():
+        tensors += module.buffers() if isinstance(module, BaseTokenizer) else ()
+    trained = sum(t.numel() for t in tensors if t.requires_grad)
+    frozen = sum(t.numel() for t in tensors) - trained
     how = 'resumed from' if runner._resume else 'weights of'
     origin = f'{how} {runner._load_from}' if runner._load_from else 'from scratch'
-    validation = ''
-    if isinstance(runner._val_loop, BaseLoop):
-        validation = f', {len(runner._val_loop.dataloader.dataset)} to validate'
     return (
         f'Training {type(model).__name__}:\n'
-        f'  Images: {size} to train on{validation}\n'
+        f'  Images: {size} to train on\n'
         f'  Length: {runner.max_iters} iterations, {runner.max_iters // counts} steps of '
         f'the optimizer, {runner.max_iters * images / size:.1f} epochs\n'
         f'  Start: {origin}, iteration {runner.iter} of {runner.max_iters}\n'
         f'  Parameters: {trained:,} trained, {frozen:,} frozen\n'
         f'  Effective batch: {images * counts} = {world_size} process(es) x '
         f'{images // world_size} x {counts} accumulated\n'
-        f'  Learning rate: {lr:g}{base if ratio != 1 else ""}\n'
+        f'  Learning rate: {lr:g}\n'
         f'  Device: {next(model.parameters()).device}, '
         f'{record["environment"]["precision"]}\n'
         f'  Work directory: {runner.work_dir}'
@@ -131,9 +123,8 @@ def training_numbers(runner: Runner) -> str:
     }
     if seconds := scalars.get('time'):
         images = runner.record['train_dataloader']['images_per_iteration']
-        left = round((runner.max_iters - runner.iter - 1) * seconds)
-        eta = f'{left // 3600}:{left // 60 % 60:02}:{left % 60:02}'
-        shown += [f'{images / seconds:.0f} images/s', f'ETA {eta}']
+        left = timedelta(seconds=int(hub.get_info('eta', 0)))
+        shown += [f'{images / seconds:.0f} images/s', f'ETA {left}']
     names = sorted(scalars, key=lambda name: name != 'loss')  # otherwise as logged
     shown += [f'{name} {scalars[name]:.4g}' for name in names if name not in _NOT_SHOWN]
     return '  '.join(shown)
@@ -141,26 +132,19 @@ def training_numbers(runner: Runner) -> str:
 
 def what_is_next(runner: Runner) -> str:
     """Name the files that a training has made, and commands that take them."""
-    lines = [f'Done: {runner.iter} iterations, logged in {runner.log_dir}']
+    text = f'Done: {runner.iter} iterations, logged in {runner.log_dir}'
     checkpoint = runner.message_hub.runtime_info.get('last_ckpt')
     if not checkpoint:
-        return lines[0]
-    lines += [f'Checkpoint: {checkpoint}', 'Next:']
-    model = f'{runner.cfg.filename or "CONFIG"} {checkpoint}'
-    backbone, is_file = backbone_path(checkpoint), backbone_path(checkpoint).is_file()
-    if is_file:
-        lines.insert(2, f'Backbone: {backbone}')
-    if is_file and isinstance(unwrapped(runner.model), BaseSelfSupervisor):
-        lines += [
-            f'  mmcim show {model}',
-            f'  mmcim train CONFIG --pretrained {backbone}',
-            '  mmcim configs finetune  # what CONFIG may be',
-        ]
-    else:
-        lines.append(f'  mmcim test {model}')
-    if is_file:
-        lines.append(f'  mmcim export {checkpoint} --to timm --out backbone.safetensors')
-    return '\n'.join(lines)
+        return text
+    is_pretraining = isinstance(unwrapped(runner.model), BaseSelfSupervisor)
+    command = 'show' if is_pretraining else 'test'
+    text += f'\nCheckpoint: {checkpoint}\nNext:'
+    text += f'\n  mmcim {command} {runner.cfg.filename or "CONFIG"} {checkpoint}'
+    if is_pretraining and (backbone := backbone_path(checkpoint)).is_file():
+        text += f'\n  mmcim train CONFIG --pretrained {backbone}'
+        text += '\n  mmcim configs finetune  # what CONFIG may be'
+        text += f'\n  mmcim export {backbone} --to timm --out backbone.safetensors'
+    return text
 
 
 def _readable(value: Any) -> str:

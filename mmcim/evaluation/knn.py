@@ -77,7 +77,7 @@ class KNNLoop(FrozenFeatureLoop):
         **kwargs: See :class:`FrozenFeatureLoop`.
 
     Example:
-        In a config; ``tools/test.py CONFIG CHECKPOINT`` then prints ``knn/top1`` and
+        In a config; ``mmcim test CONFIG CHECKPOINT`` then prints ``knn/top1`` and
         ``knn/top5`` in percent::
 
             test_cfg = dict(type='KNNLoop', train_dataloader=dict(...))

@@ -65,7 +65,7 @@ class LinearProbeLoop(FrozenFeatureLoop):
         **kwargs: See :class:`FrozenFeatureLoop`.
 
     Example:
-        In a config; ``tools/test.py CONFIG CHECKPOINT`` then prints ``linear/top1``
+        In a config; ``mmcim test CONFIG CHECKPOINT`` then prints ``linear/top1``
         and ``linear/top5`` in percent::
 
             test_cfg = dict(

@@ -76,10 +76,9 @@ class ProgressLine:
     """
 
     def __init__(self, title: str, total: int) -> None:
-        self.title, self.total = title, total
-        self._task, self._next = None, 0.0
+        self.title, self.total, self._next = title, total, 0.0
+        self._task = live().add_task(title, total=total, text='')
         if live().console.is_terminal and is_main_process():
-            self._task = live().add_task(title, total=total, text='')
             live().start()
 
     def update(
@@ -92,7 +91,7 @@ class ProgressLine:
             text: Gives what else is shown.
             report: Whether to write a line where there is no terminal.
         """
-        if self._task is not None:
+        if live().live.is_started:
             if time.monotonic() > self._next or step == self.total:
                 self._next = time.monotonic() + _SECONDS
                 live().update(self._task, completed=step, text=text(), refresh=True)
@@ -101,11 +100,9 @@ class ProgressLine:
 
     def close(self) -> None:
         """Remove the line from a terminal."""
-        if self._task is not None:
-            live().remove_task(self._task)
-            self._task = None
-            if not live().tasks:
-                live().stop()
+        live().remove_task(self._task)
+        if not live().tasks:
+            live().live.stop()
 
 
 def remove_lines() -> None:

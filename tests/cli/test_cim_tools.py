@@ -129,7 +129,7 @@ BAD = {
         'first.safetensors',
         'second.safetensors',
     ],
-    'vis of a classifier': ['ImageClassifier is no pre-training'],
+    'vis of a classifier': ['expected BaseSelfSupervisor, got ImageClassifier'],
 }
 
 

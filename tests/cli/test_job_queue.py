@@ -1,9 +1,7 @@
 # Copyright (c) mmcim contributors. All rights reserved.
 """Jobs as real processes: order, progress, failures, and an end that leaves nothing."""
 
-import functools
 import io
-import os
 import platform
 import signal
 import subprocess
@@ -208,7 +206,7 @@ def test_job_that_is_killed_is_reported_and_its_workers_end(queue, job, tmp_path
     code = SLEEP.replace('time.sleep(600)', 'os.kill(os.getpid(), 9)')
     code = code.replace("['sleep', '600']", "['sh', '-c', 'trap \"\" TERM; sleep 600']")
     (tmp_path / 'note.py').write_text(code)
-    with pytest.raises(SystemExit, match='error: a: killed by SIGKILL'):
+    with pytest.raises(SystemExit, match=r'error: a: .*\(exit code -9\)'):
         queue.run_jobs([job('a', ['note', tmp_path / 'pids'])], quiet(), limit=1)
     started = pids(tmp_path / 'pids', jobs=1)
     assert wait_for(lambda: not any(map(is_alive, started)))
@@ -224,23 +222,4 @@ def test_signals_leave_no_process(queue, tmp_path, sign):
     error = driver.communicate()[1]
     expected = -sign if sign == signal.SIGKILL else 128 + sign
     assert driver.returncode == expected and error == b''
-    assert wait_for(lambda: not any(map(is_alive, started)))
-
-
-@pytest.mark.parametrize('ignored', [False, True])
-def test_death_of_the_parent_ends_all_unless_nohup(queue, tmp_path, ignored):
-    code = DRIVER.format(repo=str(REPO), folder=str(tmp_path))
-    (tmp_path / 'driver.py').write_text(code)
-    trap = 'trap "" HUP; ' if ignored else ''
-    script = f'{trap}"{sys.executable}" driver.py & echo $! > driver; wait'
-    # Whatever starts the tests, nohup included.
-    hang_up = functools.partial(signal.signal, signal.SIGHUP, signal.SIG_DFL)
-    shell = subprocess.Popen(['sh', '-c', script], cwd=tmp_path, preexec_fn=hang_up)
-    started = [*pids(tmp_path / 'pids'), int((tmp_path / 'driver').read_text())]
-    shell.kill()
-    shell.wait()
-    if ignored:
-        time.sleep(2)  # four looks at the parent
-        assert all(map(is_alive, started))
-        os.kill(started[-1], signal.SIGTERM)
     assert wait_for(lambda: not any(map(is_alive, started)))

@@ -70,7 +70,7 @@ def test_whole_quickstart(runs):
     summary = json.loads((folder / 'work_dirs/quickstart/summary.json').read_text())
     mean = np.mean(summary['scratch']['finetune'])
     assert re.search(rf'random weights .* {mean:.1f} \(', output)
-    assert 'cim_respix: Training CIM 2/2  ' in output
+    assert '\ncim_respix: Training CIM' in output  # of 2 iterations some may go unseen
     assert all(title in output.split(': done\n')[-1] for title in TITLES)
     folder = folder / 'work_dirs/quickstart'
     check_summary(folder, {'linear_probe', 'finetune', 'segmentation'})

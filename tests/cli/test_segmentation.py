@@ -92,20 +92,20 @@ def write_images(root):
     """Two halves of two classes each, in the colours of the config's palette."""
     palette = Config.fromfile(BASE).metainfo.palette
     random = np.random.default_rng(0)
-    for split, count in (('training', 12), ('validation', 3), ('test', 4)):
-        for kind in ('images', 'annotations'):
-            (root / kind / split).mkdir(parents=True)
+    for split, count in (('train', 12), ('val', 3), ('test', 4)):
+        for folder in (split, f'{split}annot'):
+            (root / folder).mkdir(parents=True)
         for i in range(count):
-            labels = np.zeros((40, 64), int)  # a border of void
+            labels = np.full((40, 64), CLASSES)  # a border of void
             left, right = random.integers(0, CLASSES, 2)
-            labels[2:-2, 2:32] = left + 1
-            labels[2:-2, 32:-2] = right + 1
-            colours = np.asarray([[0, 0, 0], *palette])
+            labels[2:-2, 2:32] = left
+            labels[2:-2, 32:-2] = right
+            colours = np.asarray([*palette, [0, 0, 0]])
             pixels = colours[labels] + random.integers(-20, 20, (40, 64, 3))
             image = Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
-            image.save(root / f'images/{split}/{i}.jpg', quality=95)
+            image.save(root / f'{split}/{i}.png')
             image = Image.fromarray(labels.astype(np.uint8))
-            image.save(root / f'annotations/{split}/{i}.png')
+            image.save(root / f'{split}annot/{i}.png')
 
 
 def run(cases, folder):
@@ -227,13 +227,13 @@ def scores(folder, name):
     """aAcc, mIoU and mAcc by their definitions, from the files of labels."""
     truth, guess = [], []
     for file, labels in predictions(folder, name).items():
-        path = folder / 'data/annotations/test' / file.replace('.jpg', '.png')
+        path = folder / 'data/testannot' / file
         truth.append(np.asarray(Image.open(path)).astype(int).ravel())
-        guess.append(labels.astype(int).ravel() + 1)
+        guess.append(labels.astype(int).ravel())
     truth, guess = np.concatenate(truth), np.concatenate(guess)
-    guess, truth = guess[truth > 0], truth[truth > 0]
+    guess, truth = guess[truth < CLASSES], truth[truth < CLASSES]
     ious, accuracies = [], []
-    for c in range(1, CLASSES + 1):
+    for c in range(CLASSES):
         both = ((truth == c) & (guess == c)).sum()
         if ((truth == c) | (guess == c)).any():
             ious.append(both / ((truth == c) | (guess == c)).sum())
@@ -297,8 +297,8 @@ def test_shows_overlays(folder, tested):
     assert len(shown) == 4
     palette = np.asarray(Config.fromfile(BASE).metainfo.palette)
     for path in shown:
-        file = re.match(r'test_(\d\.jpg)_\d\.png', path.name)[1]
-        image = np.asarray(Image.open(folder / 'data/images/test' / file))
+        file = re.match(r'test_(\d\.png)_\d\.png', path.name)[1]
+        image = np.asarray(Image.open(folder / 'data/test' / file))
         labels = predictions(folder, 'plain')[file]
         # The truth left, the prediction right, both over the image; and class names.
         right = np.asarray(Image.open(path))[:, 64:]
@@ -378,9 +378,9 @@ def test_camvid(tmp_path, camvid):
     # Better than the most frequent class everywhere.
     labels = [
         np.asarray(Image.open(path))
-        for path in sorted((camvid / 'annotations/test').iterdir())[:40]
+        for path in sorted((camvid / 'testannot').iterdir())[:40]
     ]
-    counts = np.bincount(np.concatenate(labels, axis=None))[1:]
+    counts = np.bincount(np.concatenate(labels, axis=None))[:CLASSES]
     most = 100 * counts.max() / counts.sum()
     assert found['aAcc'] > 1.2 * most
     assert found['mIoU'] > 3 * most / CLASSES

@@ -259,7 +259,7 @@ EXPECTED = dict(
         'no_images/train',
         '.png',
     ],
-    work_dir=['work_dir', 'a_file/work', '--work-dir'],
+    work_dir=['Not a directory', 'a_file/work'],
     config=['nowhere.py', 'No such file'],
     load_from=['nowhere.pth', 'does not exist'],
     resume=['nowhere.pth', 'does not exist'],

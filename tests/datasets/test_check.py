@@ -31,12 +31,12 @@ def test_what_is_in_a_folder(folder):
 
 
 def test_one_class_is_none(folder):
-    with pytest.raises(ConfigError, match='one folder, one; expected one for each of'):
+    with pytest.raises(ConfigError, match='Expected two classes or more'):
         check_images(folder(one=1))
 
 
 def test_classes_that_are_too_small(folder):
-    with pytest.raises(ConfigError, match='2 of 3 classes have too few') as error:
+    with pytest.raises(ConfigError, match='2 of 3 class folders have too few') as error:
         check_images(folder(a=40, b=15, c=0))
     text = str(error.value)
     # 15 in the two subsets; the class that has enough is not named.
@@ -44,7 +44,7 @@ def test_classes_that_are_too_small(folder):
     assert int(train) + int(val) == 15
     assert '\n  c: 0 for training, 0 for validation\n' in text
     assert '\n  a: ' not in text
-    assert 'Expected of each: 20 for training, 1 for validation' in text
+    assert 'each with 20 for training and 1 for validation' in text
 
 
 def test_unreadable_images_are_named(folder):
@@ -52,7 +52,7 @@ def test_unreadable_images_are_named(folder):
     (path / 'a/empty.jpg').touch()
     whole = (path / 'b/3.png').read_bytes()
     (path / 'b/3.png').write_bytes(whole[:20])
-    with pytest.raises(ConfigError, match='2 of 81 images are unreadable') as error:
+    with pytest.raises(ConfigError, match='2 images are unreadable') as error:
         check_images(path)
     assert f"\n  Cannot read the image '{path}/a/empty.jpg': it is empty" in str(
         error.value

@@ -91,4 +91,5 @@ def test_start_summary(make_runner):
     assert what_is_next(runner).startswith('Done: 0 iterations')
     runner.message_hub.update_scalar('train/loss', 2.0)
     runner.message_hub.update_scalar('train/time', 0.5)
+    runner.message_hub.update_info('eta', 2.5)
     assert training_numbers(runner) == 'epoch 1/3  8 images/s  ETA 0:00:02  loss 2'

@@ -40,13 +40,11 @@ class Segmentor(NamedTuple):
 def segmentor(tmp_path_factory) -> Segmentor:
     folder = tmp_path_factory.mktemp('mmseg')
     random = np.random.default_rng(0)
-    for split in ('training', 'validation', 'test'):
-        for kind, shape in dict(images=(180, 240, 3), annotations=(180, 240)).items():
-            (folder / 'data' / kind / split).mkdir(parents=True)
+    for split in ('train', 'val', 'test'):
+        for name, shape in {split: (180, 240, 3), f'{split}annot': (180, 240)}.items():
+            (folder / 'data' / name).mkdir(parents=True)
             pixels = random.integers(0, 12, shape, np.uint8) * (20 ** (len(shape) - 2))
-            suffix = 'jpg' if kind == 'images' else 'png'
-            path = folder / 'data' / kind / split / f'0.{suffix}'
-            Image.fromarray(pixels).save(path)
+            Image.fromarray(pixels).save(folder / 'data' / name / '0.png')
     config = folder / 'segmentor.py'
     config.write_text(CONFIG.format(base=str(BASE)))
     checkpoint = folder / 'run/iter_1.pth'
@@ -84,7 +82,7 @@ def test_inferencer_draws_our_palette(segmentor, tmp_path):
     # Drawn on a canvas of matplotlib, whose pixels shift a little.
     assert (result['visualization'] == colours).all(axis=2).mean() > 0.95
     assert {path.name for path in tmp_path.rglob('0*.*')} == {
-        '0.jpg',
+        '0.png',
         '00000000_pred.png',
     }
 

