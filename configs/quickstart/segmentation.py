@@ -115,8 +115,7 @@ param_scheduler = [
 default_hooks = dict(
     logger=dict(interval=10),
     checkpoint=dict(interval=20, max_keep_ckpts=1, save_best=None),
-    # The scenes are in no files.
-    visualization=dict(type='mmpretrain.InputVisualizationHook'),
+    visualization=None,  # it draws images of files, and the scenes are in none
 )
 log_processor = dict(window_size=10)
 randomness = dict(seed=0)

@@ -1,13 +1,8 @@
 # Copyright (c) mmcim contributors. All rights reserved.
 """Image transforms that run in the data-loader workers."""
 
-from collections.abc import Sequence
-
-import mmcv
 from mmcv.transforms import BaseTransform
 from mmengine.logging import MMLogger
-from mmengine.utils import to_2tuple
-from mmpretrain.datasets.transforms import RandomResizedCrop
 from mmpretrain.registry import TRANSFORMS
 
 from ..utils.errors import ConfigError
@@ -60,54 +55,4 @@ class LoadImage(BaseTransform):
             return None
         results['img'] = img
         results['img_shape'] = results['ori_shape'] = img.shape[:2]
-        return results
-
-
-@TRANSFORMS.register_module()
-class RandomResizedCropTwoSizes(RandomResizedCrop):
-    """Cut one random box and resize it to two sizes, as BEiT's pipeline does.
-
-    The first image is for the models, the second for the tokenizer (CIM, section 3;
-    BEiT, section 2.1). Both are resized by Pillow, whose filters are
-    antialiased; mmpretrain's ``RandomResizedCropAndInterpolationWithTwoPic``
-    resizes with OpenCV, which is not, and its boxes never reach the right and the
-    lower border.
-
-    Args:
-        scale: Size of the first image, (h, w).
-        second_scale: Size of the second image, (h, w).
-        interpolation: Filter for the first image.
-        second_interpolation: Filter for the second image.
-        **kwargs: ``crop_ratio_range``, ``aspect_ratio_range`` and ``max_attempts`` of
-            mmpretrain's ``RandomResizedCrop``.
-    """
-
-    def __init__(
-        self,
-        scale: int | Sequence[int] = 224,
-        second_scale: int | Sequence[int] = 112,
-        interpolation: str = 'bicubic',
-        second_interpolation: str = 'lanczos',
-        **kwargs,
-    ) -> None:
-        super().__init__(scale, interpolation=interpolation, backend='pillow', **kwargs)
-        self.second_scale = to_2tuple(second_scale)
-        self.second_interpolation = second_interpolation
-
-    def transform(self, results: dict) -> dict:
-        """Replace ``img``, uint8 (H, W, 3), by a list of the two images.
-
-        ``img_shape`` becomes the (h, w) of the first.
-        """
-        img = results['img']
-        top, left, height, width = self.rand_crop_params(img)
-        crop = img[top : top + height, left : left + width]
-        results['img'] = [
-            mmcv.imresize(crop, tuple(size[::-1]), interpolation=kind, backend='pillow')
-            for size, kind in (
-                (self.scale, self.interpolation),
-                (self.second_scale, self.second_interpolation),
-            )
-        ]
-        results['img_shape'] = tuple(self.scale)
         return results

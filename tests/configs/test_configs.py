@@ -101,10 +101,6 @@ def random_batch(cfg, size=2):
     side = image_size(cfg)
     inputs = torch.randint(256, (size, 3, side, side), dtype=torch.uint8)
     samples = [DataSample().set_gt_label(i) for i in range(size)]
-    if any('TwoSizes' in step.type for step in cfg.train_pipeline):
-        inputs = [inputs, torch.randint(256, (size, 3, 112, 112), dtype=torch.uint8)]
-        for sample in samples:
-            sample.set_field((torch.rand(14, 14) > 0.6).numpy(), 'mask')
     return dict(inputs=inputs, data_samples=samples)
 
 

@@ -54,7 +54,6 @@ def check_inputs(config, image_size, tokenizer_size):
     'name, image_size, tokenizer_size',
     [
         ('cim/vit-b_8xb256-300e', 224, 112),
-        ('cim/vit-b_8xb256-300e_two-sizes', 224, 112),
         ('cim/vit-s_1xb128-300e_imagenette-128', 128, 64),
         ('tokenizer/dvae-f4-v512_1xb64-50e_folder-128', 128, 64),
     ],

@@ -14,12 +14,7 @@ from .base import DevicePreprocessor, resize
 class CIMDataPreprocessor(DevicePreprocessor):
     """Add the tokenizer input (CIM, section 3; BEiT, section 2.1).
 
-    The loader sends either
-
-    - one tensor: the tokenizer input is the same image, flipped likewise and resized
-      here;
-    - a list of two tensors, from :class:`RandomResizedCropTwoSizes`: the second is
-      the tokenizer input. Nothing is flipped or resized, the loader has done it.
+    The tokenizer input is the same image, flipped likewise and resized on the device.
 
     Args:
         tokenizer_size: Size (h, w) of the tokenizer input. None leaves the images' size.
@@ -38,13 +33,11 @@ class CIMDataPreprocessor(DevicePreprocessor):
         self.tokenizer_size = tuple(to_2tuple(tokenizer_size)) if tokenizer_size else None
         self.tokenizer_interpolation = tokenizer_interpolation
 
-    def make_inputs(
-        self, images: Tensor | Sequence[Tensor], training: bool
-    ) -> dict[str, Tensor]:
+    def make_inputs(self, images: Tensor, training: bool) -> dict[str, Tensor]:
         """Flip and normalise, and resize for the tokenizer.
 
         Args:
-            images: uint8, (B, C, H, W) with C = 1 or 3, or a list of two such tensors.
+            images: uint8, (B, C, H, W) with C = 1 or 3.
             training: Whether to flip.
 
         Returns:
@@ -53,19 +46,8 @@ class CIMDataPreprocessor(DevicePreprocessor):
 
         Raises:
             TypeError: If the images are something else.
-            ValueError: If the second images are not of ``tokenizer_size``.
         """
-        if isinstance(images, (list, tuple)) and len(images) == 2:
-            images, tokenizer_images = map(self.order_channels, images)
-            size = tokenizer_images.shape[-2:]
-            if self.tokenizer_size not in (None, size):
-                raise ValueError(
-                    f'The second image has the size {tuple(size)}, but tokenizer_size='
-                    f'{self.tokenizer_size}: give the same size as second_scale of the '
-                    'pipeline and as tokenizer_size of the data_preprocessor.'
-                )
-        else:
-            images = tokenizer_images = self.flip(images, training)  # type: ignore[arg-type]
+        images = self.flip(images, training)
         mode = self.tokenizer_interpolation
-        resized = resize(tokenizer_images.float() / 255, self.tokenizer_size, mode)
+        resized = resize(images.float() / 255, self.tokenizer_size, mode)
         return dict(images=self.normalize_uint8(images), tokenizer_images=resized)

@@ -114,23 +114,6 @@ def test_tokenizer_input_shows_flipped_image():
     )
 
 
-def test_two_sizes_from_loader():
-    first, second = (
-        random_images(height=32, width=32),
-        random_images(height=16, width=16, seed=1),
-    )
-    out = run(build(to_rgb=True, tokenizer_size=16, flip_prob=1.0), [first, second], True)
-    torch.testing.assert_close(out['tokenizer_images'], second.flip(1).float() / 255)
-    single = run(build(to_rgb=True), first)
-    torch.testing.assert_close(out['images'], single['images'])
-
-
-def test_second_image_must_have_tokenizer_size():
-    first, second = random_images(height=32, width=32), random_images(height=16, width=16)
-    with pytest.raises(ValueError, match=r'\(16, 16\).*tokenizer_size=\(14, 14\)'):
-        run(build(tokenizer_size=14), [first, second])
-
-
 def test_grey_images_are_expanded_to_three_channels():
     inputs = random_images(channels=1)
     out = run(build(to_rgb=True), inputs)
@@ -178,7 +161,6 @@ def can_fake_a_gpu():
     ('kind', 'kwargs', 'crops'),
     [
         ('CIM', dict(tokenizer_size=16), 1),
-        ('CIM', dict(tokenizer_size=32), 2),
         ('CorrIM', dict(context_size=16), 1),
         ('ConMIM', dict(online_augment=dict(type='StrongAugment')), 1),
         ('TwoCrops', dict(), 2),
@@ -203,14 +185,13 @@ def test_no_gpu_sync_and_no_autocast(kind, kwargs, crops, monkeypatch):
     assert {tensor.device.type for tensor in out.values()} == {'cuda'}
 
 
-@pytest.mark.parametrize('two', [False, True])
-def test_collated_samples_are_accepted(two):
+def test_collated_samples_are_accepted():
     """Samples after PackInputs and default_collate."""
     pack = TRANSFORMS.build(dict(type='PackInputs'))
     images = random_images().permute(0, 2, 3, 1).numpy()
     mask = np.eye(4, dtype=int)
     samples = [
-        pack(dict(img=[img, img[::2, ::2]] if two else img, mask=mask, gt_label=3))
+        pack(dict(img=img, mask=mask, gt_label=3))
         for img in images
     ]
     data = build(tokenizer_size=16)(default_collate(samples), training=True)
