@@ -123,7 +123,7 @@ BAD = {
     'misspelt': ['model.generator.temprature', 'temperature'],
     'no tokenizer': ['missing.safetensors'],
     'no data': ['train_dataloader.dataset', 'data/imagenet'],
-    'no dalle': ['weights/dalle_dvae.safetensors', 'convert_dalle.py', 'encoder.pkl'],
+    'no dalle': ['weights/dalle_dvae.safetensors', 'mmcim convert-dalle', 'encoder.pkl'],
     'other tokenizer': [
         'tokenizers.tokenizer.sha256 is',
         'first.safetensors',
