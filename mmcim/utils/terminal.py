@@ -100,7 +100,8 @@ class ProgressLine:
 
     def close(self) -> None:
         """Remove the line from a terminal."""
-        live().remove_task(self._task)
+        if self._task in live().task_ids:
+            live().remove_task(self._task)
         if not live().tasks:
             live().live.stop()
 

@@ -60,6 +60,14 @@ def test_iterating_with_progress(screen):
     assert list(terminal.track(iter('ab'), 'Images', total=2)) == ['a', 'b']
 
 
+def test_a_line_may_be_closed_after_all_were_removed(screen):
+    """As by a generator that outlives an error."""
+    screen(False)
+    line = terminal.ProgressLine('Training CIM', 400)
+    terminal.remove_lines()
+    line.close()
+
+
 @pytest.fixture
 def logger(screen):
     shown = screen(False)
