@@ -108,7 +108,7 @@ def test_finetuning_with_few_labels(runs):
     output = results['train'].output
     assert results['train'].code == 0, output
     # Of 1,000 images 2 of each of 10 classes: two batches of 10.
-    assert 'epoch 2/2' in output and 'Training 4/4  ' in output
+    assert 'epoch 2/2' in output and 'Training ImageClassifier 4/4  ' in output
     assert 'Backbone weights: 28 of 28 tensors matched' in output
     assert 'new in this network: ln2.weight, ln2.bias' in output
     assert len(list((folder / 'run').glob('best_accuracy_top1_epoch_*.pth'))) == 1
