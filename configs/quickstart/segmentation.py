@@ -115,7 +115,8 @@ param_scheduler = [
 default_hooks = dict(
     logger=dict(interval=10),
     checkpoint=dict(interval=20, max_keep_ckpts=1, save_best=None),
-    visualization=None,  # it draws images of files, and the scenes are in none
+    # The scenes are in no files.
+    visualization=dict(type='mmpretrain.InputVisualizationHook'),
 )
 log_processor = dict(window_size=10)
 randomness = dict(seed=0)
