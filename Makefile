@@ -41,7 +41,7 @@ test-slow: install
 
 # The wheel, in a fresh environment outside this folder.
 check-wheel: install
-	.ci/check_wheel.sh $(BIN)/python
+	.ci/check_wheel.sh $(CURDIR)/$(BIN)/python
 
 clean:
 	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache build *.egg-info mmcim/.mim

@@ -96,16 +96,20 @@ def guard(call: Callable[[], object]) -> None:
 
 def _report(error: Exception) -> int:
     """Print an error in one line; its exit code."""
-    code, text = getattr(error, 'exit_code', 1), f'error: {error}'
+    code, text = getattr(error, 'exit_code', 1), str(error)
+    if 'in DataLoader worker process' in text:  # the traceback, and then the message
+        text = text.strip().splitlines()[-1]
+    text = f'error: {text}'
     if code == 1:
         kind = type(error).__name__
-        text = f'error: {kind}: {error}\nThe traceback is in {_keep_traceback()}'
+        text = f'error: {kind}: {text[7:]}\nThe traceback is in {_keep_traceback()}'
     if isinstance(error, ImportError):
         text += '\nSee what is missing, and how to fix it, with: mmcim doctor'
-    # All processes fail on what the user can fix.
-    if code == 1 or os.environ.get('RANK', '0') == '0':
+    # torchrun reports the error of another process at the end.
+    torchrun, rank = 'TORCHELASTIC_ERROR_FILE' in os.environ, os.environ.get('RANK', '0')
+    if code == 1 or rank == '0' or not torchrun:
         print(text, file=sys.stderr)
-    if 'TORCHELASTIC_ERROR_FILE' in os.environ:
+    if torchrun:
         from torch.distributed.elastic.multiprocessing import errors
 
         # The report of torchrun comes last; let it end with the message.

@@ -95,6 +95,12 @@ def _adopt(file: BackboneFile, task: dict, model: ConfigDict) -> tuple[str, dict
     if frozen := network.get('frozen_stages', -1) > 0:
         count = getattr(net, 'num_stages', len(getattr(net, 'layers', ())))
         network['frozen_stages'] = count
+        parameters = file.build(frozen_stages=count).parameters()
+        if any(parameter.requires_grad for parameter in parameters):
+            raise ConfigError(
+                f'{file.path} holds a {type(net).__name__}, whose frozen_stages do not '
+                'freeze all of it; fine-tune it instead'
+            )
     name = network.pop('type')
 
     head = model.get('decode_head') or model.get('head') or {}

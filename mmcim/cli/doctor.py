@@ -85,7 +85,11 @@ def _devices(args: argparse.Namespace) -> Iterator[Finding]:
         yield BROKEN, f'torch or torchvision cannot be imported: {error!r}', fix
         return
     for index in range(torch.cuda.device_count()):
-        yield OK, f'GPU {index}: {torch.cuda.get_device_properties(index)}', ''
+        major, minor = torch.cuda.get_device_capability(index)
+        built = [int(re.findall(r'\d+', arch)[0]) for arch in torch.cuda.get_arch_list()]
+        state = OK if 10 * major + minor >= min(built) else BROKEN
+        fix = 'an older build of torch has kernels for it: docs/install.md'
+        yield state, f'GPU {index}: {torch.cuda.get_device_properties(index)}', fix
     if not torch.cuda.is_available():
         state = MISSING if shutil.which('nvidia-smi') else OK
         fix = 'update the driver, or install a build of torch for it: docs/install.md'

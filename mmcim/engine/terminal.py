@@ -4,6 +4,7 @@
 from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
+from os.path import basename, join
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from mmengine.runner import EpochBasedTrainLoop, Runner
 from mmpretrain.models import BaseSelfSupervisor
 
 from ..checkpoints import backbone_path
+from ..checkpoints.layout import backbone_prefix
 from ..models.tokenizers.base import BaseTokenizer
 from ..utils.terminal import ProgressLine, show
 from .run_record import unwrapped
@@ -95,6 +97,10 @@ def start_summary(runner: Runner) -> str:
     frozen = sum(t.numel() for t in tensors) - trained
     how = 'resumed from' if runner._resume else 'weights of'
     origin = f'{how} {runner._load_from}' if runner._load_from else 'from scratch'
+    for module in (model, getattr(model, 'backbone', None)):
+        init = getattr(module, 'init_cfg', None)
+        if isinstance(init, dict) and init['type'] == 'Pretrained':
+            origin = origin.replace('from scratch', f'weights of {init["checkpoint"]}')
     return (
         f'Training {type(model).__name__}:\n'
         f'  Images: {size} to train on\n'
@@ -136,10 +142,13 @@ def what_is_next(runner: Runner) -> str:
     checkpoint = runner.message_hub.runtime_info.get('last_ckpt')
     if not checkpoint:
         return text
-    is_pretraining = isinstance(unwrapped(runner.model), BaseSelfSupervisor)
+    model = unwrapped(runner.model)
+    is_pretraining = isinstance(model, BaseSelfSupervisor) and backbone_prefix(model)
+    # The complete one, with --pretrained and --cfg-options.
+    config = join(runner.work_dir, basename(runner.cfg.filename or 'CONFIG'))
     command = 'show' if is_pretraining else 'test'
     text += f'\nCheckpoint: {checkpoint}\nNext:'
-    text += f'\n  mmcim {command} {runner.cfg.filename or "CONFIG"} {checkpoint}'
+    text += f'\n  mmcim {command} {config} {checkpoint}'
     if is_pretraining and (backbone := backbone_path(checkpoint)).is_file():
         text += f'\n  mmcim train CONFIG --pretrained {backbone}'
         text += '\n  mmcim configs finetune  # what CONFIG may be'

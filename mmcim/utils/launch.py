@@ -45,7 +45,7 @@ def load_config(
     path = find_config(path)
     try:
         cfg = Config.fromfile(path)
-    except (FileNotFoundError, TypeError) as error:  # of it or of what it inherits
+    except (OSError, SyntaxError, TypeError) as error:  # of it or of what it inherits
         raise ConfigError(f'config {path}: {error}') from error
     drop_scope(cfg)
     options = dict(options or ())

@@ -34,7 +34,7 @@ def live() -> Progress:
         BarColumn(16),
         MofNCompleteColumn(),
         TextColumn('{task.fields[text]}', markup=False, table_column=Column()),
-        console=Console(highlight=False, soft_wrap=True),
+        console=Console(highlight=False, emoji=False, soft_wrap=True),
         auto_refresh=False,
         transient=True,
     )

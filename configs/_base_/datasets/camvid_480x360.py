@@ -49,7 +49,7 @@ train_pipeline = [
     _base_.load,
     _base_.annotate,
     {**_base_.random_resize, 'scale': scale},
-    {**_base_.crop, 'crop_size': crop_size},
+    {**_base_.crop, 'crop_size': crop_size, 'ignore_index': void},
     *_base_.augment,
     _base_.pack,
 ]

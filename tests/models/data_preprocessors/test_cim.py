@@ -190,10 +190,7 @@ def test_collated_samples_are_accepted():
     pack = TRANSFORMS.build(dict(type='PackInputs'))
     images = random_images().permute(0, 2, 3, 1).numpy()
     mask = np.eye(4, dtype=int)
-    samples = [
-        pack(dict(img=img, mask=mask, gt_label=3))
-        for img in images
-    ]
+    samples = [pack(dict(img=img, mask=mask, gt_label=3)) for img in images]
     data = build(tokenizer_size=16)(default_collate(samples), training=True)
     assert data['inputs']['images'].shape == (4, 3, 32, 32)
     assert data['inputs']['tokenizer_images'].shape == (4, 3, 16, 16)
