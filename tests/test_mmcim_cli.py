@@ -143,8 +143,10 @@ def test_what_the_user_can_fix_is_one_line(guarded):
     assert guarded(ConfigError('so and so')) == (2, 'error: so and so\n')
 
 
-def test_processes_say_it_once(guarded, monkeypatch):
+def test_torchrun_reports_what_other_processes_raise(guarded, monkeypatch, tmp_path):
     monkeypatch.setenv('RANK', '1')
+    assert guarded(ConfigError('so and so')) == (2, 'error: so and so\n')
+    monkeypatch.setenv('TORCHELASTIC_ERROR_FILE', str(tmp_path / 'error.json'))
     assert guarded(ConfigError('so and so')) == (2, '')
     error, where = guarded(RuntimeError('only here'))[1].splitlines()
     assert error == 'error: RuntimeError: only here'

@@ -145,7 +145,9 @@ def what_is_next(runner: Runner) -> str:
     model = unwrapped(runner.model)
     is_pretraining = isinstance(model, BaseSelfSupervisor) and backbone_prefix(model)
     # The complete one, with --pretrained and --cfg-options.
-    config = join(runner.work_dir, basename(runner.cfg.filename or 'CONFIG'))
+    config = join(
+        runner.work_dir, basename(runner.cfg.filename or f'{runner.timestamp}.py')
+    )
     command = 'show' if is_pretraining else 'test'
     text += f'\nCheckpoint: {checkpoint}\nNext:'
     text += f'\n  mmcim {command} {config} {checkpoint}'

@@ -42,7 +42,8 @@ def make(make_runner, **kwargs):
 
 def test_a_run_in_a_pipe(make_runner, screen, tmp_path):
     shown = screen()
-    make(make_runner).train()
+    runner = make(make_runner)
+    runner.train()
     lines = [line for line in shown().splitlines() if 'warning: ' not in line]
     # Nothing but a summary stands before the first number.
     assert lines[0] == 'Training Line:'
@@ -59,7 +60,8 @@ def test_a_run_in_a_pipe(make_runner, screen, tmp_path):
     ]
     end = lines.index(f'Checkpoint: {tmp_path}/epoch_2.pth')
     assert lines[end - 1].startswith('Done: 4 iterations, logged in ')
-    assert lines[end + 1 :] == ['Next:', f'  mmcim test CONFIG {tmp_path}/epoch_2.pth']
+    run = f'{tmp_path}/{runner.timestamp}.py {tmp_path}/epoch_2.pth'
+    assert lines[end + 1 :] == ['Next:', f'  mmcim test {run}']
     # What mmengine says is in the log file.
     assert 'Checkpoints will be saved' not in shown()
     assert 'Checkpoints will be saved' in next(tmp_path.glob('*/*.log')).read_text()
