@@ -96,7 +96,7 @@ def test_summary_shows_batch_size_and_lr(make_runner, monkeypatch):
     runner.train()
     (block,) = [text for text in lines if 'Effective batch' in text]
     assert '  Effective batch: 4 = 1 process(es) x 4 x 1 accumulated\n' in block
-    assert '  Learning rate: 0.0025 (scaled from 0.01 at batch 16)\n' in block
+    assert '  Learning rate: 0.0025\n' in block
     assert '  Images: 8 to train on\n' in block
     assert '  Device: cpu, float32\n' in block
     assert '  Start: from scratch, iteration 0 of 4\n' in block

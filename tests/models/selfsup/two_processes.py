@@ -1,6 +1,7 @@
 # Copyright (c) mmcim contributors. All rights reserved.
 """Two gloo processes against one."""
 
+import multiprocessing
 import pickle
 import socket
 from collections.abc import Callable
@@ -11,15 +12,15 @@ import torch.multiprocessing as mp
 from mmengine.dist import all_gather, all_reduce, get_rank, get_world_size
 from mmengine.model.utils import _BatchNormXd
 from mmpretrain.registry import MODELS
-from packaging.version import Version
 from torch import nn
 
 from mmcim.engine.data_parallel import wrap_distributed
 from mmcim.models.layers import BaseMasking
 
-# A fork need not import torch again, but cannot use the autograd of older versions if the
-# process has used it before.
-_START = 'fork' if Version(torch.__version__) >= Version('2.14') else 'spawn'
+# Forks of a process that has imported all this but used no autograd, whose threads a
+# fork of this process would lack.
+_START = 'forkserver'
+multiprocessing.set_forkserver_preload([__name__])
 
 
 @MODELS.register_module()
