@@ -11,10 +11,14 @@ import argparse
 import ast
 import io
 import logging
+import multiprocessing
 import os
+import runpy
 import signal
 import sys
 import tempfile
+import threading
+import time
 import traceback
 import warnings
 from argparse import ArgumentTypeError
@@ -92,6 +96,36 @@ def guard(call: Callable[[], object]) -> None:
         sys.exit(128 + signal.SIGINT)
     except Exception as error:
         sys.exit(_report(error))
+
+
+def begin_worker() -> None:
+    """Begin a process that runs programs for another one, and ends with it."""
+    os.setsid()  # with its own workers it is stopped as a whole
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    multiprocessing.parent_process().join()  # type: ignore[union-attr]
+    os.killpg(0, signal.SIGTERM)  # orderly, so that no file is half-written
+    time.sleep(10)
+    os.killpg(0, signal.SIGKILL)
+
+
+def work(commands: Sequence[list[str]], log: str) -> None:
+    """Run programs in a process for that.
+
+    Args:
+        commands: Of each the file, and its arguments.
+        log: File of all that they print.
+    """
+    with open(log, 'wb') as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    try:
+        for sys.argv in commands:
+            runpy.run_path(sys.argv[0], run_name='__main__')
+    finally:
+        sys.stdout.flush()
 
 
 def _report(error: Exception) -> int:

@@ -1,26 +1,26 @@
 # Copyright (c) mmcim contributors. All rights reserved.
-"""Jobs in processes of their own, a few at a time, with a live table.
+"""Jobs in a few processes, with a live table.
 
-Each job is a process that runs command lines of Python programs one after another, so
-that importing torch and mmpretrain is paid for once a job. This file, as a program, is
-what such a process runs.
+Each process carries out many jobs, so that importing torch and mmpretrain is paid for
+once a process.
 """
 
-import json
+import multiprocessing
 import os
-import runpy
 import signal
-import subprocess
 import sys
-import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from rich.console import Console
 from rich.progress import Progress, TextColumn
+
+import mmcim_cli
 
 # glibc (others ignore these) keeps the memory of freed tensors for the next ones. By
 # default it returns it to the kernel, and each step has its pages zeroed again.
@@ -36,42 +36,39 @@ class Job:
         folder: For ``console.log``; the work directories of its trainings are in it.
         commands: File of a program, and its arguments.
         after: Names of the jobs that must have ended before.
+        future: Of what it has been given to; None if it waits.
     """
 
     name: str
     folder: Path
     commands: list[list[str]]
     after: tuple[str, ...] = ()
-    process: subprocess.Popen | None = None
+    future: Future | None = None
 
-    def start(self, threads: int) -> None:
-        """Start the process. It ends by itself when this one does."""
+    def start(self, pool: Executor) -> None:
+        """Give it to a process."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        with open(self.folder / 'console.log', 'wb') as log:
-            self.process = subprocess.Popen(
-                [sys.executable, __file__, json.dumps(self.commands)],
-                env={**_KEEP_MEMORY, **os.environ, 'OMP_NUM_THREADS': str(threads)},
-                stdin=subprocess.PIPE,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,  # it is stopped as a whole
-            )
+        (self.folder / 'console.log').write_bytes(b'')
+        log = str(self.folder / 'console.log')
+        self.future = pool.submit(mmcim_cli.work, self.commands, log)
 
-    def poll(self) -> int | None:
-        """Exit code of the process; None if it has not started or still runs.
+    def is_done(self) -> bool:
+        """Whether it has ended.
 
         Raises:
-            SystemExit: If the job has failed, with the end of what it printed.
+            SystemExit: If it has failed, with the end of what it printed.
         """
-        code = self.process.poll() if self.process else None
-        if code:
+        if not (self.future and self.future.done()):
+            return False
+        if error := self.future.exception():
             *_, text = f'\n{self.printed()}'.rpartition('\nerror: ')
             end = '\n'.join(text.splitlines()[-15:])
+            code = getattr(error, 'code', error)  # or the process was killed
             sys.exit(
                 f'error: {self.name}: {end} (exit code {code})\n'
                 f'All that it printed is in {self.folder}/console.log'
             )
-        return code
+        return True
 
     def printed(self) -> str:
         """All that it has printed."""
@@ -79,9 +76,9 @@ class Job:
 
     def status(self) -> str:
         """Say how far it is: in the last line that it has printed, unless indented."""
-        if self.process is None:
+        if self.future is None:
             return 'waiting'
-        if self.process.poll() == 0:
+        if self.is_done():
             return 'done'
         lines = [
             line for line in self.printed().splitlines() if line.strip() == line != ''
@@ -100,7 +97,7 @@ def run_jobs(jobs: Sequence[Job], console: Console, limit: int, cores: int = 1) 
 
     Raises:
         SystemExit: If a job fails, with the end of what it printed. Whatever ends this
-            function, all jobs are stopped.
+            function, all processes are stopped.
     """
     status = TextColumn('{task.fields[status]}', markup=False)
     off = not console.is_terminal
@@ -108,10 +105,18 @@ def run_jobs(jobs: Sequence[Job], console: Console, limit: int, cores: int = 1) 
     width = console.width - max(len(job.name) for job in jobs) - 1
     rows = {job.name: table.add_task(job.name, status='waiting') for job in jobs}
     shown = dict.fromkeys(rows, 'waiting')
+    for name, value in _KEEP_MEMORY.items():
+        os.environ.setdefault(name, value)
+    os.environ['OMP_NUM_THREADS'] = str(max(1, cores // limit))
+    # CUDA cannot be initialised again in a process that was forked.
+    context = multiprocessing.get_context('spawn')
+    pool = ProcessPoolExecutor(limit, context, mmcim_cli.begin_worker)
+    processes: set[BaseProcess] = set()  # also those that have been killed
     try:
         with table:
             while set(shown.values()) != {'done'}:
-                start_next(jobs, limit, max(1, cores // limit))
+                start_next(jobs, pool, limit)
+                processes.update(multiprocessing.active_children())
                 for job in jobs:
                     line = job.status()
                     table.update(rows[job.name], status=line[:width])
@@ -120,45 +125,26 @@ def run_jobs(jobs: Sequence[Job], console: Console, limit: int, cores: int = 1) 
                     shown[job.name] = line
                 time.sleep(0.5)
     finally:
-        started = [job.process for job in jobs if job.process]
-        for process in started:
-            # On which it ends in order, with its workers.
-            process.stdin.close()  # type: ignore[union-attr]
-        for process in started:
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(timeout=12)
-            # What does not end, or has outlived the process that started it.
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+        stop(processes, [job.future for job in jobs if job.future])
+        pool.shutdown()
 
 
-def start_next(jobs: Sequence[Job], limit: int, threads: int) -> None:
+def start_next(jobs: Sequence[Job], pool: Executor, limit: int) -> None:
     """Start the jobs that are next, as many as may run."""
-    ended = {job.name for job in jobs if job.poll() == 0}
-    free = limit - sum(job.process is not None for job in jobs) + len(ended)
-    waiting = [job for job in jobs if job.process is None]
-    ready = [job for job in waiting if ended.issuperset(job.after)]
+    done = {job.name for job in jobs if job.is_done()}
+    free = limit - sum(job.future is not None for job in jobs) + len(done)
+    waiting = [job for job in jobs if job.future is None]
+    ready = [job for job in waiting if done.issuperset(job.after)]
     for job in ready[:free]:
-        job.start(threads)
+        job.start(pool)
 
 
-def _end_with_parent() -> None:
-    """Wait for the pipe to the parent to break; then end this process and its workers."""
-    os.read(0, 1)
-    os.killpg(0, signal.SIGTERM)  # orderly, so that no file is half-written
-    time.sleep(10)
-    os.killpg(0, signal.SIGKILL)
-
-
-def main() -> None:
-    """Run the commands of one job."""
-    sys.path.pop(0)  # the folder of this file, whose modules are those of mmcim.cli
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    for command in json.loads(sys.argv[1]):
-        sys.argv = command
-        runpy.run_path(command[0], run_name='__main__')
-
-
-if __name__ == '__main__':
-    main()
+def stop(processes: Iterable[BaseProcess], futures: Sequence[Future]) -> None:
+    """Stop the processes of a pool, and all that they have started."""
+    # First in order, so that no file is half-written; then what has not ended, or has
+    # outlived the process that started it.
+    for how in (signal.SIGTERM, signal.SIGKILL):
+        for process in processes:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, how)  # type: ignore[arg-type]
+        wait(futures, timeout=12)

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 import torch
@@ -130,15 +131,11 @@ def test_jobs_wait_for_those_before_them(queue, job, tmp_path):
 
 def test_no_more_jobs_run_than_allowed(queue, job, tmp_path):
     jobs = [job(name, ['sleep', tmp_path / 'pids']) for name in 'abcd']
-    try:
+    with ThreadPoolExecutor() as pool:
+        pool.submit = lambda *args: Future()
         for _ in range(3):
-            queue.start_next(jobs, limit=2, threads=1)
-        started = [job for job in jobs if job.process]
-        assert started == jobs[:2]
-    finally:
-        for job_ in started:
-            job_.process.stdin.close()
-            job_.process.wait()
+            queue.start_next(jobs, pool, limit=2)
+    assert [job for job in jobs if job.future] == jobs[:2]
 
 
 def test_jobs_can_use_cuda_after_the_parent_has(queue, job, tmp_path):
@@ -172,7 +169,8 @@ def test_a_failure_stops_all_and_is_reported(queue, job, tmp_path):
         queue.run_jobs(jobs, quiet(), limit=2)
     assert str(tmp_path / 'bad/console.log') in str(error.value)
     assert not (tmp_path / 'log').exists()
-    assert jobs[0].process.poll() is not None
+    started = pids(tmp_path / 'pids', jobs=1)
+    assert wait_for(lambda: not any(map(is_alive, started)))
 
 
 @pytest.mark.parametrize('terminal', [False, True])
@@ -206,7 +204,7 @@ def test_job_that_is_killed_is_reported_and_its_workers_end(queue, job, tmp_path
     code = SLEEP.replace('time.sleep(600)', 'os.kill(os.getpid(), 9)')
     code = code.replace("['sleep', '600']", "['sh', '-c', 'trap \"\" TERM; sleep 600']")
     (tmp_path / 'note.py').write_text(code)
-    with pytest.raises(SystemExit, match=r'error: a: .*\(exit code -9\)'):
+    with pytest.raises(SystemExit, match=r'error: a: .*terminated abruptly'):
         queue.run_jobs([job('a', ['note', tmp_path / 'pids'])], quiet(), limit=1)
     started = pids(tmp_path / 'pids', jobs=1)
     assert wait_for(lambda: not any(map(is_alive, started)))
@@ -221,5 +219,6 @@ def test_signals_leave_no_process(queue, tmp_path, sign):
     driver.send_signal(sign)
     error = driver.communicate()[1]
     expected = -sign if sign == signal.SIGKILL else 128 + sign
-    assert driver.returncode == expected and error == b''
+    assert driver.returncode == expected
+    assert error == b'' or sign == signal.SIGKILL  # Python's own words
     assert wait_for(lambda: not any(map(is_alive, started)))
