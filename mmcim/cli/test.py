@@ -12,7 +12,7 @@ from mmengine.dist import is_main_process
 from mmengine.evaluator import DumpResults
 from mmengine.runner import Runner
 
-from ..evaluation import FrozenFeatureLoop, SelfSupTestLoop
+from ..evaluation import FrozenFeatureLoop, MetricsLoop
 from ..utils import ConfigError, build_runner
 from .train import read_config
 
@@ -77,7 +77,7 @@ def prepare_loop(runner: Runner, args: argparse.Namespace) -> None:
             'such as LinearProbeLoop, take the weights of init_cfg'
         )
     if args.out and args.out.suffix == '.pkl':
-        if isinstance(loop, (FrozenFeatureLoop, SelfSupTestLoop)):
+        if isinstance(loop, MetricsLoop):
             name = type(loop).__name__
             raise ConfigError(f'--out: {name} makes no predictions, only metrics (.json)')
         runner.test_evaluator.metrics.append(DumpResults(out_file_path=str(args.out)))

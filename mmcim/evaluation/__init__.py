@@ -5,4 +5,5 @@ from .frozen_features import FrozenFeatureLoop, collect_features
 from .knn import KNNLoop, knn_accuracy
 from .linear_probe import LinearProbeLoop, linear_probe
 from .loss_loop import SelfSupTestLoop
+from .metrics_loop import MetricsLoop
 from .token_metrics import binary_auc, token_accuracy

@@ -6,12 +6,12 @@ from abc import abstractmethod
 import numpy as np
 import torch
 from mmengine.dist import broadcast_object_list, collect_results
-from mmengine.model import BaseModel, is_model_wrapper
-from mmengine.runner import TestLoop
+from mmengine.model import BaseModel
 from mmengine.runner.amp import autocast
 from torch.utils.data import DataLoader
 
 from ..utils.terminal import track
+from .metrics_loop import MetricsLoop
 
 _TOPK = (1, 5)
 
@@ -27,7 +27,7 @@ def collect_features(
     its part; what the sampler padded is dropped.
 
     Args:
-        model: A classifier in eval mode, possibly wrapped for distributed computation.
+        model: A classifier in eval mode, not wrapped.
         dataloader: Images with labels.
         fp16: Whether to compute under autocast.
 
@@ -35,7 +35,6 @@ def collect_features(
         In the main process the features (N, D), float32, and the labels (N,), int64.
         None in the others.
     """
-    model = model.module if is_model_wrapper(model) else model
     pairs: list[tuple] = []
     size = len(dataloader.dataset)  # type: ignore[arg-type]
     for batch in track(dataloader, f'Features of {size} images'):
@@ -68,7 +67,7 @@ def topk_accuracy(scores: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     return {f'top{k}': 100.0 * float(hit[:, :k].any(axis=1).mean()) for k in _TOPK}
 
 
-class FrozenFeatureLoop(TestLoop):
+class FrozenFeatureLoop(MetricsLoop):
     """Test loop that classifies the test images by features of labelled ones.
 
     The features of both sets are computed once, see :func:`collect_features`; then
@@ -83,8 +82,8 @@ class FrozenFeatureLoop(TestLoop):
         *args: See :class:`mmengine.runner.TestLoop`.
         train_dataloader: The labelled images. Give it the test pipeline: random crops or
             flips would blur the features.
-        fp16: Whether to compute the features under autocast.
-        **kwargs: See :class:`mmengine.runner.TestLoop`.
+        **kwargs: See :class:`mmengine.runner.TestLoop`; with ``fp16`` the features are
+            computed under autocast.
 
     Attributes:
         prefix: Of the names of the metrics, as ``knn`` in ``knn/top1``.
@@ -92,28 +91,18 @@ class FrozenFeatureLoop(TestLoop):
 
     prefix: str
 
-    def __init__(
-        self, *args, train_dataloader: DataLoader | dict, fp16: bool = False, **kwargs
-    ) -> None:
-        super().__init__(*args, fp16=fp16, **kwargs)
-        self.train_dataloader = self.runner.build_dataloader(
-            train_dataloader,
-            seed=self.runner.seed,
-        )
+    def __init__(self, *args, train_dataloader: DataLoader | dict, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        seed = self.runner.seed
+        self.train_dataloader = self.runner.build_dataloader(train_dataloader, seed)
 
-    def run(self) -> dict[str, float]:
-        """Compute the features, evaluate, and report; the metrics, in every process."""
-        self.runner.call_hook('before_test')
-        self.runner.call_hook('before_test_epoch')
-        self.runner.model.eval()
-        train = collect_features(self.runner.model, self.train_dataloader, self.fp16)
-        test = collect_features(self.runner.model, self.dataloader, self.fp16)
+    def compute(self, model: BaseModel) -> dict[str, float]:
+        """Compute the features and evaluate them."""
+        train = collect_features(model, self.train_dataloader, self.fp16)
+        test = collect_features(model, self.dataloader, self.fp16)
         result = [self.evaluate(*train, *test) if train and test else {}]
         broadcast_object_list(result)
-        metrics = {f'{self.prefix}/{name}': value for name, value in result[0].items()}
-        self.runner.call_hook('after_test_epoch', metrics=metrics)
-        self.runner.call_hook('after_test')
-        return metrics
+        return {f'{self.prefix}/{name}': value for name, value in result[0].items()}
 
     @abstractmethod
     def evaluate(self, *feats_and_labels: np.ndarray) -> dict[str, float]:

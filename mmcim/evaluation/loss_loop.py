@@ -6,15 +6,15 @@ from typing import Any
 
 import torch
 from mmengine.dist import all_reduce_dict
-from mmengine.model import is_model_wrapper
-from mmengine.runner import TestLoop
+from mmengine.model import BaseModel
 from mmpretrain.registry import LOOPS
 
 from ..utils.terminal import track
+from .metrics_loop import MetricsLoop
 
 
 @LOOPS.register_module()
-class SelfSupTestLoop(TestLoop):
+class SelfSupTestLoop(MetricsLoop):
     """Test loop that reports what a model's ``loss`` gives, averaged over images.
 
     For CIM that is the losses, token accuracy and detection metrics; for a discrete VAE
@@ -33,12 +33,8 @@ class SelfSupTestLoop(TestLoop):
         self.seed = seed
 
     @torch.no_grad()
-    def run(self) -> dict[str, float]:
+    def compute(self, model: BaseModel) -> dict[str, float]:
         """Compute the losses: name -> mean."""
-        self.runner.call_hook('before_test')
-        self.runner.call_hook('before_test_epoch')
-        model = self.runner.model.eval()
-        model = model.module if is_model_wrapper(model) else model
         sums, count = defaultdict[str, Any](float), 0
         device = [torch.cuda.current_device()] if torch.cuda.is_available() else []
         with torch.random.fork_rng(devices=device):
@@ -51,7 +47,4 @@ class SelfSupTestLoop(TestLoop):
                 count += size
         means = {name: value / count for name, value in sums.items()}
         all_reduce_dict(means, op='mean')
-        metrics = {name: value.item() for name, value in means.items()}
-        self.runner.call_hook('after_test_epoch', metrics=metrics)
-        self.runner.call_hook('after_test')
-        return metrics
+        return {name: value.item() for name, value in means.items()}
