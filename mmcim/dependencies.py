@@ -13,28 +13,21 @@ OPENMMLAB = ('mmengine', 'mmcv', 'mmpretrain', 'mmsegmentation')
 UPSTREAM = (*OPENMMLAB, 'mmengine-lite', 'mmcv-lite', 'mmcv-full')
 
 
-def _installed(*names: str) -> dict[str, str]:
-    """Versions of those distributions that are installed."""
-    return {d.name: d.version for d in metadata.distributions() if d.name in names}
-
-
 def check_dependencies() -> None:
     """Check that no upstream OpenMMLab package is installed.
 
     Raises:
         ImportError: Naming the packages that were found, and the commands that fix it.
     """
-    upstream = _installed(*UPSTREAM)
-    if not upstream:
+    found = {d.name: d.version for d in metadata.distributions() if d.name in UPSTREAM}
+    if not found:
         return
-    onedl = _installed(*(f'onedl-{name}' for name in OPENMMLAB))
-    found = ', '.join(f'{name} {version}' for name, version in upstream.items())
-    beside = ', '.join(f'{name} {version}' for name, version in onedl.items())
+    versions = ', '.join(f'{name} {version}' for name, version in found.items())
     # Both go, because pip installs no file again of a package that it deems installed.
+    both = [*found, *(f'onedl-{name}' for name in OPENMMLAB)]
     raise ImportError(
-        f'mmcim needs the OneDL forks of the OpenMMLab packages, but {found} of the '
-        f'upstream family was found{f" beside {beside}" if beside else ""}. Both own the '
-        'same import names and overwrite each other. Fix with, in the folder of mmcim:\n'
-        f'  pip uninstall -y {" ".join([*upstream, *onedl])} && '
-        'pip install -c constraints.txt -e .'
+        f'mmcim needs the OneDL forks of the OpenMMLab packages, but {versions} of the '
+        'upstream family was found. Both own the same import names and overwrite each '
+        'other. Fix with, in the folder of mmcim:\n'
+        f'  pip uninstall -y {" ".join(both)} && pip install -c constraints.txt -e .'
     )

@@ -36,7 +36,7 @@ def constructors(builder: Callable) -> list[Callable]:
     found = []
     for cls in builder.__mro__[:-1]:
         if '__init__' in vars(cls):
-            found.append(vars(cls)['__init__'])
+            found.append(cls.__init__)  # type: ignore[misc]
             if not takes_any_keyword(found[-1]):
                 break
     return found

@@ -1,7 +1,6 @@
 # Copyright (c) mmcim contributors. All rights reserved.
 """An image file of panels with headings."""
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,6 +9,8 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torchvision.transforms.functional import to_pil_image
 from torchvision.utils import make_grid
+
+from ..utils.files import atomic_write
 
 _GAP = 4
 _LINE_HEIGHT = 18
@@ -26,6 +27,9 @@ def save_grid(panels: Mapping[str, Tensor], path: str | Path, min_side: int = 96
         path: Where to write; its suffix decides the format.
         min_side: Images are enlarged by the whole factor that brings their height to at
             least this many pixels.
+
+    Raises:
+        ValueError: If the suffix is that of no image.
     """
     images = torch.stack(list(panels.values()), dim=1).flatten(0, 1).cpu()
     factor = max(1, -(-min_side // images.size(2)))
@@ -41,8 +45,8 @@ def save_grid(panels: Mapping[str, Tensor], path: str | Path, min_side: int = 96
         left = _GAP + column * (images.size(3) + _GAP)
         draw.text((left, 2), heading, fill='black', font=font)
 
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f'.{path.stem}.partial{path.suffix}')
-    canvas.save(partial)
-    os.replace(partial, path)
+    kind = Image.registered_extensions().get(Path(path).suffix.lower())
+    if kind is None:
+        raise ValueError(f'{path} has no extension of an image, such as .png')
+    with atomic_write(path) as file:
+        canvas.save(file, kind)

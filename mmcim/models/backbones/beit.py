@@ -9,7 +9,7 @@ images may have any size, and frozen stages stay in evaluation mode.
 
 import math
 from collections.abc import Sequence
-from functools import partial
+from functools import partial, partialmethod
 from typing import Any
 
 import torch
@@ -311,21 +311,11 @@ class FusedBEiTPretrainViT(BEiTEncoder):
 
     with_mask_token = True
 
-    def __init__(
-        self,
-        *,
-        final_norm: bool = True,
-        out_type: str = 'raw',
-        use_rel_pos_bias: bool = False,
-        use_shared_rel_pos_bias: bool = True,
-        patch_cfg: dict = dict(padding=0),  # noqa: B006
-        **kwargs,
-    ) -> None:
-        super().__init__(
-            final_norm=final_norm,
-            out_type=out_type,
-            use_rel_pos_bias=use_rel_pos_bias,
-            use_shared_rel_pos_bias=use_shared_rel_pos_bias,
-            patch_cfg=patch_cfg,
-            **kwargs,
-        )
+    __init__ = partialmethod(
+        BEiTEncoder.__init__,
+        final_norm=True,
+        out_type='raw',
+        use_rel_pos_bias=False,
+        use_shared_rel_pos_bias=True,
+        patch_cfg=dict(padding=0),
+    )

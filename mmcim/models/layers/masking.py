@@ -48,9 +48,13 @@ class BaseMasking(metaclass=ABCMeta):
             )
 
 
-def _mask_lowest(scores: Tensor, num_masked: Tensor | int) -> Tensor:
-    """Mask, in each row of (B, N), the ``num_masked`` patches of lowest score."""
-    return scores.argsort(dim=1).argsort(dim=1) < num_masked
+def _mask_any(
+    num_masked: Tensor | int, batch_size: int, grid: Grid, device: torch.device
+) -> Tensor:
+    """Mask so many patches of each image, any of them, (B, h, w)."""
+    scores = torch.rand(batch_size, grid[0] * grid[1], device=device)
+    ranks = scores.argsort(dim=1).argsort(dim=1)
+    return (ranks < num_masked).view(batch_size, *grid)
 
 
 @MODELS.register_module()
@@ -80,13 +84,11 @@ class UniformMasking(BaseMasking):
     num_patches: int = 196
 
     def __call__(self, batch_size: int, grid: Grid, device: torch.device) -> Tensor:
-        h, w = grid
-        scale = h * w / self.num_patches
+        scale = grid[0] * grid[1] / self.num_patches
         low, high = (round(number * scale) for number in self.num_masked)
         self._check_count(low, high, grid)
         num_masked = torch.randint(low, high + 1, (batch_size, 1), device=device)
-        scores = torch.rand(batch_size, h * w, device=device)
-        return _mask_lowest(scores, num_masked).view(batch_size, h, w)
+        return _mask_any(num_masked, batch_size, grid, device)
 
 
 @MODELS.register_module()
@@ -120,8 +122,7 @@ class RatioMasking(BaseMasking):
         # 0.6 * 25 is a little more than 15 in floating point.
         num_masked = math.ceil(self.ratio * h * w - 1e-9)
         self._check_count(num_masked, num_masked, (h, w))
-        scores = torch.rand(batch_size, h * w, device=device)
-        mask = _mask_lowest(scores, num_masked).view(batch_size, h, w)
+        mask = _mask_any(num_masked, batch_size, (h, w), device)
         return mask.repeat_interleave(side, 1).repeat_interleave(side, 2)
 
 
