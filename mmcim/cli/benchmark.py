@@ -50,7 +50,7 @@ COUNTED_IMAGES = 2  # the fewest that batch norm takes
 # The parts of CIM: name, owner, and methods.
 CIM_PARTS = (
     ('encode', 'tokenizer', ('encode',)),
-    ('generator', 'generator', ('predict', 'sample', 'loss_from_logits')),
+    ('generator', 'generator', ('predict', 'sample', 'loss')),
     ('decode', 'tokenizer', ('decode',)),
     ('enhancer', 'enhancer', ('loss',)),
 )

@@ -7,6 +7,8 @@ import torch
 from mmpretrain.models.selfsup import BaseSelfSupervisor
 from torch import Tensor
 
+from ...checkpoints.layout import backbone_prefix
+
 
 class SelfSupervisor(BaseSelfSupervisor):
     """A method whose loss takes the output of its data preprocessor.
@@ -28,7 +30,7 @@ class SelfSupervisor(BaseSelfSupervisor):
         super().__init__(*args, data_preprocessor=preprocessor, **kwargs)
 
     def extract_feat(self, inputs: Tensor | dict) -> tuple[Tensor]:
-        """Features of whole images.
+        """Features of whole images, by the backbone that is exported.
 
         Args:
             inputs: Normalised images, (B, 3, H, W), or what the data preprocessor
@@ -38,7 +40,8 @@ class SelfSupervisor(BaseSelfSupervisor):
             What the backbone outputs.
         """
         images = inputs['images'] if isinstance(inputs, dict) else inputs
-        return super().extract_feat(images)
+        backbone = (backbone_prefix(self) or '').rstrip('.')
+        return self.get_submodule(backbone)(images)
 
     def init_weights(self) -> None:
         """Check that the masking strategy fits the patch grid, then initialise.

@@ -121,9 +121,7 @@ class CIM(SelfSupervisor):
 
         losses = {}
         if self.generator is not None:
-            losses = self.generator.loss_from_logits(
-                batch.logits, batch.golden, batch.mask
-            )
+            losses = self.generator.loss(batch._asdict())
             # Where nothing is masked the two are equal.
             losses['replaced'] = (batch.mixed != batch.golden).sum() / batch.mask.sum()  # type: ignore[attr-defined]
 

@@ -86,20 +86,17 @@ class CIMGenerator(BaseSelfSupervisor):
 
         Args:
             inputs: ``images``, normalised, (B, 3, H, W); ``mask``, bool, (B, h, w), True
-                is masked; ``golden``, int64, (B, h, w), the tokens of the original image.
+                is masked; ``golden``, int64, (B, h, w), the tokens of the original image;
+                and ``logits``, (M, V), if they have been predicted already.
             data_samples: Unused.
 
         Returns:
             ``loss_gen``, and to watch ``token_acc``, the accuracy on masked tokens.
         """
-        logits = self.predict(inputs['images'], inputs['mask'])
-        return self.loss_from_logits(logits, inputs['golden'], inputs['mask'])
-
-    def loss_from_logits(
-        self, logits: Tensor, golden: Tensor, mask: Tensor
-    ) -> dict[str, Tensor]:
-        """Compute the loss of given logits; see :meth:`loss`."""
-        target = golden[mask]  # (M,)
+        mask, logits = inputs['mask'], inputs.get('logits')
+        if logits is None:
+            logits = self.predict(inputs['images'], mask)
+        target = inputs['golden'][mask]  # (M,)
         return dict(
             loss_gen=self.head.loss(logits, target, mask),
             token_acc=token_accuracy(logits, target),

@@ -67,20 +67,6 @@ class ConMIM(MomentumSupervisor):
         )
         self.backbone_prefix = self.EXPORTS[export]
 
-    def extract_feat(self, inputs: Tensor | dict) -> tuple[Tensor]:
-        """Features of full images from the exported backbone.
-
-        Args:
-            inputs: Normalised images, (B, 3, H, W), or what the data preprocessor
-                returns.
-
-        Returns:
-            All tokens, (B, 1 + h * w, C).
-        """
-        images = inputs['images'] if isinstance(inputs, dict) else inputs
-        backbone = self.get_submodule(self.backbone_prefix.rstrip('.'))
-        return backbone(images, mask=None)
-
     def loss(self, inputs: dict, data_samples: list | None = None) -> dict[str, Tensor]:
         """Mask, encode, project, contrast.
 
