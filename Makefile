@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install quickstart test test-slow check-wheel lint clean
+.PHONY: install quickstart test test-slow test-gpu check-wheel lint clean
 
 install: $(VENV)/.installed
 
@@ -29,8 +29,10 @@ lint: install
 	$(BIN)/mypy
 
 # One thread per worker: the tests' models are small, and two workers use two cores.
-# In the order of the names, so that no long file is left for the end.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+# In the order of the names, so that no long file is left for the end. Without GPUs, on
+# all machines: many tests compare a run with a model on the CPU, or fork.
+PYTEST := CUDA_VISIBLE_DEVICES= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 \
+	--dist loadfile --no-loadscope-reorder
 
 test: lint
 	$(PYTEST) -m 'not slow'
@@ -38,6 +40,10 @@ test: lint
 # Whole trainings, soaks and everything else that cannot fit into a few minutes.
 test-slow: install
 	$(PYTEST) -m slow
+
+# What only a GPU can show; all are skipped without one.
+test-gpu: install
+	$(BIN)/python -m pytest -m gpu
 
 # The wheel, in a fresh environment outside this folder.
 check-wheel: install

@@ -7,10 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 REPO = Path(__file__).resolve().parents[1]
 SHARED = Path(os.environ.get('MMCIM_SHARED', REPO.parent / 'shared'))
+
+
+def pytest_runtest_setup(item) -> None:
+    if item.get_closest_marker('gpu') and not torch.cuda.is_available():
+        pytest.skip('needs a GPU: make test-gpu')
 
 
 def shared_file(relative: str) -> Path:

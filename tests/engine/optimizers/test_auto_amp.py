@@ -8,7 +8,9 @@ from torch import nn
 from mmcim.engine import AutoAmpOptimWrapper
 from mmcim.engine.optimizers.auto_amp import bf16_on_gpu
 
-needs_gpu = pytest.mark.skipif(not bf16_on_gpu(), reason='needs a GPU with bfloat16')
+needs_bfloat16 = pytest.mark.skipif(
+    not bf16_on_gpu(), reason='needs a GPU with bfloat16: make test-gpu'
+)
 
 
 class Pair(nn.Module):
@@ -161,7 +163,8 @@ def test_float32_on_cpu():
         assert model.generator(torch.randn(4, 3)).dtype == torch.float32
 
 
-@needs_gpu
+@pytest.mark.gpu
+@needs_bfloat16
 @pytest.mark.parametrize('enabled', [True, False])
 def test_bfloat16_on_gpu(enabled):
     model = Pair().cuda()

@@ -127,7 +127,7 @@ def narrow(tmp_path_factory):
     return encoder, decoder, path
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
+@pytest.mark.gpu
 @torch.no_grad()
 def test_matches_openai_implementation_in_half_precision_on_gpu(narrow):
     encoder, decoder = narrow[0].cuda(), narrow[1].cuda()
