@@ -24,7 +24,7 @@ class FiniteLossHook(Hook):
     def __init__(self, interval: int = 50) -> None:
         self.interval = interval
         self._losses: dict[str, torch.Tensor] = {}
-        self._when = ''
+        self._iter = 0
 
     def after_train_iter(
         self, runner: Runner, *args: Any, outputs: dict | None = None, **kwargs: Any
@@ -35,7 +35,7 @@ class FiniteLossHook(Hook):
             for name, value in (outputs or {}).items()
             if 'loss' in name
         }
-        self._when = f'iteration {runner.iter + 1} (epoch {runner.epoch + 1}'
+        self._iter = runner.iter + 1
         if self.every_n_train_iters(runner, self.interval):
             self._check(runner)
 
@@ -50,7 +50,8 @@ class FiniteLossHook(Hook):
         values = ', '.join(f'{name}={value:g}' for name, value in losses.items())
         lr = runner.optim_wrapper.get_lr()['lr'][0]
         raise FloatingPointError(
-            f'a loss is not finite at {self._when}, process {runner.rank}): {values}; '
+            f'a loss is not finite at iteration {self._iter}, process {runner.rank}: '
+            f'{values}; '
             f'learning rate {lr:g}. Resume with a lower optim_wrapper.optimizer.lr, a '
             'longer warm-up, stronger clipping (optim_wrapper.clip_grad.max_norm), or in '
             'float32 (optim_wrapper.enabled=False)'

@@ -26,8 +26,9 @@ from ...checkpoints.layout import Grid
 from .beit_layers import BEiTLayer, RelativePositionBias, relative_position_bias
 
 
-class BEiTEncoder(BaseBackbone):
-    """A BEiT-type vision transformer for images of any size.
+@MODELS.register_module()
+class FusedBEiTViT(BaseBackbone):
+    """A BEiT-type vision transformer for images of any size, without a mask token.
 
     Position embeddings and relative position bias tables are interpolated for the grid of
     patches as they would be for a model made for that size; at ``img_size`` they are used
@@ -162,7 +163,7 @@ class BEiTEncoder(BaseBackbone):
             parts += [self.ln1, self.ln2]
         return [part for part in parts if part is not None]
 
-    def train(self, mode: bool = True) -> 'BEiTEncoder':
+    def train(self, mode: bool = True) -> 'FusedBEiTViT':
         """Set the mode of all but the frozen stages, which stay in evaluation mode."""
         super().train(mode)
         for part in self._frozen_parts():
@@ -284,15 +285,7 @@ def _truncated_normal(tensor: Tensor, std: float = 0.02) -> None:
 
 
 @MODELS.register_module()
-class FusedBEiTViT(BEiTEncoder):
-    """The encoder without a mask token, for use after pre-training.
-
-    See :class:`BEiTEncoder` for the arguments.
-    """
-
-
-@MODELS.register_module()
-class FusedBEiTPretrainViT(BEiTEncoder):
+class FusedBEiTPretrainViT(FusedBEiTViT):
     """The encoder with a mask token, for pre-training.
 
     Apart from the mask token it has the tensors, and without a mask the features, of a
@@ -306,13 +299,13 @@ class FusedBEiTPretrainViT(BEiTEncoder):
         use_shared_rel_pos_bias: Whether all layers share one. Defaults to True.
         patch_cfg: More arguments of mmcv's ``PatchEmbed``. Defaults to no padding:
             incomplete patches at the border are left out.
-        **kwargs: The other arguments of :class:`BEiTEncoder`.
+        **kwargs: The other arguments of :class:`FusedBEiTViT`.
     """
 
     with_mask_token = True
 
     __init__ = partialmethod(
-        BEiTEncoder.__init__,
+        FusedBEiTViT.__init__,
         final_norm=True,
         out_type='raw',
         use_rel_pos_bias=False,
