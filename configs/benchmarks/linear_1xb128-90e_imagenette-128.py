@@ -6,7 +6,7 @@ r"""Linear probe of any frozen backbone on Imagenette at 128 px, 90 epochs of tr
 logreg_imagenette-128.py fits the same classifier without training.
 """
 
-_base_ = ['../_base_/linear_probe.py', '../_base_/datasets/imagenette_cls_128.py']
+_base_ = ['../_base_/linear_90e.py', '../_base_/datasets/imagenette_cls_128.py']
 
 model = dict(
     backbone=dict(

@@ -7,6 +7,6 @@ The papers have no linear probe: this is MAE's, with batch norm without paramete
 the frozen features and the classifier, on the mean of the patch tokens.
 """
 
-_base_ = ['../_base_/linear_probe.py', '../_base_/datasets/imagenet_cls_224.py']
+_base_ = ['../_base_/linear_90e.py', '../_base_/datasets/imagenet_cls_224.py']
 
 train_dataloader = dict(batch_size=2048)
