@@ -9,12 +9,7 @@ model.tokenizer.checkpoint=FILE
 Paper: 82.9 top-1 fine-tuned for 100 epochs, by the authors of CIM and ConMIM.
 """
 
-_base_ = [
-    '../_base_/models/beit_vit-b.py',
-    '../_base_/datasets/imagenet_pretrain_224.py',
-    '../_base_/schedules/adamw_cosine_300e.py',
-    '../_base_/default_runtime.py',
-]
+_base_ = ['../_base_/models/beit_vit-b.py', '../_base_/pretrain_imagenet_224.py']
 
 data_preprocessor = dict(type='CIMDataPreprocessor', tokenizer_size=112)
 optim_wrapper = dict(optimizer=dict(betas=(0.9, 0.999)))

@@ -5,11 +5,6 @@
 With the crops and the schedule of CIM; learning rate, betas and no clipping are MAE's.
 """
 
-_base_ = [
-    '../_base_/models/mae_vit-b.py',
-    '../_base_/datasets/imagenet_pretrain_224.py',
-    '../_base_/schedules/adamw_cosine_300e.py',
-    '../_base_/default_runtime.py',
-]
+_base_ = ['../_base_/models/mae_vit-b.py', '../_base_/pretrain_imagenet_224.py']
 
 optim_wrapper = dict(optimizer=dict(lr=1.2e-3, betas=(0.9, 0.95)), clip_grad=None)

@@ -6,12 +6,7 @@ With the crops and the schedule of CIM; learning rate, weight decay and no clipp
 mmpretrain's, which are the authors'.
 """
 
-_base_ = [
-    '../_base_/models/mocov3_vit-b.py',
-    '../_base_/datasets/imagenet_pretrain_224.py',
-    '../_base_/schedules/adamw_cosine_300e.py',
-    '../_base_/default_runtime.py',
-]
+_base_ = ['../_base_/models/mocov3_vit-b.py', '../_base_/pretrain_imagenet_224.py']
 
 data_preprocessor = dict(type='TwoCropsDataPreprocessor')
 # Two crops of each image leave the loader.

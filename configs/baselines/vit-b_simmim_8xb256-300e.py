@@ -6,12 +6,7 @@ With the crops and the schedule of CIM; learning rate, betas and clipping are th
 mmpretrain's Swin.
 """
 
-_base_ = [
-    '../_base_/models/simmim_vit-b.py',
-    '../_base_/datasets/imagenet_pretrain_224.py',
-    '../_base_/schedules/adamw_cosine_300e.py',
-    '../_base_/default_runtime.py',
-]
+_base_ = ['../_base_/models/simmim_vit-b.py', '../_base_/pretrain_imagenet_224.py']
 
 optim_wrapper = dict(
     optimizer=dict(lr=8e-4, betas=(0.9, 0.999)), clip_grad=dict(max_norm=5.0)

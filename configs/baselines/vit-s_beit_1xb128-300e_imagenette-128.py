@@ -6,12 +6,7 @@ Learning rate, batch and sizes are a choice.
 The tokenizer comes from configs/tokenizer/dvae-f4-v512_1xb64-50e_imagenette-128.py.
 """
 
-_base_ = [
-    '../_base_/models/beit_vit-b.py',
-    '../_base_/datasets/imagenette_pretrain_128.py',
-    '../_base_/schedules/adamw_cosine_300e.py',
-    '../_base_/default_runtime.py',
-]
+_base_ = ['../_base_/models/beit_vit-b.py', '../_base_/pretrain_imagenette_128.py']
 
 data_preprocessor = dict(type='CIMDataPreprocessor', tokenizer_size=64)
 
@@ -28,6 +23,4 @@ model = dict(
     masking=dict(num_masked=98),
 )
 
-train_dataloader = dict(batch_size=128)
 optim_wrapper = dict(optimizer=dict(lr=5e-4, betas=(0.9, 0.999)))
-auto_scale_lr = dict(base_batch_size=128)

@@ -5,12 +5,7 @@
 Learning rate, batch and sizes are a choice.
 """
 
-_base_ = [
-    '../_base_/models/mae_vit-b.py',
-    '../_base_/datasets/imagenette_pretrain_128.py',
-    '../_base_/schedules/adamw_cosine_300e.py',
-    '../_base_/default_runtime.py',
-]
+_base_ = ['../_base_/models/mae_vit-b.py', '../_base_/pretrain_imagenette_128.py']
 
 model = dict(
     backbone=dict(arch='deit-small', img_size=128, patch_size=8),
@@ -18,6 +13,4 @@ model = dict(
     head=dict(patch_size=8),
 )
 
-train_dataloader = dict(batch_size=128)
 optim_wrapper = dict(optimizer=dict(lr=4e-4, betas=(0.9, 0.95)), clip_grad=None)
-auto_scale_lr = dict(base_batch_size=128)

@@ -5,12 +5,7 @@
 Learning rate, batch and sizes are a choice.
 """
 
-_base_ = [
-    '../_base_/models/mocov3_vit-b.py',
-    '../_base_/datasets/imagenette_pretrain_128.py',
-    '../_base_/schedules/adamw_cosine_300e.py',
-    '../_base_/default_runtime.py',
-]
+_base_ = ['../_base_/models/mocov3_vit-b.py', '../_base_/pretrain_imagenette_128.py']
 
 model = dict(
     backbone=dict(arch='deit-small', img_size=128, patch_size=8),
@@ -35,8 +30,7 @@ train_pipeline = [
 
 sync_bn = 'torch'
 
-train_dataloader = dict(batch_size=128, dataset=dict(pipeline=train_pipeline))
+train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
 optim_wrapper = dict(
     optimizer=dict(lr=4e-4, betas=(0.9, 0.999), weight_decay=0.1), clip_grad=None
 )
-auto_scale_lr = dict(base_batch_size=128)

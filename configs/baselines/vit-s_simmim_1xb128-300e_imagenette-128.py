@@ -5,12 +5,7 @@
 Learning rate, batch and sizes are a choice.
 """
 
-_base_ = [
-    '../_base_/models/simmim_vit-b.py',
-    '../_base_/datasets/imagenette_pretrain_128.py',
-    '../_base_/schedules/adamw_cosine_300e.py',
-    '../_base_/default_runtime.py',
-]
+_base_ = ['../_base_/models/simmim_vit-b.py', '../_base_/pretrain_imagenette_128.py']
 
 # Squares of 16 px, 2 x 2 patches, are masked.
 model = dict(
@@ -19,8 +14,6 @@ model = dict(
     head=dict(patch_size=8),
 )
 
-train_dataloader = dict(batch_size=128)
 optim_wrapper = dict(
     optimizer=dict(lr=3e-4, betas=(0.9, 0.999)), clip_grad=dict(max_norm=5.0)
 )
-auto_scale_lr = dict(base_batch_size=128)

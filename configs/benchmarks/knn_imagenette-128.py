@@ -7,7 +7,7 @@ Nothing is trained. A poor judge of masked image modelling: see KNNLoop.
 
 _base_ = [
     '../_base_/models/cls_vit-b_frozen.py',
-    '../_base_/datasets/imagenette_cls_128_frozen.py',
+    '../_base_/datasets/imagenette_cls_128.py',
     '../_base_/default_runtime.py',
 ]
 
@@ -23,4 +23,16 @@ model = dict(
     ),
     head=dict(in_channels=384, num_classes=10),
 )
-test_cfg = dict(type='KNNLoop')
+# Nothing is trained or augmented.
+test_cfg = dict(
+    type='KNNLoop',
+    train_dataloader=dict(
+        _base_.test_dataloader,
+        dataset=dict(
+            type='FewLabels',
+            dataset=dict(_base_.test_dataloader.dataset, data_prefix='train'),
+        ),
+    ),
+)
+test_evaluator = []
+train_dataloader = val_dataloader = val_evaluator = None

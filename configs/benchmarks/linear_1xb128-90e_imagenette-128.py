@@ -6,12 +6,7 @@ r"""Linear probe of any frozen backbone on Imagenette at 128 px, 90 epochs of tr
 logreg_imagenette-128.py fits the same classifier without training.
 """
 
-_base_ = [
-    '../_base_/models/cls_vit-b_frozen.py',
-    '../_base_/datasets/imagenette_cls_128.py',
-    '../_base_/schedules/lars_linear_90e.py',
-    '../_base_/default_runtime.py',
-]
+_base_ = ['../_base_/linear_90e.py', '../_base_/datasets/imagenette_cls_128.py']
 
 model = dict(
     backbone=dict(
@@ -23,15 +18,9 @@ model = dict(
             'epoch_300_backbone.safetensors'
         ),
     ),
-    neck=[_base_.model.neck, dict(type='ClsBatchNormNeck', input_features=384)],
-    head=dict(
-        in_channels=384,
-        num_classes=10,
-        init_cfg=dict(type='TruncNormal', layer='Linear', std=0.01),
-    ),
+    neck=[
+        dict(type='GlobalAveragePooling'),
+        dict(type='ClsBatchNormNeck', input_features=384),
+    ],
+    head=dict(in_channels=384, num_classes=10),
 )
-
-# The result does not depend on how the batch is split over GPUs.
-sync_bn = 'torch'
-
-default_hooks = dict(checkpoint=dict(save_best='accuracy/top1'))

@@ -7,20 +7,6 @@ The papers have no linear probe: this is MAE's, with batch norm without paramete
 the frozen features and the classifier, on the mean of the patch tokens.
 """
 
-_base_ = [
-    '../_base_/models/cls_vit-b_frozen.py',
-    '../_base_/datasets/imagenet_cls_224.py',
-    '../_base_/schedules/lars_linear_90e.py',
-    '../_base_/default_runtime.py',
-]
+_base_ = ['../_base_/linear_90e.py', '../_base_/datasets/imagenet_cls_224.py']
 
-model = dict(
-    neck=[_base_.model.neck, dict(type='ClsBatchNormNeck', input_features=768)],
-    head=dict(init_cfg=dict(type='TruncNormal', layer='Linear', std=0.01)),
-)
 train_dataloader = dict(batch_size=2048)
-
-# The result does not depend on how the batch is split over GPUs.
-sync_bn = 'torch'
-
-default_hooks = dict(checkpoint=dict(save_best='accuracy/top1'))

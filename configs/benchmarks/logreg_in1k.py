@@ -6,11 +6,7 @@ There is no training loop; for all labels linear_8xb2048-90e_in1k.py trains one.
 Other fractions: --cfg-options test_cfg.train_dataloader.dataset.fraction=0.05
 """
 
-_base_ = [
-    '../_base_/models/cls_vit-b_frozen.py',
-    '../_base_/datasets/imagenet_cls_224_frozen.py',
-    '../_base_/default_runtime.py',
-]
+_base_ = './knn_in1k.py'
 
 test_cfg = dict(
     type='LinearProbeLoop', train_dataloader=dict(dataset=dict(fraction=0.01))

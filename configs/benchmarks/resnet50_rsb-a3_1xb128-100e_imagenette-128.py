@@ -7,13 +7,7 @@ Trained and tested at one size. Its learning rate, how far LAMB moves the weight
 step relative to their size, stays that of ImageNet: there are 8 times fewer steps.
 """
 
-_base_ = [
-    '../_base_/models/cls_resnet50.py',
-    '../_base_/datasets/imagenette_cls_128.py',
-    '../_base_/datasets/imagenet_cls_augment.py',
-    '../_base_/schedules/lamb_rsb-a3_100e.py',
-    '../_base_/default_runtime.py',
-]
+_base_ = ['../_base_/finetune_resnet50.py', '../_base_/datasets/imagenette_cls_128.py']
 
 model = dict(
     backbone=dict(
@@ -34,8 +28,3 @@ train_pipeline = [
 ]
 train_dataloader = dict(dataset=dict(dataset=dict(pipeline=train_pipeline)))
 auto_scale_lr = dict(base_batch_size=128)
-
-# The result does not depend on how the batch is split over GPUs.
-sync_bn = 'torch'
-
-default_hooks = dict(checkpoint=dict(save_best='accuracy/top1'))

@@ -10,13 +10,7 @@ choice.
 Paper: 78.8 top-1 after CIM-RevDet, whose epochs are not said; they fit this one.
 """
 
-_base_ = [
-    '../_base_/models/cls_resnet50.py',
-    '../_base_/datasets/imagenet_cls_224.py',
-    '../_base_/datasets/imagenet_cls_augment.py',
-    '../_base_/schedules/lamb_rsb-a3_100e.py',
-    '../_base_/default_runtime.py',
-]
+_base_ = ['../_base_/finetune_resnet50.py', '../_base_/datasets/imagenet_cls_224.py']
 
 train_pipeline = [
     _base_.load,
@@ -36,8 +30,3 @@ train_dataloader = dict(
 )
 val_dataloader = dict(batch_size=256, dataset=dict(pipeline=test_pipeline))
 test_dataloader = val_dataloader
-
-# The result does not depend on how the batch is split over GPUs.
-sync_bn = 'torch'
-
-default_hooks = dict(checkpoint=dict(save_best='accuracy/top1'))

@@ -11,13 +11,7 @@ Paper: 83.3 top-1 after CIM-ResPix and after CIM-RevDet, 83.7 after 800 epochs o
     1 % of the labels: --cfg-options train_dataloader.dataset.fraction=0.01
 """
 
-_base_ = [
-    '../_base_/models/cls_vit-b.py',
-    '../_base_/datasets/imagenet_cls_224.py',
-    '../_base_/datasets/imagenet_cls_augment.py',
-    '../_base_/schedules/adamw_finetune_100e.py',
-    '../_base_/default_runtime.py',
-]
+_base_ = ['../_base_/finetune_vit-b.py', '../_base_/datasets/imagenet_cls_224.py']
 
 train_pipeline = [
     _base_.load,
@@ -27,5 +21,3 @@ train_pipeline = [
     _base_.pack,
 ]
 train_dataloader = dict(dataset=dict(dataset=dict(pipeline=train_pipeline)))
-
-default_hooks = dict(checkpoint=dict(save_best='accuracy/top1'))

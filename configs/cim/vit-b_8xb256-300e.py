@@ -5,12 +5,7 @@
 Paper: 83.3 top-1 fine-tuned for 100 epochs.
 """
 
-_base_ = [
-    '../_base_/models/cim_vit-b.py',
-    '../_base_/datasets/imagenet_pretrain_224.py',
-    '../_base_/schedules/adamw_cosine_300e.py',
-    '../_base_/default_runtime.py',
-]
+_base_ = ['../_base_/models/cim_vit-b.py', '../_base_/pretrain_imagenet_224.py']
 
 # The tokenizer's input is made on the device.
 data_preprocessor = dict(type='CIMDataPreprocessor', tokenizer_size=112)

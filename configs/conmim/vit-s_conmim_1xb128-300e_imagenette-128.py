@@ -5,12 +5,7 @@
 The settings of ViT-S/16 at 224 px but for the sizes and the batch are a choice.
 """
 
-_base_ = [
-    '../_base_/models/conmim_vit-b.py',
-    '../_base_/datasets/imagenette_pretrain_128.py',
-    '../_base_/schedules/adamw_cosine_conmim_300e.py',
-    '../_base_/default_runtime.py',
-]
+_base_ = ['../_base_/models/conmim_vit-b.py', '../_base_/pretrain_imagenette_128.py']
 
 # 48 of 8 x 8 squares of 16 px are masked.
 model = dict(
@@ -25,5 +20,5 @@ data_preprocessor = dict(
 
 sync_bn = 'torch'
 
-train_dataloader = dict(batch_size=128)
-auto_scale_lr = dict(base_batch_size=128)
+optim_wrapper = dict(optimizer=dict(lr=5e-4), clip_grad=None)
+param_scheduler = [{**_base_.warm_up, 'end': 5}, {**_base_.cosine, 'begin': 5}]

@@ -5,12 +5,7 @@
 Contexts of 80 px and exemplars of 32 px keep the proportions of ImageNet.
 """
 
-_base_ = [
-    '../_base_/models/corrim_vit-b.py',
-    '../_base_/datasets/imagenette_pretrain_128.py',
-    '../_base_/schedules/adamw_cosine_corrim_300e.py',
-    '../_base_/default_runtime.py',
-]
+_base_ = ['../_base_/models/corrim_vit-b.py', '../_base_/pretrain_imagenette_128.py']
 
 # Contexts of 10 x 10 patches of 8 px and exemplars of 4 x 4.
 model = dict(
@@ -29,6 +24,9 @@ train_pipeline = [
     {**_base_.crop, 'crop_ratio_range': (0.5, 1.0)},
     _base_.pack,
 ]
-train_dataloader = dict(batch_size=128, dataset=dict(pipeline=train_pipeline))
-optim_wrapper = dict(optimizer=dict(lr=5e-4), accumulative_counts=1)
-auto_scale_lr = dict(base_batch_size=128)
+train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
+optim_wrapper = dict(optimizer=dict(lr=5e-4, betas=(0.9, 0.95)), clip_grad=None)
+param_scheduler = [
+    {**_base_.warm_up, 'end': 40},
+    {**_base_.cosine, 'eta_min': 0.0, 'begin': 40},
+]

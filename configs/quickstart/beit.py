@@ -7,12 +7,7 @@ of configs/quickstart/tokenizer.py.
         --pretrained $W/beit/iter_400_backbone.safetensors
 """
 
-_base_ = [
-    '../_base_/models/beit_vit-b.py',
-    '../_base_/datasets/digits.py',
-    '../_base_/schedules/quickstart_cim.py',
-    '../_base_/quickstart_runtime.py',
-]
+_base_ = ['../_base_/models/beit_vit-b.py', '../_base_/quickstart.py']
 
 model = dict(
     tokenizer=dict(
@@ -21,13 +16,7 @@ model = dict(
         checkpoint='work_dirs/quickstart/tokenizer/iter_400.pth',
     ),
     backbone=dict(
-        arch=dict(
-            _delete_=True,
-            embed_dims=96,
-            num_layers=4,
-            num_heads=3,
-            feedforward_channels=384,
-        ),
+        arch=dict(_delete_=True, **_base_.arch),
         img_size=24,
         patch_size=4,
         layer_scale_init_value=1.0,

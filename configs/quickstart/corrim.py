@@ -6,23 +6,12 @@ r"""CorrIM on handwritten digits, at the size of the quickstart.
         --pretrained $W/corrim/iter_400_backbone.safetensors
 """
 
-_base_ = [
-    '../_base_/models/corrim_vit-b.py',
-    '../_base_/datasets/digits.py',
-    '../_base_/schedules/quickstart_cim.py',
-    '../_base_/quickstart_runtime.py',
-]
+_base_ = ['../_base_/models/corrim_vit-b.py', '../_base_/quickstart.py']
 
 # Contexts of 6 x 6 patches, and six exemplars of 3 x 3.
 model = dict(
     backbone=dict(
-        arch=dict(
-            _delete_=True,
-            embed_dims=96,
-            num_layers=4,
-            num_heads=3,
-            feedforward_channels=384,
-        ),
+        arch=dict(_delete_=True, **_base_.arch),
         img_size=24,
         patch_size=4,
     ),

@@ -6,22 +6,11 @@ r"""MoCo v3 on handwritten digits, at the size of the quickstart.
         --pretrained $W/mocov3/iter_400_backbone.safetensors
 """
 
-_base_ = [
-    '../_base_/models/mocov3_vit-b.py',
-    '../_base_/datasets/digits.py',
-    '../_base_/schedules/quickstart_cim.py',
-    '../_base_/quickstart_runtime.py',
-]
+_base_ = ['../_base_/models/mocov3_vit-b.py', '../_base_/quickstart.py']
 
 model = dict(
     backbone=dict(
-        arch=dict(
-            _delete_=True,
-            embed_dims=96,
-            num_layers=4,
-            num_heads=3,
-            feedforward_channels=384,
-        ),
+        arch=dict(_delete_=True, **_base_.arch),
         img_size=24,
         patch_size=4,
     ),

@@ -15,7 +15,7 @@ data_preprocessor = dict(
     seg_pad_val=255,
 )
 
-# The backbone of ../_base_/models/quickstart_cim.py. The scenes are twice as large as the
+# The backbone of cim_respix.py. The scenes are twice as large as the
 # digits, so that position embeddings are resized.
 norm_cfg = dict(type='BN')
 model = dict(

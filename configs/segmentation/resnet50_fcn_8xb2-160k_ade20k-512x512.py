@@ -9,12 +9,7 @@ own are not known.
 Paper: 38.7 mIoU after CIM-ResPix, 39.0 after CIM-RevDet; that they are of it is inferred.
 """
 
-_base_ = [
-    '../_base_/models/fcn_resnet50.py',
-    '../_base_/datasets/ade20k_512.py',
-    '../_base_/schedules/seg_160k.py',
-    '../_base_/seg_runtime.py',
-]
+_base_ = ['../_base_/models/fcn_resnet50.py', '../_base_/ade20k_160k.py']
 
 model = dict(
     data_preprocessor=_base_.data_preprocessor,

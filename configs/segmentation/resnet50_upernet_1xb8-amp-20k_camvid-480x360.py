@@ -4,12 +4,7 @@ C=configs/segmentation/resnet50_upernet_1xb8-amp-20k_camvid-480x360.py
 python tools/train.py $C --pretrained FILE
 """
 
-_base_ = [
-    '../_base_/models/upernet_resnet50.py',
-    '../_base_/datasets/camvid_480x360.py',
-    '../_base_/schedules/seg_20k.py',
-    '../_base_/seg_runtime.py',
-]
+_base_ = ['../_base_/models/upernet_resnet50.py', '../_base_/camvid_20k.py']
 
 model = dict(
     data_preprocessor=_base_.data_preprocessor,
@@ -23,9 +18,4 @@ model = dict(
     auxiliary_head=dict(num_classes=11, ignore_index=_base_.void),
 )
 
-optim_wrapper = dict(
-    type='mmpretrain.AutoAmpOptimWrapper',
-    optimizer=dict(lr=1e-4),
-    paramwise_cfg=dict(layer_decay_rate=0.9),
-)
-default_hooks = dict(checkpoint=dict(interval=2000))
+optim_wrapper = dict(optimizer=dict(lr=1e-4), paramwise_cfg=dict(layer_decay_rate=0.9))

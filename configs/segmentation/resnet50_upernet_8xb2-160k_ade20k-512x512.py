@@ -6,12 +6,7 @@
 Learning rate and layer-wise decay are ConvNeXt's on ADE20K, as the paper's are not known.
 """
 
-_base_ = [
-    '../_base_/models/upernet_resnet50.py',
-    '../_base_/datasets/ade20k_512.py',
-    '../_base_/schedules/seg_160k.py',
-    '../_base_/seg_runtime.py',
-]
+_base_ = ['../_base_/models/upernet_resnet50.py', '../_base_/ade20k_160k.py']
 
 model = dict(
     data_preprocessor=_base_.data_preprocessor,

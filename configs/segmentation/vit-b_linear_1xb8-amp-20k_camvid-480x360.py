@@ -4,12 +4,7 @@ C=configs/segmentation/vit-b_linear_1xb8-amp-20k_camvid-480x360.py
 python tools/train.py $C --pretrained FILE
 """
 
-_base_ = [
-    '../_base_/models/linear_vit-b.py',
-    '../_base_/datasets/camvid_480x360.py',
-    '../_base_/schedules/seg_20k.py',
-    '../_base_/seg_runtime.py',
-]
+_base_ = ['../_base_/models/linear_vit-b.py', '../_base_/camvid_20k.py']
 
 model = dict(
     data_preprocessor=_base_.data_preprocessor,
@@ -23,6 +18,3 @@ model = dict(
     decode_head=dict(num_classes=11, ignore_index=_base_.void),
     test_cfg=dict(_delete_=True, mode='whole'),
 )
-
-optim_wrapper = dict(type='mmpretrain.AutoAmpOptimWrapper')
-default_hooks = dict(checkpoint=dict(interval=2000))

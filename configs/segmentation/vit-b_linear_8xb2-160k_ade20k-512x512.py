@@ -8,12 +8,7 @@ CIM's decoder. Learning rate and layer-wise decay are BEiT's, as its own are not
 Paper: 43.5 mIoU after CIM-ResPix, 43.6 after CIM-RevDet; that they are of it is inferred.
 """
 
-_base_ = [
-    '../_base_/models/linear_vit-b.py',
-    '../_base_/datasets/ade20k_512.py',
-    '../_base_/schedules/seg_160k.py',
-    '../_base_/seg_runtime.py',
-]
+_base_ = ['../_base_/models/linear_vit-b.py', '../_base_/ade20k_160k.py']
 
 model = dict(
     data_preprocessor=_base_.data_preprocessor,

@@ -6,12 +6,7 @@
 Whole images are tested, as the position embeddings follow their size.
 """
 
-_base_ = [
-    '../_base_/models/upernet_vit-b.py',
-    '../_base_/datasets/camvid_480x360.py',
-    '../_base_/schedules/seg_20k.py',
-    '../_base_/seg_runtime.py',
-]
+_base_ = ['../_base_/models/upernet_vit-b.py', '../_base_/camvid_20k.py']
 
 model = dict(
     data_preprocessor=_base_.data_preprocessor,
@@ -26,6 +21,3 @@ model = dict(
     auxiliary_head=dict(num_classes=11, ignore_index=_base_.void),
     test_cfg=dict(_delete_=True, mode='whole'),
 )
-
-optim_wrapper = dict(type='mmpretrain.AutoAmpOptimWrapper')
-default_hooks = dict(checkpoint=dict(interval=2000))

@@ -11,12 +11,7 @@ Recipe: BEiT's for a backbone with no supervised training. CIM's paper does not 
 UperNet; its own decoder is in vit-b_linear_8xb2-160k_ade20k-512x512.py.
 """
 
-_base_ = [
-    '../_base_/models/upernet_vit-b.py',
-    '../_base_/datasets/ade20k_512.py',
-    '../_base_/schedules/seg_160k.py',
-    '../_base_/seg_runtime.py',
-]
+_base_ = ['../_base_/models/upernet_vit-b.py', '../_base_/ade20k_160k.py']
 
 model = dict(
     data_preprocessor=_base_.data_preprocessor,

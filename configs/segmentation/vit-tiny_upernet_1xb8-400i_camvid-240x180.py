@@ -7,12 +7,7 @@ Images of any size are shrunk. From random weights; from a pre-trained backbone:
 --pretrained FILE
 """
 
-_base_ = [
-    '../_base_/models/upernet_vit-b.py',
-    '../_base_/datasets/camvid_480x360.py',
-    '../_base_/schedules/seg_160k.py',
-    '../_base_/seg_runtime.py',
-]
+_base_ = ['../_base_/models/upernet_vit-b.py', '../_base_/camvid_20k.py']
 
 crop_size = (160, 224)
 scale = (240, 180)
@@ -63,7 +58,11 @@ model = dict(
 )
 
 train_cfg = dict(max_iters=400, val_interval=200)
-optim_wrapper = dict(paramwise_cfg=dict(layer_decay_rate=0.9), optimizer=dict(lr=1e-3))
+optim_wrapper = dict(
+    type='OptimWrapper',
+    paramwise_cfg=dict(layer_decay_rate=0.9),
+    optimizer=dict(lr=1e-3),
+)
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=40),
     dict(type='PolyLR', power=1.0, eta_min=0.0, by_epoch=False, begin=40, end=400),

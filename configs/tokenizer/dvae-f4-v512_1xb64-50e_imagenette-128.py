@@ -8,12 +8,35 @@ Then, in a CIM config:
         type='DiscreteVAE', checkpoint='work_dirs/.../epoch_50.pth')
 """
 
-_base_ = [
-    '../_base_/models/discrete_vae_f4_v512.py',
-    '../_base_/datasets/imagenette_pretrain_128.py',
-    '../_base_/schedules/adamw_cosine_dvae_50e.py',
-    '../_base_/default_runtime.py',
-]
+_base_ = '../_base_/pretrain_imagenette_128.py'
+
+model = dict(
+    type='DiscreteVAETrainer',
+    backbone=dict(
+        type='DiscreteVAENet', stride=4, vocab_size=512, width=128, depth=2, code_dims=128
+    ),
+    # Photographs need a smaller weight than drawings: their pixels are harder.
+    kl_weight=(1e-3, 1e-4),
+)
 
 data_preprocessor = dict(type='CIMDataPreprocessor', tokenizer_size=64)
 train_dataloader = dict(batch_size=64)
+
+train_cfg = dict(max_epochs=50)
+optim_wrapper = dict(
+    _delete_=True,
+    type='AutoAmpOptimWrapper',
+    optimizer=dict(type='AdamW', lr=2e-3, betas=(0.9, 0.99), weight_decay=1e-4),
+)
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=200),
+    dict(
+        type='CosineAnnealingLR',
+        eta_min_ratio=0.05,
+        by_epoch=True,
+        begin=0,
+        end=50,
+        convert_to_iter_based=True,
+    ),
+]
+auto_scale_lr = dict(base_batch_size=64)

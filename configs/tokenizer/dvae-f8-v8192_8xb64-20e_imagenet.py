@@ -8,10 +8,7 @@ Then, in a CIM config:
         type='DiscreteVAE', checkpoint='work_dirs/.../epoch_20.pth')
 """
 
-_base_ = [
-    '../_base_/datasets/imagenet_pretrain_224.py',
-    '../_base_/default_runtime.py',
-]
+_base_ = '../_base_/pretrain_imagenet_224.py'
 
 model = dict(
     type='DiscreteVAETrainer',
@@ -30,8 +27,9 @@ model = dict(
 data_preprocessor = dict(type='CIMDataPreprocessor', tokenizer_size=112)
 train_dataloader = dict(batch_size=64)
 
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=20)
+train_cfg = dict(max_epochs=20)
 optim_wrapper = dict(
+    _delete_=True,
     type='AutoAmpOptimWrapper',
     optimizer=dict(type='AdamW', lr=1e-3, betas=(0.9, 0.99), weight_decay=1e-4),
 )
@@ -46,4 +44,4 @@ param_scheduler = [
         convert_to_iter_based=True,
     ),
 ]
-auto_scale_lr = dict(enable=True, base_batch_size=512)
+auto_scale_lr = dict(base_batch_size=512)

@@ -9,9 +9,9 @@ digits, or with --data-root DIR on images in DIR/<class>/, or in DIR without lab
 
 import argparse
 import json
+import logging
 import os
 import time
-from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 from statistics import mean
@@ -47,14 +47,14 @@ def run(args: argparse.Namespace) -> None:
         SystemExit: If a job fails.
     """
     console, start = Console(highlight=False), time.monotonic()
-    classes: Sequence = range(10)
+    num_classes = 10
     if args.data_root:
         with mmcim_cli.quiet():
             from ..datasets import check_images
         listing = check_images(args.data_root)
         console.print(f'{args.data_root}: {listing}', markup=False, soft_wrap=True)
-        classes = listing.classes
-    quickstart = Quickstart(args, len(classes))
+        num_classes = len(listing.classes)
+    quickstart = Quickstart(args, num_classes)
     limit = 2 if torch.cuda.is_available() else min(torch.get_num_threads(), 8)
     try:
         run_jobs(quickstart.jobs(), console, limit, torch.get_num_threads())
@@ -83,7 +83,7 @@ class Quickstart:
         self.folder = args.work_dir.absolute()
         self.data_root = repr(os.path.abspath(args.data_root or ''))
         self.configs, self.tasks = configs_dir() / 'quickstart', list(TASKS)
-        self.suffix = '_images' if args.data_root else ''
+        os.environ['QUICKSTART_DATA'] = 'images' if args.data_root else 'digits'
         if args.data_root:
             # Image folders have no segmentation maps, and perhaps no classes.
             self.tasks = self.tasks[:2] if num_classes else []
@@ -144,8 +144,9 @@ class Quickstart:
         Returns:
             Paths of the config and of the last checkpoint.
         """
-        path = self.configs / f'{name}{self.suffix}.py'
-        cfg = Config.fromfile(path, import_custom_modules=False)
+        logging.disable()  # mmengine would log QUICKSTART_DATA each time
+        cfg = Config.fromfile(self.configs / f'{name}.py', import_custom_modules=False)
+        logging.disable(logging.NOTSET)
         cfg.merge_from_dict({**dict(self.args.cfg_options), **changes})
         # Two runs that begin within a second would otherwise share their name.
         cfg.experiment_name = '_'.join(folder.relative_to(self.folder).parts)

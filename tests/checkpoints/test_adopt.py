@@ -84,7 +84,7 @@ def classify(model, optim, side):
 
 @pytest.mark.parametrize('name', TRANSFORMERS)
 def test_fine_tuning(repo, files, name):
-    config = 'benchmarks/vit-b_finetune_1xb128-100e_imagenette-128'
+    config = 'benchmarks/vit-s_finetune_1xb128-100e_imagenette-128'
     file, tensors = files[name]
     cfg = adopted(repo, config, file, head=dict(in_channels=WIDTH))
     assert (cfg.data_preprocessor.mean, cfg.data_preprocessor.std) == (MEAN, STD)
@@ -147,12 +147,12 @@ def test_segmentation(repo, files, name):
 
 
 def test_what_does_not_fit_is_one_line(repo, files):
-    config = 'benchmarks/vit-b_finetune_1xb128-100e_imagenette-128'
+    config = 'benchmarks/vit-s_finetune_1xb128-100e_imagenette-128'
     for name, text in (
         ('resnet', 'a ResNet with 256'),
         ('beit', 'a FusedBEiTViT with 48'),
     ):
-        with pytest.raises(ConfigError, match=f'{text} channels, .* for 768: ') as error:
+        with pytest.raises(ConfigError, match=f'{text} channels, .* for 384: ') as error:
             adopted(repo, config, files[name][0])
         assert '\n' not in str(error.value)
     with pytest.raises(ConfigError, match='with 48 channels, but the config is for 2048'):

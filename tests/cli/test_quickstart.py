@@ -29,6 +29,12 @@ TITLES = ('random weights', 'CIM-ResPix', 'CIM-RevDet')
 OWN, MINE = "John's, own (1)", 'my work, 1'
 
 
+@pytest.fixture(autouse=True)
+def data(monkeypatch):
+    """A quickstart sets it; afterwards it is as before."""
+    monkeypatch.setenv('QUICKSTART_DATA', 'digits')
+
+
 def make_images(folder, number):
     folder.mkdir(parents=True)
     random = np.random.default_rng(0)

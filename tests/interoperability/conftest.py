@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+from mmengine.config import Config
 from mmpretrain.registry import MODELS
 from PIL import Image
 from safetensors.torch import save_file
@@ -64,6 +65,15 @@ def write_images(folder: Path) -> None:
             Image.fromarray(pixels).save(folder / name / f'{name}{i}.png')
 
 
+def write_base(folder: Path, name: str) -> str:
+    """Write a config of the quickstart for images; return its path."""
+    path = folder / f'{name}.py'
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv('QUICKSTART_DATA', 'images')
+        Config.fromfile(REPO / f'configs/quickstart/{name}.py').dump(path)
+    return str(path)
+
+
 @pytest.fixture(scope='session')
 def runs(tmp_path_factory) -> Runs:
     folder = tmp_path_factory.mktemp('interoperability')
@@ -75,9 +85,8 @@ def runs(tmp_path_factory) -> Runs:
         ('pretrained', CIM, 'cim_respix'),
         ('finetuned', FINETUNE, 'finetune'),
     ):
-        base = str(REPO / f'configs/quickstart/{base}_images.py')
         path = folder / f'{name}.py'
-        path.write_text(config.format(base=base))
+        path.write_text(config.format(base=write_base(folder, base)))
         cases[name] = ['train.py', path, '--work-dir', folder / name]
     checkpoint = folder / 'finetuned/iter_10.pth'
     predictions = ['--out', folder / 'predictions.pkl']

@@ -1,8 +1,9 @@
 # scikit-learn's 1,438 training digits at 24 px: nothing to download.
+size = dict(img_size=24, patch_size=4)
+normalize = dict(mean=[79.5, 79.5, 79.5], std=[91.0, 91.0, 91.0])
 data_preprocessor = dict(
     type='CIMDataPreprocessor',
-    mean=[79.5, 79.5, 79.5],
-    std=[91.0, 91.0, 91.0],
+    **normalize,
     flip_prob=0.0,  # a mirrored digit is no digit
 )
 
@@ -40,3 +41,6 @@ test_dataloader = dict(
 )
 test_cfg = dict(type='SelfSupTestLoop')
 test_evaluator = []
+
+# What a classifier reads.
+labelled = dict(train=train_dataloader['dataset'], val=test_dataloader['dataset'])

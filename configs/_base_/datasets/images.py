@@ -1,10 +1,10 @@
 # Your image folder, with or without sub-folders, at 64 px:
 #   --cfg-options train_dataloader.dataset.data_root=/my/images
+size = dict(img_size=64, patch_size=8)
+normalize = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], to_rgb=True)
 data_preprocessor = dict(
     type='CIMDataPreprocessor',
-    mean=[123.675, 116.28, 103.53],
-    std=[58.395, 57.12, 57.375],
-    to_rgb=True,
+    **normalize,
     flip_prob=0.5,  # 0 where left and right matter
     tokenizer_size=32,
 )
@@ -20,19 +20,14 @@ crop = dict(
 pack = dict(type='PackInputs')
 train_pipeline = [load, crop, pack]
 
+images = dict(type='ImageFolder', data_root='data/images')
 train_dataloader = dict(
     batch_size=64,
     num_workers=2,
     persistent_workers=False,
     sampler=dict(type='InfiniteSampler'),
     collate_fn=dict(type='default_collate'),
-    dataset=dict(
-        type='ImageFolder',
-        data_root='data/images',
-        subset='train',
-        with_label=False,
-        pipeline=train_pipeline,
-    ),
+    dataset=dict(images, subset='train', with_label=False, pipeline=train_pipeline),
 )
 
 resize = dict(
@@ -52,13 +47,16 @@ test_dataloader = dict(
     persistent_workers=False,
     sampler=dict(type='DefaultSampler', shuffle=False),
     collate_fn=dict(type='default_collate'),
-    dataset=dict(
-        type='ImageFolder',
-        data_root='data/images',
-        subset='val',
-        with_label=False,
-        pipeline=test_pipeline,
-    ),
+    dataset=dict(images, subset='val', with_label=False, pipeline=test_pipeline),
 )
 test_cfg = dict(type='SelfSupTestLoop')
 test_evaluator = []
+
+# What a classifier reads: images in <class>/*. A fifth of them is for validation.
+flip = dict(type='RandomFlip', prob=0.5, direction='horizontal')
+labelled = dict(
+    train=dict(
+        images, subset='train', pipeline=[dict(type='LoadImage'), crop, flip, pack]
+    ),
+    val=dict(images, subset='val', pipeline=test_pipeline),
+)

@@ -1,6 +1,8 @@
-# ImageNet-1k for pre-training: one 224 px crop per image leaves the loader as uint8; flip
-# and normalisation are done on the device.
+# Pre-training on ImageNet-1k for 300 epochs: one 224 px crop per image leaves the loader
+# as uint8; flip and normalisation are done on the device.
 # The images lie in data/imagenet/train/, in folders or not; labels are not read.
+_base_ = './default_runtime.py'
+
 data_preprocessor = dict(
     type='DevicePreprocessor',
     mean=[123.675, 116.28, 103.53],
@@ -64,3 +66,31 @@ test_dataloader = dict(
 )
 test_cfg = dict(type='SelfSupTestLoop')
 test_evaluator = []
+
+# AdamW, cosine after 10 epochs of warm-up, for an effective batch of 2048. The learning
+# rate follows the effective batch (see auto_scale_lr).
+train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=300)
+optim_wrapper = dict(
+    type='AutoAmpOptimWrapper',
+    constructor='NetworkwiseOptimWrapperConstructor',
+    optimizer=dict(type='AdamW', lr=1.5e-3, betas=(0.9, 0.98), weight_decay=0.05),
+    clip_grad=dict(max_norm=3.0),
+)
+warm_up = dict(
+    type='LinearLR',
+    start_factor=1e-4,
+    by_epoch=True,
+    begin=0,
+    end=10,
+    convert_to_iter_based=True,
+)
+cosine = dict(
+    type='CosineAnnealingLR',
+    eta_min=1e-5,
+    by_epoch=True,
+    begin=10,
+    end=300,
+    convert_to_iter_based=True,
+)
+param_scheduler = [warm_up, cosine]
+auto_scale_lr = dict(enable=True, base_batch_size=2048)

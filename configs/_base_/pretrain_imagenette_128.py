@@ -1,6 +1,7 @@
-# Imagenette (10 classes of ImageNet, 9,469 training images) at 128 px for pre-training.
+# Pre-training on Imagenette (10 classes of ImageNet, 9,469 training images) at 128 px for
+# 300 epochs, on one GPU.
 # The images lie in data/imagenette128/train/<class>/; labels are not read.
-_base_ = 'imagenet_pretrain_224.py'
+_base_ = './pretrain_imagenet_224.py'
 
 # A smaller part of 128 px than a fifth would be blurred.
 crop = {**_base_.crop, 'scale': 128, 'crop_ratio_range': (0.2, 1.0)}
@@ -13,7 +14,8 @@ test_pipeline = [
 ]
 
 train_dataloader = dict(
-    dataset=dict(data_root='data/imagenette128', pipeline=train_pipeline)
+    batch_size=128,
+    dataset=dict(data_root='data/imagenette128', pipeline=train_pipeline),
 )
 # tools/test.py CONFIG CHECKPOINT gives the losses on these images.
 test_dataloader = dict(
@@ -21,3 +23,4 @@ test_dataloader = dict(
     num_workers=4,
     dataset=dict(data_root='data/imagenette128', pipeline=test_pipeline),
 )
+auto_scale_lr = dict(base_batch_size=128)
