@@ -2,9 +2,9 @@
 """The whole of CIM in minutes on a CPU, by the same commands as any other run.
 
 Trains a small discrete VAE, pre-trains CIM with ResPix and with RevDet, and evaluates
-both and random weights with three seeds each: linear probe (20 labels per class),
-fine-tuning (5 labels per class) and segmentation (40 labelled scenes). On handwritten
-digits, or with --data-root DIR on images in DIR/<class>/, or in DIR without labels.
+both and random weights with three seeds each: linear probe (20 labels per class) and
+fine-tuning (5 labels per class). On handwritten digits, or with --data-root DIR on images
+in DIR/<class>/, or in DIR without labels.
 """
 
 import argparse
@@ -32,7 +32,6 @@ ROWS = dict(scratch='random weights', cim_respix='CIM-ResPix', cim_revdet='CIM-R
 TASKS = dict(
     linear_probe=('linear probe, top-1', 'linear/top1', 'test_cfg.train_dataloader'),
     finetune=('fine-tuning, top-1', 'accuracy/top1', 'train_dataloader'),
-    segmentation=('segmentation, mIoU', 'mIoU', 'train_dataloader'),
 )
 
 
@@ -82,11 +81,11 @@ class Quickstart:
         self.args, self.num_classes = args, num_classes
         self.folder = args.work_dir.absolute()
         self.data_root = repr(os.path.abspath(args.data_root or ''))
-        self.configs, self.tasks = configs_dir() / 'quickstart', list(TASKS)
+        self.configs, self.tasks = (
+            configs_dir() / 'quickstart',
+            TASKS if num_classes else {},
+        )
         os.environ['QUICKSTART_DATA'] = 'images' if args.data_root else 'digits'
-        if args.data_root:
-            # Image folders have no segmentation maps, and perhaps no classes.
-            self.tasks = self.tasks[:2] if num_classes else []
 
     def jobs(self) -> list[Job]:
         """List all jobs; each waits for those that it needs."""
@@ -109,7 +108,7 @@ class Quickstart:
         return jobs
 
     def evaluation(self, row: str, seed: int, checkpoint: str | None) -> Job:
-        """Probe, fine-tune and segment with one backbone and one seed."""
+        """Probe and fine-tune with one backbone and one seed."""
         job = Job(f'{row}, seed {seed}', self.evaluated(row, seed), [])
         weights: dict = {'model.backbone.init_cfg': None}
         if checkpoint:
@@ -119,8 +118,7 @@ class Quickstart:
         for task in self.tasks:
             labels = f'{TASKS[task][2]}.dataset.seed'
             changes = {**weights, 'randomness.seed': seed, labels: seed}
-            if task != 'segmentation':
-                changes['model.head.num_classes'] = self.num_classes
+            changes['model.head.num_classes'] = self.num_classes
             config, trained = self.write_config(task, job.folder / task, changes)
             test = command('test', config)
             if task != 'linear_probe':

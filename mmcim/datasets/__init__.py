@@ -3,7 +3,6 @@
 
 from . import transforms
 from .check import check_images
-from .digit_scenes import DigitScenes
 from .digits import Digits
 from .few_labels import few_labels
 from .image_files import list_images, read_image

@@ -35,6 +35,9 @@ SMALL = ['--steps', '1', '--warmup', '0', '--batch-size', '1']
 TOKENIZER = 'work_dirs/quickstart/tokenizer/iter_400.pth'
 
 
+UPERNET = REPO / 'configs/segmentation/vit-tiny_upernet_1xb8-400i_camvid-240x180.py'
+
+
 @pytest.fixture(scope='module')
 def runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp('benchmark')
@@ -48,7 +51,7 @@ def runs(tmp_path_factory):
         'no tokenizer': [
             TOOL, RESPIX, *SHORT, '--cfg-options', 'model.tokenizer.checkpoint=a.pth',
         ],
-        'segmentor': [TOOL, REPO / 'configs/quickstart/segmentation.py'],
+        'segmentor': [TOOL, UPERNET],
         'misspelt': [
             TOOL, RESPIX, *SHORT, '--cfg-options', 'model.generator.temprature=2',
         ],

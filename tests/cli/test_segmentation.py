@@ -340,25 +340,6 @@ def test_two_processes(folder, monkeypatch):
     assert (folder / 'two/iter_2.pth').is_file()
 
 
-def test_scenes_that_are_in_no_files_are_shown(tmp_path):
-    config = REPO / 'configs/quickstart/segmentation.py'
-    with DefaultScope.overwrite_default_scope('mmseg'):
-        model = MODELS.build(Config.fromfile(config).model)
-    torch.save({'state_dict': model.state_dict()}, tmp_path / 'random.pth')
-    options = ['--show-dir', tmp_path / 'shown', '--work-dir', tmp_path]
-    options += ['--cfg-options', 'test_dataloader.dataset.num_scenes=3']
-    test = ['test.py', config, tmp_path / 'random.pth', *options]
-    (result,) = run_forked(dict(test=test), tmp_path).values()
-    assert result.code == 0, result.output
-    shown = sorted((tmp_path / 'shown').rglob('*.png'))
-    assert len(shown) == 3
-    for path in shown:
-        image = np.asarray(Image.open(path))
-        # The truth beside the prediction, both coloured over the grey scene.
-        assert image.shape == (48, 96, 3)
-        assert (image.std(axis=2) > 0).any()
-
-
 def test_camvid(tmp_path, camvid):
     """A few iterations on real images are enough to separate sky, road and buildings."""
     text = CONFIG.format(base=BASE, width=32, patch=16, root=str(camvid))

@@ -1,6 +1,5 @@
 # Copyright (c) mmcim contributors. All rights reserved.
 from .backbone_export import BackboneExportHook
 from .finite_loss import FiniteLossHook
-from .input_visualization import InputVisualizationHook
 from .momentum_update import MomentumUpdateHook
 from .safe_checkpoint import SafeCheckpointHook
