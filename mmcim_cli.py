@@ -249,7 +249,8 @@ def _show(add: Add) -> None:
     add('checkpoint', nargs='?', help='its checkpoint; random weights if omitted')
     help_ = 'a CIM-RevDet that looks at the same corrupted images as this CIM'
     add('--detector', nargs=2, metavar=('CONFIG', 'CHECKPOINT'), help=help_)
-    add('--out', default='images.png', help='image to write')
+    image = _file('.png', '.jpg', '.jpeg', '.webp')
+    add('--out', type=image, default='images.png', help='image to write')
     add('--num', type=_positive, default=8, help='number of images')
     add('--seed', type=int, default=0, help='of all that is drawn')
     _cfg_options(add)

@@ -71,13 +71,14 @@ def test_tools_are_called_by_their_own_names(tool):
 
 def test_arguments_may_follow_options():
     args = mmcim_cli.parse(['show', 'a.py', '--out', 'b.png', 'c.pth'])
-    assert (args.config, args.out, args.checkpoint) == ('a.py', 'b.png', 'c.pth')
+    assert (args.config, args.out.name, args.checkpoint) == ('a.py', 'b.png', 'c.pth')
 
 
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
         (['test', 'a.py', '--out', 'b.txt'], 'must end with .json or .pkl, got b.txt'),
+        (['show', 'a.py', '--out', 'b.xyz'], '.jpeg or .webp, got b.xyz'),
         (['show', 'a.py', '--num', '0'], 'must be at least 1, got 0'),
         (['shwo'], "invalid choice: 'shwo'"),
     ],

@@ -19,8 +19,6 @@ from ..models.tokenizers.base import BaseTokenizer
 from ..utils.terminal import ProgressLine, show
 from .run_record import unwrapped
 
-# Measured or shown in another way.
-_NOT_SHOWN = ('time', 'data_time', 'base_lr')
 _TITLES = dict(train='Training', val='Validating', test='Testing')
 
 
@@ -53,9 +51,8 @@ class TerminalHook(Hook):
             step, total = batch_idx + 1, len(getattr(runner, f'{mode}_dataloader'))
         if mode not in self._lines:
             title = f'{_TITLES[mode]} {type(unwrapped(runner.model)).__name__}'
-            self._lines[mode] = ProgressLine(title, total)
-        is_report = step % self._interval == 0 or step == total
-        self._lines[mode].update(step, text, is_report)
+            self._lines[mode] = ProgressLine(title, total, self._interval)
+        self._lines[mode].update(step, text)
 
     def after_train(self, runner: Runner) -> None:
         """Show what the training has made and what can be done with it."""
@@ -118,22 +115,29 @@ def start_summary(runner: Runner) -> str:
 
 
 def training_numbers(runner: Runner) -> str:
-    """Speed, time left and the means of what has been logged lately, in one line."""
-    hub, window, shown = runner.message_hub, runner.log_processor.window_size, []
-    if isinstance(runner.train_loop, EpochBasedTrainLoop):
-        shown.append(f'epoch {runner.epoch + 1}/{runner.max_epochs}')
+    """Loss, time left, speed, and what else has been logged lately (means), in one line.
+
+    The learning rate is that of the config, as scheduled, where parameter groups have
+    others.
+    """
+    hub, window = runner.message_hub, runner.log_processor.window_size
     scalars = {
         name.removeprefix('train/'): buffer.mean(window)
         for name, buffer in hub.log_scalars.items()
         if name.startswith('train/')
     }
-    if seconds := scalars.get('time'):
+    if 'base_lr' in scalars:
+        scalars['lr'] = scalars.pop('base_lr')
+    seconds, _ = scalars.pop('time', None), scalars.pop('data_time', None)
+    shown = {name: f'{name} {value:.4g}' for name, value in scalars.items()}
+    first = [shown.pop('loss')] if 'loss' in shown else []
+    if seconds:
         images = runner.record['train_dataloader']['images_per_iteration']
         left = timedelta(seconds=int(hub.get_info('eta', 0)))
-        shown += [f'{images / seconds:.0f} images/s', f'ETA {left}']
-    names = sorted(scalars, key=lambda name: name != 'loss')  # otherwise as logged
-    shown += [f'{name} {scalars[name]:.4g}' for name in names if name not in _NOT_SHOWN]
-    return '  '.join(shown)
+        first += [f'ETA {left}', f'{images / seconds:.0f} images/s']
+    if isinstance(runner.train_loop, EpochBasedTrainLoop):
+        first.append(f'epoch {runner.epoch + 1}/{runner.max_epochs}')
+    return '  '.join([*first, *shown.values()])
 
 
 def what_is_next(runner: Runner) -> str:

@@ -32,6 +32,10 @@ FIXED = [
 ]
 
 
+# What two nodes need, but for the number of this one.
+NODES = dict(NNODES='2', MASTER_ADDR='10.0.0.1')
+
+
 @pytest.fixture(scope='module')
 def port(monkeypatch_module):
     with socket.socket() as free:
@@ -178,6 +182,13 @@ def test_scripts_print_usage(toy, script):
         ('dist_train.sh', ['a.py', 'many'], {}, "PROCESSES must be a number .*'many'"),
         ('dist_test.sh', ['a.py', 'b.pth', '0'], {}, "PROCESSES must be a number .*'0'"),
         ('dist_train.sh', ['a.py', '2'], dict(NNODES='2'), 'NNODES=2 needs MASTER_ADDR'),
+        ('dist_train.sh', ['a.py', '2'], NODES, "NODE_RANK, from 0 to 1, .*got ''"),
+        (
+            'dist_test.sh',
+            ['a.py', 'b.pth', '2'],
+            {**NODES, 'NODE_RANK': '2'},
+            "NODE_RANK, from 0 to 1, .*got '2'",
+        ),
         (
             'dist_train.sh',
             ['a.py', '2'],
@@ -185,6 +196,7 @@ def test_scripts_print_usage(toy, script):
             "'nopython' has no tor",
         ),
         ('slurm_train.sh', [*'abcd'], dict(GPUS='x'), "GPUS must be a number .*'x'"),
+        ('slurm_test.sh', [*'abcd'], dict(GPUS_PER_NODE='0'), "_PER_NODE must be .*'0'"),
     ],
 )
 def test_invalid_launch_is_a_one_line_error(
