@@ -92,7 +92,8 @@ def guard(call: Callable[[], object]) -> None:
         if distributed and distributed.is_initialized():
             distributed.destroy_process_group()
     except KeyboardInterrupt:
-        print('interrupted', file=sys.stderr)
+        if os.environ.get('RANK', '0') == '0':
+            print('interrupted', file=sys.stderr)
         sys.exit(128 + signal.SIGINT)
     except Exception as error:
         sys.exit(_report(error))

@@ -3,6 +3,12 @@ set -euo pipefail
 TOOLS=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 PYTHON=${PYTHON:-python}
 export PYTHONPATH="$TOOLS/..${PYTHONPATH:+:$PYTHONPATH}"
+# torchrun without its warnings and tracebacks, as after Ctrl-C.
+TORCHRUN='import logging, sys
+from torch.distributed.run import main
+logging.disable("WARNING")
+sys.tracebacklimit = 0
+main()'
 
 fail() {
     echo "$1" >&2
@@ -26,7 +32,7 @@ distribute() {
     fi
     "$PYTHON" -c 'from importlib.util import find_spec as f; exit(not f("torch"))' 2>/dev/null ||
         fail "error: '$PYTHON' has no torch; activate the environment of mmcim, e.g. . .venv/bin/activate"
-    exec "$PYTHON" -m torch.distributed.run \
+    exec "$PYTHON" -c "$TORCHRUN" \
         --nnodes="${NNODES:-1}" \
         --node_rank="${NODE_RANK:-0}" \
         --master_addr="${MASTER_ADDR:-127.0.0.1}" \

@@ -14,7 +14,7 @@ from mmengine.runner import Runner
 
 from ..evaluation import FrozenFeatureLoop, MetricsLoop
 from ..utils import ConfigError, build_runner
-from .train import read_config
+from .train import check_initial_weights, read_config
 
 
 def run(args: argparse.Namespace) -> dict[str, float]:
@@ -31,6 +31,8 @@ def run(args: argparse.Namespace) -> dict[str, float]:
     """
     cfg = read_config(args)
     merge_args(cfg, args)
+    if not args.checkpoint and not args.pretrained:
+        check_initial_weights(cfg)
     runner = build_runner(cfg, 'test')
     prepare_loop(runner, args)
     metrics = runner.test()

@@ -5,6 +5,7 @@ Example: mmcim train configs/cim/vit-b_8xb256-300e.py --resume
 """
 
 import argparse
+import os
 from contextlib import suppress
 from importlib import import_module
 
@@ -13,7 +14,7 @@ from mmengine.runner import Runner
 
 from mmcim_cli import quiet
 
-from ..utils import build_runner, load_config
+from ..utils import ConfigError, build_runner, load_config
 
 
 def run(args: argparse.Namespace) -> Runner:
@@ -30,6 +31,8 @@ def run(args: argparse.Namespace) -> Runner:
     """
     cfg = read_config(args)
     merge_args(cfg, args)
+    if not args.resume and not args.pretrained:
+        check_initial_weights(cfg)
     runner = build_runner(cfg, 'train')
     runner.train()
     return runner
@@ -43,6 +46,23 @@ def read_config(args: argparse.Namespace) -> Config:
     with quiet(), suppress(ImportError):  # an unknown scope is an error later
         import_module(f'{cfg.get("default_scope") or "mmpretrain"}.datasets')
     return cfg
+
+
+def check_initial_weights(cfg: Config) -> None:
+    """Look for the backbone that the config begins with.
+
+    Raises:
+        ConfigError: If the file is not there. Many configs name that of one pre-training.
+    """
+    model = cfg.get('model') or {}
+    for part in (model, model.get('backbone') or {}):
+        init_cfg = part.get('init_cfg')
+        file = init_cfg.get('checkpoint') if isinstance(init_cfg, dict) else None
+        if file and '://' not in file and not os.path.isfile(os.path.expanduser(file)):
+            raise ConfigError(
+                f'init_cfg: checkpoint {file} does not exist; --pretrained FILE takes '
+                'another one'
+            )
 
 
 def merge_args(cfg: Config, args: argparse.Namespace) -> None:

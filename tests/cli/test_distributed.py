@@ -3,6 +3,7 @@
 
 import os
 import re
+import signal
 import socket
 import subprocess
 
@@ -13,7 +14,7 @@ from safetensors.torch import save_file
 
 from mmcim.checkpoints import backbone_path, load_checkpoint
 
-from .toy_run import REPO, TOOLS, run_forked, run_tool
+from .toy_run import REPO, TOOLS, environment, run_forked, run_tool
 
 pytestmark = pytest.mark.slow
 
@@ -154,7 +155,26 @@ def test_error_is_printed_once(toy, port):
     assert result.output.count('error: model.backbone.drop_rat') == 1
     *_, report = result.output.split('Root Cause')
     assert 'BuildError: model.backbone.drop_rat' in report
-    assert 'Traceback' not in report
+    assert 'Traceback' not in result.output
+
+
+def test_ctrl_c_needs_no_traceback(toy, port):
+    command = [TOOLS / 'dist_train.sh', toy.config, '2', '--cfg-options']
+    with subprocess.Popen(
+        [*command, 'train_cfg.max_epochs=1000', f'work_dir={toy.folder}/interrupted'],
+        env=environment(),
+        cwd=toy.folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as process:
+        assert any(' images/s' in line for line in process.stdout)
+        process.send_signal(signal.SIGINT)
+        lines = process.stdout.read().splitlines()
+    assert process.returncode == 1
+    interrupted, torchrun = [line for line in lines if ' images/s' not in line]
+    assert interrupted == 'interrupted'
+    assert 'SignalException' in torchrun
 
 
 def test_dist_test_gives_the_metric_of_one_process(toy, trained, port):
