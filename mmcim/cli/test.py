@@ -14,7 +14,7 @@ from mmengine.runner import Runner
 
 from ..evaluation import FrozenFeatureLoop, MetricsLoop
 from ..utils import ConfigError, build_runner
-from .train import check_initial_weights, read_config
+from .train import read_config
 
 
 def run(args: argparse.Namespace) -> dict[str, float]:
@@ -29,10 +29,8 @@ def run(args: argparse.Namespace) -> dict[str, float]:
     Raises:
         ConfigError: For everything that the user can fix.
     """
-    cfg = read_config(args)
+    cfg = read_config(args, args.checkpoint)
     merge_args(cfg, args)
-    if not args.checkpoint and not args.pretrained:
-        check_initial_weights(cfg)
     runner = build_runner(cfg, 'test')
     prepare_loop(runner, args)
     metrics = runner.test()

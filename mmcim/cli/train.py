@@ -6,8 +6,6 @@ Example: mmcim train configs/cim/vit-b_8xb256-300e.py --resume
 
 import argparse
 import os
-from contextlib import suppress
-from importlib import import_module
 
 from mmengine.config import Config
 from mmengine.runner import Runner
@@ -15,6 +13,7 @@ from mmengine.runner import Runner
 from mmcim_cli import quiet
 
 from ..utils import ConfigError, build_runner, load_config
+from ..utils.launch import initial_weights
 
 
 def run(args: argparse.Namespace) -> Runner:
@@ -29,40 +28,37 @@ def run(args: argparse.Namespace) -> Runner:
     Raises:
         ConfigError: For everything that the user can fix, before training starts.
     """
-    cfg = read_config(args)
+    cfg = read_config(args, args.resume)
     merge_args(cfg, args)
-    if not args.resume and not args.pretrained:
-        check_initial_weights(cfg)
     runner = build_runner(cfg, 'train')
     runner.train()
     return runner
 
 
-def read_config(args: argparse.Namespace) -> Config:
-    """Read the config of a training or test, and import what it is built from."""
+def read_config(args: argparse.Namespace, checkpoint: str | None) -> Config:
+    """Read the config of a training or test, and import what it is built from.
+
+    Args:
+        args: The command line.
+        checkpoint: What has all of the weights.
+
+    Raises:
+        ConfigError: If it cannot be read, or the weights that it begins with are missing:
+            many configs name those of one pre-training.
+    """
     cfg = load_config(
         args.config, args.cfg_options, args.work_dir, args.launcher, args.pretrained
     )
-    with quiet(), suppress(ImportError):  # an unknown scope is an error later
-        import_module(f'{cfg.get("default_scope") or "mmpretrain"}.datasets')
-    return cfg
-
-
-def check_initial_weights(cfg: Config) -> None:
-    """Look for the backbone that the config begins with.
-
-    Raises:
-        ConfigError: If the file is not there. Many configs name that of one pre-training.
-    """
-    model = cfg.get('model') or {}
-    for part in (model, model.get('backbone') or {}):
-        init_cfg = part.get('init_cfg')
-        file = init_cfg.get('checkpoint') if isinstance(init_cfg, dict) else None
-        if file and '://' not in file and not os.path.isfile(os.path.expanduser(file)):
+    for file in () if checkpoint or args.pretrained else initial_weights(cfg):
+        if '://' not in file and not os.path.isfile(os.path.expanduser(file)):
             raise ConfigError(
                 f'init_cfg: checkpoint {file} does not exist; --pretrained FILE takes '
                 'another one'
             )
+    if cfg.get('default_scope') == 'mmseg':
+        with quiet():
+            import mmseg.datasets  # noqa: F401
+    return cfg
 
 
 def merge_args(cfg: Config, args: argparse.Namespace) -> None:

@@ -16,6 +16,7 @@ from mmpretrain.models import BaseSelfSupervisor
 from ..checkpoints import backbone_path
 from ..checkpoints.layout import backbone_prefix
 from ..models.tokenizers.base import BaseTokenizer
+from ..utils.launch import initial_weights
 from ..utils.terminal import ProgressLine, show
 from .run_record import unwrapped
 
@@ -92,12 +93,9 @@ def start_summary(runner: Runner) -> str:
         tensors += module.buffers() if isinstance(module, BaseTokenizer) else ()
     trained = sum(t.numel() for t in tensors if t.requires_grad)
     frozen = sum(t.numel() for t in tensors) - trained
+    files = filter(None, [runner._load_from, *initial_weights(runner.cfg)])
     how = 'resumed from' if runner._resume else 'weights of'
-    origin = f'{how} {runner._load_from}' if runner._load_from else 'from scratch'
-    for module in (model, getattr(model, 'backbone', None)):
-        init = getattr(module, 'init_cfg', None)
-        if isinstance(init, dict) and init['type'] == 'Pretrained':
-            origin = origin.replace('from scratch', f'weights of {init["checkpoint"]}')
+    origin = next((f'{how} {file}' for file in files), 'from scratch')
     return (
         f'Training {type(model).__name__}:\n'
         f'  Images: {size} to train on\n'
