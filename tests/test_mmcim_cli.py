@@ -173,8 +173,10 @@ def test_missing_package_is_a_case_for_the_doctor(guarded):
     Path(where.removeprefix('The traceback is in ')).unlink()
 
 
-def test_ctrl_c_and_sigterm(guarded):
+def test_ctrl_c_and_sigterm(guarded, monkeypatch):
     assert guarded(KeyboardInterrupt()) == (130, 'interrupted\n')
+    monkeypatch.setenv('RANK', '1')  # of several processes the first one speaks
+    assert guarded(KeyboardInterrupt()) == (130, '')
     code = """
 import os, signal, mmcim_cli
 mmcim_cli.guard(lambda: os.kill(os.getpid(), signal.SIGTERM))

@@ -87,7 +87,6 @@ def start_summary(runner: Runner) -> str:
     data, optim = record['train_dataloader'], record['optim_wrapper']
     images, counts = data['images_per_iteration'], optim['accumulative_counts']
     size, model = data['dataset']['size'], unwrapped(runner.model)
-    lr = runner.optim_wrapper.optimizer.defaults['lr']
     tensors = [*model.parameters()]
     for module in model.modules():
         tensors += module.buffers() if isinstance(module, BaseTokenizer) else ()
@@ -105,7 +104,7 @@ def start_summary(runner: Runner) -> str:
         f'  Parameters: {trained:,} trained, {frozen:,} frozen\n'
         f'  Effective batch: {images * counts} = {world_size} process(es) x '
         f'{images // world_size} x {counts} accumulated\n'
-        f'  Learning rate: {lr:g}\n'
+        f'  Learning rate: {runner.optim_wrapper.optimizer.defaults["lr"]:g}\n'
         f'  Device: {next(model.parameters()).device}, '
         f'{record["environment"]["precision"]}\n'
         f'  Work directory: {runner.work_dir}'

@@ -89,7 +89,8 @@ class ProgressLine:
             text: Gives what else is shown, the most important first: a terminal shows as
                 much as fits into one line.
         """
-        in_terminal, now = self._progress.live.is_started, time.monotonic()
+        progress, now = self._progress, time.monotonic()
+        in_terminal = progress.live.is_started
         is_due = now > self._next if in_terminal else step % self.every == 0
         if not (is_due or step == self.total):
             return
@@ -97,10 +98,8 @@ class ProgressLine:
         if in_terminal:
             self._next = now + _SECONDS
             # A terminal writes ^C behind it, which must not begin another line.
-            line = line[: self._progress.console.width - _BAR - len(' ^C ')]
-            self._progress.update(
-                self._task, completed=step, description=line, refresh=True
-            )
+            line = line[: progress.console.width - _BAR - len(' ^C ')]
+            progress.update(self._task, completed=step, description=line, refresh=True)
         elif is_main_process():
             show(line)
 
