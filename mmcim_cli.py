@@ -1,5 +1,4 @@
 # Copyright (c) mmcim contributors. All rights reserved.
-# PYTHON_ARGCOMPLETE_OK
 """The command ``mmcim``: what can be typed, and how a command ends.
 
 What the commands do is in :mod:`mmcim.cli`, one module each, whose docstring is the help.
@@ -10,7 +9,6 @@ here until a command line has been understood.
 import argparse
 import ast
 import io
-import logging
 import multiprocessing
 import os
 import runpy
@@ -23,13 +21,17 @@ import traceback
 import warnings
 from argparse import ArgumentTypeError
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout, suppress
+from contextlib import contextmanager, redirect_stdout
+from functools import partial
 from importlib import import_module
 from importlib.util import find_spec, module_from_spec
 from pathlib import Path
 from typing import Any
 
 Add = Callable[..., argparse.Action]  # ArgumentParser.add_argument
+_Parser = partial(
+    argparse.ArgumentParser, formatter_class=argparse.RawDescriptionHelpFormatter
+)
 # They need little of mmcim; the first two have to work where torch is missing.
 LIGHT = ('configs', 'doctor', 'quickstart')
 
@@ -92,7 +94,8 @@ def guard(call: Callable[[], object]) -> None:
         if distributed and distributed.is_initialized():
             distributed.destroy_process_group()
     except KeyboardInterrupt:
-        print('interrupted', file=sys.stderr)
+        if os.environ.get('RANK', '0') == '0':  # one process speaks for all
+            print('interrupted', file=sys.stderr)
         sys.exit(128 + signal.SIGINT)
     except Exception as error:
         sys.exit(_report(error))
@@ -133,16 +136,14 @@ def _report(error: Exception) -> int:
     code, text = getattr(error, 'exit_code', 1), str(error)
     if 'in DataLoader worker process' in text:  # the traceback, and then the message
         text = text.strip().splitlines()[-1]
-    text = f'error: {text}'
     if code == 1:
-        kind = type(error).__name__
-        text = f'error: {kind}: {text[7:]}\nThe traceback is in {_keep_traceback()}'
+        text = f'{type(error).__name__}: {text}\nThe traceback is in {_keep_traceback()}'
     if isinstance(error, ImportError):
         text += '\nSee what is missing, and how to fix it, with: mmcim doctor'
     # torchrun reports the error of another process at the end.
     torchrun, rank = 'TORCHELASTIC_ERROR_FILE' in os.environ, os.environ.get('RANK', '0')
     if code == 1 or rank == '0' or not torchrun:
-        print(text, file=sys.stderr)
+        print(f'error: {text}', file=sys.stderr)
     if torchrun:
         from torch.distributed.elastic.multiprocessing import errors
 
@@ -155,9 +156,8 @@ def _report(error: Exception) -> int:
 def _keep_traceback() -> str:
     """Write the traceback to the log of the run, or to a new file; its path."""
     library = sys.modules.get('mmengine.logging')
-    handlers = library.MMLogger.get_current_instance().handlers if library else ()
-    files = [h.baseFilename for h in handlers if isinstance(h, logging.FileHandler)]
-    path = files[0] if files else tempfile.mkstemp('.log', 'mmcim_')[1]
+    log = library and library.MMLogger.get_current_instance().log_file
+    path = log or tempfile.mkstemp('.log', 'mmcim_')[1]
     with open(path, 'a') as file:
         traceback.print_exc(file=file)
     return path
@@ -170,32 +170,22 @@ def parse(argv: Sequence[str], prog: str | None = None) -> argparse.Namespace:
         argv: The command and its arguments.
         prog: What the command is called in its messages, ``mmcim COMMAND`` by default.
     """
-    text = 'Corrupted Image Modeling; see mmcim COMMAND --help'
-    parser = argparse.ArgumentParser(prog='mmcim', description=text)
-    commands = parser.add_subparsers(dest='command', metavar='COMMAND', required=True)
-    for name, add_arguments in COMMANDS.items():
-        text = _help(name)
-        command = commands.add_parser(
-            name,
-            help=text.splitlines()[0],
-            description=text,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
-        command.set_defaults(command=name)
-        add_arguments(command.add_argument)
-    with suppress(ImportError):  # completion in shells where it is installed
-        import_module('argcomplete').autocomplete(parser)
-    if not argv or argv[0] not in commands.choices:
-        return parser.parse_args(argv or ['--help'])
-    command = commands.choices[argv[0]]
-    command.prog = prog or command.prog
-    return command.parse_intermixed_args(argv[1:])
+    name, *rest = argv or ['--help']
+    if name not in COMMANDS:
+        titles = [f'\n  {other:15}{_help(other).splitlines()[0]}' for other in COMMANDS]
+        text = 'Corrupted Image Modeling; see mmcim COMMAND --help.\n'
+        parser = _Parser(prog='mmcim', description=text + ''.join(titles))
+        parser.add_argument('COMMAND', choices=COMMANDS, metavar='COMMAND')
+        parser.parse_args([name])  # prints, and exits
+    parser = _Parser(prog=prog or f'mmcim {name}', description=_help(name))
+    parser.set_defaults(command=name)
+    COMMANDS[name](parser.add_argument)
+    return parser.parse_intermixed_args(rest)
 
 
 def _help(command: str) -> str:
     """The docstring of a command's module, which is not imported for it."""
-    (folder,) = find_spec('mmcim').submodule_search_locations  # type: ignore[union-attr, misc]
-    path = Path(folder, 'cli', f'{command.replace("-", "_")}.py')
+    path = Path(__file__).with_name('mmcim') / f'cli/{command.replace("-", "_")}.py'
     return ast.get_docstring(ast.parse(path.read_text(encoding='utf-8'))) or ''
 
 
@@ -249,7 +239,8 @@ def _show(add: Add) -> None:
     add('checkpoint', nargs='?', help='its checkpoint; random weights if omitted')
     help_ = 'a CIM-RevDet that looks at the same corrupted images as this CIM'
     add('--detector', nargs=2, metavar=('CONFIG', 'CHECKPOINT'), help=help_)
-    add('--out', default='images.png', help='image to write')
+    image = _file('.png', '.jpg', '.jpeg', '.webp')
+    add('--out', type=image, default='images.png', help='image to write')
     add('--num', type=_positive, default=8, help='number of images')
     add('--seed', type=int, default=0, help='of all that is drawn')
     _cfg_options(add)

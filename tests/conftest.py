@@ -1,6 +1,7 @@
 # Copyright (c) mmcim contributors. All rights reserved.
-"""Real data for tests, if available."""
+"""Real data for tests, if available, and a screen to look at."""
 
+import io
 import os
 import tarfile
 from pathlib import Path
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from rich.console import Console
 
 REPO = Path(__file__).resolve().parents[1]
 SHARED = Path(os.environ.get('MMCIM_SHARED', REPO.parent / 'shared'))
@@ -30,6 +32,29 @@ def shared_file(relative: str) -> Path:
 def repo() -> Path:
     """The repository's root."""
     return REPO
+
+
+@pytest.fixture
+def screen(monkeypatch):
+    """Make a screen, a terminal or a pipe; what is on it: ``screen(True)()``."""
+    from mmcim.utils import terminal
+
+    def make(is_terminal, width=200):
+        file = io.StringIO()
+        console = Console(
+            file=file,
+            width=width,
+            force_terminal=is_terminal,
+            highlight=False,
+            soft_wrap=True,
+            color_system=None,
+        )
+        monkeypatch.setattr(terminal, 'Console', lambda **kwargs: console)
+        terminal.live.cache_clear()
+        return file.getvalue
+
+    yield make
+    terminal.live.cache_clear()
 
 
 def init_weights(model) -> None:

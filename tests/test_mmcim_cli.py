@@ -71,13 +71,14 @@ def test_tools_are_called_by_their_own_names(tool):
 
 def test_arguments_may_follow_options():
     args = mmcim_cli.parse(['show', 'a.py', '--out', 'b.png', 'c.pth'])
-    assert (args.config, args.out, args.checkpoint) == ('a.py', 'b.png', 'c.pth')
+    assert (args.config, args.out.name, args.checkpoint) == ('a.py', 'b.png', 'c.pth')
 
 
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
         (['test', 'a.py', '--out', 'b.txt'], 'must end with .json or .pkl, got b.txt'),
+        (['show', 'a.py', '--out', 'b.xyz'], '.jpeg or .webp, got b.xyz'),
         (['show', 'a.py', '--num', '0'], 'must be at least 1, got 0'),
         (['shwo'], "invalid choice: 'shwo'"),
     ],
@@ -172,8 +173,10 @@ def test_missing_package_is_a_case_for_the_doctor(guarded):
     Path(where.removeprefix('The traceback is in ')).unlink()
 
 
-def test_ctrl_c_and_sigterm(guarded):
+def test_ctrl_c_and_sigterm(guarded, monkeypatch):
     assert guarded(KeyboardInterrupt()) == (130, 'interrupted\n')
+    monkeypatch.setenv('RANK', '1')  # of several processes the first one speaks
+    assert guarded(KeyboardInterrupt()) == (130, '')
     code = """
 import os, signal, mmcim_cli
 mmcim_cli.guard(lambda: os.kill(os.getpid(), signal.SIGTERM))

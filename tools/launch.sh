@@ -3,6 +3,12 @@ set -euo pipefail
 TOOLS=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 PYTHON=${PYTHON:-python}
 export PYTHONPATH="$TOOLS/..${PYTHONPATH:+:$PYTHONPATH}"
+# torchrun without its warnings and tracebacks, as after Ctrl-C.
+TORCHRUN='import logging, sys
+from torch.distributed.run import main
+logging.disable("WARNING")
+sys.tracebacklimit = 0
+main()'
 
 fail() {
     echo "$1" >&2
@@ -18,12 +24,15 @@ positive() {
 distribute() {
     positive PROCESSES "$1"
     positive NNODES "${NNODES:-1}"
-    if [ "${NNODES:-1}" -gt 1 ] && [ -z "${MASTER_ADDR:-}" ]; then
-        fail "error: NNODES=$NNODES needs MASTER_ADDR, the address of the first node"
+    if [ "${NNODES:-1}" -gt 1 ]; then
+        [ -n "${MASTER_ADDR:-}" ] ||
+            fail "error: NNODES=$NNODES needs MASTER_ADDR, the address of the first node"
+        [[ ${NODE_RANK:-} =~ ^[0-9]+$ && $NODE_RANK -lt $NNODES ]] ||
+            fail "error: NNODES=$NNODES needs NODE_RANK, from 0 to $((NNODES - 1)), another one on each node; got '${NODE_RANK:-}'"
     fi
     "$PYTHON" -c 'from importlib.util import find_spec as f; exit(not f("torch"))' 2>/dev/null ||
         fail "error: '$PYTHON' has no torch; activate the environment of mmcim, e.g. . .venv/bin/activate"
-    exec "$PYTHON" -m torch.distributed.run \
+    exec "$PYTHON" -c "$TORCHRUN" \
         --nnodes="${NNODES:-1}" \
         --node_rank="${NODE_RANK:-0}" \
         --master_addr="${MASTER_ADDR:-127.0.0.1}" \
@@ -34,17 +43,16 @@ distribute() {
 
 # submit PARTITION JOB_NAME TOOL [arguments]: on GPUS GPUs of a Slurm cluster.
 submit() {
-    local gpus=${GPUS:-8} gres=()
+    local gpus=${GPUS:-8}
     positive GPUS "$gpus"
     local per_node=${GPUS_PER_NODE:-$((gpus < 8 ? gpus : 8))}
-    [ "$per_node" = 0 ] || positive GPUS_PER_NODE "$per_node"
-    [ "$per_node" = 0 ] || gres=(--gres="gpu:$per_node")
+    positive GPUS_PER_NODE "$per_node"
     # SRUN_ARGS is split into words on purpose.
     exec srun -p "$1" \
         --job-name="$2" \
-        "${gres[@]}" \
+        --gres="gpu:$per_node" \
         --ntasks="$gpus" \
-        --ntasks-per-node="${TASKS_PER_NODE:-$((per_node ? per_node : gpus))}" \
+        --ntasks-per-node="${TASKS_PER_NODE:-$per_node}" \
         --cpus-per-task="${CPUS_PER_TASK:-5}" \
         --kill-on-bad-exit=1 \
         ${SRUN_ARGS:-} \

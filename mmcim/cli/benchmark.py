@@ -21,10 +21,10 @@ import gc
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from mmcv.transforms import Compose
 from mmengine.config import Config
@@ -33,11 +33,10 @@ from mmengine.logging import MMLogger
 from mmengine.model import BaseModel
 from mmengine.optim import OptimWrapper, build_optim_wrapper
 from mmengine.registry import FUNCTIONS
-from mmpretrain.models import ImageClassifier
-from mmpretrain.models.selfsup import BaseSelfSupervisor
+from mmpretrain.models import BaseSelfSupervisor, ImageClassifier
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils._pytree import tree_map
+from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..models.selfsup import CIM
@@ -49,10 +48,10 @@ from .show import build_model
 COUNTED_IMAGES = 2  # the fewest that batch norm takes
 # The parts of CIM: name, owner, and methods.
 CIM_PARTS = (
-    ('encode', 'tokenizer', ('encode',)),
-    ('generator', 'generator', ('predict', 'sample', 'loss')),
-    ('decode', 'tokenizer', ('decode',)),
-    ('enhancer', 'enhancer', ('loss',)),
+    ('encode', 'tokenizer', 'encode'),
+    ('generator', 'generator', 'predict', 'sample', 'loss'),
+    ('decode', 'tokenizer', 'decode'),
+    ('enhancer', 'enhancer', 'loss'),
 )
 
 
@@ -69,7 +68,7 @@ def run(args: argparse.Namespace) -> None:
     name = torch.cuda.get_device_name() if torch.cuda.is_available() else 'CPU'
     print(f'{name}, {torch.get_num_threads()} CPU threads, torch {torch.__version__}')
     for path in args.configs:
-        print(measure(path, args))
+        measure(path, args)
         gc.collect()  # the watched methods and their objects refer to each other
 
 
@@ -88,14 +87,14 @@ class Stopwatch:
     def watch(self, part: str, owner: object, *methods: str) -> None:
         """Replace methods of one object by themselves with the clock around them."""
         for name in methods:
-            setattr(owner, name, self._around(part, getattr(owner, name)))
+            setattr(owner, name, partial(self._measure, part, getattr(owner, name)))
 
     def watch_parts(self, model: BaseModel, optim_wrapper: OptimWrapper) -> None:
         """Measure the training step and each of its parts from now on."""
         self.watch('step', model, 'train_step')
         self.watch('preprocess', model.data_preprocessor, 'forward')
         if isinstance(model, CIM):
-            for part, owner, methods in CIM_PARTS:
+            for part, owner, *methods in CIM_PARTS:
                 if getattr(model, owner):  # all but the enhancer may be left out
                     self.watch(part, getattr(model, owner), *methods)
         else:
@@ -103,14 +102,11 @@ class Stopwatch:
         self.watch('backward', optim_wrapper, 'backward')
         self.watch('optimizer', optim_wrapper, 'step')
 
-    def _around(self, part: str, call: Callable) -> Callable:
-        def watched(*args: Any, **kwargs: Any) -> Any:
-            start = self.clock()
-            result = call(*args, **kwargs)
-            self.totals[part] += self.clock() - start
-            return result
-
-        return watched
+    def _measure(self, part: str, call: Callable, *args: Any, **kwargs: Any) -> Any:
+        start = self.clock()
+        result = call(*args, **kwargs)
+        self.totals[part] += self.clock() - start
+        return result
 
 
 def seconds() -> float:
@@ -171,14 +167,11 @@ def synthetic_batch(cfg: Config, batch_size: int) -> dict:
     # Digits come in the size that is asked for, and loaders leave such an array alone.
     side = dataset.get('size', 256)
     shape = dict(img_shape=(side, side), ori_shape=(side, side))
-    images = np.random.default_rng(0).integers(
-        256, size=(batch_size, side, side, 3), dtype=np.uint8
-    )
-    samples = [pipeline(dict(img=image, gt_label=0, **shape)) for image in images]
-    batch = FUNCTIONS.get(cfg.train_dataloader.collate_fn.type)(samples)
-    if torch.cuda.is_available():  # as loaders do
-        batch['inputs'] = tree_map(Tensor.pin_memory, batch['inputs'])
-    return batch
+    images = torch.randint(256, (batch_size, side, side, 3), dtype=torch.uint8).numpy()
+    samples: Any = [pipeline(dict(img=image, gt_label=0, **shape)) for image in images]
+    collate = FUNCTIONS.get(cfg.train_dataloader.collate_fn.type)
+    pin = torch.cuda.is_available()
+    return next(iter(DataLoader(samples, batch_size, collate_fn=collate, pin_memory=pin)))
 
 
 def count_gmacs(
@@ -204,11 +197,10 @@ def count_gmacs(
     return {part: n / 2e9 / COUNTED_IMAGES for part, n in watch.totals.items()}
 
 
-def measure(path: str, args: argparse.Namespace) -> str:
+def measure(path: str, args: argparse.Namespace) -> None:
     """Train for some steps, time them, and count the operations of one more.
 
-    Returns:
-        A line of numbers of the whole step, and a table of its parts.
+    Prints a line of numbers of the whole step, and a table of its parts.
     """
     cfg, device = load_config(path, args.cfg_options), get_device()
     torch.manual_seed(0)
@@ -230,12 +222,10 @@ def measure(path: str, args: argparse.Namespace) -> str:
     gmacs = count_gmacs(watch, model, optim_wrapper, synthetic_batch(cfg, COUNTED_IMAGES))
     total = spent.pop('step')
     spent |= dict(other=total - sum(spent.values()), step=total)
-    lines = [
+    print(
         f'\n{Path(path).stem}: batch {size}, {size * args.steps / total:.1f} images/s, '
         f'{1000 * total / args.steps:.1f} ms/step, peak {memory:.2f} GiB of GPU memory, '
-        f'last loss {loss:.4f}',
-        f'{"part":10}{"% of time":>12}{"GMAC/image":>12}',
-    ]
+        f'last loss {loss:.4f}\n{"part":10}{"% of time":>12}{"GMAC/image":>12}'
+    )
     for part, value in spent.items():
-        lines.append(f'{part:10}{100 * value / total:12.1f}{gmacs.get(part, 0):12.2f}')
-    return '\n'.join(lines)
+        print(f'{part:10}{100 * value / total:12.1f}{gmacs.get(part, 0):12.2f}')

@@ -1,7 +1,8 @@
 # Copyright (c) mmcim contributors. All rights reserved.
 """Say whether mmcim can run here, what is missing, and the command that fixes it.
 
-Exit code 1 if it cannot run, or if a folder given by --data cannot be trained on.
+Some configs need what is missing. Exit code 1 if anything is BROKEN: mmcim cannot run,
+or a folder given by --data cannot be trained on.
 """
 
 import argparse
@@ -16,7 +17,7 @@ from importlib import metadata
 
 from ..version import __version__
 
-OK, MISSING, BROKEN = 'ok', 'missing', 'BROKEN'
+OK, OPTIONAL, MISSING, BROKEN = 'ok', 'optional', 'missing', 'BROKEN'
 # State, what has been found, and what fixes it if it is not well.
 Finding = tuple[str, str, str]
 _FILES = {
@@ -29,6 +30,8 @@ _FILES = {
     'ImageNet: data/imagenet/train': 'ln -s /path/to/imagenet data/imagenet',
     'ADE20K: data/ade/ADEChallengeData2016': 'ln -s /path/to/ade data/ade',
 }
+# For cards and drivers that are too old for the newest.
+_OLDER_TORCH = 'pip install torch==2.8.0 torchvision==0.23.0  # CUDA 12.8, from Volta on'
 
 
 def run(args: argparse.Namespace) -> None:
@@ -69,12 +72,11 @@ def _packages(args: argparse.Namespace) -> Iterator[Finding]:
             continue
         name, wanted = package.name, package.specifier
         found = next((d.version for d in metadata.distributions(name=name)), '')
-        state, fix = BROKEN, f"pip install '{name}{wanted}'"
-        if extra:
-            state, fix = MISSING, f"pip install 'mmcim[{extra[1]}]'"
+        state = OPTIONAL if extra else BROKEN
         if found and wanted.contains(found, prereleases=True):
             state = OK
-        yield state, f'{name} {found or "not installed"} ({wanted})', fix
+        text = f'{name} {found or "not installed"} ({wanted})'
+        yield state, text, f"pip install '{name}{wanted}'"
 
 
 def _devices(args: argparse.Namespace) -> Iterator[Finding]:
@@ -88,23 +90,21 @@ def _devices(args: argparse.Namespace) -> Iterator[Finding]:
         major, minor = torch.cuda.get_device_capability(index)
         built = [int(re.findall(r'\d+', arch)[0]) for arch in torch.cuda.get_arch_list()]
         state = OK if 10 * major + minor >= min(built) else BROKEN
-        fix = 'an older build of torch has kernels for it: docs/install.md'
-        yield state, f'GPU {index}: {torch.cuda.get_device_properties(index)}', fix
+        name = f'{torch.cuda.get_device_name(index)}, compute capability {major}.{minor}'
+        yield state, f'GPU {index}: {name}', _OLDER_TORCH
     if not torch.cuda.is_available():
         state = MISSING if shutil.which('nvidia-smi') else OK
-        fix = 'update the driver, or install a build of torch for it: docs/install.md'
-        yield state, f'no GPU; torch is built for CUDA {torch.version.cuda}', fix
+        fix = f'a newer driver, or a build of torch for this one: {_OLDER_TORCH}'
+        build = f'CUDA {torch.version.cuda}' if torch.version.cuda else 'CPUs alone'
+        yield state, f'no GPU; torch is built for {build}', fix
 
 
 def _import(args: argparse.Namespace) -> Iterator[Finding]:
     """Import all of it in a process of its own."""
     command = [sys.executable, '-c', 'import mmcim']
     done = subprocess.run(command, capture_output=True, text=True)
-    *_, error = done.stderr.strip().rpartition('Error: ')
-    if done.returncode:
-        yield BROKEN, f'import mmcim: {error}', 'what is named above'
-    else:
-        yield OK, 'import mmcim', ''
+    error = done.stderr.strip().rpartition('Error: ')[2] if done.returncode else ''
+    yield BROKEN if error else OK, f'import mmcim: {error}'.rstrip(': '), ''
 
 
 def _files(args: argparse.Namespace) -> Iterator[Finding]:

@@ -7,6 +7,7 @@ once a process.
 
 import multiprocessing
 import os
+import re
 import signal
 import sys
 import time
@@ -80,10 +81,7 @@ class Job:
             return 'waiting'
         if self.is_done():
             return 'done'
-        lines = [
-            line for line in self.printed().splitlines() if line.strip() == line != ''
-        ]
-        return lines[-1] if lines else 'starting'
+        return ['starting', *re.findall(r'^\S.*', self.printed(), re.MULTILINE)][-1]
 
 
 def run_jobs(jobs: Sequence[Job], console: Console, limit: int, cores: int = 1) -> None:
@@ -133,8 +131,7 @@ def start_next(jobs: Sequence[Job], pool: Executor, limit: int) -> None:
     """Start the jobs that are next, as many as may run."""
     done = {job.name for job in jobs if job.is_done()}
     free = limit - sum(job.future is not None for job in jobs) + len(done)
-    waiting = [job for job in jobs if job.future is None]
-    ready = [job for job in waiting if done.issuperset(job.after)]
+    ready = [job for job in jobs if not job.future and done.issuperset(job.after)]
     for job in ready[:free]:
         job.start(pool)
 

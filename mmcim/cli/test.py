@@ -29,7 +29,7 @@ def run(args: argparse.Namespace) -> dict[str, float]:
     Raises:
         ConfigError: For everything that the user can fix.
     """
-    cfg = read_config(args)
+    cfg = read_config(args, args.checkpoint)
     merge_args(cfg, args)
     runner = build_runner(cfg, 'test')
     prepare_loop(runner, args)

@@ -5,15 +5,15 @@ Example: mmcim train configs/cim/vit-b_8xb256-300e.py --resume
 """
 
 import argparse
-from contextlib import suppress
-from importlib import import_module
+import os
 
 from mmengine.config import Config
 from mmengine.runner import Runner
 
 from mmcim_cli import quiet
 
-from ..utils import build_runner, load_config
+from ..utils import ConfigError, build_runner, load_config
+from ..utils.launch import initial_weights
 
 
 def run(args: argparse.Namespace) -> Runner:
@@ -28,20 +28,36 @@ def run(args: argparse.Namespace) -> Runner:
     Raises:
         ConfigError: For everything that the user can fix, before training starts.
     """
-    cfg = read_config(args)
+    cfg = read_config(args, args.resume)
     merge_args(cfg, args)
     runner = build_runner(cfg, 'train')
     runner.train()
     return runner
 
 
-def read_config(args: argparse.Namespace) -> Config:
-    """Read the config of a training or test, and import what it is built from."""
+def read_config(args: argparse.Namespace, checkpoint: str | None) -> Config:
+    """Read the config of a training or test, and import what it is built from.
+
+    Args:
+        args: The command line.
+        checkpoint: What has all of the weights.
+
+    Raises:
+        ConfigError: If it cannot be read, or the weights that it begins with are missing:
+            many configs name those of one pre-training.
+    """
     cfg = load_config(
         args.config, args.cfg_options, args.work_dir, args.launcher, args.pretrained
     )
-    with quiet(), suppress(ImportError):  # an unknown scope is an error later
-        import_module(f'{cfg.get("default_scope") or "mmpretrain"}.datasets')
+    for file in () if checkpoint or args.pretrained else initial_weights(cfg):
+        if '://' not in file and not os.path.isfile(os.path.expanduser(file)):
+            raise ConfigError(
+                f'init_cfg: checkpoint {file} does not exist; --pretrained FILE takes '
+                'another one'
+            )
+    if cfg.get('default_scope') == 'mmseg':
+        with quiet():
+            import mmseg.datasets  # noqa: F401
     return cfg
 
 

@@ -16,11 +16,10 @@ from mmpretrain.models import BaseSelfSupervisor
 from ..checkpoints import backbone_path
 from ..checkpoints.layout import backbone_prefix
 from ..models.tokenizers.base import BaseTokenizer
+from ..utils.launch import initial_weights
 from ..utils.terminal import ProgressLine, show
 from .run_record import unwrapped
 
-# Measured or shown in another way.
-_NOT_SHOWN = ('time', 'data_time', 'base_lr')
 _TITLES = dict(train='Training', val='Validating', test='Testing')
 
 
@@ -53,9 +52,8 @@ class TerminalHook(Hook):
             step, total = batch_idx + 1, len(getattr(runner, f'{mode}_dataloader'))
         if mode not in self._lines:
             title = f'{_TITLES[mode]} {type(unwrapped(runner.model)).__name__}'
-            self._lines[mode] = ProgressLine(title, total)
-        is_report = step % self._interval == 0 or step == total
-        self._lines[mode].update(step, text, is_report)
+            self._lines[mode] = ProgressLine(title, total, self._interval)
+        self._lines[mode].update(step, text)
 
     def after_train(self, runner: Runner) -> None:
         """Show what the training has made and what can be done with it."""
@@ -89,18 +87,14 @@ def start_summary(runner: Runner) -> str:
     data, optim = record['train_dataloader'], record['optim_wrapper']
     images, counts = data['images_per_iteration'], optim['accumulative_counts']
     size, model = data['dataset']['size'], unwrapped(runner.model)
-    lr = runner.optim_wrapper.optimizer.defaults['lr']
     tensors = [*model.parameters()]
     for module in model.modules():
         tensors += module.buffers() if isinstance(module, BaseTokenizer) else ()
     trained = sum(t.numel() for t in tensors if t.requires_grad)
     frozen = sum(t.numel() for t in tensors) - trained
+    files = filter(None, [runner._load_from, *initial_weights(runner.cfg)])
     how = 'resumed from' if runner._resume else 'weights of'
-    origin = f'{how} {runner._load_from}' if runner._load_from else 'from scratch'
-    for module in (model, getattr(model, 'backbone', None)):
-        init = getattr(module, 'init_cfg', None)
-        if isinstance(init, dict) and init['type'] == 'Pretrained':
-            origin = origin.replace('from scratch', f'weights of {init["checkpoint"]}')
+    origin = next((f'{how} {file}' for file in files), 'from scratch')
     return (
         f'Training {type(model).__name__}:\n'
         f'  Images: {size} to train on\n'
@@ -110,7 +104,7 @@ def start_summary(runner: Runner) -> str:
         f'  Parameters: {trained:,} trained, {frozen:,} frozen\n'
         f'  Effective batch: {images * counts} = {world_size} process(es) x '
         f'{images // world_size} x {counts} accumulated\n'
-        f'  Learning rate: {lr:g}\n'
+        f'  Learning rate: {runner.optim_wrapper.optimizer.defaults["lr"]:g}\n'
         f'  Device: {next(model.parameters()).device}, '
         f'{record["environment"]["precision"]}\n'
         f'  Work directory: {runner.work_dir}'
@@ -118,22 +112,29 @@ def start_summary(runner: Runner) -> str:
 
 
 def training_numbers(runner: Runner) -> str:
-    """Speed, time left and the means of what has been logged lately, in one line."""
-    hub, window, shown = runner.message_hub, runner.log_processor.window_size, []
-    if isinstance(runner.train_loop, EpochBasedTrainLoop):
-        shown.append(f'epoch {runner.epoch + 1}/{runner.max_epochs}')
+    """Loss, time left, speed, and what else has been logged lately (means), in one line.
+
+    The learning rate is that of the config, as scheduled, where parameter groups have
+    others.
+    """
+    hub, window = runner.message_hub, runner.log_processor.window_size
     scalars = {
         name.removeprefix('train/'): buffer.mean(window)
         for name, buffer in hub.log_scalars.items()
         if name.startswith('train/')
     }
-    if seconds := scalars.get('time'):
+    if 'base_lr' in scalars:
+        scalars['lr'] = scalars.pop('base_lr')
+    seconds, _ = scalars.pop('time', None), scalars.pop('data_time', None)
+    shown = {name: f'{name} {value:.4g}' for name, value in scalars.items()}
+    first = [shown.pop('loss')] if 'loss' in shown else []
+    if seconds:
         images = runner.record['train_dataloader']['images_per_iteration']
         left = timedelta(seconds=int(hub.get_info('eta', 0)))
-        shown += [f'{images / seconds:.0f} images/s', f'ETA {left}']
-    names = sorted(scalars, key=lambda name: name != 'loss')  # otherwise as logged
-    shown += [f'{name} {scalars[name]:.4g}' for name in names if name not in _NOT_SHOWN]
-    return '  '.join(shown)
+        first += [f'ETA {left}', f'{images / seconds:.0f} images/s']
+    if isinstance(runner.train_loop, EpochBasedTrainLoop):
+        first.append(f'epoch {runner.epoch + 1}/{runner.max_epochs}')
+    return '  '.join([*first, *shown.values()])
 
 
 def what_is_next(runner: Runner) -> str:

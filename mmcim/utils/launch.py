@@ -94,6 +94,13 @@ def find_config(path: str | Path) -> str:
     return str(folder / name)
 
 
+def initial_weights(cfg: Config) -> list[str]:
+    """List the files that a config's model and its backbone are initialised with."""
+    model = cfg.get('model') or {}
+    found = [part.get('init_cfg') for part in (model, model.get('backbone') or {})]
+    return [init['checkpoint'] for init in found if init and 'checkpoint' in init]
+
+
 def build_runner(cfg: Config, mode: str | None = None) -> Runner:
     """Build the runner that the config asks for.
 

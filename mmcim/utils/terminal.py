@@ -13,13 +13,13 @@ from pathlib import Path
 
 from mmengine.dist import is_main_process
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-from rich.table import Column
+from rich.progress import BarColumn, Progress, TextColumn
 
 _PACKAGE = str(Path(__file__).parents[1])
 _SECONDS = 0.2  # between two updates of a terminal
 _FOR_DEVELOPERS = ('will be deprecated', 'since its requires_grad=False')
-_EVERY = 50  # batches between two lines elsewhere
+_EVERY = 50  # steps between two lines elsewhere
+_BAR = 16
 
 
 @cache
@@ -30,10 +30,8 @@ def live() -> Progress:
     made late, since stdout is redirected while this module is imported.
     """
     progress = Progress(
-        '{task.description}',
-        BarColumn(16),
-        MofNCompleteColumn(),
-        TextColumn('{task.fields[text]}', markup=False, table_column=Column()),
+        BarColumn(_BAR),
+        TextColumn('{task.description}', markup=False),
         console=Console(highlight=False, emoji=False, soft_wrap=True),
         auto_refresh=False,
         transient=True,
@@ -73,44 +71,49 @@ class ProgressLine:
     Args:
         title: What is being done.
         total: Number of steps.
+        every: Steps between two lines where there is no terminal.
     """
 
-    def __init__(self, title: str, total: int) -> None:
-        self.title, self.total, self._next = title, total, 0.0
-        self._task = live().add_task(title, total=total, text='')
-        if live().console.is_terminal and is_main_process():
-            live().start()
+    def __init__(self, title: str, total: int, every: int = _EVERY) -> None:
+        self.title, self.total, self.every, self._next = title, total, every, 0.0
+        self._progress = live()
+        self._task = self._progress.add_task(title, total=total)
+        if self._progress.console.is_terminal and is_main_process():
+            self._progress.start()
 
-    def update(
-        self, step: int, text: Callable[[], str] = str, report: bool = False
-    ) -> None:
+    def update(self, step: int, text: Callable[[], str] = str) -> None:
         """Show how far it is.
 
         Args:
             step: Steps that are done.
-            text: Gives what else is shown.
-            report: Whether to write a line where there is no terminal.
+            text: Gives what else is shown, the most important first: a terminal shows as
+                much as fits into one line.
         """
-        if live().live.is_started:
-            if time.monotonic() > self._next or step == self.total:
-                self._next = time.monotonic() + _SECONDS
-                live().update(self._task, completed=step, text=text(), refresh=True)
-        elif report and is_main_process():
-            show(f'{self.title} {step}/{self.total}  {text()}'.rstrip())
+        progress, now = self._progress, time.monotonic()
+        in_terminal = progress.live.is_started
+        is_due = now > self._next if in_terminal else step % self.every == 0
+        if not (is_due or step == self.total):
+            return
+        line = f'{self.title} {step}/{self.total}  {text()}'.rstrip()
+        if in_terminal:
+            self._next = now + _SECONDS
+            # A terminal writes ^C behind it, which must not begin another line.
+            line = line[: progress.console.width - _BAR - len(' ^C ')]
+            progress.update(self._task, completed=step, description=line, refresh=True)
+        elif is_main_process():
+            show(line)
 
     def close(self) -> None:
         """Remove the line from a terminal."""
-        if self._task in live().task_ids:
-            live().remove_task(self._task)
-        if not live().tasks:
-            live().live.stop()
+        self._progress.remove_task(self._task)
+        if not self._progress.tasks:
+            self._progress.live.stop()
 
 
 def remove_lines() -> None:
     """Remove all lines of progress, whatever has become of what they show."""
-    for task in live().task_ids:
-        live().remove_task(task)
     live().live.stop()
+    live.cache_clear()
 
 
 def track(items: Iterable, title: str, total: int | None = None) -> Iterator:
@@ -125,6 +128,6 @@ def track(items: Iterable, title: str, total: int | None = None) -> Iterator:
     try:
         for step, item in enumerate(items, start=1):
             yield item
-            line.update(step, report=step % _EVERY == 0 or step == line.total)
+            line.update(step)
     finally:
         line.close()

@@ -3,6 +3,7 @@
 
 import os
 import re
+import signal
 import socket
 import subprocess
 
@@ -13,7 +14,7 @@ from safetensors.torch import save_file
 
 from mmcim.checkpoints import backbone_path, load_checkpoint
 
-from .toy_run import REPO, TOOLS, run_forked, run_tool
+from .toy_run import REPO, TOOLS, environment, run_forked, run_tool
 
 pytestmark = pytest.mark.slow
 
@@ -30,6 +31,10 @@ FIXED = [
     # to a large part of a step.
     'optim_wrapper.optimizer.type=SGD',
 ]
+
+
+# What two nodes need, but for the number of this one.
+NODES = dict(NNODES='2', MASTER_ADDR='10.0.0.1')
 
 
 @pytest.fixture(scope='module')
@@ -150,7 +155,26 @@ def test_error_is_printed_once(toy, port):
     assert result.output.count('error: model.backbone.drop_rat') == 1
     *_, report = result.output.split('Root Cause')
     assert 'BuildError: model.backbone.drop_rat' in report
-    assert 'Traceback' not in report
+    assert 'Traceback' not in result.output
+
+
+def test_ctrl_c_needs_no_traceback(toy, port):
+    command = [TOOLS / 'dist_train.sh', toy.config, '2', '--cfg-options']
+    with subprocess.Popen(
+        [*command, 'train_cfg.max_epochs=1000', f'work_dir={toy.folder}/interrupted'],
+        env=environment(),
+        cwd=toy.folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as process:
+        assert any(' images/s' in line for line in process.stdout)
+        process.send_signal(signal.SIGINT)
+        lines = process.stdout.read().splitlines()
+    assert process.returncode == 1
+    interrupted, torchrun = [line for line in lines if ' images/s' not in line]
+    assert interrupted == 'interrupted'
+    assert 'SignalException' in torchrun
 
 
 def test_dist_test_gives_the_metric_of_one_process(toy, trained, port):
@@ -178,6 +202,13 @@ def test_scripts_print_usage(toy, script):
         ('dist_train.sh', ['a.py', 'many'], {}, "PROCESSES must be a number .*'many'"),
         ('dist_test.sh', ['a.py', 'b.pth', '0'], {}, "PROCESSES must be a number .*'0'"),
         ('dist_train.sh', ['a.py', '2'], dict(NNODES='2'), 'NNODES=2 needs MASTER_ADDR'),
+        ('dist_train.sh', ['a.py', '2'], NODES, "NODE_RANK, from 0 to 1, .*got ''"),
+        (
+            'dist_test.sh',
+            ['a.py', 'b.pth', '2'],
+            {**NODES, 'NODE_RANK': '2'},
+            "NODE_RANK, from 0 to 1, .*got '2'",
+        ),
         (
             'dist_train.sh',
             ['a.py', '2'],
@@ -185,6 +216,7 @@ def test_scripts_print_usage(toy, script):
             "'nopython' has no tor",
         ),
         ('slurm_train.sh', [*'abcd'], dict(GPUS='x'), "GPUS must be a number .*'x'"),
+        ('slurm_test.sh', [*'abcd'], dict(GPUS_PER_NODE='0'), "_PER_NODE must be .*'0'"),
     ],
 )
 def test_invalid_launch_is_a_one_line_error(

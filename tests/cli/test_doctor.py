@@ -3,11 +3,13 @@
 
 import argparse
 import os
+import shutil
 import subprocess
 import sys
 from importlib import metadata
 
 import pytest
+import torch
 
 from mmcim.cli import doctor
 
@@ -47,7 +49,7 @@ def test_this_environment_passes(diagnose):
 
 
 def test_missing_and_old_packages(diagnose, monkeypatch):
-    required = ['torch>=2.6', 'rich>=99', 'nowhere>=1', 'absent; extra == "hf"']
+    required = ['torch>=2.6', 'rich>=99', 'nowhere>=1', 'absent>=2; extra == "hf"']
     required += ['forgotten; extra == "dev"']
     monkeypatch.setattr(metadata, 'requires', lambda name: required)
     code, printed = diagnose('_packages')
@@ -55,8 +57,8 @@ def test_missing_and_old_packages(diagnose, monkeypatch):
     assert 'BROKEN   nowhere not installed (>=1)' in printed
     assert "Fix with: pip install 'nowhere>=1'" in printed
     assert f'BROKEN   rich {metadata.version("rich")} (>=99)' in printed
-    assert 'missing  absent not installed' in printed
-    assert "Fix with: pip install 'mmcim[hf]'" in printed
+    assert 'optional absent not installed (>=2)' in printed
+    assert "Fix with: pip install 'absent>=2'" in printed
     assert f'ok       torch {metadata.version("torch")}' in printed
     assert 'forgotten' not in printed
 
@@ -69,6 +71,31 @@ def test_optional_packages_and_files_break_nothing(diagnose, monkeypatch, tmp_pa
     assert 'ok       ImageNet' in printed
     assert 'missing  ADE20K' in printed
     assert 'mmcim convert-dalle encoder.pkl decoder.pkl' in printed
+
+
+def test_graphics_cards(diagnose, monkeypatch):
+    """A V100 is older than what torch 2.14 has kernels for."""
+    cuda = dict(
+        device_count=2,
+        get_device_capability=(7, 0),
+        get_arch_list=['sm_75', 'sm_90'],
+        get_device_name='Tesla V100',
+        is_available=True,
+    )
+    for name, value in cuda.items():
+        monkeypatch.setattr(torch.cuda, name, lambda *args, value=value: value)
+    code, printed = diagnose('_devices')
+    assert code == 1
+    assert 'BROKEN   GPU 1: Tesla V100, compute capability 7.0' in printed
+    assert 'Fix with: pip install torch==2.8.0 torchvision==0.23.0' in printed
+    cuda = dict(device_count=0, is_available=False)
+    for name, value in cuda.items():
+        monkeypatch.setattr(torch.cuda, name, lambda *args, value=value: value)
+    monkeypatch.setattr(shutil, 'which', lambda name: name)
+    code, printed = diagnose('_devices')
+    assert code == 0
+    assert printed.startswith('missing  no GPU; torch is built for C')
+    assert 'Fix with: a newer driver, or a build of torch for this one: pip' in printed
 
 
 def test_upstream_beside_onedl(diagnose, monkeypatch):

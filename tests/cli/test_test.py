@@ -14,7 +14,7 @@ from PIL import Image
 
 from mmcim.checkpoints import load_checkpoint
 
-from .toy_run import run_forked
+from .toy_run import REPO, run_forked
 
 
 def accuracy(toy, checkpoint):
@@ -82,6 +82,7 @@ def tested(toy, trained):
         classes=case(good, '--cfg-options', 'test_dataloader.dataset.data_prefix=other'),
         size=case(good, '--cfg-options', 'test_dataloader.dataset.pipeline.1.scale=24'),
         none=['test.py', toy.config, '--work-dir', folder / 'work'],
+        backbone_file=['test.py', REPO / 'configs/benchmarks/knn_in1k.py'],
         no_test=case(good, '--cfg-options', 'test_evaluator=None'),
     )
     return folder, run_forked(cases, cwd=folder)
@@ -119,6 +120,7 @@ def test_writes_predictions_and_images(tested):
         ('missing', ['nowhere.pth', 'does not exist']),
         ('mean', ['mean.0 is 127.5 in the training and 0.0 in the test']),
         ('none', ['CHECKPOINT is missing', 'random head']),
+        ('backbone_file', ['_backbone.safetensors does not exist; --pretrained FILE']),
         ('no_test', ['test_evaluator']),
     ],
 )

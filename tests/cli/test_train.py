@@ -16,7 +16,7 @@ import torch
 import mmcim_cli
 from mmcim.checkpoints import load_checkpoint
 
-from .toy_run import run_forked
+from .toy_run import REPO, run_forked
 
 MMPRETRAIN_TRAIN = Path(mmpretrain.__file__).parent / '.mim/tools/train.py'
 # Is killed while it writes the second epoch's checkpoint, with half of the file there.
@@ -232,6 +232,7 @@ def bad(toy, trained):
             'auto_scale_lr.enable=False', 'optim_wrapper.optimizer.lr=1e30'
         ),
     )
+    cases['backbone_file'] = ['train.py', REPO / 'configs/quickstart/finetune.py']
     cases['finished'] = case(resume=trained / 'epoch_3.pth')
     cases['other_runner'] = case('runner_type=Runner')
     cases['terminated'] = case(resume='auto', work_dir='terminated')
@@ -279,6 +280,7 @@ EXPECTED = dict(
         '--work-dir',
     ],
     option=['--cfg-options', '9'],
+    backbone_file=['_backbone.safetensors does not exist; --pretrained FILE'],
 )
 
 

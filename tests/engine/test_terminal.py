@@ -1,35 +1,11 @@
 # Copyright (c) mmcim contributors. All rights reserved.
 """What the screen shows of a whole run."""
 
-import io
 import logging
 import re
 
-import pytest
-from rich.console import Console
-
 from mmcim.engine.run_record import describe_run
 from mmcim.engine.terminal import start_summary, training_numbers, what_is_next
-from mmcim.utils import terminal
-
-
-@pytest.fixture
-def screen(monkeypatch):
-    def make(is_terminal=False):
-        file = io.StringIO()
-        console = Console(
-            file=file,
-            width=200,
-            force_terminal=is_terminal,
-            highlight=False,
-            color_system=None,
-        )
-        monkeypatch.setattr(terminal, 'Console', lambda **kwargs: console)
-        terminal.live.cache_clear()
-        return file.getvalue
-
-    yield make
-    terminal.live.cache_clear()
 
 
 def make(make_runner, **kwargs):
@@ -41,7 +17,7 @@ def make(make_runner, **kwargs):
 
 
 def test_a_run_in_a_pipe(make_runner, screen, tmp_path):
-    shown = screen()
+    shown = screen(False)
     runner = make(make_runner)
     runner.train()
     lines = [line for line in shown().splitlines() if 'warning: ' not in line]
@@ -50,7 +26,7 @@ def test_a_run_in_a_pipe(make_runner, screen, tmp_path):
     start = next(i for i, line in enumerate(lines) if 'images/s' in line)
     assert start < 12
     assert re.match(
-        r'Training Line 4/4  epoch 2/2  \d+ images/s  ETA 0:00:00  loss \S+  lr 0.01$',
+        r'Training Line 4/4  loss \S+  ETA 0:00:00  \d+ images/s  epoch 2/2  lr 0.01$',
         lines[start],
     )
     validations = [line for line in lines if line.startswith('Validation at')]
@@ -94,4 +70,10 @@ def test_start_summary(make_runner):
     runner.message_hub.update_scalar('train/loss', 2.0)
     runner.message_hub.update_scalar('train/time', 0.5)
     runner.message_hub.update_info('eta', 2.5)
-    assert training_numbers(runner) == 'epoch 1/3  8 images/s  ETA 0:00:02  loss 2'
+    numbers = 'loss 2  ETA 0:00:02  8 images/s  epoch 1/3'
+    assert training_numbers(runner) == numbers
+    # Of layer-wise rates it is the config's, and not that of the first layer.
+    runner.message_hub.update_scalar('train/base_lr', 0.01)
+    runner.message_hub.update_scalar('train/lr', 0.0001)
+    runner.message_hub.update_scalar('train/loss_pix', 1.5)
+    assert training_numbers(runner) == f'{numbers}  lr 0.01  loss_pix 1.5'

@@ -1,41 +1,19 @@
 # Copyright (c) mmcim contributors. All rights reserved.
-import io
 import logging
+import re
 
 import pytest
-from rich.console import Console
 
 from mmcim.utils import terminal
-
-
-@pytest.fixture
-def screen(monkeypatch):
-    """A screen of 100 columns, a terminal or a pipe; what is on it."""
-
-    def make(is_terminal):
-        file = io.StringIO()
-        console = Console(
-            file=file,
-            width=100,
-            force_terminal=is_terminal,
-            soft_wrap=True,
-            color_system=None,
-        )
-        monkeypatch.setattr(terminal, 'Console', lambda **kwargs: console)
-        terminal.live.cache_clear()
-        return file.getvalue
-
-    yield make
-    terminal.live.cache_clear()
 
 
 def test_a_terminal_shows_one_line_until_it_is_closed(screen):
     shown = screen(True)
     line = terminal.ProgressLine('Training CIM', 400)
-    line.update(20, lambda: 'loss 0.5', report=False)
+    line.update(20, lambda: 'loss 0.5')
     assert shown().count('\n') == 0
     *_, last = shown().split('\r')
-    assert 'Training CIM' in last and ' 20/400 loss 0.5' in last
+    assert 'Training CIM 20/400  loss 0.5' in last
     terminal.show('a text above')
     *above, last = shown().split('\n')
     assert 'a text above' in above[-1] and '20/400' in last
@@ -44,11 +22,23 @@ def test_a_terminal_shows_one_line_until_it_is_closed(screen):
     assert '\x1b[?25h' in shown()  # the cursor is back
 
 
+def test_a_narrow_terminal_shows_what_is_first(screen):
+    """In one line, with room for the ^C that ends it."""
+    shown = screen(True, width=62)
+    line = terminal.ProgressLine('Training CIM', 400)
+    line.update(20, lambda: 'loss 0.5  ETA 1:00:00  ' + 'loss_pix 0.25  ' * 9)
+    *_, last = shown().split('\r')
+    assert '\n' not in shown()
+    assert last.endswith('Training CIM 20/400  loss 0.5  ETA 1:00:00')
+    assert len(re.sub(r'\x1b\[[\d;?]*\w', '', last)) < 60
+    line.close()
+
+
 def test_a_pipe_gets_lines_at_reports(screen):
     shown = screen(False)
-    line = terminal.ProgressLine('Training CIM', 40)
+    line = terminal.ProgressLine('Training CIM', 40, every=20)
     for step in range(1, 41):
-        line.update(step, lambda: 'loss 0.5', report=step % 20 == 0)
+        line.update(step, lambda: 'loss 0.5')
     line.close()
     assert shown() == 'Training CIM 20/40  loss 0.5\nTraining CIM 40/40  loss 0.5\n'
 
