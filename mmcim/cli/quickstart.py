@@ -81,10 +81,8 @@ class Quickstart:
         self.args, self.num_classes = args, num_classes
         self.folder = args.work_dir.absolute()
         self.data_root = repr(os.path.abspath(args.data_root or ''))
-        self.configs, self.tasks = (
-            configs_dir() / 'quickstart',
-            TASKS if num_classes else {},
-        )
+        self.configs = configs_dir() / 'quickstart'
+        self.tasks = TASKS if num_classes else {}
         os.environ['QUICKSTART_DATA'] = 'images' if args.data_root else 'digits'
 
     def jobs(self) -> list[Job]:

@@ -44,6 +44,15 @@ class Enhancer(BaseSelfSupervisor):
         return feats
 
 
+def _check_size(prediction: Tensor, target: Tensor, setting: str) -> None:
+    found, wanted = tuple(prediction.shape[-2:]), tuple(target.shape[-2:])
+    if found != wanted:
+        raise ConfigError(
+            f'the enhancer predicts {found} values for {wanted}; set {setting} to suit '
+            "the backbone's feature map"
+        )
+
+
 @MODELS.register_module()
 class ResPix(Enhancer):
     """Residual pixel prediction: restore every pixel of the original image.
@@ -83,12 +92,7 @@ class ResPix(Enhancer):
             ConfigError: If the prediction is not of the images' size.
         """
         pred, images = self.predict(inputs['corrupted']), inputs['images']
-        if pred.shape != images.shape:
-            raise ConfigError(
-                f'ResPix restores {tuple(pred.shape[-2:])} pixels of images of '
-                f'{tuple(images.shape[-2:])}; set encoder_stride of its neck to the '
-                "stride of the backbone's feature map"
-            )
+        _check_size(pred, images, 'encoder_stride of its neck')
         return dict(loss_pix=self.head.loss(pred, images))
 
 
@@ -221,12 +225,7 @@ class RevDet(Enhancer):
         """
         replaced = self.labels(inputs['mask'], inputs['golden'], inputs['mixed'])
         logits = self.predict(inputs['corrupted'])
-        if logits.shape != replaced.shape:
-            raise ConfigError(
-                f'RevDet gives {tuple(logits.shape[1:])} logits for '
-                f'{tuple(replaced.shape[1:])} tokens; set upscale of its head to '
-                "tokens per cell of the backbone's feature map"
-            )
+        _check_size(logits, replaced, 'upscale of its head')
         detected = logits.detach()
         return dict(
             loss_det=self.head.loss(logits, replaced),
