@@ -23,7 +23,9 @@ def run(args: argparse.Namespace) -> None:
         args: The command line.
     """
     folder = configs_dir()
-    rows = [row for row in read_metafiles(folder) if _has_all(row, args.words)]
+    rows = read_metafiles(folder)
+    for word in args.words:
+        rows = [row for row in rows if word.lower() in ' '.join(row).lower()]
     table = Table('config', 'what it is', 'paper', box=None, pad_edge=False)
     for row in rows:
         table.add_row(*row)
@@ -42,8 +44,3 @@ def read_metafiles(folder: Path) -> list[tuple[str, str, str]]:
             text = facts.get('Description') or model['Name']
             rows.append((path, str(text), str(facts.get('Paper') or '')))
     return rows
-
-
-def _has_all(row: tuple[str, ...], words: list[str]) -> bool:
-    text = ' '.join(row).lower()
-    return all(word.lower() in text for word in words)

@@ -96,9 +96,7 @@ class StrongAugment(nn.Module):
             solarize_prob=solarize_prob,
         )
         if not 0 < blur_sigma[0] <= blur_sigma[1]:
-            raise ValueError(
-                f'blur_sigma={tuple(blur_sigma)} must satisfy 0 < least <= greatest'
-            )
+            raise ValueError(f'blur_sigma={blur_sigma} must be 0 < least <= greatest')
         jitter = ColorJitter(brightness, contrast, saturation, hue)
         ranges = (jitter.brightness, jitter.contrast, jitter.saturation, jitter.hue)
         # None is for what does nothing.

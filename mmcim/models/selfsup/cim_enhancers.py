@@ -184,10 +184,7 @@ class RevDet(Enhancer):
     ) -> None:
         super().__init__(backbone, head=head, **kwargs)
         if correct_samples_as not in ('original', 'replaced'):
-            raise ValueError(
-                f"correct_samples_as={correct_samples_as!r} is neither 'original' nor "
-                "'replaced'"
-            )
+            raise ValueError(f"{correct_samples_as=} must be 'original' or 'replaced'")
         self.correct_samples_as = correct_samples_as
 
     def labels(self, mask: Tensor, golden: Tensor, mixed: Tensor) -> Tensor:

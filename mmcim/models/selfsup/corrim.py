@@ -232,6 +232,8 @@ class CorrelationHead(BaseModule):
         ValueError: If ``objective`` or ``gamma`` is something else.
     """
 
+    OBJECTIVES = ('cross_entropy', 'focal_mse')
+
     def __init__(
         self,
         in_channels: int = 512,
@@ -240,10 +242,8 @@ class CorrelationHead(BaseModule):
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)
-        if objective not in ('cross_entropy', 'focal_mse'):
-            raise ValueError(
-                f"objective={objective!r} is neither 'cross_entropy' nor 'focal_mse'"
-            )
+        if objective not in self.OBJECTIVES:
+            raise ValueError(f'objective={objective!r} is none of {self.OBJECTIVES}')
         if gamma < 0:
             raise ValueError(f'{gamma=} must be at least 0')
         self.objective = objective
