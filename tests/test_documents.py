@@ -10,6 +10,7 @@ import sys
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.registry import DefaultScope
 from mmpretrain.registry import MODELS
 from PIL import Image
 
@@ -104,7 +105,8 @@ def test_block_runs(block, folder, monkeypatch):
         (folder / block.argument).write_text(block.code)
         config = Config.fromfile(block.argument)
         if 'backbone' in config:
-            MODELS.build(config.backbone).init_weights()
+            with DefaultScope.overwrite_default_scope('mmpretrain'):
+                MODELS.build(config.backbone).init_weights()
     elif block.language == 'python':
         exec(block.code, {})
     else:

@@ -52,6 +52,8 @@ def few_labels(
     if num_per_class is not None and (num_per_class < 1 or fraction < 1):
         raise ValueError(f'{num_per_class=}, {fraction=}: set one, the number at least 1')
     dataset.full_init()
+    if 'gt_label' not in dataset.get_data_info(0):
+        raise ValueError(f'The {type(dataset).__name__} has no labels to choose by')
     labels = dataset.get_gt_labels()
     rng = np.random.default_rng(seed)
     chosen = []

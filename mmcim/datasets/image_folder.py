@@ -33,9 +33,7 @@ class ImageFolder(CustomDataset):
         self, subset: str | None = None, val_fraction: float = 0.2, **kwargs
     ) -> None:
         if subset not in ('train', 'val', None) or (subset and kwargs.get('ann_file')):
-            raise ValueError(
-                f"subset={subset!r} is not 'train', 'val' or, with ann_file, None"
-            )
+            raise ValueError(f"{subset=} is not 'train', 'val' or, with ann_file, None")
         self.subset = subset
         self.val_fraction = val_fraction
         super().__init__(extensions=EXTENSIONS, **kwargs)

@@ -97,8 +97,9 @@ def find_config(path: str | Path) -> str:
 def initial_weights(cfg: Config) -> list[str]:
     """List the files that a config's model and its backbone are initialised with."""
     model = cfg.get('model') or {}
-    found = [part.get('init_cfg') for part in (model, model.get('backbone') or {})]
-    return [init['checkpoint'] for init in found if init and 'checkpoint' in init]
+    parts = [part for part in (model, model.get('backbone')) if isinstance(part, dict)]
+    found = [part.get('init_cfg') or {} for part in parts]
+    return [init['checkpoint'] for init in found if 'checkpoint' in init]
 
 
 def build_runner(cfg: Config, mode: str | None = None) -> Runner:

@@ -51,8 +51,7 @@ class FiniteLossHook(Hook):
         lr = runner.optim_wrapper.get_lr()['lr'][0]
         raise FloatingPointError(
             f'a loss is not finite at iteration {self._iter}, process {runner.rank}: '
-            f'{values}; '
-            f'learning rate {lr:g}. Resume with a lower optim_wrapper.optimizer.lr, a '
-            'longer warm-up, stronger clipping (optim_wrapper.clip_grad.max_norm), or in '
-            'float32 (optim_wrapper.enabled=False)'
+            f'{values}; learning rate {lr:g}. Resume with a lower '
+            'optim_wrapper.optimizer.lr, a longer warm-up, stronger clipping '
+            '(optim_wrapper.clip_grad.max_norm), or float32 (optim_wrapper.enabled=False)'
         )

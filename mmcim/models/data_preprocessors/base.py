@@ -57,6 +57,8 @@ class DevicePreprocessor(BaseDataPreprocessor):
     ) -> None:
         super().__init__(non_blocking)
         check_fractions(flip_prob=flip_prob)
+        if len(mean) != 3 or len(std) != 3:
+            raise ValueError(f'mean and std need three values: {mean}, {std}')
         self.to_rgb = to_rgb
         self.flip_prob = flip_prob
         self.register_buffer('mean', torch.tensor(mean).float().view(3, 1, 1), False)

@@ -1,6 +1,5 @@
 # Copyright (c) mmcim contributors. All rights reserved.
 import math
-import re
 
 import pytest
 import torch
@@ -26,7 +25,7 @@ class Diverging:
 def test_error_names_loss_iteration_rank_and_lr(make_runner, value):
     runner = make_runner([FiniteLossHook(interval=1)])
     runner.model.forward = Diverging(runner.model, at=2, value=value)
-    expected = re.escape('iteration 2 (epoch 1, process 0)') + f'.*loss_gen={value}'
+    expected = 'iteration 2, process 0' + f'.*loss_gen={value}'
     with pytest.raises(FloatingPointError, match=expected) as error:
         runner.train()
     assert 'learning rate 0.01' in str(error.value)
