@@ -9,14 +9,10 @@ here until a command line has been understood.
 import argparse
 import ast
 import io
-import multiprocessing
 import os
-import runpy
 import signal
 import sys
 import tempfile
-import threading
-import time
 import traceback
 import warnings
 from argparse import ArgumentTypeError
@@ -32,7 +28,7 @@ Add = Callable[..., argparse.Action]  # ArgumentParser.add_argument
 _Parser = partial(
     argparse.ArgumentParser, formatter_class=argparse.RawDescriptionHelpFormatter
 )
-# They need little of mmcim; the first two have to work where torch is missing.
+# They use little of mmcim; the first two have to work where torch is missing.
 LIGHT = ('configs', 'doctor', 'quickstart')
 
 
@@ -99,36 +95,6 @@ def guard(call: Callable[[], object]) -> None:
         sys.exit(128 + signal.SIGINT)
     except Exception as error:
         sys.exit(_report(error))
-
-
-def begin_worker() -> None:
-    """Begin a process that runs programs for another one, and ends with it."""
-    os.setsid()  # with its own workers it is stopped as a whole
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    multiprocessing.parent_process().join()  # type: ignore[union-attr]
-    os.killpg(0, signal.SIGTERM)  # orderly, so that no file is half-written
-    time.sleep(10)
-    os.killpg(0, signal.SIGKILL)
-
-
-def work(commands: Sequence[list[str]], log: str) -> None:
-    """Run programs in a process for that.
-
-    Args:
-        commands: Of each the file, and its arguments.
-        log: File of all that they print.
-    """
-    with open(log, 'wb') as file:
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
-    try:
-        for sys.argv in commands:
-            runpy.run_path(sys.argv[0], run_name='__main__')
-    finally:
-        sys.stdout.flush()
 
 
 def _report(error: Exception) -> int:
@@ -301,10 +267,10 @@ def _option(text: str) -> tuple[str, Any]:
 
 
 def _file(*suffixes: str) -> Callable[[str], Path]:
-    """Make a type of arguments: a file whose name ends in one of some ways."""
+    """Make an argument type: a file with one of these extensions."""
 
     def read(text: str) -> Path:
-        if not text.endswith(suffixes):
+        if not text.lower().endswith(suffixes):
             raise ArgumentTypeError(f'must end with {" or ".join(suffixes)}, got {text}')
         return Path(text)
 

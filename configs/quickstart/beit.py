@@ -13,7 +13,7 @@ model = dict(
     tokenizer=dict(
         _delete_=True,
         type='DiscreteVAE',
-        checkpoint='work_dirs/quickstart/tokenizer/iter_400.pth',
+        checkpoint=_base_.tokenizer_checkpoint,
     ),
     backbone=dict(
         arch=dict(_delete_=True, **_base_.arch),

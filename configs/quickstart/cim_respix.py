@@ -10,7 +10,7 @@ model = dict(
     type='CIM',
     tokenizer=dict(
         type='DiscreteVAE',
-        checkpoint='work_dirs/quickstart/tokenizer/iter_400.pth',
+        checkpoint=_base_.tokenizer_checkpoint,
     ),
     generator=dict(
         type='CIMGenerator',

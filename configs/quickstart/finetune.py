@@ -27,9 +27,7 @@ model = dict(
         loss=dict(type='LabelSmoothLoss', label_smooth_val=0.1, mode='original'),
     ),
 )
-data_preprocessor = dict(
-    _delete_=True, type='ClsDataPreprocessor', num_classes=10, **_base_.normalize
-)
+data_preprocessor = dict(_delete_=True, type='ClsDataPreprocessor', **_base_.normalize)
 
 train_dataloader = dict(
     batch_size=50,

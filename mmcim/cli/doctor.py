@@ -95,7 +95,7 @@ def _devices(args: argparse.Namespace) -> Iterator[Finding]:
     if not torch.cuda.is_available():
         state = MISSING if shutil.which('nvidia-smi') else OK
         fix = f'a newer driver, or a build of torch for this one: {_OLDER_TORCH}'
-        build = f'CUDA {torch.version.cuda}' if torch.version.cuda else 'CPUs alone'
+        build = f'CUDA {torch.version.cuda}' if torch.version.cuda else 'CPUs only'
         yield state, f'no GPU; torch is built for {build}', fix
 
 
@@ -103,8 +103,11 @@ def _import(args: argparse.Namespace) -> Iterator[Finding]:
     """Import all of it in a process of its own."""
     command = [sys.executable, '-c', 'import mmcim']
     done = subprocess.run(command, capture_output=True, text=True)
-    error = done.stderr.strip().rpartition('Error: ')[2] if done.returncode else ''
-    yield BROKEN if error else OK, f'import mmcim: {error}'.rstrip(': '), ''
+    error = done.stderr.strip().rpartition('Error: ')[2]
+    if done.returncode:
+        yield BROKEN, f'import mmcim: exit code {done.returncode}: {error}', ''
+    else:
+        yield OK, 'import mmcim', ''
 
 
 def _files(args: argparse.Namespace) -> Iterator[Finding]:

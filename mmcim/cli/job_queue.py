@@ -1,27 +1,28 @@
 # Copyright (c) mmcim contributors. All rights reserved.
 """Jobs in a few processes, with a live table.
 
-Each process carries out many jobs, so that importing torch and mmpretrain is paid for
-once a process.
+A job is a list of command lines of Python programs. Each process carries out many jobs,
+so that importing torch and mmpretrain is paid for once a process. This file, as a
+program, is what such a process runs.
 """
 
-import multiprocessing
 import os
-import re
+import runpy
 import signal
+import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterable, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, wait
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from multiprocessing.process import BaseProcess
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
 from pathlib import Path
+from queue import SimpleQueue
 
 from rich.console import Console
 from rich.progress import Progress, TextColumn
-
-import mmcim_cli
 
 # glibc (others ignore these) keeps the memory of freed tensors for the next ones. By
 # default it returns it to the kernel, and each step has its pages zeroed again.
@@ -37,51 +38,82 @@ class Job:
         folder: For ``console.log``; the work directories of its trainings are in it.
         commands: File of a program, and its arguments.
         after: Names of the jobs that must have ended before.
-        future: Of what it has been given to; None if it waits.
+        state: 'waiting', 'running' or 'done'.
     """
 
     name: str
     folder: Path
     commands: list[list[str]]
     after: tuple[str, ...] = ()
-    future: Future | None = None
+    state: str = 'waiting'
 
-    def start(self, pool: Executor) -> None:
-        """Give it to a process."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / 'console.log').write_bytes(b'')
-        log = str(self.folder / 'console.log')
-        self.future = pool.submit(mmcim_cli.work, self.commands, log)
-
-    def is_done(self) -> bool:
-        """Whether it has ended.
-
-        Raises:
-            SystemExit: If it has failed, with the end of what it printed.
-        """
-        if not (self.future and self.future.done()):
-            return False
-        if error := self.future.exception():
-            *_, text = f'\n{self.printed()}'.rpartition('\nerror: ')
-            end = '\n'.join(text.splitlines()[-15:])
-            code = getattr(error, 'code', error)  # or the process was killed
-            sys.exit(
-                f'error: {self.name}: {end} (exit code {code})\n'
-                f'All that it printed is in {self.folder}/console.log'
-            )
-        return True
-
-    def printed(self) -> str:
-        """All that it has printed."""
-        return (self.folder / 'console.log').read_text(errors='replace')
+    @property
+    def log(self) -> Path:
+        """The file of its output."""
+        return self.folder / 'console.log'
 
     def status(self) -> str:
         """Say how far it is: in the last line that it has printed, unless indented."""
-        if self.future is None:
-            return 'waiting'
-        if self.is_done():
-            return 'done'
-        return ['starting', *re.findall(r'^\S.*', self.printed(), re.MULTILINE)][-1]
+        if self.state != 'running':
+            return self.state
+        lines = self.log.read_text(errors='replace').splitlines()
+        lines = [line for line in lines if line.strip() == line != '']
+        return lines[-1] if lines else 'starting'
+
+
+class Worker:
+    """A process that runs jobs; it exits when its parent does.
+
+    Args:
+        threads: Of its computations.
+    """
+
+    def __init__(self, threads: int) -> None:
+        self.job: Job | None = None
+        self.connection, other = Pipe()
+        self.process = subprocess.Popen(
+            [sys.executable, __file__],
+            env={**_KEEP_MEMORY, **os.environ, 'OMP_NUM_THREADS': str(threads)},
+            stdin=other,  # type: ignore[arg-type]
+            start_new_session=True,  # it is stopped as a whole
+        )
+        other.close()
+
+    def start(self, job: Job) -> None:
+        """Run a job in it."""
+        job.folder.mkdir(parents=True, exist_ok=True)
+        job.log.write_bytes(b'')
+        self.connection.send((str(job.log), job.commands))
+        self.job, job.state = job, 'running'
+
+    def check(self) -> None:
+        """Notice the end of its job.
+
+        Raises:
+            SystemExit: If the job has failed, with the end of its output.
+        """
+        if self.job is None:
+            return
+        if self.process.poll() is not None:
+            printed = self.job.log.read_text(errors='replace')
+            *_, text = f'\n{printed}'.rpartition('\nerror: ')
+            end = '\n'.join(text.splitlines()[-15:])
+            sys.exit(
+                f'error: {self.job.name}: {end} (exit code {self.process.returncode})\n'
+                f'Full output: {self.job.log}'
+            )
+        if self.connection.poll():
+            self.job.state = self.connection.recv()
+            self.job = None
+
+    def stop(self) -> None:
+        """Stop it, in order if it can, and all processes that it has started."""
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(timeout=12)
+        # What does not end, or has outlived the process that started it.
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
 
 
 def run_jobs(jobs: Sequence[Job], console: Console, limit: int, cores: int = 1) -> None:
@@ -103,18 +135,14 @@ def run_jobs(jobs: Sequence[Job], console: Console, limit: int, cores: int = 1) 
     width = console.width - max(len(job.name) for job in jobs) - 1
     rows = {job.name: table.add_task(job.name, status='waiting') for job in jobs}
     shown = dict.fromkeys(rows, 'waiting')
-    for name, value in _KEEP_MEMORY.items():
-        os.environ.setdefault(name, value)
-    os.environ['OMP_NUM_THREADS'] = str(max(1, cores // limit))
-    # CUDA cannot be initialised again in a process that was forked.
-    context = multiprocessing.get_context('spawn')
-    pool = ProcessPoolExecutor(limit, context, mmcim_cli.begin_worker)
-    processes: set[BaseProcess] = set()  # also those that have been killed
+    workers: list[Worker] = []
     try:
+        workers += (Worker(max(1, cores // limit)) for _ in range(limit))
         with table:
             while set(shown.values()) != {'done'}:
-                start_next(jobs, pool, limit)
-                processes.update(multiprocessing.active_children())
+                for worker in workers:
+                    worker.check()
+                start_next(jobs, workers)
                 for job in jobs:
                     line = job.status()
                     table.update(rows[job.name], status=line[:width])
@@ -123,25 +151,51 @@ def run_jobs(jobs: Sequence[Job], console: Console, limit: int, cores: int = 1) 
                     shown[job.name] = line
                 time.sleep(0.5)
     finally:
-        stop(processes, [job.future for job in jobs if job.future])
-        pool.shutdown()
+        for worker in workers:
+            worker.connection.close()
+        for worker in workers:
+            worker.stop()
 
 
-def start_next(jobs: Sequence[Job], pool: Executor, limit: int) -> None:
-    """Start the jobs that are next, as many as may run."""
-    done = {job.name for job in jobs if job.is_done()}
-    free = limit - sum(job.future is not None for job in jobs) + len(done)
-    ready = [job for job in jobs if not job.future and done.issuperset(job.after)]
-    for job in ready[:free]:
-        job.start(pool)
+def start_next(jobs: Sequence[Job], workers: Sequence[Worker]) -> None:
+    """Start the jobs that are next in the workers that are idle."""
+    done = {job.name for job in jobs if job.state == 'done'}
+    waiting = (job for job in jobs if job.state == 'waiting')
+    ready = [job for job in waiting if done.issuperset(job.after)]
+    idle = (worker for worker in workers if worker.job is None)
+    for worker, job in zip(idle, ready):
+        worker.start(job)
 
 
-def stop(processes: Iterable[BaseProcess], futures: Sequence[Future]) -> None:
-    """Stop the processes of a pool, and all that they have started."""
-    # First in order, so that no file is half-written; then what has not ended, or has
-    # outlived the process that started it.
-    for how in (signal.SIGTERM, signal.SIGKILL):
-        for process in processes:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, how)  # type: ignore[arg-type]
-        wait(futures, timeout=12)
+def _receive(connection: Connection, jobs: SimpleQueue) -> None:
+    """Take in jobs until the parent closes; then end this process and its children."""
+    with suppress(EOFError, ConnectionError):
+        while True:
+            jobs.put(connection.recv())
+    os.killpg(0, signal.SIGTERM)  # orderly, so that no file is half-written
+    time.sleep(10)
+    os.killpg(0, signal.SIGKILL)
+
+
+def main() -> None:
+    """Run the jobs that come in."""
+    sys.path.pop(0)  # the folder of this file, whose modules are those of mmcim.cli
+    connection, jobs = Connection(0), SimpleQueue[tuple]()
+    threading.Thread(target=_receive, args=(connection, jobs), daemon=True).start()
+    while True:
+        log, commands = jobs.get()
+        with open(log, 'wb') as file:
+            os.dup2(file.fileno(), 1)
+            os.dup2(file.fileno(), 2)
+        for sys.argv in commands:
+            try:
+                runpy.run_path(sys.argv[0], run_name='__main__')
+            except SystemExit as error:
+                if error.code:
+                    raise
+        sys.stdout.flush()
+        connection.send('done')
+
+
+if __name__ == '__main__':
+    main()

@@ -52,8 +52,8 @@ def read_config(args: argparse.Namespace, checkpoint: str | None) -> Config:
     for file in () if checkpoint or args.pretrained else initial_weights(cfg):
         if '://' not in file and not os.path.isfile(os.path.expanduser(file)):
             raise ConfigError(
-                f'init_cfg: checkpoint {file} does not exist; --pretrained FILE takes '
-                'another one'
+                f'init_cfg: checkpoint {file} does not exist; pass other weights '
+                'with --pretrained FILE'
             )
     if cfg.get('default_scope') == 'mmseg':
         with quiet():

@@ -98,14 +98,15 @@ class ProgressLine:
         if in_terminal:
             self._next = now + _SECONDS
             # A terminal writes ^C behind it, which must not begin another line.
-            line = line[: progress.console.width - _BAR - len(' ^C ')]
+            line = line[: max(0, progress.console.width - _BAR - len(' ^C '))]
             progress.update(self._task, completed=step, description=line, refresh=True)
         elif is_main_process():
             show(line)
 
     def close(self) -> None:
         """Remove the line from a terminal."""
-        self._progress.remove_task(self._task)
+        if self._task in self._progress.task_ids:
+            self._progress.remove_task(self._task)
         if not self._progress.tasks:
             self._progress.live.stop()
 

@@ -104,7 +104,15 @@ def test_upstream_beside_onedl(diagnose, monkeypatch):
     monkeypatch.setattr(subprocess, 'run', lambda *args, **kwargs: done)
     code, printed = diagnose('_import')
     assert code == 1
-    assert 'BROKEN   import mmcim: mmengine was found. Fix with:\n  pip unin' in printed
+    assert 'exit code 1: mmengine was found. Fix with:\n  pip uninstall' in printed
+
+
+def test_import_that_crashes_without_a_word(diagnose, monkeypatch):
+    """As with a build for another processor."""
+    done = subprocess.CompletedProcess([], -11, '', '')
+    monkeypatch.setattr(subprocess, 'run', lambda *args, **kwargs: done)
+    code, printed = diagnose('_import')
+    assert (code, printed) == (1, 'BROKEN   import mmcim: exit code -11: \n')
 
 
 def test_folder_of_images(diagnose, tmp_path):

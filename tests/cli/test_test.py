@@ -120,7 +120,10 @@ def test_writes_predictions_and_images(tested):
         ('missing', ['nowhere.pth', 'does not exist']),
         ('mean', ['mean.0 is 127.5 in the training and 0.0 in the test']),
         ('none', ['CHECKPOINT is missing', 'random head']),
-        ('backbone_file', ['_backbone.safetensors does not exist; --pretrained FILE']),
+        (
+            'backbone_file',
+            ['safetensors does not exist; pass other weights with --pretrained'],
+        ),
         ('no_test', ['test_evaluator']),
     ],
 )

@@ -280,7 +280,9 @@ EXPECTED = dict(
         '--work-dir',
     ],
     option=['--cfg-options', '9'],
-    backbone_file=['_backbone.safetensors does not exist; --pretrained FILE'],
+    backbone_file=[
+        '_backbone.safetensors does not exist; pass other weights with --pretrained'
+    ],
 )
 
 

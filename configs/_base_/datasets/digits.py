@@ -1,4 +1,5 @@
 # scikit-learn's 1,438 training digits at 24 px: nothing to download.
+tokenizer_checkpoint = 'work_dirs/quickstart/tokenizer/iter_400.pth'
 size = dict(img_size=24, patch_size=4)
 normalize = dict(mean=[79.5, 79.5, 79.5], std=[91.0, 91.0, 91.0])
 data_preprocessor = dict(

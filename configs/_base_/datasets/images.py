@@ -1,5 +1,6 @@
 # Your image folder, with or without sub-folders, at 64 px:
 #   --cfg-options train_dataloader.dataset.data_root=/my/images
+tokenizer_checkpoint = 'work_dirs/quickstart_images/tokenizer/iter_400.pth'
 size = dict(img_size=64, patch_size=8)
 normalize = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], to_rgb=True)
 data_preprocessor = dict(

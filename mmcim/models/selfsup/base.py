@@ -30,7 +30,7 @@ class SelfSupervisor(BaseSelfSupervisor):
         super().__init__(*args, data_preprocessor=preprocessor, **kwargs)
 
     def extract_feat(self, inputs: Tensor | dict) -> tuple[Tensor]:
-        """Features of whole images, by the backbone that is exported.
+        """Features of whole images from the exported backbone.
 
         Args:
             inputs: Normalised images, (B, 3, H, W), or what the data preprocessor
@@ -40,8 +40,10 @@ class SelfSupervisor(BaseSelfSupervisor):
             What the backbone outputs.
         """
         images = inputs['images'] if isinstance(inputs, dict) else inputs
-        backbone = (backbone_prefix(self) or '').rstrip('.')
-        return self.get_submodule(backbone)(images)
+        prefix = backbone_prefix(self)
+        if prefix in (None, '', 'backbone.'):
+            return super().extract_feat(images)
+        return self.get_submodule(prefix.rstrip('.'))(images)
 
     def init_weights(self) -> None:
         """Check that the masking strategy fits the patch grid, then initialise.

@@ -45,11 +45,11 @@ class Enhancer(BaseSelfSupervisor):
 
 
 def _check_size(prediction: Tensor, target: Tensor, setting: str) -> None:
-    found, wanted = tuple(prediction.shape[-2:]), tuple(target.shape[-2:])
+    found, wanted = tuple(prediction.shape[1:]), tuple(target.shape[1:])
     if found != wanted:
         raise ConfigError(
-            f'the enhancer predicts {found} values for {wanted}; set {setting} to suit '
-            "the backbone's feature map"
+            f'the enhancer predicts {found} where the target is {wanted}; set {setting} '
+            "to fit the backbone's feature map"
         )
 
 
@@ -92,7 +92,7 @@ class ResPix(Enhancer):
             ConfigError: If the prediction is not of the images' size.
         """
         pred, images = self.predict(inputs['corrupted']), inputs['images']
-        _check_size(pred, images, 'encoder_stride of its neck')
+        _check_size(pred, images, 'encoder_stride and channels of its neck')
         return dict(loss_pix=self.head.loss(pred, images))
 
 

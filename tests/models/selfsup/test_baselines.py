@@ -297,3 +297,12 @@ def test_wrong_image_size_raises(name, inputs):
     inputs['images'] = inputs['images'][..., :24, :24]
     with pytest.raises(ValueError, match='set img_size of the backbone'):
         model(inputs, mode='loss')
+
+
+def test_mae_of_mmpretrain_sees_whole_images_in_feature_extraction():
+    """Its ViT masks by default."""
+    config = mae()
+    config['backbone'] = dict(config['backbone'], type='MAEViT')
+    model = MODELS.build(config)
+    (tokens,) = model.extract_feat(torch.rand(2, 3, 32, 32))
+    assert tokens.shape == (2, 17, 32)

@@ -199,11 +199,14 @@ def test_mismatched_parts_raise(configs, change, words):
 @pytest.mark.parametrize(
     ('change', 'words'),
     [
-        (dict(enhancer=respix(stride=16)), r'\(64, 64\).*encoder_stride'),
-        (dict(enhancer=revdet(upscale=2)), r'\(8, 8\) values for \(4, 4\); set upscale'),
+        (dict(enhancer=respix(stride=16)), r'\(3, 64, 64\).*encoder_stride'),
+        (
+            dict(enhancer=revdet(upscale=2)),
+            r'\(8, 8\) where the target is \(4, 4\); set upscale',
+        ),
         (
             dict(enhancer=revdet(dict(type='ResNet', depth=18), 512, upscale=2)),
-            r'\(2, 2\) values for \(4, 4\); set upscale',
+            r'\(2, 2\) where the target is \(4, 4\); set upscale',
         ),
         (dict(enhancer=respix(vit())), "out_type='featmap'"),
         (
