@@ -74,7 +74,7 @@ class Worker:
         self.process = subprocess.Popen(
             [sys.executable, __file__],
             env={**_KEEP_MEMORY, **os.environ, 'OMP_NUM_THREADS': str(threads)},
-            stdin=other,  # type: ignore[arg-type]
+            stdin=other.fileno(),
             start_new_session=True,  # it is stopped as a whole
         )
         other.close()
