@@ -109,8 +109,8 @@ class ExemplarSampling:
         image = torch.linspace(width, height, 2, dtype=torch.float32, device=device)
         boxes = torch.stack([(area * ratio).sqrt(), (area / ratio).sqrt()], dim=-1)
         fits = (boxes <= image).all(dim=-1)  # (B, E, max_draws)
-        first = fits.int().argmax(dim=-1)[..., None, None]
-        box = boxes.take_along_dim(first, dim=2).squeeze(2)
+        chosen = fits.int().argmax(dim=-1)[..., None, None]
+        box = boxes.take_along_dim(chosen, dim=2).squeeze(2)
         box = torch.where(fits.any(dim=-1, keepdim=True), box, image)
         center = box / 2 + (image - box).clamp(min=0) * rand(2)
 
