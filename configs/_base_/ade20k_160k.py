@@ -12,9 +12,7 @@ data_preprocessor = dict(
     bgr_to_rgb=True,
     pad_val=0,
     seg_pad_val=255,
-    size=crop_size,
-    # Padded, not stretched, to whole patches; the padding is cut off the result.
-    test_cfg=dict(size_divisor=32),
+    size=crop_size,  # in training; tested images are not padded, as in mmsegmentation
 )
 
 load = dict(type='LoadImageFromFile')
@@ -32,6 +30,7 @@ test_pipeline = [load, resize, annotate, pack]
 train_dataloader = dict(
     batch_size=2,
     num_workers=4,
+    drop_last=True,
     sampler=dict(type='InfiniteSampler', shuffle=True),
     dataset=dict(
         type='ADE20KDataset',
@@ -57,10 +56,11 @@ val_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])
 test_dataloader = val_dataloader
 test_evaluator = val_evaluator
 
-# tools/test.py --tta: six scales of the same image, each also flipped.
+# tools/test.py --tta: BEiT's six scales of the same image, each also flipped. The short
+# edge is never below the crop's, so that the first three are the same.
 tta_model = dict(type='SegTTAModel')
 tta_sizes = [
-    {**resize, 'scale': (side * 4, side)} for side in (256, 384, 512, 640, 768, 896)
+    {**resize, 'scale': (side * 4, side)} for side in (512, 512, 512, 640, 768, 896)
 ]
 tta_flips = [
     dict(type='RandomFlip', prob=prob, direction='horizontal') for prob in (0.0, 1.0)

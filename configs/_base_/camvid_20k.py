@@ -7,7 +7,12 @@ _base_ = './ade20k_160k.py'
 crop_size = (352, 480)
 scale = (480, 360)
 void = 11
-data_preprocessor = dict(size=crop_size, seg_pad_val=void)
+data_preprocessor = dict(
+    size=crop_size,
+    seg_pad_val=void,
+    # Padded, not stretched, to whole patches; the padding is cut off the result.
+    test_cfg=dict(size_divisor=32),
+)
 
 metainfo = dict(
     classes=(
@@ -88,7 +93,7 @@ val_evaluator = test_evaluator = dict(ignore_index=void)
 
 tta_sizes = [
     dict(type='Resize', scale=(side * 4 // 3, side), keep_ratio=True)
-    for side in (180, 270, 360, 450, 540, 630)
+    for side in (360, 360, 360, 450, 540, 630)
 ]
 tta_pipeline = [
     _base_.load,

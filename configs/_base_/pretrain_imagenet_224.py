@@ -28,6 +28,7 @@ train_dataloader = dict(
     batch_size=256,
     num_workers=8,
     persistent_workers=False,
+    drop_last=True,
     sampler=dict(type='DefaultSampler', shuffle=True),
     collate_fn=dict(type='default_collate'),
     dataset=dict(

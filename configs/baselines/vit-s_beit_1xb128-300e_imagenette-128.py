@@ -20,7 +20,6 @@ model = dict(
     ),
     backbone=dict(arch='deit-small', img_size=128, patch_size=8),
     head=dict(embed_dims=384, vocab_size=512),
-    masking=dict(num_masked=98),
 )
 
 optim_wrapper = dict(optimizer=dict(lr=5e-4, betas=(0.9, 0.999)))

@@ -14,3 +14,7 @@ model = dict(
 )
 
 optim_wrapper = dict(optimizer=dict(lr=4e-4, betas=(0.9, 0.95)), clip_grad=None)
+param_scheduler = [
+    {**_base_.warm_up, 'end': 40},
+    {**_base_.cosine, 'eta_min': 0.0, 'begin': 40},
+]

@@ -2,13 +2,13 @@
 
     python tools/train.py configs/baselines/vit-s_mocov3_1xb128-300e_imagenette-128.py
 
-Learning rate, batch and sizes are a choice.
+Learning rate, batch and sizes are a choice; MoCo v3's ViT-S has 12 heads.
 """
 
 _base_ = ['../_base_/models/mocov3_vit-b.py', '../_base_/pretrain_imagenette_128.py']
 
 model = dict(
-    backbone=dict(arch='deit-small', img_size=128, patch_size=8),
+    backbone=dict(arch='mocov3-small', img_size=128, patch_size=8),
     neck=dict(in_channels=384),
 )
 
@@ -34,3 +34,7 @@ train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
 optim_wrapper = dict(
     optimizer=dict(lr=4e-4, betas=(0.9, 0.999), weight_decay=0.1), clip_grad=None
 )
+param_scheduler = [
+    {**_base_.warm_up, 'end': 40},
+    {**_base_.cosine, 'eta_min': 0.0, 'begin': 40},
+]

@@ -2,7 +2,7 @@
 
     python tools/train.py configs/baselines/vit-s_scratch_1xb128-300e_imagenette-128.py
 
-The recipe of the fine-tunings, with DeiT's learning rate, which all layers share.
+The recipe of the fine-tunings and their learning rate, which all layers share.
 """
 
 _base_ = '../benchmarks/vit-s_finetune_1xb128-100e_imagenette-128.py'
@@ -17,8 +17,5 @@ model = dict(
 )
 
 train_cfg = dict(max_epochs=300)
-optim_wrapper = dict(paramwise_cfg=dict(layer_decay_rate=1.0), optimizer=dict(lr=1e-3))
-param_scheduler = [
-    {**_base_.warm_up, 'start_factor': 1e-6 / 1e-3},
-    {**_base_.cosine, 'eta_min_ratio': 1e-6 / 1e-3, 'end': 300},
-]
+optim_wrapper = dict(paramwise_cfg=dict(layer_decay_rate=1.0))
+param_scheduler = [_base_.warm_up, {**_base_.cosine, 'end': 300}]

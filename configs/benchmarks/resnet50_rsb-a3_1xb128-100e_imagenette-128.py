@@ -16,7 +16,7 @@ model = dict(
             'epoch_300_backbone.safetensors'
         )
     ),
-    head=dict(num_classes=10),
+    head=dict(num_classes=10, loss=dict(loss_weight=1 / 10)),
 )
 
 train_pipeline = [

@@ -5,8 +5,9 @@
 
 It begins with the whole classifier of vit-b_finetune_8xb128-100e_in1k.py, head included,
 and adds a tenth of its epochs; so much is known. Learning rate, layer-wise and weight
-decay are those by which BEiT fine-tunes a classifier that had labels before; they, the 2
-epochs of warm-up and the test's whole short edge are choices.
+decay are those by which BEiT fine-tunes a classifier that had labels before, without
+Mixup and CutMix; they, the 2 epochs of warm-up and the test's whole short edge are
+choices.
 
 Paper: 85.3 top-1 after 800 epochs of pre-training.
 """
@@ -19,6 +20,7 @@ model = dict(
         type='Pretrained',
         checkpoint='work_dirs/benchmarks/vit-b_finetune_8xb128-100e_in1k/epoch_100.pth',
     ),
+    train_cfg=None,  # neither Mixup nor CutMix
 )
 
 train_pipeline = [

@@ -17,10 +17,10 @@ model = dict(
     )
 )
 
-# Tested with a crop of 0.95.
+# Tested with a crop of 0.95: int(224 / 0.95).
 test_pipeline = [
     dict(type='LoadImage'),
-    {**_base_.resize, 'scale': 236},
+    {**_base_.resize, 'scale': 235},
     _base_.center_crop,
     _base_.pack,
 ]
@@ -28,7 +28,13 @@ train_dataloader = dict(batch_size=256)
 val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 test_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 
-optim_wrapper = dict(optimizer=dict(lr=9.6e-3), paramwise_cfg=dict(layer_decay_rate=0.8))
+optim_wrapper = dict(
+    optimizer=dict(lr=9.6e-3),
+    paramwise_cfg=dict(
+        layer_decay_rate=0.8,
+        custom_keys=dict(pos_embed=dict(lr_mult=0.0)),  # positions stay fixed
+    ),
+)
 warm_up = {**_base_.warm_up, 'start_factor': 1e-6 / 9.6e-3, 'end': 5}
 cosine = {**_base_.cosine, 'eta_min_ratio': 1e-6 / 9.6e-3, 'begin': 5}
 param_scheduler = [warm_up, cosine]

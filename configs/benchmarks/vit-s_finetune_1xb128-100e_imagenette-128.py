@@ -3,7 +3,10 @@ r"""Fine-tuning of a ViT-S/8 on Imagenette at 128 px, 100 epochs, for one small 
     python tools/train.py \
         configs/benchmarks/vit-s_finetune_1xb128-100e_imagenette-128.py --pretrained FILE
 
-With 5 labels per class: --cfg-options train_dataloader.dataset.num_per_class=5
+With 5 labels per class, fewer images than a batch:
+
+    --cfg-options train_dataloader.dataset.num_per_class=5 \
+        train_dataloader.drop_last=False
 """
 
 _base_ = ['../_base_/finetune_vit-b.py', '../_base_/datasets/imagenette_cls_128.py']

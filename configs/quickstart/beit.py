@@ -24,7 +24,7 @@ model = dict(
     ),
     head=dict(embed_dims=96, vocab_size=32),
     # About half of 6 x 6 patches.
-    masking=dict(num_masked=16, min_block=4),
+    masking=dict(num_masked=16, min_block=4, num_patches=36),
 )
 
 # Only relative positions distinguish masked patches, as in conmim.py.

@@ -17,6 +17,8 @@ model = dict(
     ),
     neck=dict(in_channels=96, grid=(6, 6), embed_dims=96, num_heads=3),
     head=dict(in_channels=96),
+    # The released head of large weights needs more than a few hundred steps.
+    initial_weights='mocov3',
 )
 data_preprocessor = dict(
     type='CorrIMDataPreprocessor',

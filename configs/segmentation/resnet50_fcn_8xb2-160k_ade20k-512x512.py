@@ -3,8 +3,8 @@
     C=configs/segmentation/resnet50_fcn_8xb2-160k_ade20k-512x512.py
     tools/dist_train.sh $C 8 --pretrained FILE
 
-CIM's decoder for ResNet-50. Learning rate and layer-wise decay are ConvNeXt's, as its
-own are not known.
+CIM's decoder for ResNet-50. Learning rate and stage-wise decay are ConvNeXt's, as its own
+are not known.
 
 Paper: 38.7 mIoU after CIM-ResPix, 39.0 after CIM-RevDet; that they are of it is inferred.
 """
@@ -20,4 +20,7 @@ model = dict(
         )
     ),
 )
-optim_wrapper = dict(optimizer=dict(lr=1e-4), paramwise_cfg=dict(layer_decay_rate=0.9))
+optim_wrapper = dict(
+    optimizer=dict(lr=1e-4),
+    paramwise_cfg=dict(layer_decay_rate=0.9, stage_wise=True),
+)

@@ -18,4 +18,7 @@ model = dict(
     auxiliary_head=dict(num_classes=11, ignore_index=_base_.void),
 )
 
-optim_wrapper = dict(optimizer=dict(lr=1e-4), paramwise_cfg=dict(layer_decay_rate=0.9))
+optim_wrapper = dict(
+    optimizer=dict(lr=1e-4),
+    paramwise_cfg=dict(layer_decay_rate=0.9, stage_wise=True),
+)

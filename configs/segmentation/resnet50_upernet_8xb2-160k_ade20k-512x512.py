@@ -3,7 +3,7 @@
     C=configs/segmentation/resnet50_upernet_8xb2-160k_ade20k-512x512.py
     tools/dist_train.sh $C 8 --pretrained FILE
 
-Learning rate and layer-wise decay are ConvNeXt's on ADE20K, as the paper's are not known.
+Learning rate and stage-wise decay are ConvNeXt's on ADE20K, as the paper's are not known.
 """
 
 _base_ = ['../_base_/models/upernet_resnet50.py', '../_base_/ade20k_160k.py']
@@ -17,4 +17,7 @@ model = dict(
         )
     ),
 )
-optim_wrapper = dict(optimizer=dict(lr=1e-4), paramwise_cfg=dict(layer_decay_rate=0.9))
+optim_wrapper = dict(
+    optimizer=dict(lr=1e-4),
+    paramwise_cfg=dict(layer_decay_rate=0.9, stage_wise=True),
+)

@@ -16,6 +16,6 @@ model = dict(
         ),
     ),
     neck=dict(embed_dim=384),
-    decode_head=dict(in_channels=[384, 384, 384, 384], channels=384),
-    auxiliary_head=dict(in_channels=384),
+    decode_head=dict(in_channels=[384, 384, 384, 384], channels=512),
+    auxiliary_head=dict(in_channels=512),
 )

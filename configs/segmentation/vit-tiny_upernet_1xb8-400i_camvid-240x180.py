@@ -31,7 +31,7 @@ val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 test_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 tta_sizes = [
     dict(type='Resize', scale=(side * 4 // 3, side), keep_ratio=True)
-    for side in (90, 135, 180, 225, 270, 315)
+    for side in (180, 180, 180, 225, 270, 315)
 ]
 tta_pipeline = [
     _base_.load,

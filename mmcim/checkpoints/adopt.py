@@ -22,7 +22,7 @@ from .trusted import registered_class, trusted_backbone_config
 # where the config has none; the others were those of its training.
 _FEATURES = ('img_size', 'out_type', 'final_norm')
 _TRAINING = ['frozen_stages', 'out_indices', 'norm_eval', 'with_cp', 'strides']
-_TRAINING += ['dilations', 'drop_rate', 'drop_path_rate']
+_TRAINING += ['dilations', 'contract_dilation', 'drop_rate', 'drop_path_rate']
 
 
 @MODELS.register_module('PretrainedBackbone')
@@ -69,7 +69,7 @@ def adopt_pretrained(cfg: Config | ConfigDict) -> None:
         )
     default = task.pop('default_type', None)
     if file.record or default is None:
-        default, task = _adopt(file, task, model)
+        default, task = _adopt(file, task, model, default)
     model.backbone = ConfigDict(task, type=default)
     whole = model.get('init_cfg')
     whole = isinstance(whole, dict) and whole.get('type') == 'Pretrained'
@@ -82,14 +82,24 @@ def adopt_pretrained(cfg: Config | ConfigDict) -> None:
             owner.data_preprocessor.update(mean=mean, std=std)
 
 
-def _adopt(file: BackboneFile, task: dict, model: ConfigDict) -> tuple[str, dict]:
-    """Give a recorded network's type and arguments, and let necks and head follow."""
+def _adopt(
+    file: BackboneFile, task: dict, model: ConfigDict, default: str | None
+) -> tuple[str, dict]:
+    """Give a recorded network's type and arguments, and let necks and head follow.
+
+    The config's type remains where it is derived from the file's and what the task sets
+    is an argument of it alone, such as ``contract_dilation``.
+    """
     net = file.build()
     config = trusted_backbone_config(file.record.config)  # type: ignore[union-attr]
     if config.get('use_shared_rel_pos_bias'):
         # As in BEiT, each layer begins with a copy of the table and has its own.
         del config['use_rel_pos_bias'], config['use_shared_rel_pos_bias']
     known = keyword_arguments(type(net)).keys() & {*_FEATURES, *_TRAINING}
+    derived = registered_class(default) if default else None
+    if derived and issubclass(derived, type(net)):
+        added = keyword_arguments(derived).keys() & task.keys() & {*_TRAINING} - known
+        config['type'], known = default if added else config['type'], known | added
     network = {k: v for k, v in config.items() if k not in _TRAINING}
     network |= {k: v for k, v in task.items() if k in known}
     if frozen := network.get('frozen_stages', -1) > 0:

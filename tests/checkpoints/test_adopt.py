@@ -146,6 +146,19 @@ def test_segmentation(repo, files, name):
     assert [tuple(x.shape[2:]) for x in maps] == [(16, 24), (8, 12), (4, 6), (2, 3)]
 
 
+def test_dilation_of_the_config_is_kept(repo, files):
+    """The file has a plain ResNet; only the config's class contracts the dilation."""
+    file, tensors = files['resnet']
+    part = dict(decode_head=dict(in_channels=256), auxiliary_head=dict(in_channels=128))
+    config = 'segmentation/resnet50_fcn_8xb2-160k_ade20k-512x512'
+    model, _ = build(adopted(repo, config, file, **part))
+    check_weights(model.backbone, tensors)
+    assert type(model.backbone).__name__ == 'DilatedResNet'
+    stages = model.backbone.layer3, model.backbone.layer4
+    found = [stage[i].conv2.dilation[0] for stage in stages for i in (0, 1)]
+    assert found == [1, 2, 2, 4]
+
+
 def test_what_does_not_fit_is_one_line(repo, files):
     config = 'benchmarks/vit-s_finetune_1xb128-100e_imagenette-128'
     for name, text in (

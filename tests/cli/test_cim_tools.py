@@ -65,7 +65,12 @@ def runs(folder, toy):
         'other tokenizer': arguments(folder, tokenizer='second', tool_options=other),
         'vocabulary': arguments(folder, 'model.generator.head.vocab_size=64'),
         'grid': arguments(folder, 'data_preprocessor.tokenizer_size=16'),
-        'masks': arguments(folder, 'model.masking.type=BlockMasking'),
+        'masks': arguments(
+            folder,
+            'model.masking.type=BlockMasking',
+            'model.masking.num_masked=75',
+            'model.masking.num_patches=36',
+        ),
         'stride': arguments(folder, 'model.enhancer.neck.encoder_stride=8'),
         'misspelt': arguments(folder, 'model.generator.temprature=2'),
         'no tokenizer': arguments(folder, tokenizer='missing'),

@@ -31,7 +31,7 @@ def build(cfg):
 def test_configs_exist():
     for name in [*PRETRAINING, *TWINS, *DIGITS]:
         assert (CONFIGS / name).is_file(), name
-    assert len(SCRATCH) == 3
+    assert len(SCRATCH) == 4
 
 
 @pytest.mark.parametrize('name', [*PRETRAINING, *TWINS, *DIGITS])
@@ -80,7 +80,8 @@ def test_same_data_and_schedule(baselines, of_cim):
     for name in baselines:
         cfg = load(name)
         assert cfg.train_cfg == cim.train_cfg
-        assert cfg.param_scheduler == cim.param_scheduler
+        if name in DIGITS or not name.count('mae') + name.count('mocov3'):
+            assert cfg.param_scheduler == cim.param_scheduler
         assert cfg.get('auto_scale_lr') == cim.get('auto_scale_lr')
         loader, of = cfg.train_dataloader, cim.train_dataloader
         assert loader.batch_size == of.batch_size
@@ -126,9 +127,8 @@ def test_from_scratch(name):
     else:
         assert cfg.train_cfg.max_epochs == cfg.param_scheduler[1].end == 300
         assert cfg.optim_wrapper.paramwise_cfg.layer_decay_rate == 1.0
-        warmup, cosine = cfg.param_scheduler
-        for ratio in (warmup.start_factor, cosine.eta_min_ratio):
-            assert ratio * cfg.optim_wrapper.optimizer.lr == pytest.approx(1e-6)
+        start = cfg.param_scheduler[0].start_factor
+        assert start * cfg.optim_wrapper.optimizer.lr == pytest.approx(1e-6)
         narrow(backbone)
         backbone.drop_path_rate = 0.0
         cfg.model.head.in_channels = WIDTH

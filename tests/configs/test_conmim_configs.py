@@ -262,7 +262,7 @@ def test_larger_images_start_from_the_finetuned_classifier(name, tmp_path):
     per_step = cfg.train_dataloader.batch_size * 8
     per_step *= cfg.optim_wrapper.get('accumulative_counts', 1)
     assert per_step == cfg.auto_scale_lr.base_batch_size == 512
-    wider = ('img_size', 'init_cfg')
+    wider = ('img_size', 'init_cfg', 'drop_path_rate')
     old, new = (
         {k: v for k, v in c.model.backbone.items() if k not in wider}
         for c in (before, cfg)

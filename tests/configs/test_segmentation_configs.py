@@ -36,7 +36,7 @@ def shrink(cfg):
     backbone = model.backbone
     if 'init_cfg' in backbone:
         backbone.init_cfg = None
-    if backbone.type == 'mmpretrain.ResNet':
+    if backbone.type.endswith('ResNet'):
         backbone.update(stem_channels=8, base_channels=8)
         widths = [32, 64, 128, 256]
     else:
@@ -91,6 +91,8 @@ def test_config_makes_a_step_and_segments(name):
     torch.manual_seed(0)
     cfg = load(name)
     shrink(cfg)
+    if 'vit-l' in name:  # steps of early norms are less than float32 has beside 1
+        cfg.optim_wrapper.paramwise_cfg.layer_decay_rate = 1.0
     classes = 150 if 'ade20k' in name else 11
     assert {head.num_classes for head in heads(cfg.model)} == {classes}
     with DefaultScope.overwrite_default_scope('mmseg'):
@@ -116,12 +118,12 @@ def test_config_makes_a_step_and_segments(name):
     prediction = result.pred_sem_seg.data
     assert prediction.shape == (1, 75, 101)
     assert 0 <= prediction.min() <= prediction.max() < classes
-    # 75 x 101 px are padded to 96 x 128 px, in which 2 x 3 windows of 64 px fit, at most
-    # 43 px apart.
+    # 2 x 2 windows of 64 px cover 75 x 101 px, at most 43 px apart; whole images of
+    # transformers are padded to whole patches.
     if cfg.model.test_cfg.mode == 'slide':
-        assert windows == [(1, 3, 64, 64)] * 6
+        assert windows == [(1, 3, 64, 64)] * 4
     else:
-        assert windows == [(1, 3, 96, 128)]
+        assert windows == [(1, 3, 75, 101) if 'ade20k' in name else (1, 3, 96, 128)]
 
 
 @pytest.mark.parametrize('name', NAMES)
@@ -163,7 +165,11 @@ def test_backbone_is_one_that_is_pre_trained(name):
     assert file == f'epoch_{source.train_cfg.max_epochs}_backbone.safetensors'
     theirs = source.model.get('enhancer', source.model).backbone
     ours = cfg.model.backbone
-    kind = theirs.type.replace('Pretrain', '')
+    kind = dict(
+        FusedBEiTPretrainViT='FusedBEiTViT', MAEBaselineViT='VisionTransformer'
+    ).get(theirs.type, theirs.type)
+    if '_fcn_' in name:
+        kind = f'Dilated{kind}'
     assert ours.type == f'mmpretrain.{kind}'
     for key in ('arch', 'depth', 'patch_size'):
         assert ours.get(key) == theirs.get(key)

@@ -119,7 +119,7 @@ def test_ade20k_test_time_augmentation(repo, ade20k_sample):
     item = ade_dataset(repo, ade20k_sample, pipeline=pipeline)[1]
     images, samples = item['inputs'], item['data_samples']
     # 500 x 364 px, and the scales' shorter sides.
-    sides = np.repeat([256, 384, 512, 640, 768, 896], 2)
+    sides = np.repeat([512, 512, 512, 640, 768, 896], 2)
     heights = [image.shape[1] for image in images]
     widths = [image.shape[2] for image in images]
     assert heights == sides.tolist()

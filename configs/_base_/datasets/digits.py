@@ -24,6 +24,7 @@ train_dataloader = dict(
     batch_size=64,
     num_workers=0,
     persistent_workers=False,
+    drop_last=True,
     sampler=dict(type='InfiniteSampler'),
     collate_fn=dict(type='default_collate'),
     dataset=dict(type='Digits', split='train', size=24, pipeline=train_pipeline),

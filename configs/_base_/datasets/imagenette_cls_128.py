@@ -1,5 +1,7 @@
 # Imagenette at 128 px for classification: data/imagenette128/{train,val}/<class>/.
-# Few labels: --cfg-options train_dataloader.dataset.num_per_class=5
+# Few labels, fewer images than a batch:
+#   --cfg-options train_dataloader.dataset.num_per_class=5 \
+#       train_dataloader.drop_last=False
 _base_ = 'imagenet_cls_224.py'
 
 data_preprocessor = dict(num_classes=10)

@@ -26,6 +26,7 @@ train_dataloader = dict(
     batch_size=64,
     num_workers=2,
     persistent_workers=False,
+    drop_last=True,
     sampler=dict(type='InfiniteSampler'),
     collate_fn=dict(type='default_collate'),
     dataset=dict(images, subset='train', with_label=False, pipeline=train_pipeline),

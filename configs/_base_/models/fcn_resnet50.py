@@ -1,9 +1,15 @@
-# FCN on ResNet-50 with stride 8: dilation instead of stride in the last two stages. Its
-# auxiliary head is that of UperNet.
+# FCN on ResNet-50 with stride 8: dilation instead of stride in the last two stages, as in
+# mmsegmentation. Its auxiliary head is that of UperNet.
 _base_ = 'upernet_resnet50.py'
 
 model = dict(
-    backbone=dict(out_indices=(2, 3), strides=(1, 2, 1, 1), dilations=(1, 1, 2, 4)),
+    backbone=dict(
+        type='mmpretrain.DilatedResNet',
+        out_indices=(2, 3),
+        strides=(1, 2, 1, 1),
+        dilations=(1, 1, 2, 4),
+        contract_dilation=True,
+    ),
     decode_head=dict(
         _delete_=True,
         type='FCNHead',

@@ -1,6 +1,7 @@
 # Copyright (c) mmcim contributors. All rights reserved.
 """Parameter groups: what decays, of which network, and at which learning rate."""
 
+import re
 from typing import Any
 
 from mmengine.model import BaseModel
@@ -13,7 +14,7 @@ _NEVER_DECAYED = ('cls_token', 'pos_embed', 'position_embedding')
 # What mmengine's constructor reads, and those of this package.
 _ARGUMENTS = {'bias_decay_mult', 'bias_lr_mult', 'bypass_duplicate', 'custom_keys'}
 _ARGUMENTS |= {'dcn_offset_lr_mult', 'dwconv_decay_mult', 'flat_decay_mult'}
-_ARGUMENTS |= {'layer_decay_rate', 'norm_decay_mult'}
+_ARGUMENTS |= {'layer_decay_rate', 'norm_decay_mult', 'stage_wise'}
 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
@@ -101,13 +102,18 @@ class LayerDecayOptimWrapperConstructor(NetworkwiseOptimWrapperConstructor):
     stems, i + 1 for transformer layer i, D - 1, the same as outside, for the final norm
     and, as in BEiT, for a table of relative positions that all layers share.
 
+    With ``stage_wise`` all blocks of a ResNet's stage share a depth, as in ConvNeXt's
+    segmentation: of 8 depths the stem has 0, stage i has i, and everything outside of the
+    backbone 7.
+
     What decays in weight is as in :class:`NetworkwiseOptimWrapperConstructor`:
     one-dimensional parameters, biases, class tokens and position embeddings never do.
 
     Args:
         optim_wrapper_cfg: The wrapper's config with its ``optimizer``, whose
             ``lr`` has to be given.
-        paramwise_cfg: With ``layer_decay_rate`` in (0, 1]; the rest as in
+        paramwise_cfg: With ``layer_decay_rate`` in (0, 1], and ``stage_wise``, False
+            by default; the rest as in
             :class:`mmengine.optim.DefaultOptimWrapperConstructor`, whose multipliers
             apply on top.
 
@@ -138,4 +144,8 @@ class LayerDecayOptimWrapperConstructor(NetworkwiseOptimWrapperConstructor):
                 'of 50 layers and more have it). Without layer-wise decay: '
                 "optim_wrapper.constructor='mmpretrain.NetworkwiseOptimWrapperConstructor'"
             ) from error
+        if self.paramwise_cfg.get('stage_wise'):
+            stage = re.match(r'backbone\.layer(\d)', name)
+            inside = name.startswith('backbone.')
+            depth, count = int(stage[1]) if stage else 0 if inside else 7, 8
         return self.rate ** (count - 1 - depth)

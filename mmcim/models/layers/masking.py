@@ -57,6 +57,11 @@ def _mask_any(
     return (ranks < num_masked).view(batch_size, *grid)
 
 
+def _scaled(count: int, masking: 'UniformMasking | BlockMasking', grid: Grid) -> int:
+    """A count of patches of the reference grid as the same fraction of this one."""
+    return round(count * grid[0] * grid[1] / masking.num_patches)
+
+
 @MODELS.register_module()
 @dataclass
 class UniformMasking(BaseMasking):
@@ -84,8 +89,7 @@ class UniformMasking(BaseMasking):
     num_patches: int = 196
 
     def __call__(self, batch_size: int, grid: Grid, device: torch.device) -> Tensor:
-        scale = grid[0] * grid[1] / self.num_patches
-        low, high = (round(number * scale) for number in self.num_masked)
+        low, high = (_scaled(number, self, grid) for number in self.num_masked)
         self._check_count(low, high, grid)
         num_masked = torch.randint(low, high + 1, (batch_size, 1), device=device)
         return _mask_any(num_masked, batch_size, grid, device)
@@ -143,11 +147,12 @@ class BlockMasking(BaseMasking):
     result.
 
     Args:
-        num_masked: Target number of masked patches. Defaults to BEiT's for a grid of
-            14 x 14.
+        num_masked: Target number of masked patches.
         min_block: Least area of a rectangle in patches.
         min_aspect: Least aspect ratio; the greatest is its inverse.
         max_proposals: Rectangles that are tried per image.
+        num_patches: Patches of the grid for which ``num_masked`` and ``min_block`` are
+            meant; of other grids they are the same fraction. Defaults to BEiT's 14 x 14.
     """
 
     max_misfits = 10
@@ -156,6 +161,7 @@ class BlockMasking(BaseMasking):
     min_block: int = 16
     min_aspect: float = 0.3
     max_proposals: int = 64
+    num_patches: int = 196
 
     def __post_init__(self) -> None:
         if not 0 < self.min_block <= self.num_masked or not 0 < self.min_aspect <= 1:
@@ -163,11 +169,11 @@ class BlockMasking(BaseMasking):
 
     def __call__(self, batch_size: int, grid: Grid, device: torch.device) -> Tensor:
         h, w = grid
+        num_masked = _scaled(self.num_masked, self, grid)
+        min_block = max(1, _scaled(self.min_block, self, grid))
         # A rectangle is smaller than the grid on both sides.
-        if self.num_masked >= h * w or min(h, w) < 2:
-            raise ValueError(
-                f'num_masked={self.num_masked} does not fit a grid of {h} x {w} patches'
-            )
+        if not 0 < num_masked < h * w or min(h, w) < 2:
+            raise ValueError(f'{num_masked=} does not fit a grid of {h} x {w} patches')
         # One draw for all proposals: area, aspect, top, left.
         draws = torch.rand(self.max_proposals, 4, batch_size, device=device)
         rows = torch.arange(h, device=device).view(1, h, 1)
@@ -176,8 +182,8 @@ class BlockMasking(BaseMasking):
         misfits = torch.zeros(batch_size, device=device)
         log_aspect = math.log(self.min_aspect)
         for u_area, u_aspect, u_top, u_left in draws:
-            wanted = self.num_masked - mask.sum(dim=(1, 2))
-            area = self.min_block + u_area * (wanted - self.min_block)
+            wanted = num_masked - mask.sum(dim=(1, 2))
+            area = min_block + u_area * (wanted - min_block)
             area = area * 0.9 ** (misfits + 1 - self.max_misfits).clamp(min=0)
             aspect = torch.exp(log_aspect * (1 - 2 * u_aspect))
             block_h = torch.sqrt(area * aspect).round().clamp(min=1)
@@ -196,7 +202,7 @@ class BlockMasking(BaseMasking):
                 & (block_w < w)
                 & (added > 0)
                 & (added <= wanted)
-                & ((misfits < self.max_misfits) | (wanted == self.num_masked))
+                & ((misfits < self.max_misfits) | (wanted == num_masked))
             )
             mask |= block & fits.view(-1, 1, 1)
             misfits = torch.where(fits, 0 * misfits, misfits + 1)

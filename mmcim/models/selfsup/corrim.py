@@ -4,6 +4,7 @@
 import torch
 import torch.nn.functional as F
 from mmengine.model import BaseModule
+from mmpretrain.models.backbones import VisionTransformer
 from mmpretrain.models.utils import build_2d_sincos_position_embedding
 from mmpretrain.registry import MODELS
 from torch import Tensor, nn
@@ -23,8 +24,8 @@ class CorrIM(MomentumSupervisor):
     every pixel of the context is classified as inside or outside.
 
     Both encoders share the class token and the position embedding, as released.
-    :class:`MomentumUpdateHook` moves the momentum encoder once per optimizer step; the
-    released code does so after each accumulated batch as well.
+    :class:`MomentumUpdateHook` moves the momentum encoder once per optimizer step, as
+    released.
 
     Args:
         backbone: The online encoder, which is exported. It outputs all its tokens
@@ -35,10 +36,15 @@ class CorrIM(MomentumSupervisor):
         head: :class:`CorrelationHead`. Defaults to its defaults.
         momentum: At the start of training.
         end_momentum: At its end.
+        initial_weights: ``'released'``, see :meth:`init_weights`; or ``'mocov3'``, what
+            encoder, decoder and head start with by themselves: an encoder of the type
+            above with queries, keys and values each of their own Xavier range, and a
+            head of small weights, whose loss starts at log 2 per exemplar.
         **kwargs: See :class:`SelfSupervisor`.
 
     Raises:
-        ValueError: If context or exemplars cannot be divided into patches.
+        ValueError: If context or exemplars cannot be divided into patches, or
+            ``initial_weights`` is something else.
     """
 
     preprocessor = 'CorrIMDataPreprocessor'
@@ -52,9 +58,13 @@ class CorrIM(MomentumSupervisor):
         head: dict = dict(type='CorrelationHead'),  # noqa: B006
         momentum: float = 0.99,
         end_momentum: float = 1.0,
+        initial_weights: str = 'released',
         **kwargs,
     ) -> None:
         super().__init__(backbone, neck, head, **kwargs)
+        if initial_weights not in ('released', 'mocov3'):
+            raise ValueError(f"{initial_weights=} must be 'released' or 'mocov3'")
+        self.initial_weights = initial_weights
         self.momentum_encoder = MomentumEncoder(
             self, ['backbone'], momentum, end_momentum
         )
@@ -63,6 +73,31 @@ class CorrIM(MomentumSupervisor):
             shared = getattr(self.backbone, name, None)
             if isinstance(shared, nn.Parameter):
                 setattr(self.momentum_encoder.backbone, name, shared)
+
+    @torch.no_grad()
+    def init_weights(self) -> None:
+        """Initialise, with the released distributions if asked for.
+
+        All linear layers of a ViT are Xavier uniform, also the one matrix of queries,
+        keys and values, and its class token has a standard deviation of 0.02; in the
+        decoder's attention queries are one matrix, keys and values another; and the
+        head's weights have a standard deviation of 1, which starts with a loss of tens.
+        Pre-trained encoders stay as they are.
+        """
+        super().init_weights()
+        if self.initial_weights != 'released':
+            return
+        pretrained = 'Pretrained' in str(self.backbone.init_cfg)
+        if isinstance(self.backbone, VisionTransformer) and not pretrained:
+            for module in self.backbone.modules():
+                if isinstance(module, nn.Linear):
+                    nn.init.xavier_uniform_(module.weight)
+            nn.init.normal_(self.backbone.cls_token, std=0.02)
+        attention, dims = self.neck.attn.in_proj_weight, self.neck.attn.embed_dim
+        nn.init.xavier_uniform_(attention[:dims])
+        nn.init.xavier_uniform_(attention[dims:])
+        nn.init.normal_(self.head.conv.weight, std=1.0)
+        self.momentum_encoder.copy_from(self)
 
     def _check_patches(self) -> None:
         """Partial patches would be padded and shift the segmentation maps."""
@@ -133,7 +168,7 @@ class CorrelationDecoder(BaseModule):
 
     One pre-norm block in which the tokens of the context are the queries and those of an
     exemplar are keys and values. Only the context's tokens have position embeddings,
-    fixed sines and cosines.
+    fixed sines and cosines of the column, then of the row, as released; they are saved.
 
     Args:
         in_channels: Width of the encoders C.
@@ -160,7 +195,8 @@ class CorrelationDecoder(BaseModule):
         self.proj = nn.Linear(in_channels, embed_dims)
         # mmpretrain's function runs through columns first; ours are the rows.
         positions = build_2d_sincos_position_embedding(self.grid[::-1], embed_dims)
-        self.register_buffer('positions', positions, persistent=False)
+        rows, columns = positions.chunk(2, dim=-1)
+        self.register_buffer('positions', torch.cat([columns, rows], dim=-1))
         self.norm1 = nn.LayerNorm(embed_dims, eps=1e-6)
         self.attn = nn.MultiheadAttention(embed_dims, num_heads, batch_first=True)
         self.norm2 = nn.LayerNorm(embed_dims, eps=1e-6)

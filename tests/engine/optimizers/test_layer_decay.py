@@ -201,6 +201,16 @@ def test_resnet_classifier():
     assert len(optimizer.param_groups) == 16
 
 
+def test_stages_of_a_resnet():
+    """ConvNeXt's: of 8 depths the stem has 0, stage i has i, the head 7."""
+    options = dict(layer_decay_rate=RATE, stage_wise=True)
+    model, optimizer = build(classifier(RESNET, in_channels=256), paramwise_cfg=options)
+    for name, (scale, _) in groups_of(model, optimizer).items():
+        stage = re.match(r'backbone\.layer(\d)', name)
+        depth = int(stage[1]) if stage else 0 if name.startswith('backbone') else 7
+        assert scale == RATE ** (7 - depth), name
+
+
 def test_paramwise_multipliers_apply_on_top():
     options = dict(
         layer_decay_rate=RATE, custom_keys={'layers.1.attn.qkv': dict(lr_mult=0.1)}

@@ -30,6 +30,39 @@ def test_position_embedding_is_sin_cos():
         assert found == pytest.approx(waves, abs=1e-6)
 
 
+@pytest.mark.parametrize('grid', [(2, 2), (5, 3)])
+def test_positions_of_other_sizes_are_sampled_by_scale_factors(grid):
+    """Of embeddings that are linear in the place, within the image's patches."""
+
+    def cubic(place):  # torch's kernel: it does not quite keep a linear function
+        found = 0.0
+        for cell in range(math.floor(place) - 1, math.floor(place) + 3):
+            x = abs(place - cell)
+            near = (1.25 * x - 2.25) * x**2 + 1
+            found += cell * (near if x < 1 else -0.75 * (((x - 5) * x + 8) * x - 4))
+        return found
+
+    net = FixedPositionViT(**SMALL | dict(img_size=8 * 12))
+    rows, columns = torch.meshgrid(torch.arange(12.0), torch.arange(12.0), indexing='ij')
+    net.pos_embed.data[0, 1:, 0] = rows.flatten()
+    net.pos_embed.data[0, 1:, 1] = columns.flatten()
+    table = net._positions(grid)[0, 1:, :2].unflatten(0, grid)
+    for i in range(grid[0]):
+        for j in range(grid[1]):
+            place = [(x + 0.5) * 12 / (n + 0.1) - 0.5 for x, n in zip((i, j), grid)]
+            if max(place) < 9 and min(place) > 1:
+                expected = [cubic(x) for x in place]
+                assert table[i, j].tolist() == pytest.approx(expected, abs=1e-4)
+    # The features are those of these positions.
+    init_weights(net)
+    images = torch.randn(1, 3, 8 * grid[0], 8 * grid[1])
+    same = FixedPositionViT(**SMALL | dict(img_size=(8 * grid[0], 8 * grid[1])))
+    same.load_state_dict(net.state_dict() | dict(pos_embed=net._positions(grid)))
+    for part in (net, same):
+        part.eval()  # which returns None
+    assert net(images)[0].equal(same(images)[0])
+
+
 @pytest.mark.parametrize('pretrained', [False, True])
 def test_only_position_embedding_is_frozen(pretrained, tmp_path):
     torch.save(FixedPositionViT(**SMALL).state_dict(), tmp_path / 'x.pth')

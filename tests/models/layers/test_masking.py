@@ -28,9 +28,17 @@ def test_uniform_masking_masks_each_patch_equally_often():
     assert (fraction - expected).abs().max() < 5 * sigma
 
 
-def test_uniform_masking_count_scales_with_grid():
-    counts = UniformMasking((100, 120))(500, (8, 8), CPU).sum(dim=(1, 2))
-    assert counts.min() == round(100 * 64 / 196) and counts.max() == round(120 * 64 / 196)
+@pytest.mark.parametrize('grid', [(8, 8), (24, 24)])
+@pytest.mark.parametrize('masking, least, greatest', [
+    (UniformMasking((100, 120)), 100, 120),
+    (BlockMasking(75), 59, 75),  # less than the least rectangle is missing
+])  # fmt: skip
+def test_counts_are_fractions_of_the_grid(masking, least, greatest, grid):
+    scale = grid[0] * grid[1] / 196
+    counts = masking(500, grid, CPU).sum(dim=(1, 2))
+    assert counts.min() >= round(least * scale) and counts.max() == round(
+        greatest * scale
+    )
 
 
 @pytest.mark.parametrize('ratio, count', [(0.4, 79), (0.5, 98), (0.6, 118), (0.75, 147)])
@@ -116,7 +124,8 @@ def test_blocks_match_sequential_algorithm(num_masked, grid, some_empty):
     """From the same random numbers, except for images that BEiT's code leaves empty."""
     batch = 300
     torch.manual_seed(0)
-    ours = BlockMasking(num_masked)(batch, grid, CPU)
+    masking = BlockMasking(num_masked, num_patches=grid[0] * grid[1])
+    ours = masking(batch, grid, CPU)
     torch.manual_seed(0)
     numbers = torch.rand(64, 4, batch).permute(2, 0, 1).tolist()
 
@@ -155,7 +164,9 @@ def test_every_image_has_a_masked_patch(grid):
     for num_masked in {1, 2, patches // 2, patches - 1}:
         for min_block in {1, num_masked}:
             for min_aspect in (0.1, 0.3, 1.0):
-                masking = BlockMasking(num_masked, min_block, min_aspect)
+                masking = BlockMasking(
+                    num_masked, min_block, min_aspect, num_patches=patches
+                )
                 counts = masking(32, grid, CPU).sum(dim=(1, 2))
                 assert counts.min() >= 1 and counts.max() <= num_masked
 
@@ -193,8 +204,9 @@ def test_masks_depend_on_seed():
         (lambda: RatioMasking(0.5, mask_patch_size=2)(1, (4, 5), CPU), '4 x 5'),
         (lambda: UniformMasking((1, 2))(1, (4, 4), CPU), '0 to 0 of 4 x 4'),
         (lambda: BlockMasking(10, min_block=16), 'min_block'),
-        (lambda: BlockMasking(75)(1, (8, 8), CPU), '8 x 8'),
-        (lambda: BlockMasking(4, min_block=2)(1, (1, 8), CPU), '1 x 8'),
+        (lambda: BlockMasking(75, num_patches=64)(1, (8, 8), CPU), '8 x 8'),
+        (lambda: BlockMasking(60, min_block=2)(1, (1, 8), CPU), '1 x 8'),
+        (lambda: BlockMasking(16)(1, (2, 2), CPU), 'num_masked=0 does not fit'),
     ],
 )
 def test_impossible_masks_raise(build, word):

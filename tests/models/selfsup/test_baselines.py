@@ -19,7 +19,7 @@ def beit(**kwargs):
         backbone=BEIT_VIT,
         head=dict(type='MaskedTokenHead', embed_dims=32, vocab_size=16),
         tokenizer=dict(type='GreyTokenizer'),
-        masking=dict(type='BlockMasking', num_masked=6, min_block=2),
+        masking=dict(type='BlockMasking', num_masked=6, min_block=2, num_patches=16),
         data_preprocessor=dict(type='CIMDataPreprocessor', tokenizer_size=16),
         **kwargs,
     )

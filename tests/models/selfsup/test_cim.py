@@ -175,7 +175,10 @@ def test_masked_input_without_generator(configs, inputs):
             dict(data_preprocessor=dict(type='CIMDataPreprocessor', tokenizer_size=32)),
             r'tokenizer_size=\(16, 16\)',
         ),
-        (dict(masking=dict(type='BlockMasking')), '75 does not fit a grid of 4 x 4'),
+        (
+            dict(masking=dict(type='BlockMasking', num_patches=16)),
+            '75 does not fit a grid of 4 x 4',
+        ),
         (
             dict(masking=dict(type='RatioMasking', mask_patch_size=3)),
             'squares of mask_patch_size=3',

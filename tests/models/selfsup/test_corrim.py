@@ -85,10 +85,13 @@ def layer_norm(x, norm):
     return (x - mean) / (var + 1e-6) ** 0.5 * norm.weight + norm.bias
 
 
-def position(row, column):
-    """Sines and cosines of both coordinates, at DIMS / 4 frequencies."""
+def position(first, second):
+    """Sines and cosines of both coordinates, at DIMS / 4 frequencies.
+
+    The encoder's are those of the row and the column, the decoder's of column and row.
+    """
     parts = []
-    for where in (row, column):
+    for where in (first, second):
         angles = [where / 10000 ** (k / (DIMS // 4)) for k in range(DIMS // 4)]
         parts += [math.sin(a) for a in angles] + [math.cos(a) for a in angles]
     return torch.tensor(parts)
@@ -98,7 +101,7 @@ def correlate(neck, context, exemplar):
     """Tokens of a context and an exemplar -> normed tokens of the context's patches."""
     asking = [token @ neck.proj.weight.T + neck.proj.bias for token in context]
     for i in range(1, len(asking)):
-        asking[i] = asking[i] + position(*divmod(i - 1, ROWS))
+        asking[i] = asking[i] + position(*divmod(i - 1, ROWS)[::-1])
     answers = [token @ neck.proj.weight.T + neck.proj.bias for token in exemplar]
     weights = neck.attn.in_proj_weight.split(DIMS)
     biases = neck.attn.in_proj_bias.split(DIMS)
@@ -243,7 +246,7 @@ def test_rectangular_context():
     assert maps.shape == (1, 1, DIMS, 2, 3)
     for row in range(2):
         for column in range(3):
-            token = neck.proj(context[0, 1 + 3 * row + column]) + position(row, column)
+            token = neck.proj(context[0, 1 + 3 * row + column]) + position(column, row)
             expected = layer_norm(token, neck.norm3)
             torch.testing.assert_close(maps[0, 0, :, row, column], expected)
 
@@ -296,10 +299,62 @@ def test_momentum_schedule():
     assert (encoder.coefficient(0, 10), encoder.coefficient(10, 10)) == (0.99, 1)
 
 
-def test_both_encoders_start_equal():
-    model = build(corrim())
+@pytest.mark.parametrize('weights', ['released', 'mocov3'])
+def test_both_encoders_start_equal(weights):
+    model = build(corrim(initial_weights=weights))
     for name, param in model.backbone.named_parameters():
         assert param.equal(model.momentum_encoder.backbone.get_parameter(name)), name
+
+
+STARTS = {
+    # The encoder's queries, keys and values; its class token; in the decoder's attention
+    # queries, keys and values; the head.
+    'released': (0.0361, 0.02, 0.0442, 0.0361, 1.0),
+    'mocov3': (0.0510, 1e-6, 0.0313, 0.0313, 0.0255),
+}
+
+
+@pytest.mark.parametrize('name', STARTS)
+def test_initial_weights(name):
+    """Standard deviations for a ViT-S, whose queries, keys and values are one matrix."""
+    config = corrim(channels=384, initial_weights=name)
+    config['backbone']['arch'] = dict(
+        embed_dims=384, num_layers=1, num_heads=6, feedforward_channels=384
+    )
+    config['neck'].update(embed_dims=512, num_heads=16)
+    config['head']['in_channels'] = 512
+    model = build(config)
+    attention = model.neck.attn.in_proj_weight
+    found = [
+        model.backbone.layers[0].attn.qkv.weight,
+        model.backbone.cls_token,
+        attention[:512],
+        attention[512:],
+        model.head.conv.weight,
+    ]
+    assert [x.std().item() for x in found] == pytest.approx(STARTS[name], rel=0.1)
+    with pytest.raises(ValueError, match="'released' or 'mocov3'"):
+        MODELS.build(corrim(initial_weights='other'))
+
+
+def test_pretrained_encoder_stays_as_it_is(tmp_path):
+    before = build(corrim()).backbone.state_dict()
+    torch.save(before, tmp_path / 'x.pth')
+    config = corrim()
+    config['backbone']['init_cfg'] = dict(
+        type='Pretrained', checkpoint=str(tmp_path / 'x.pth')
+    )
+    torch.manual_seed(1)
+    model = MODELS.build(config)
+    model.init_weights()
+    assert model.backbone.layers[0].attn.qkv.weight.equal(
+        before['layers.0.attn.qkv.weight']
+    )
+    assert model.backbone.cls_token.equal(before['cls_token'])
+
+
+def test_decoder_positions_are_saved(model):
+    assert model.state_dict()['neck.positions'].shape == (1, ROWS**2, DIMS)
 
 
 def test_cnn_encoder():

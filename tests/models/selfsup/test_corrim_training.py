@@ -39,6 +39,7 @@ def test_training_beats_base_rate_loss(loader):  # noqa: F811
                 num_heads=3,
             ),
             head=dict(type='CorrelationHead', in_channels=96),
+            initial_weights='mocov3',  # the released ones need a longer training
             data_preprocessor=dict(
                 to_rgb=True,
                 context_size=40,
