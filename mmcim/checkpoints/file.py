@@ -13,7 +13,7 @@ import re
 import zipfile
 from argparse import Namespace
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, NamedTuple
@@ -67,12 +67,14 @@ class BackboneFile:
         prefix: What the names of the backbone's tensors begin with; None if neither the
             caller nor the file specifies it.
         record: What the file says about this backbone; None for files of other projects.
+        meta: See :class:`Weights`.
     """
 
     path: str
     tensors: dict[str, Tensor]
     prefix: str | None = None
     record: BackboneRecord | None = None
+    meta: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def read(cls, path: str | Path, prefix: str | None = None) -> 'BackboneFile':
@@ -98,8 +100,9 @@ class BackboneFile:
         if prefix is not None:
             prefix = f'{prefix.rstrip(".")}.'.lstrip('.')
         if record is None or prefix not in (None, record.prefix):
-            return cls(path, tensors, prefix)  # the record is about another one
-        file = cls(path, tensors, record.prefix, record)
+            # The record is about another one.
+            return cls(path, tensors, prefix, meta=meta)
+        file = cls(path, tensors, record.prefix, record, meta)
         if tensors_sha256(file.below(record.prefix)) != record.sha256:
             raise ConfigError(
                 f'checkpoint {path} is damaged: the tensors of its backbone do not match '

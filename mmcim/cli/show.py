@@ -20,13 +20,13 @@ from typing import Any
 
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
-from mmengine.runner import Runner
 from mmpretrain.models.selfsup import BaseSelfSupervisor
 from mmpretrain.registry import MODELS
 from torch import nn
 
 from ..checkpoints import read_weights
-from ..engine.checks import check_same_model
+from ..engine import StrictRunner
+from ..engine.checks import check_same_inputs, check_same_model
 from ..engine.seeding import seed_generators
 from ..models.selfsup import CIM, RevDet
 from ..utils import ConfigError, explain_build_errors, load_config
@@ -92,8 +92,9 @@ def load_model(cfg: Config, checkpoint: str | Path | None) -> BaseSelfSupervisor
     if getattr(model, 'tokenizer', model) is None:
         raise ConfigError('model: without a tokenizer there is nothing to show')
     if checkpoint:
-        tensors = read_weights(checkpoint).tensors
+        tensors, meta = read_weights(checkpoint)
         check_same_model(model, tensors, str(checkpoint))
+        check_same_inputs(model, meta, str(checkpoint), cfg.get('override', False))
         model.load_state_dict(tensors)
     return model.eval()
 
@@ -101,6 +102,8 @@ def load_model(cfg: Config, checkpoint: str | Path | None) -> BaseSelfSupervisor
 def first_images(cfg: Config, num: int) -> dict:
     """The first images of the training set, as the loader gives them."""
     with explain_build_errors(cfg, 'train_dataloader'):
-        loader = Runner.build_dataloader({**cfg.train_dataloader, 'num_workers': 0})
-    chosen = range(min(num, len(loader.dataset)))
-    return loader.collate_fn([loader.dataset[i] for i in chosen])
+        config = {**cfg.train_dataloader, 'num_workers': 0}
+        loader = StrictRunner.build_dataloader(config)
+    dataset = loader.dataset.dataset  # drawn from the seed of the command line
+    chosen = range(min(num, len(dataset)))
+    return loader.collate_fn([dataset[i] for i in chosen])

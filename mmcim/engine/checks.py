@@ -3,21 +3,31 @@
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from copy import deepcopy
 from typing import Any
 
+import torch
 from mmengine.dist import all_gather_object
 from mmengine.logging import print_log
 from mmengine.runner import BaseLoop, Runner, find_latest_checkpoint
 from mmpretrain.models import BaseSelfSupervisor
 from torch import Tensor, nn
 
-from ..checkpoints import load_into
+from ..checkpoints import BackboneFile, load_into
 from ..checkpoints.layout import normalization
 from ..models.layers.momentum import momentum_encoder_of
+from ..utils.building import nearest
 from ..utils.errors import ConfigError
-from .run_record import TENSORS_PER_GROUP, compare, describe_data, first_few, unwrapped
+from .run_record import (
+    TENSORS_PER_GROUP,
+    compare,
+    describe_data,
+    describe_tokenizers,
+    first_few,
+    unwrapped,
+)
 
 _NEEDED = ('state_dict', 'optimizer', 'message_hub', 'meta')
 
@@ -111,6 +121,37 @@ def check_same_model(
         )
 
 
+def check_same_inputs(
+    model: nn.Module, meta: Mapping[str, Any], filename: str, override: bool = False
+) -> None:
+    """Compare what a model sees with what a checkpoint's weights have learnt from.
+
+    That is the tokenizers that both have, and the normalization of images.
+
+    Args:
+        model: The model, not wrapped.
+        meta: The checkpoint's; without a run record nothing is compared.
+        filename: The checkpoint, for the error.
+        override: Whether others are meant, and only warned about.
+
+    Raises:
+        ConfigError: If any differs.
+    """
+    record = meta.get('run') or {}
+    trained = dict(record.get('tokenizers', {}))
+    own = {n: v for n, v in describe_tokenizers(model).items() if n in trained}
+    first, second = {name: trained[name] for name in own}, own
+    if record:
+        first['data_preprocessor'] = record['data_preprocessor']
+        second['data_preprocessor'] = normalization(model)
+    differences = compare(first, second, 'the checkpoint', 'this config')
+    text = f'checkpoint {filename} learnt from others: {first_few(differences.values())}'
+    if differences and not override:
+        raise ConfigError(f'{text}. Use those of the checkpoint, or override=True')
+    if differences:
+        print_log(text, logger='current', level=logging.WARNING)
+
+
 @contextmanager
 def together() -> Iterator[None]:
     """Let all processes end if one of them fails; nothing inside may wait for others.
@@ -187,6 +228,51 @@ def check_evaluation(runner: Runner, trained: dict[str, Any]) -> None:
             runner.logger.warning(f'The {name} differs from the training: {text}.')
 
 
+def check_heads(model: nn.Module) -> None:
+    """Find a head that cannot learn: a softmax over one class is always 1.
+
+    Raises:
+        ConfigError: If there is one.
+    """
+    for name, head in model.named_modules():
+        sigmoids = [getattr(part, 'use_sigmoid', True) for part in head.modules()]
+        if getattr(head, 'num_classes', None) == 1 and not all(sigmoids):
+            raise ConfigError(
+                f'model.{name} has one class, whose softmax is always 1, so that it '
+                'learns nothing. Set num_classes=2, or use_sigmoid=True of its loss'
+            )
+
+
+@torch.no_grad()
+def check_monitored(runner: Runner) -> None:
+    """Validate on one image, if a hook waits for a metric, to see whether it is there.
+
+    Hooks that keep the best checkpoint, or stop early, would find it missing only at the
+    end of the first validation.
+
+    Args:
+        runner: With the loops built that are about to run.
+
+    Raises:
+        ConfigError: If validation does not give the metric.
+    """
+    hooks, loop = runner.hooks, runner._val_loop
+    wanted = {name for hook in hooks for name in getattr(hook, 'key_indicators', ())}
+    wanted |= {getattr(hook, 'monitor', 'auto') for hook in hooks}  # of early stopping
+    if wanted == {'auto'} or not isinstance(loop, BaseLoop):
+        return
+    loader, evaluator = loop.dataloader, deepcopy(loop.evaluator)
+    batch = loader.collate_fn([loader.dataset[next(iter(loader.batch_sampler))[0]]])
+    runner.model.eval()  # the training loop changes it back
+    evaluator.process(runner.model.val_step(batch), batch)
+    metrics = evaluator.evaluate(1)
+    for name in wanted - metrics.keys() - {'auto'}:
+        raise ConfigError(
+            f'save_best or early stopping waits for {name!r}, but validation gives '
+            f'{", ".join(metrics)}.{nearest(name, metrics)}'
+        )
+
+
 def begin_from_weights(model: nn.Module, filename: str, override: bool = False) -> None:
     """Load all of the backbone, with which a new run starts.
 
@@ -198,12 +284,14 @@ def begin_from_weights(model: nn.Module, filename: str, override: bool = False) 
 
     Raises:
         ValueError: If any of the backbone's tensors is not there, or if it was trained
-            with another normalization.
+            with another normalization or tokenizer.
     """
-    report = load_into(model, filename)
+    file = BackboneFile.read(filename)
+    report = load_into(model, file)
     if encoder := momentum_encoder_of(model):
         encoder.begin_from(model, report.missing)
     check_initial_weights(model, override)
+    check_same_inputs(model, file.meta, filename, override)
 
 
 def check_initial_weights(model: nn.Module, override: bool = False) -> None:

@@ -16,6 +16,7 @@ import torch
 from mmengine.model import BaseModel, BaseTTAModel, is_model_wrapper
 from mmengine.optim import AmpOptimWrapper, OptimWrapper, _ParamScheduler
 from mmengine.runner import EpochBasedTrainLoop, Runner
+from torch import nn
 from torch.utils.data import Dataset
 
 from ..checkpoints.layout import normalization
@@ -56,11 +57,6 @@ def describe_run(runner: Runner) -> dict[str, Any]:
         clip_grad=wrapper.clip_grad_kwargs,
         optimizer=_describe_optimizer(wrapper.optimizer),
     )
-    tokenizers = {
-        name: dict(module.identity)
-        for name, module in model.named_modules()
-        if isinstance(module, BaseTokenizer)
-    }
     return to_plain(
         dict(
             train_cfg={end: getattr(loop, end)},
@@ -69,7 +65,7 @@ def describe_run(runner: Runner) -> dict[str, Any]:
             param_scheduler=list(map(_describe_scheduler, runner.param_schedulers or ())),
             data_preprocessor=normalization(model),
             randomness=dict(seed=runner.cfg.get('randomness', {}).get('seed')),
-            tokenizers=tokenizers,
+            tokenizers=describe_tokenizers(model),
             environment=dict(
                 processes=runner.world_size,
                 precision=_precision(wrapper),
@@ -90,6 +86,12 @@ def describe_data(dataset: Dataset) -> dict[str, Any]:
             image_size = sorted(np.resize(size, 2)) if fixed else None
     classes = getattr(dataset, 'metainfo', {}).get('classes')
     return dict(size=len(dataset), classes=classes, image_size=image_size)  # type: ignore[arg-type]
+
+
+def describe_tokenizers(model: nn.Module) -> dict[str, dict[str, str]]:
+    """Name of each tokenizer in a model -> its type, file and hash."""
+    tokenizers = {n: m for n, m in model.named_modules() if isinstance(m, BaseTokenizer)}
+    return {name: module.identity for name, module in tokenizers.items()}
 
 
 def unwrapped(model: BaseModel) -> BaseModel:

@@ -31,6 +31,10 @@ from .run_record import describe_run, unwrapped
 from .seeding import SeededDataset, SeededSampler, SeedHook
 from .terminal import TerminalHook, start_summary
 
+# Settings of data loaders that torch refuses without worker processes.
+_OF_WORKERS = {'multiprocessing_context', 'persistent_workers', 'prefetch_factor'}
+_OF_WORKERS |= {'timeout'}
+
 
 @RUNNERS.register_module()
 class StrictRunner(ConfigKeyErrors, Runner):
@@ -115,6 +119,9 @@ class StrictRunner(ConfigKeyErrors, Runner):
             seed: Of order and samples, the same in all processes.
             diff_rank_seed: Has no effect, see :meth:`set_randomness`.
         """
+        if isinstance(dataloader, dict) and not dataloader.get('num_workers'):
+            kept = dataloader.keys() - _OF_WORKERS
+            dataloader = {key: dataloader[key] for key in kept}
         if isinstance(dataloader, dict) and isinstance(dataloader['sampler'], dict):
             sampler = dict(type=SeededSampler, sampler=dataloader['sampler'])
             dataset = dict(type=SeededDataset, dataset=dataloader['dataset'])
@@ -180,6 +187,8 @@ class StrictRunner(ConfigKeyErrors, Runner):
         if training:
             self.record = describe_run(self)
             checks.check_evaluation(self, self.record)
+            checks.check_heads(unwrapped(self.model))
+            checks.check_monitored(self)
         elif self._load_from is None:
             self._init_model_weights()
         super().load_or_resume()
@@ -226,6 +235,9 @@ class StrictRunner(ConfigKeyErrors, Runner):
             checks.check_same_model(model, state, filename)
             if record:
                 checks.check_evaluation(self, record)
+            checks.check_same_inputs(
+                model, checkpoint.get('meta', {}), filename, self._override
+            )
         self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
         model.load_state_dict({k.removeprefix('module.'): v for k, v in state.items()})
         self._has_loaded = True

@@ -1,15 +1,25 @@
 # Copyright (c) mmcim contributors. All rights reserved.
 """What a run starts from; the other checks are in test_run_record.py."""
 
+import uuid
+
 import pytest
+import torch
+from mmengine.hooks import EarlyStoppingHook
+from mmpretrain.models.heads import LinearClsHead
 from mmpretrain.models.utils import CosineEMA
+from mmpretrain.registry import MODELS
 from torch import nn
 
 from mmcim.checkpoints import BackboneRecord, save_backbone
+from mmcim.checkpoints.layout import normalization
 from mmcim.checkpoints.record import tensors_sha256
-from mmcim.engine.checks import begin_from_weights
+from mmcim.cli.show import load_model
+from mmcim.engine.checks import begin_from_weights, check_heads
+from mmcim.engine.run_record import describe_tokenizers
 from mmcim.models import DevicePreprocessor
 from mmcim.models.layers.momentum import MomentumEncoder, momentum_encoder_of
+from mmcim.utils import ConfigError, build_runner, load_config
 
 
 def test_momentum_encoders_of_mmpretrain_update_themselves():
@@ -32,3 +42,94 @@ def test_different_normalization_needs_override(tmp_path):
         begin_from_weights(model, tmp_path / 'x.safetensors')
     begin_from_weights(model, tmp_path / 'x.safetensors', override=True)
     assert model.backbone.normalization == (mean, std)
+
+
+@pytest.fixture
+def cim(repo, tmp_path):
+    """A checkpoint of CIM, and its config with either of two tokenizers."""
+    sizes = dict(stride=4, vocab_size=32, width=8, depth=1, code_dims=8)
+    files = {name: tmp_path / f'{name}.pth' for name in ('own', 'other')}
+    for file in files.values():
+        net = MODELS.build(dict(type='DiscreteVAENet', **sizes))
+        torch.save(net.state_dict(), file)
+
+    def config(tokenizer, **options):
+        options |= {
+            'model.tokenizer.checkpoint': str(files[tokenizer]),
+            'experiment_name': str(uuid.uuid4()),
+            'log_level': 'ERROR',
+        }
+        path = repo / 'configs/quickstart/cim_respix.py'
+        return load_config(path, options, str(tmp_path / 'run'))
+
+    model = load_model(config('own'), None)
+    run = dict(tokenizers=describe_tokenizers(model))
+    run['data_preprocessor'] = normalization(model)
+    run['train_dataloader'] = dict(dataset=dict(classes=None, image_size=None))
+    content = dict(state_dict=model.state_dict(), meta=dict(run=run))
+    torch.save(content, tmp_path / 'cim.pth')
+    return config, str(tmp_path / 'cim.pth')
+
+
+def in_show(config, checkpoint):
+    load_model(config, checkpoint)
+
+
+def in_test(config, checkpoint):
+    config.load_from = checkpoint
+    build_runner(config, 'test').load_or_resume()
+
+
+def in_training(config, checkpoint):
+    config.load_from = checkpoint
+    runner = build_runner(config, 'train')
+    begin_from_weights(runner.model, checkpoint, config.get('override', False))
+
+
+@pytest.mark.parametrize('load', [in_show, in_test, in_training])
+def test_other_inputs_need_override(cim, load):
+    """Wherever a checkpoint is loaded, its tokenizer and normalization are compared."""
+    config, checkpoint = cim
+    load(config('own'), checkpoint)
+    for options, named in (
+        (dict(tokenizer='other'), 'tokenizer.sha256 is'),
+        ({'tokenizer': 'own', 'data_preprocessor.std': [9.0] * 3}, 'std.0 is'),
+    ):
+        with pytest.raises(ConfigError, match=named):
+            load(config(**options), checkpoint)
+        load(config(**options, override=True), checkpoint)
+
+
+@pytest.mark.parametrize('num_classes', [1, 2])
+@pytest.mark.parametrize('use_sigmoid', [False, True])
+def test_softmax_of_one_class_raises(num_classes, use_sigmoid):
+    model = nn.Module()
+    loss = dict(type='CrossEntropyLoss', use_sigmoid=use_sigmoid)
+    model.head = LinearClsHead(num_classes, 4, loss=loss)
+    if num_classes == 1 and not use_sigmoid:
+        with pytest.raises(ConfigError, match='model.head has one class'):
+            check_heads(model)
+    else:
+        check_heads(model)
+
+
+@pytest.mark.parametrize('name', ['score', 'scores'])
+@pytest.mark.parametrize('waiting', ['save_best', 'early stopping'])
+def test_missing_metric_raises_before_training(make_runner, waiting, name):
+    checkpoint = dict(type='SafeCheckpointHook', save_best=name, rule='greater')
+    stopping = EarlyStoppingHook(name, rule='greater')
+    is_best = waiting == 'save_best'
+    runner = make_runner(
+        () if is_best else [stopping], checkpoint if is_best else None, scores=[0.1, 0.2]
+    )
+    if name == 'score':
+        runner.train()
+    else:
+        with pytest.raises(ConfigError, match="'scores', .* gives score. Did you mean"):
+            runner.train()
+        assert runner.iter == 0
+
+
+def test_settings_of_workers_without_workers(make_runner):
+    workers = dict(num_workers=0, persistent_workers=True, prefetch_factor=2)
+    make_runner(workers=workers).train()

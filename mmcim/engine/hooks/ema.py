@@ -1,0 +1,27 @@
+# Copyright (c) mmcim contributors. All rights reserved.
+"""Averaged weights that follow the optimizer's steps."""
+
+from typing import Any
+
+import mmseg.registry
+from mmengine.runner import Runner
+from mmpretrain.engine import hooks
+from mmpretrain.registry import HOOKS
+
+
+class EMAHook(hooks.EMAHook):
+    """mmpretrain's ``EMAHook``, which moves once per step of the optimizer.
+
+    If iterations that only accumulate gradients counted, the averages would depend on how
+    the effective batch is split. See :class:`mmpretrain.engine.hooks.EMAHook`.
+    """
+
+    def after_train_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
+        """Average after the last iteration of an effective batch."""
+        if runner.optim_wrapper.should_update():
+            super().after_train_iter(runner, *args, **kwargs)
+
+
+# In configs of both libraries it takes the place of the one that counts iterations.
+for registry in (HOOKS, mmseg.registry.HOOKS):
+    registry.register_module(module=EMAHook, force=True)
