@@ -8,6 +8,7 @@ from mmengine.logging import MessageHub
 from mmpretrain.registry import MODELS
 from torch import Tensor
 
+from ..tokenizers.base import warn_if_collapsed
 from .base import SelfSupervisor
 
 
@@ -33,7 +34,8 @@ class DiscreteVAETrainer(SelfSupervisor):
         anneal: Part of the run, in (0, 1], in which both change.
         l1_weight: Weight of the mean absolute error of pixels in [0, 1].
         l2_weight: Weight of their mean squared error.
-        usage_window: Iterations over which ``codes_used`` counts.
+        usage_window: Iterations over which ``codes_used`` counts, and after which it is
+            looked whether one code stands for almost all patches.
         psnr_images: Images of each batch that ``psnr`` is measured on; each costs
             another pass of the decoder.
         **kwargs: See :class:`SelfSupervisor`.
@@ -75,7 +77,9 @@ class DiscreteVAETrainer(SelfSupervisor):
         self.psnr_images = psnr_images
         # Last iteration at which a code was the most likely one of any position.
         last_used = torch.full((self.backbone.vocab_size,), -usage_window)
-        self.register_buffer('last_used', last_used, persistent=False)
+        self.register_buffer('last_used', last_used)
+        # A test counts the codes of its own images.
+        self.register_buffer('last_used_in_test', last_used.clone(), persistent=False)
 
     def loss(self, inputs: dict, data_samples: list | None = None) -> dict[str, Tensor]:
         """Encode, sample, decode, compare.
@@ -127,10 +131,13 @@ class DiscreteVAETrainer(SelfSupervisor):
         codes = self.backbone.embed(ids[: self.psnr_images])
         restored = self.backbone.decode(codes).float()
         now = MessageHub.get_current_instance().get_info('iter', 0)
-        self.last_used[ids.flatten()] = now
+        last_used = self.last_used if self.training else self.last_used_in_test
+        last_used[ids.flatten()] = now
+        if not self.training or (now + 1) % self.usage_window == 0:
+            warn_if_collapsed(ids)
         return {
             'psnr': psnr(restored.clamp(0, 1), images[: self.psnr_images]).mean(),
-            'codes_used': (self.last_used > now - self.usage_window).sum().float(),
+            'codes_used': (last_used > now - self.usage_window).sum().float(),
         }
 
     def _scheduled(self, ends: tuple[float, float]) -> float:

@@ -1,16 +1,21 @@
 # Copyright (c) mmcim contributors. All rights reserved.
 """The base class of discrete image tokenizers: interface and freezing."""
 
+import logging
 from abc import ABCMeta, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
 import torch
+from mmengine.logging import print_log
 from mmengine.model import BaseDataPreprocessor, BaseModel, BaseModule
 from torch import Tensor, nn
 
 from mmcim.checkpoints import read_weights
 from mmcim.checkpoints.record import tensors_sha256
+
+# Fraction of the patches of a batch with the same code.
+_COLLAPSED = 0.9
 
 
 def freeze(module: nn.Module) -> nn.Module:
@@ -36,6 +41,24 @@ def freeze(module: nn.Module) -> nn.Module:
     return module.eval()
 
 
+def warn_if_collapsed(ids: Tensor) -> None:
+    """Warn if almost all patches of a batch have the same code.
+
+    Predicting it would look like success: a loss near 0 and an accuracy near 1.
+
+    Args:
+        ids: int64, at least 0, of any shape.
+    """
+    if ids.flatten().bincount().max() >= _COLLAPSED * ids.numel():
+        print_log(
+            f'The tokenizer gives one code to at least {_COLLAPSED:.0%} of the patches '
+            'of a batch, which makes its tokens meaningless. Look at the images; train '
+            'the tokenizer with a higher kl_weight, longer, or at a lower learning rate',
+            logger='current',
+            level=logging.WARNING,
+        )
+
+
 class BaseTokenizer(BaseModule, metaclass=ABCMeta):
     """A frozen pair of functions between images and grids of discrete codes.
 
@@ -56,6 +79,8 @@ class BaseTokenizer(BaseModule, metaclass=ABCMeta):
 
     expected: str
     """The kind of checkpoint, for the error when it is another."""
+
+    _has_encoded = False
 
     @property
     def identity(self) -> dict[str, str]:
@@ -115,7 +140,11 @@ class BaseTokenizer(BaseModule, metaclass=ABCMeta):
                 f'shape {tuple(images.shape)}'
             )
         with torch.autocast(images.device.type, enabled=False):
-            return self._encode(images.float())
+            ids = self._encode(images.float())
+        if not self._has_encoded:  # looking at every batch would slow a GPU down
+            self._has_encoded = True
+            warn_if_collapsed(ids)
+        return ids
 
     @torch.no_grad()
     def decode(self, ids: Tensor) -> Tensor:

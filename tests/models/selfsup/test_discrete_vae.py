@@ -166,8 +166,40 @@ def test_codes_used_counts_over_a_window(hub):
     assert used == [1, 2, 2, 2, 2, 1]
 
 
-def test_code_usage_is_not_saved():
-    assert all(key.startswith('backbone.') for key in build().state_dict())
+def use(model, *codes):
+    """Let a model count these codes, one in each iteration."""
+    last = model.backbone.encoder[-1]
+    torch.nn.init.zeros_(last.weight)
+    for code in codes:
+        last.bias.data.copy_(5 * F.one_hot(torch.tensor(code), model.backbone.vocab_size))
+        used = model.loss(inputs())['codes_used'].item()
+    return used
+
+
+def test_code_usage_survives_a_resume_but_not_into_a_test(hub):
+    model, resumed = build(vocab_size=4), build(vocab_size=4)
+    at(hub, 5, 100)
+    assert use(model, 0, 1, 2) == 3
+    resumed.load_state_dict(model.state_dict())
+    assert use(resumed.eval(), 3) == 1
+    assert use(resumed.train(), 3) == 4
+
+
+@pytest.mark.parametrize(
+    ('iteration', 'training', 'warns'),
+    [(8, True, False), (9, True, True), (0, False, True)],
+)
+def test_collapse_warns(hub, monkeypatch, iteration, training, warns):
+    """Once in each window of a training, and in a test."""
+    texts = []
+    monkeypatch.setattr(
+        'mmcim.models.tokenizers.base.print_log',
+        lambda text, **kwargs: texts.append(text),
+    )
+    model = build(vocab_size=4, usage_window=10).train(training)
+    at(hub, iteration, 100)
+    use(model, 1)
+    assert ['one code to at least 90%' in text for text in texts] == [True] * warns
 
 
 def test_every_parameter_has_a_gradient():

@@ -57,6 +57,20 @@ class Trained(BaseModule):
         self.head = nn.Conv2d(3, 1, 1)
 
 
+@pytest.mark.parametrize(('same', 'warns'), [(89, False), (90, True)])
+def test_one_code_for_most_patches_warns_once(tokenizer, monkeypatch, same, warns):
+    texts = []
+    monkeypatch.setattr(
+        'mmcim.models.tokenizers.base.print_log',
+        lambda text, **kwargs: texts.append(text),
+    )
+    ids = torch.arange(100).clamp(max=100 - same).view(1, 10, 10)
+    monkeypatch.setattr(tokenizer, '_encode', lambda images: ids)
+    for _ in range(2):
+        assert tokenizer.encode(torch.rand(1, 3, 40, 40)) is ids
+    assert ['one code to at least 90%' in text for text in texts] == [True] * warns
+
+
 def test_no_parameters_and_empty_state_dict(tokenizer):
     model = Trained(tokenizer)
     assert len(tensors_of(tokenizer)) == len(DiscreteVAENet(**SIZES).state_dict())
