@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor, nn
 from torchvision.transforms.functional import pil_to_tensor
 
-from mmcim.datasets import list_images, read_image
+from mmcim.datasets import fit_image, list_images
 
 ImageLike = str | Path | Image.Image
 
@@ -67,14 +67,15 @@ def extract_features(
         images = [os.path.join(images, file) for file in list_images(images).files]
     size = img_size or getattr(backbone, 'img_size', 224)  # a ResNet has none
     size = (size, size) if isinstance(size, int) else tuple(size)  # type: ignore[arg-type]
-    device = next(backbone.parameters()).device
+    weight = next(backbone.parameters())
+    device = weight.device
     mean, std = (torch.tensor(v, device=device).view(3, 1, 1) for v in normalization)
     training = backbone.training
     backbone.train(False)
     features = []
     try:
         for batch in _batches(images, batch_size, size):
-            outputs = backbone((batch.to(device) - mean) / std)
+            outputs = backbone(((batch.to(device) - mean) / std).to(weight.dtype))
             outputs = outputs if isinstance(outputs, Tensor) else outputs[-1]
             features.append(_pool(backbone, outputs).cpu())
     finally:
@@ -99,14 +100,10 @@ def _batches(
 
 def _load(image: ImageLike, size: tuple[int, int]) -> Tensor:
     """Give (3, H, W) on the scale 0..255."""
-    if not isinstance(image, Image.Image):
-        image = Image.fromarray(read_image(image)[:, :, ::-1])
-    elif image.mode[0] in 'IF':  # I;16, too: Pillow would clip the values
+    # I;16, too: Pillow would clip the values.
+    if isinstance(image, Image.Image) and image.mode[0] in 'IF':
         raise ValueError(f'PIL images of mode {image.mode} are ambiguous; give the file')
-    height, width = size
-    image = ImageOps.exif_transpose(image).convert('RGB')
-    image = ImageOps.fit(image, (width, height), Image.Resampling.BICUBIC)
-    return pil_to_tensor(image).float()
+    return pil_to_tensor(fit_image(image, size)).float()
 
 
 def _pool(backbone: nn.Module, features: Tensor) -> Tensor:

@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> dict[str, float]:
     prepare_loop(runner, args)
     metrics = runner.test()
     if args.out and args.out.suffix == '.json' and is_main_process():
-        mmengine.dump(metrics, args.out)
+        mmengine.dump(metrics, args.out, default=lambda array: array.tolist())
     return metrics
 
 

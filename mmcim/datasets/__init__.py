@@ -5,5 +5,5 @@ from . import transforms
 from .check import check_images
 from .digits import Digits
 from .few_labels import few_labels
-from .image_files import list_images, read_image
+from .image_files import fit_image, list_images, read_image
 from .image_folder import ImageFolder

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 from mmengine import fileio
 from mmengine.logging import MMLogger
+from PIL import Image, ImageOps
 
 from ..utils.errors import ConfigError
 
@@ -151,7 +152,35 @@ def read_image(path: str | Path, backend_args: dict | None = None) -> np.ndarray
             found = f'{image.dtype}, shape {image.shape}'
             raise OSError(f'its values are {found}; expected are 8 or 16 bits unsigned')
     except (OSError, cv2.error) as error:
-        raise ConfigError(
-            f'Cannot read the image {path!r}: {str(error).strip()}. Replace or remove it'
-        ) from error
+        raise _unreadable(path, error) from error
     return image
+
+
+def fit_image(image: str | Path | Image.Image, size: tuple[int, int]) -> Image.Image:
+    """Read, rotate, resize and crop an image as a network sees it in a test.
+
+    Args:
+        image: A file, see :func:`read_image`, or an image with 8 bits.
+        size: Height and width. A bicubic filter resizes the image to cover them, and
+            what remains at the longer side is cropped at both ends.
+
+    Returns:
+        In RGB.
+
+    Raises:
+        ConfigError: If it cannot be read, with its path if it is known.
+    """
+    if not isinstance(image, Image.Image):
+        image = Image.fromarray(read_image(image)[:, :, ::-1])
+    try:
+        upright = ImageOps.exif_transpose(image).convert('RGB')
+    except OSError as error:  # Pillow reads the pixels only here
+        raise _unreadable(getattr(image, 'filename', image), error) from error
+    height, width = size
+    return ImageOps.fit(upright, (width, height), Image.Resampling.BICUBIC)
+
+
+def _unreadable(image: object, error: Exception) -> ConfigError:
+    return ConfigError(
+        f'Cannot read the image {image!r}: {str(error).strip()}. Replace or remove it'
+    )

@@ -42,6 +42,8 @@ def live() -> Progress:
 
 def show(text: str, style: str | None = None) -> None:
     """Print a text above the lines of progress."""
+    # Names of files need not be UTF-8, which a terminal would refuse.
+    text = text.encode(errors='backslashreplace').decode()
     live().console.print(text, style=style, markup=False)
 
 

@@ -133,6 +133,23 @@ def test_exif_orientation_is_applied(backbone, tmp_path, folder):
     assert_close(found, expected, rtol=0, atol=1e-5)
 
 
+def test_half_precision_network(vit, folder):
+    expected = extract_features(load_backbone(vit), folder)
+    found = extract_features(load_backbone(vit).to(torch.bfloat16), folder)
+    assert found.dtype == torch.float32
+    assert_close(found, expected, rtol=0, atol=0.05 * expected.abs().max().item())
+
+
+@pytest.mark.parametrize('kind', [str, Image.open])
+@pytest.mark.parametrize('suffix', ['png', 'jpg', 'tif'])
+def test_error_names_truncated_image(backbone, folder, tmp_path, kind, suffix):
+    path = tmp_path / f'half.{suffix}'
+    Image.open(list_paths(folder)[1]).resize((200, 200)).save(path)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(ConfigError, match=rf'Cannot read the image .*half\.{suffix}'):
+        extract_features(backbone, [kind(path)])
+
+
 def test_training_mode_is_restored(vit):
     network = load_backbone(vit, drop_rate=0.5)
     network.train()

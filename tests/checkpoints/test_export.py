@@ -7,17 +7,17 @@ The code that the tool prints is executed; each time both networks see real imag
 import sys
 
 import pytest
-import timm
 import torch
 from mmpretrain.registry import MODELS
 from PIL import Image
 from safetensors import safe_open
 from torchvision.transforms.functional import pil_to_tensor
 
-from mmcim.apis import load_backbone
+from mmcim.apis import extract_features, load_backbone
 from mmcim.checkpoints import BackboneRecord, read_weights, save_backbone
 from mmcim.checkpoints import export as export_module
 from mmcim.checkpoints.export import TARGETS, export_backbone
+from mmcim.checkpoints.export.samples import write_samples
 from mmcim.checkpoints.record import config_after_pretraining, tensors_sha256
 
 SIZE = 64
@@ -82,7 +82,8 @@ IMPOSSIBLE = {
     ],
     'hf': [
         'vit LayerScale', 'vit averaged', 'vit no norm', 'vit no class token',
-        'vit two norms', 'beit rectangle', 'beit two norms', 'resnet50', 'relu',
+        'vit two norms', 'vit rectangle', 'beit rectangle', 'beit two norms',
+        'resnet50', 'relu',
     ],
 }  # fmt: skip
 CANDIDATES = {
@@ -152,17 +153,11 @@ def image_files(imagenette_mini):
     return sorted((imagenette_mini / 'val').rglob('*.JPEG'))[::150]
 
 
-def load_images(paths, size):
-    height, width = size
-    images = [Image.open(p).convert('RGB').resize((width, height)) for p in paths]
-    pixels = torch.stack([pil_to_tensor(image) for image in images]).float()
-    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (MEAN, STD))
-    return (pixels - mean) / std
-
-
-def run_usage(usage, **names):
+def run_usage(usage, files):
     """Execute the printed code."""
-    exec(usage, names)
+    names = dict(files=files)
+    with torch.no_grad():
+        exec(usage, names)
     return names
 
 
@@ -191,31 +186,89 @@ def test_exported_features_match(files, image_files, tmp_path, target, name):
     path, out = files(name), out_of(target, tmp_path)
     export = export_backbone(path, target, out)
     assert export.difference < 1e-5
-    side = NETWORKS[name].get('img_size', 224)
-    size = (side, side) if isinstance(side, int) else side
-    images = load_images(image_files, size)
     averaged = NETWORKS[name].get('out_type', 'avg_featmap') == 'avg_featmap'
     raw = {} if averaged or 'resnet' in name else dict(out_type='raw')
-    with torch.no_grad():
-        use = dict(timm=use_timm, hf=use_transformers)[target]
-        found = use(export.usage, images)
-    assert_equal_features(found, features_of(path, name, images, **raw))
+    names = run_usage(export.usage, image_files)
+    assert not names['model'].training
+    assert_equal_features(
+        names['features'], features_of(path, name, names['pixels'], **raw)
+    )
     assert [file.name for file in tmp_path.iterdir()] == [out.name]
 
 
-def use_timm(usage, images):
-    names = run_usage(usage, images=images)
-    config = timm.data.resolve_model_data_config(names['model'])
-    assert config['mean'] == (0.485, 0.456, 0.406)
-    assert config['std'] == (0.229, 0.224, 0.225)
-    assert config['input_size'][1:] == tuple(images.shape[2:])
-    return names['features']
+@pytest.mark.parametrize(
+    ('target', 'name'),
+    [('timm', 'beit rectangle'), ('timm', 'resnet50'), ('hf', 'beit')],
+)
+def test_image_files_are_read_as_by_mmcim(files, image_files, tmp_path, target, name):
+    """Of every shape and mode: nothing is squeezed, clipped or refused."""
+    export = export_backbone(files(name), target, out_of(target, tmp_path))
+    samples = [*image_files, *write_samples(tmp_path / 'samples')]
+    found = run_usage(export.usage, samples)['features'].flatten(1)
+    backbone = load_backbone(files(name))
+    if 'resnet' in name:
+        found = found.unflatten(1, (2048, -1)).mean(2)
+    expected = extract_features(backbone, samples)
+    distances = torch.cdist(found, expected)
+    own = distances.diagonal().clone()
+    assert (own < 0.2 * distances.fill_diagonal_(torch.inf).amin(1)).all()
 
 
-def use_transformers(usage, images):
-    names = run_usage(usage, images=images)
-    assert not names['model'].training
-    return names['features']
+@pytest.mark.parametrize('target', TARGETS)
+@pytest.mark.parametrize('name', ['vit', 'beit norm', 'beit of a pre-training'])
+def test_exported_network_fine_tunes(files, image_files, tmp_path, target, name):
+    """As a classifier of images, not of tokens, all of which is trained."""
+    if target == 'hf':
+        transformers = pytest.importorskip('transformers')
+    out = out_of(target, tmp_path)
+    usage = export_backbone(files(name), target, out).usage
+    names = run_usage(usage, image_files)
+    if target == 'timm':
+        model = names['model']
+        model.reset_classifier(10)
+        logits = model(names['pixels'])
+    else:
+        kind = transformers.AutoModelForImageClassification
+        model = kind.from_pretrained(out, num_labels=10)
+        logits = model(names['pixels']).logits
+    assert logits.shape == (len(image_files), 10)
+    logits.sum().backward()
+    untrained = [key for key, value in model.named_parameters() if value.grad is None]
+    assert not untrained
+
+
+@pytest.mark.parametrize(
+    ('right', 'wrong'),
+    [
+        ("'crop_pct': 1.0", "'crop_pct': 0.9"),
+        ("'crop_pct': 1.0", "'crop_pct': 1.0, 'crop_mode': 'squash'"),
+        ("'I;16'", "'none'"),
+        ('.exif_transpose(', '.grayscale('),
+    ],
+)
+def test_other_preprocessing_writes_nothing(files, tmp_path, monkeypatch, right, wrong):
+    write = export_module.timm.write
+    monkeypatch.setattr(export_module, '_READ', export_module._READ.replace(right, wrong))
+    monkeypatch.setattr(
+        export_module.timm, 'write', lambda *args: write(*args).replace(right, wrong)
+    )
+    with pytest.raises(ValueError, match='features of image files differ by'):
+        export_backbone(files('beit'), 'timm', tmp_path / 'out.safetensors')
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_heads_are_named_as_left_out(tmp_path):
+    backbone = randomize(MODELS.build(dict(BEIT)))
+    state = {f'backbone.{name}': value for name, value in backbone.state_dict().items()}
+    record = BackboneRecord(
+        BEIT, tensors_sha256(backbone.state_dict()), 'backbone.', mean=MEAN, std=STD
+    )
+    state |= {'head.fc.weight': torch.zeros(10, 48), 'head.fc.bias': torch.zeros(10)}
+    torch.save(
+        dict(state_dict=state, meta=dict(backbone=record.dumps())), tmp_path / 'a.pth'
+    )
+    export = export_backbone(tmp_path / 'a.pth', 'timm', tmp_path / 'a.safetensors')
+    assert export.left_out == ['head.*']
 
 
 @pytest.mark.parametrize(('target', 'name'), pairs(IMPOSSIBLE))
@@ -243,11 +296,10 @@ def test_other_image_size(files, image_files, tmp_path, target, name, size):
         pytest.importorskip('transformers')
     export = export_backbone(files(name), target, out_of(target, tmp_path), img_size=size)
     resized = load_backbone(files(name), img_size=size)
-    images = load_images(image_files, size)
-    use = dict(timm=use_timm, hf=use_transformers)[target]
-    found = use(export.usage, images)
+    names = run_usage(export.usage, image_files)
+    assert tuple(names['pixels'].shape[2:]) == size
     resized.out_type = 'avg_featmap' if resized.out_type == 'avg_featmap' else 'raw'
-    assert_equal_features(found.detach(), resized(images)[-1].detach())
+    assert_equal_features(names['features'], resized(names['pixels'])[-1].detach())
 
 
 def test_img_size_of_resnet_raises(files, tmp_path):
@@ -265,10 +317,13 @@ def test_transformers_preprocessor_config(files, image_files, tmp_path, name):
     processor = transformers.AutoImageProcessor.from_pretrained(tmp_path / 'out')
     images = [Image.open(p).convert('RGB').resize((SIZE, SIZE)) for p in image_files]
     found = processor(images=images, return_tensors='pt')['pixel_values']
-    expected = load_images(image_files, (SIZE, SIZE))
-    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
-    large = processor(images=images[0].resize((100, 80)), return_tensors='pt')
-    assert large['pixel_values'].shape == (1, 3, SIZE, SIZE)
+    pixels = torch.stack([pil_to_tensor(image) for image in images]).float()
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (MEAN, STD))
+    torch.testing.assert_close(found, (pixels - mean) / std, rtol=0, atol=1e-5)
+    for mode in ('L', 'P', 'RGBA', 'CMYK', 'I;16'):  # without the printed reader
+        image = images[0].resize((100, 80)).convert('L' if mode == 'I;16' else mode)
+        large = processor(images=image.convert(mode), return_tensors='pt')
+        assert large['pixel_values'].shape == (1, 3, SIZE, SIZE)
 
 
 def test_transformers_loads_all_tensors(files, tmp_path):
@@ -316,14 +371,13 @@ def test_existing_file_is_not_replaced(files, tmp_path, target):
 
 
 def test_missing_tensors_raise(files, tmp_path):
-    """Without mean and std there is no preprocessor; without a record nothing."""
+    """Without mean and std there is no preprocessing; without a record nothing."""
     network = MODELS.build(dict(VIT))
     path = tmp_path / 'a.safetensors'
     save(path, VIT, network)
-    with pytest.raises(ValueError, match='no mean and std are recorded'):
-        export_backbone(path, 'hf', tmp_path / 'out')
-    export = export_backbone(path, 'timm', tmp_path / 'b.safetensors')
-    assert 'pretrained_cfg_overlay' not in export.usage
+    for target in TARGETS:
+        with pytest.raises(ValueError, match='no mean and std are recorded'):
+            export_backbone(path, target, out_of(target, tmp_path))
     torch.save(network.state_dict(), tmp_path / 'a.pth')
     with pytest.raises(ValueError, match=r'a\.pth does not say which network'):
         export_backbone(tmp_path / 'a.pth', 'timm', tmp_path / 'c.safetensors')
@@ -331,9 +385,7 @@ def test_missing_tensors_raise(files, tmp_path):
     save(path, VIT, network)
     with pytest.raises(ValueError, match=r'a\.safetensors .* ln1\.bias missing'):
         export_backbone(path, 'timm', tmp_path / 'c.safetensors')
-    assert {file.name for file in tmp_path.iterdir()} == {
-        'a.pth', 'a.safetensors', 'b.safetensors'
-    }  # fmt: skip
+    assert {file.name for file in tmp_path.iterdir()} == {'a.pth', 'a.safetensors'}
 
 
 def test_missing_library_raises(files, tmp_path, monkeypatch):

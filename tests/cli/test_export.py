@@ -11,6 +11,7 @@ import timm
 import torch
 
 from mmcim.apis import load_backbone
+from mmcim.checkpoints.export.samples import write_samples
 
 from .toy_run import TOOLS
 
@@ -39,19 +40,21 @@ def export(monkeypatch, capsys):
 def test_checkpoint_and_exported_backbone_give_the_same_file(export, trained, tmp_path):
     checkpoint = max(trained.glob('epoch_*.pth'))
     plain = checkpoint.with_name(f'{checkpoint.stem}_backbone.safetensors')
-    images = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
-    expected = load_backbone(checkpoint, out_type='raw')(images)[-1]
+    backbone = load_backbone(checkpoint, out_type='raw')
+    files = write_samples(tmp_path / 'samples')
     for source in (checkpoint, plain):
         out = tmp_path / f'{source.suffix[1:]}.safetensors'
         code, stdout, stderr = export(source, '--to', 'timm', '--out', out)
         assert code == 0, stderr
         difference = re.search(r'differ from .* at most (\S+) of', stdout)[1]
+        assert (source is checkpoint) == ('Left out: head.*' in stdout)
         assert float(difference) < 1e-5
         # What is printed can be pasted.
-        code = re.search(r'import timm.*?\n\n(?=Checked)', stdout, re.DOTALL)[0]
-        names = dict(images=images)
+        code = re.search(r'import numpy.*?\n\n(?=Checked)', stdout, re.DOTALL)[0]
+        names = dict(files=files)
         exec(code, names)
         assert isinstance(names['model'], timm.models.VisionTransformer)
+        expected = backbone(names['pixels'])[-1]
         torch.testing.assert_close(names['features'], expected, rtol=0, atol=1e-5)
 
 

@@ -2,8 +2,11 @@
 """mmcim test as a process: the metric, and checkpoints that do not fit."""
 
 import json
+import pickle
 import shutil
 from fractions import Fraction
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,6 +16,7 @@ from mmpretrain.registry import MODELS
 from PIL import Image
 
 from mmcim.checkpoints import load_checkpoint
+from mmcim.cli import test
 
 from .toy_run import REPO, run_forked
 
@@ -72,6 +76,16 @@ def tested(toy, trained):
         predictions=case(
             good, '--out', folder / 'out.pkl', '--show-dir', folder / 'shown'
         ),
+        unlabelled=case(
+            good,
+            '--out',
+            folder / 'unlabelled.pkl',
+            '--cfg-options',
+            f'test_dataloader.dataset.data_root={toy.folder}/data/val/a',
+            'test_dataloader.dataset.data_prefix=',
+            'test_dataloader.dataset.with_label=False',
+            'test_evaluator=[]',
+        ),
         more=case(folder / 'more.pth'),
         fewer=case(folder / 'fewer.pth'),
         backbone=case(folder / 'backbone.pth'),
@@ -104,6 +118,30 @@ def test_writes_predictions_and_images(tested):
     assert results['predictions'].code == 0, results['predictions'].output
     assert (folder / 'out.pkl').stat().st_size > 0
     assert len(list((folder / 'shown').glob('**/*.png'))) == 24
+
+
+def test_unlabelled_images_are_predicted(tested):
+    folder, results = tested
+    assert results['unlabelled'].code == 0, results['unlabelled'].output
+    predictions = pickle.loads((folder / 'unlabelled.pkl').read_bytes())
+    assert len(predictions) == 12
+    for prediction in predictions:
+        assert Path(prediction['img_path']).parent.name == 'a'
+        assert prediction['pred_label'] == prediction['pred_score'].argmax()
+
+
+def test_confusion_matrix_is_written_as_json(tmp_path, monkeypatch):
+    metrics = {'confusion_matrix/result': torch.eye(2), 'accuracy/top1': np.float32(50)}
+    runner = SimpleNamespace(test=lambda: metrics)
+    for name in ('read_config', 'merge_args', 'prepare_loop'):
+        monkeypatch.setattr(test, name, lambda *args: None)
+    monkeypatch.setattr(test, 'build_runner', lambda *args: runner)
+    out = tmp_path / 'out.json'
+    test.run(SimpleNamespace(checkpoint='a.pth', out=out))
+    assert json.loads(out.read_text()) == {
+        'confusion_matrix/result': [[1.0, 0.0], [0.0, 1.0]],
+        'accuracy/top1': 50.0,
+    }
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 # Copyright (c) mmcim contributors. All rights reserved.
 import logging
+import os
 import re
 
 import pytest
@@ -83,3 +84,9 @@ def test_reports_of_mmcim_and_warnings_of_all_are_shown(logger):
     other(logger, logging.WARNING, 'this is odd')
     other(logger, logging.WARNING, 'X will be deprecated in future')
     assert shown() == 'all of the backbone [28 of 28]\nwarning: this is odd\n'
+
+
+def test_names_that_are_not_utf8_are_shown_escaped(screen):
+    shown = screen(False)
+    terminal.show(f'Cannot read {os.fsdecode(b"a/\xff.png")}')
+    assert shown() == 'Cannot read a/\\udcff.png\n'

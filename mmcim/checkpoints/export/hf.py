@@ -54,17 +54,16 @@ def write(net: BaseModule, normalization: list[list[float]], out: Path) -> str:
     Args:
         net: The network, with its weights. What it puts out becomes what the other
             network does: pooled features, or all tokens.
-        normalization: Mean and std of its images, on the scale 0..1; [] if unknown.
+        normalization: Mean and std of its images, on the scale 0..1.
         out: The folder to write.
 
     Returns:
-        Python code that opens it and maps ``images`` to ``features``.
+        Python code that opens it and maps ``files``, by way of ``read``, to ``pixels``
+        and ``features``.
 
     Raises:
-        ValueError: If it is no ViT or BEiT, or images are not known to be normalised.
+        ValueError: If it is no ViT or BEiT, or its images are not square.
     """
-    if not normalization:
-        raise ValueError('no mean and std are recorded for preprocessor_config.json')
     kind, pooled = 'Beit' if is_beit(net) else 'ViT', net.out_type == 'avg_featmap'
     out.mkdir()
     tensors = rename(_split_qkv(tensors_of(net)), _NAMES)
@@ -73,9 +72,12 @@ def write(net: BaseModule, normalization: list[list[float]], out: Path) -> str:
     (out / 'config.json').write_text(json.dumps(config, indent=2))
     mean, std = normalization
     processor = dict(
-        image_processor_type=f'{kind}ImageProcessor',
-        size=dict(zip(('height', 'width'), net.img_size)),
-        do_center_crop=False,
+        # That of ViTs squeezes images, and in old versions ignores what is set here.
+        image_processor_type='CLIPImageProcessor',
+        do_convert_rgb=True,
+        size=dict(shortest_edge=config['image_size']),
+        do_center_crop=True,
+        crop_size=dict(height=config['image_size'], width=config['image_size']),
         resample=3,  # bicubic
         image_mean=mean,
         image_std=std,
@@ -86,7 +88,11 @@ def write(net: BaseModule, normalization: list[list[float]], out: Path) -> str:
         f'from transformers import AutoImageProcessor, {kind}Model\n\n'
         f'model = {kind}Model.from_pretrained({str(out)!r}, add_pooling_layer={pooled})\n'
         f'processor = AutoImageProcessor.from_pretrained({str(out)!r})\n'
-        f'features = model(images).{name}'
+        'images = [read(file) for file in files]\n'
+        "pixels = processor(images, return_tensors='pt').pixel_values\n"
+        f'features = model(pixels).{name}\n'
+        f'# To fine-tune: {kind}ForImageClassification.from_pretrained(\n'
+        f'#     {str(out)!r}, num_labels=10)'
     )
 
 
@@ -106,12 +112,14 @@ def _split_qkv(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 def _config(net: BaseModule) -> dict[str, Any]:
     known, beit = arguments_of(net), is_beit(net)
     height, width = net.img_size
+    if height != width:
+        raise ValueError('its image processors are for square images')
     config = {theirs: known[ours] for ours, theirs in _KEYS.items() if ours in known}
     # Without mean pooling, the last tokens are normalised.
     return config | dict(
         model_type='beit' if beit else 'vit',
         intermediate_size=net.layers[0].ffn.layers[0][0].out_features,
         layer_norm_eps=net.layers[0].ln1.eps,
-        image_size=height if height == width else [height, width],
+        image_size=height,
         **(dict(use_mean_pooling=not net.final_norm) if beit else {}),
     )

@@ -18,11 +18,12 @@ def write(net: BaseModule, normalization: list[list[float]], out: Path) -> str:
     Args:
         net: The network, with its weights. What it puts out becomes what the other
             network does: pooled features, or all tokens.
-        normalization: Mean and std of its images, on the scale 0..1; [] if unknown.
+        normalization: Mean and std of its images, on the scale 0..1.
         out: The file to write.
 
     Returns:
-        Python code that opens it and maps ``images`` to ``features``.
+        Python code that opens it and maps ``files``, by way of ``read``, to ``pixels``
+        and ``features``.
     """
     kwargs: dict[str, Any] = dict(num_classes=0)
     pooled = getattr(net, 'out_type', None) == 'avg_featmap'
@@ -31,18 +32,25 @@ def write(net: BaseModule, normalization: list[list[float]], out: Path) -> str:
     else:
         name = f'{"beit" if is_beit(net) else "vit"}_base_patch16_224'
         kwargs |= arguments_of(net) | _pooling(net)
-    if normalization:
-        # timm's own preprocessing for this name is another.
-        mean, std = map(tuple, normalization)
-        size = (3, *getattr(net, 'img_size', (224, 224)))
-        kwargs['pretrained_cfg_overlay'] = dict(mean=mean, std=std, input_size=size)
+    # timm's own preprocessing for this name is another.
+    mean, std = map(tuple, normalization)
+    cfg: dict[str, Any] = dict(mean=mean, std=std, interpolation='bicubic', crop_pct=1.0)
+    cfg['input_size'] = (3, *getattr(net, 'img_size', (224, 224)))
+    kwargs['pretrained_cfg_overlay'] = cfg
     given = [repr(name), f'checkpoint_path={str(out)!r}']
     given += [f'{key}={value!r}' for key, value in kwargs.items()]
     call = 'timm.create_model(\n    ' + ',\n    '.join(given) + ',\n)'
     metadata = dict(create_model=call.replace(str(out), out.name))
     save_safetensors(out, from_mmpretrain(tensors_of(net)), metadata)
     forward = 'model' if pooled else 'model.forward_features'
-    return f'import timm\n\nmodel = {call}.eval()\nfeatures = {forward}(images)'
+    return (
+        f'import timm\nimport torch\n\nmodel = {call}.eval()\n'
+        'config = timm.data.resolve_model_data_config(model)\n'
+        'transform = timm.data.create_transform(**config)\n'
+        'pixels = torch.stack([transform(read(file)) for file in files])\n'
+        f'features = {forward}(pixels)\n'
+        '# To fine-tune: model.reset_classifier(10); model(pixels) gives its logits.'
+    )
 
 
 def _pooling(net: BaseModule) -> dict[str, Any]:
