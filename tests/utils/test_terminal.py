@@ -88,5 +88,5 @@ def test_reports_of_mmcim_and_warnings_of_all_are_shown(logger):
 
 def test_names_that_are_not_utf8_are_shown_escaped(screen):
     shown = screen(False)
-    terminal.show(f'Cannot read {os.fsdecode(b"a/\xff.png")}')
+    terminal.show('Cannot read ' + os.fsdecode(b'a/\xff.png'))
     assert shown() == 'Cannot read a/\\udcff.png\n'
