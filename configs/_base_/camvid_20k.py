@@ -107,6 +107,6 @@ train_cfg = dict(max_iters=20000, val_interval=2000)
 optim_wrapper = dict(type='mmpretrain.AutoAmpOptimWrapper')
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-6, by_epoch=False, begin=0, end=500),
-    dict(type='PolyLR', power=1.0, eta_min=0.0, by_epoch=False, begin=500, end=20000),
+    dict(type='PolyLR', power=1.0, eta_min=0.0, by_epoch=False, begin=500),
 ]
 default_hooks = dict(checkpoint=dict(interval=2000))

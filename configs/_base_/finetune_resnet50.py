@@ -50,7 +50,6 @@ cosine = dict(
     eta_min=1e-6,
     by_epoch=True,
     begin=5,
-    end=100,
     convert_to_iter_based=True,
 )
 param_scheduler = [warm_up, cosine]

@@ -58,7 +58,6 @@ cosine = dict(
     eta_min_ratio=1e-6 / 4e-3,
     by_epoch=True,
     begin=20,
-    end=100,
     convert_to_iter_based=True,
 )
 param_scheduler = [warm_up, cosine]

@@ -31,7 +31,6 @@ cosine = dict(
     eta_min=0.0,
     by_epoch=True,
     begin=10,
-    end=90,
     convert_to_iter_based=True,
 )
 param_scheduler = [warm_up, cosine]

@@ -90,7 +90,6 @@ cosine = dict(
     eta_min=1e-5,
     by_epoch=True,
     begin=10,
-    end=300,
     convert_to_iter_based=True,
 )
 param_scheduler = [warm_up, cosine]

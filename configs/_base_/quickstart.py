@@ -15,7 +15,7 @@ optim_wrapper = dict(
     clip_grad=dict(max_norm=3.0),
 )
 warm_up = dict(type='LinearLR', start_factor=0.05, by_epoch=False, begin=0, end=40)
-cosine = dict(type='CosineAnnealingLR', eta_min=1e-5, by_epoch=False, begin=40, end=400)
+cosine = dict(type='CosineAnnealingLR', eta_min=1e-5, by_epoch=False, begin=40)
 param_scheduler = [warm_up, cosine]
 
 default_hooks = dict(

@@ -18,4 +18,3 @@ model = dict(
 
 train_cfg = dict(max_epochs=300)
 optim_wrapper = dict(paramwise_cfg=dict(layer_decay_rate=1.0))
-param_scheduler = [_base_.warm_up, {**_base_.cosine, 'end': 300}]

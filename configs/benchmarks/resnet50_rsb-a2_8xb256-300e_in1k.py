@@ -27,4 +27,3 @@ train_dataloader = dict(
 
 train_cfg = dict(max_epochs=300)
 optim_wrapper = dict(optimizer=dict(lr=5e-3))
-param_scheduler = [_base_.warm_up, {**_base_.cosine, 'end': 300}]

@@ -49,6 +49,6 @@ optim_wrapper = dict(
     paramwise_cfg=dict(layer_decay_rate=0.85),
 )
 warm_up = {**_base_.warm_up, 'start_factor': 0.05, 'end': 2}
-cosine = {**_base_.cosine, 'eta_min_ratio': 0.05, 'begin': 2, 'end': 10}
+cosine = {**_base_.cosine, 'eta_min_ratio': 0.05, 'begin': 2}
 param_scheduler = [warm_up, cosine]
 auto_scale_lr = dict(base_batch_size=512)

@@ -27,5 +27,5 @@ train_cfg = dict(max_epochs=150)
 optim_wrapper = dict(paramwise_cfg=dict(layer_decay_rate=1.0), optimizer=dict(lr=1e-3))
 param_scheduler = [
     {**_base_.warm_up, 'start_factor': 1e-6 / 1e-3, 'end': 5},
-    {**_base_.cosine, 'eta_min_ratio': 1e-5 / 1e-3, 'begin': 5, 'end': 150},
+    {**_base_.cosine, 'eta_min_ratio': 1e-5 / 1e-3, 'begin': 5},
 ]

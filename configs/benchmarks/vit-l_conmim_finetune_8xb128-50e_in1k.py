@@ -28,5 +28,5 @@ train_cfg = dict(max_epochs=50)
 optim_wrapper = dict(optimizer=dict(lr=1e-3), paramwise_cfg=dict(layer_decay_rate=0.75))
 param_scheduler = [
     {**_base_.warm_up, 'start_factor': 1e-6 / 1e-3, 'end': 5},
-    {**_base_.cosine, 'eta_min_ratio': 1e-6 / 1e-3, 'begin': 5, 'end': 50},
+    {**_base_.cosine, 'eta_min_ratio': 1e-6 / 1e-3, 'begin': 5},
 ]

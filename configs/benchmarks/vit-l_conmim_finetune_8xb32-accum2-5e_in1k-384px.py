@@ -25,5 +25,5 @@ train_cfg = dict(max_epochs=5)
 optim_wrapper = dict(accumulative_counts=2, paramwise_cfg=dict(layer_decay_rate=0.9))
 param_scheduler = [
     {**_base_.warm_up, 'end': 1},
-    {**_base_.cosine, 'begin': 1, 'end': 5},
+    {**_base_.cosine, 'begin': 1},
 ]

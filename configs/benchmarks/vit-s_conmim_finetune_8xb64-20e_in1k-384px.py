@@ -21,5 +21,5 @@ model = dict(
 train_cfg = dict(max_epochs=20)
 param_scheduler = [
     {**_base_.warm_up, 'end': 4},
-    {**_base_.cosine, 'begin': 4, 'end': 20},
+    {**_base_.cosine, 'begin': 4},
 ]

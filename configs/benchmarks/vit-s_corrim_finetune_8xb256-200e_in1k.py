@@ -18,4 +18,3 @@ model = dict(
 )
 
 train_cfg = dict(max_epochs=200)
-param_scheduler = [_base_.warm_up, {**_base_.cosine, 'end': 200}]

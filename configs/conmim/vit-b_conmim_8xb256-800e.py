@@ -8,7 +8,3 @@ Paper: 83.7 top-1 fine-tuned at 224 px, 85.3 at 384 px.
 _base_ = 'vit-b_conmim_8xb256-300e.py'
 
 train_cfg = dict(max_epochs=800)
-param_scheduler = [
-    _base_.warm_up,
-    {**_base_.cosine, 'end': 800},
-]

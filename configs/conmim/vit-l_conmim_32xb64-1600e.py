@@ -18,5 +18,5 @@ optim_wrapper = dict(
     optimizer=dict(lr=7.5e-4), clip_grad=dict(_delete_=True, max_norm=1.0)
 )
 warm_up = {**_base_.warm_up, 'end': 10}
-cosine = {**_base_.cosine, 'begin': 10, 'end': 1600}
+cosine = {**_base_.cosine, 'begin': 10}
 param_scheduler = [warm_up, cosine]

@@ -9,7 +9,3 @@ Paper: 84.6 top-1 fine-tuned at 224 px.
 _base_ = 'vit-l_conmim_32xb64-1600e.py'
 
 train_cfg = dict(max_epochs=400)
-param_scheduler = [
-    _base_.warm_up,
-    {**_base_.cosine, 'end': 400},
-]

@@ -9,7 +9,3 @@ Paper: 85.2 top-1 fine-tuned at 224 px, 86.3 at 384 px.
 _base_ = 'vit-l_conmim_32xb64-1600e.py'
 
 train_cfg = dict(max_epochs=800)
-param_scheduler = [
-    _base_.warm_up,
-    {**_base_.cosine, 'end': 800},
-]

@@ -54,5 +54,5 @@ optim_wrapper = dict(
 )
 param_scheduler = [
     {**_base_.warm_up, 'start_factor': 0.1, 'end': 10},
-    {**_base_.cosine, 'eta_min': 0, 'begin': 10, 'end': 100},
+    {**_base_.cosine, 'eta_min': 0, 'begin': 10},
 ]

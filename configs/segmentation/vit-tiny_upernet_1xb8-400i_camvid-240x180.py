@@ -65,7 +65,7 @@ optim_wrapper = dict(
 )
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=40),
-    dict(type='PolyLR', power=1.0, eta_min=0.0, by_epoch=False, begin=40, end=400),
+    dict(type='PolyLR', power=1.0, eta_min=0.0, by_epoch=False, begin=40),
 ]
 auto_scale_lr = dict(base_batch_size=8)
 default_hooks = dict(

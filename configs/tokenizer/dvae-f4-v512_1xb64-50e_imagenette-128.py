@@ -35,7 +35,6 @@ param_scheduler = [
         eta_min_ratio=0.05,
         by_epoch=True,
         begin=0,
-        end=50,
         convert_to_iter_based=True,
     ),
 ]

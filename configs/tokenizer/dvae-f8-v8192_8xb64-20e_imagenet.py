@@ -40,7 +40,6 @@ param_scheduler = [
         eta_min_ratio=0.05,
         by_epoch=True,
         begin=0,
-        end=20,
         convert_to_iter_based=True,
     ),
 ]

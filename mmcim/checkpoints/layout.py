@@ -2,7 +2,8 @@
 """Which tensors of a model are its backbone's, derived, or new in fine-tuning."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -103,3 +104,17 @@ def starts_anew(backbone: nn.Module, name: str) -> bool:
     outputs = getattr(backbone, 'out_indices', getattr(backbone, 'out_scales', ()))
     norm = re.match(r'norm(\d+)\.', name)
     return norm is not None and int(norm[1]) in sorted(outputs)[:-1]
+
+
+def not_finite(node: Any, name: str = '') -> Iterator[str]:
+    """Find the tensors that have NaN or infinite values in nested dicts and lists.
+
+    Yields:
+        Their dotted names.
+    """
+    if isinstance(node, Tensor) and not node.isfinite().all():
+        yield name
+    elif isinstance(node, Mapping | list):
+        items = node.items() if isinstance(node, Mapping) else enumerate(node)
+        for key, value in items:
+            yield from not_finite(value, f'{name}.{key}'.lstrip('.'))

@@ -43,14 +43,14 @@ def check_images(folder: str | Path) -> Listing:
         )
     paths = [Path(folder, file) for file in listing.files]
     with ThreadPoolExecutor() as pool:
-        found = track(pool.map(_find_error, paths), 'Reading images', len(paths))
+        found = track(pool.map(find_error, paths), 'Reading images', len(paths))
         errors = [error for error in found if error]
     if errors:
         raise ConfigError(f'{len(errors)} images are unreadable:{_first(errors)}')
     return listing
 
 
-def _find_error(path: Path) -> str:
+def find_error(path: str | Path) -> str:
     """Give the reason why an image cannot be read, or nothing."""
     try:
         read_image(path)

@@ -6,17 +6,18 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
+from pathlib import Path
 from typing import Any
 
 import torch
 from mmengine.dist import all_gather_object
 from mmengine.logging import print_log
-from mmengine.runner import BaseLoop, Runner, find_latest_checkpoint
+from mmengine.runner import BaseLoop, Runner
 from mmpretrain.models import BaseSelfSupervisor
 from torch import Tensor, nn
 
-from ..checkpoints import BackboneFile, load_into
-from ..checkpoints.layout import normalization
+from ..checkpoints import BackboneFile, load_checkpoint, load_into
+from ..checkpoints.layout import normalization, not_finite
 from ..models.layers.momentum import momentum_encoder_of
 from ..utils.building import nearest
 from ..utils.errors import ConfigError
@@ -36,18 +37,45 @@ def latest_checkpoint(work_dir: str) -> str | None:
     """Find the checkpoint that was written last into a folder, which may have been moved.
 
     Raises:
-        ConfigError: If ``last_checkpoint`` names a file that does not exist.
+        ConfigError: If ``last_checkpoint`` names no file there.
     """
-    latest = find_latest_checkpoint(work_dir)
-    if latest is None:
+    note = Path(work_dir, 'last_checkpoint')
+    if not note.is_file():
         return None
-    path = os.path.join(work_dir, os.path.basename(latest))
+    name = note.read_bytes().decode(errors='replace').strip()
+    path = os.path.join(work_dir, os.path.basename(name))
     if not os.path.isfile(path):
-        raise ConfigError(
-            f'{work_dir}/last_checkpoint names {latest}, which is not there; give a '
-            'checkpoint by --resume CHECKPOINT'
-        )
+        raise ConfigError(f'{note} names {name[:80]!r}, which is not there{others(path)}')
     return path
+
+
+def others(path: str) -> str:
+    """Name the newest of the other checkpoints in a folder, and how to resume from it."""
+    found = Path(os.path.dirname(path)).glob('[ei]*_*[0-9].pth')
+    by_time = {p.stat().st_mtime: p for p in found if p.name != os.path.basename(path)}
+    if not by_time:
+        return ', nor is another checkpoint; start from scratch in another --work-dir'
+    return f'. Take another one: --resume {by_time[max(by_time)]}'
+
+
+def read_checkpoint(filename: str, map_location: Any, resuming: bool) -> dict:
+    """Read a checkpoint whose weights are finite.
+
+    Args:
+        filename: See :func:`mmcim.checkpoints.load_checkpoint`.
+        map_location: Likewise.
+        resuming: Whether another checkpoint beside it would do.
+
+    Raises:
+        ConfigError: If it is missing or damaged, with the command that takes another one.
+    """
+    try:
+        checkpoint = load_checkpoint(filename, map_location)
+        if broken := first_few(not_finite(checkpoint.get('state_dict', checkpoint))):
+            raise ConfigError(f'checkpoint {filename} is NaN or infinite in {broken}')
+    except ConfigError as error:
+        raise ConfigError(f'{error}{others(filename) * resuming}') from error
+    return checkpoint
 
 
 def check_resumable(runner: Runner, checkpoint: dict, filename: str) -> None:

@@ -128,7 +128,8 @@ def compare(first: dict, second: dict, of_first: str, of_second: str) -> dict[st
 
 def first_few(texts: Iterable[str]) -> str:
     """Give the first few texts and the number of the others in one line."""
-    shown, rest = [*texts][:_SHOWN], len([*texts]) - _SHOWN
+    texts = [*texts]
+    shown, rest = texts[:_SHOWN], len(texts) - _SHOWN
     return '; '.join(shown + [f'{rest} more differences'] * (rest > 0))
 
 

@@ -2,7 +2,7 @@
 """The runner of all configs: resumes exactly, and loads all of a checkpoint or fails."""
 
 from collections.abc import Callable
-from os.path import basename, join
+from os.path import basename, dirname, join, realpath
 from typing import Any
 
 import torch
@@ -18,7 +18,7 @@ from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
 from torch import nn
 from torch.utils.data import DataLoader
 
-from ..checkpoints import adopt_pretrained, load_checkpoint
+from ..checkpoints import adopt_pretrained
 from ..models.layers.momentum import momentum_encoder_of
 from ..utils.building import ConfigKeyErrors, explain_build_errors
 from ..utils.terminal import remove_lines, show_on_screen
@@ -26,6 +26,7 @@ from . import checks
 from .data_parallel import init_on_cpus, refuse_unsupported, wrap_distributed
 from .hooks import MomentumUpdateHook
 from .lr_scaling import lr_ratio, scaled_schedulers
+from .plan import check_data, check_plan
 from .resume import override_settings
 from .run_record import describe_run, unwrapped
 from .seeding import SeededDataset, SeededSampler, SeedHook
@@ -187,6 +188,10 @@ class StrictRunner(ConfigKeyErrors, Runner):
         if training:
             self.record = describe_run(self)
             checks.check_evaluation(self, self.record)
+        with checks.together():
+            check_plan(self)
+            check_data(self)
+        if training:
             checks.check_heads(unwrapped(self.model))
             checks.check_monitored(self)
         elif self._load_from is None:
@@ -223,12 +228,14 @@ class StrictRunner(ConfigKeyErrors, Runner):
             with explain_build_errors(self.cfg, 'load_from'):
                 checks.begin_from_weights(model, filename, self._override)
             return None
-        checkpoint = load_checkpoint(filename, map_location)
+        checkpoint = checks.read_checkpoint(filename, map_location, training)
         state = checkpoint.get('state_dict', checkpoint)
         record = checkpoint.get('meta', {}).get('run')
         if training:
             self.resumed_record = record
             checks.check_resumable(self, checkpoint, filename)
+            if realpath(dirname(filename)) == realpath(self.work_dir):
+                self.call_hook('before_resume', checkpoint=checkpoint, path=filename)
             if self._override:
                 override_settings(self, checkpoint)
         else:

@@ -6,7 +6,6 @@ process anew. A run that resumes anywhere therefore draws what it would have dra
 the interruption, with any number of worker processes.
 """
 
-import os
 import random
 from collections.abc import Iterator
 from itertools import islice
@@ -14,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from mmengine.dataset import BaseDataset
 from mmengine.dist import get_rank, get_world_size
 from mmengine.hooks import Hook
 from mmengine.registry import DATA_SAMPLERS, DATASETS
@@ -46,18 +44,10 @@ class SeededDataset(Dataset):
     Args:
         dataset: The dataset, or its config. Its attributes are those of this one, which
             hooks set as well, such as ``pipeline``.
-
-    Raises:
-        FileNotFoundError: If one of its folders does not exist.
     """
 
     def __init__(self, dataset: Dataset | dict) -> None:
         self.dataset = DATASETS.build(dataset) if isinstance(dataset, dict) else dataset
-        if isinstance(self.dataset, BaseDataset):
-            # mmseg misses a folder of masks only in training.
-            for folder in self.dataset.data_prefix.values():
-                if folder and '://' not in folder and not os.path.exists(folder):
-                    raise FileNotFoundError(f'{folder} does not exist')
 
     def __getattr__(self, name: str) -> Any:
         # Not while it is unpickled, nor what torch asks a dataset for, as __getitems__.

@@ -21,6 +21,7 @@ from mmengine.runner import Runner
 
 from .arguments import constructors, keyword_arguments, takes_any_keyword
 from .errors import ConfigError
+from .files import refuse_code
 from .scope import drop_scope
 
 # How alike two names must be for one to be a misspelling of the other. At the top of a
@@ -30,6 +31,7 @@ _MISSPELT_AT_TOP = 0.9
 # Read by registries, mmengine's optimizers and RandAugment; the class never gets them.
 _NOT_ARGUMENTS = {'type', '_scope_', 'convert_to_iter_based', 'constructor'}
 _NOT_ARGUMENTS |= {'paramwise_cfg', 'magnitude_key'}
+_POSITIVE = re.compile(r'(.+_)?(sizes?|interval|epochs|iters|counts)')
 # What mmengine's runner and ours read at the top of a config.
 TOP_LEVEL = [*inspect.signature(Runner.__init__).parameters, 'override', 'runner_type']
 TOP_LEVEL += ['custom_imports', 'find_unused_parameters', 'model_wrapper_cfg', 'sync_bn']
@@ -114,12 +116,17 @@ def check_arguments(cfg: Config | dict) -> None:
     """Compare what the classes of a config get by ``**kwargs`` with what they know.
 
     Raises:
-        BuildError: If a name resembles that of an argument.
+        BuildError: If a name resembles that of an argument, or a size is not positive.
+        ConfigError: If an annotation file may run code.
     """
     nodes = (node for name in TOP_LEVEL for node in _walk(cfg.get(name), name))
     for key, part in nodes:
+        if isinstance(part, int | float):
+            _check_positive(key, part)
         if not isinstance(part, dict) or 'type' not in part:
             continue
+        if isinstance(ann_file := part.get('ann_file'), str):
+            refuse_code(os.path.join(part.get('data_root') or '', ann_file))
         scope = part.get('_scope_') or cfg.get('default_scope') or 'mmpretrain'
         builder = _find(part['type'], scope)
         if builder is None and key == 'optim_wrapper.optimizer':
@@ -141,6 +148,14 @@ def check_arguments(cfg: Config | dict) -> None:
             if not is_read:
                 text += ' Its **kwargs take it, but no parent class does.'
                 print_log(text, logger='current', level=logging.WARNING)
+
+
+def _check_positive(key: str, value: float) -> None:
+    """Refuse sizes, lengths and intervals that are zero or negative."""
+    name = re.sub(r'(\.\d+)+$', '', key).rpartition('.')[2]
+    never = name == 'interval' and value == -1  # for mmengine's hooks
+    if value <= 0 and _POSITIVE.fullmatch(name) and not never:
+        raise BuildError(f'{key} is {value}, but has to be positive')
 
 
 @contextmanager

@@ -8,6 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+import yaml
+
+from .errors import ConfigError
+
 _TEMPORARY = re.compile(r'\..+\.\d+\.tmp')
 
 
@@ -59,3 +63,25 @@ def remove_stale_files(folder: str | Path) -> list[Path]:
     for path in stale:
         path.unlink(missing_ok=True)
     return stale
+
+
+def refuse_code(path: str | Path) -> None:
+    """Refuse a file that mmengine would read by running what stands in it.
+
+    Args:
+        path: An annotation file or a config. Only YAML files are opened, local ones.
+
+    Raises:
+        ConfigError: If it is a pickle, or a YAML file with tags of Python objects.
+    """
+    suffix = Path(path).suffix.lower()
+    if suffix in ('.pkl', '.pickle'):
+        raise ConfigError(f'{path} is a pickle, which may run code: convert it to JSON')
+    if suffix in ('.yml', '.yaml') and os.path.isfile(path):
+        try:
+            yaml.safe_load(Path(path).read_bytes())
+        except yaml.constructor.ConstructorError as error:
+            raise ConfigError(
+                f'{path} asks for an object of Python, which may run code: '
+                f'{error.problem}; keep to plain values'
+            ) from error

@@ -14,6 +14,7 @@ from mmengine.runner import Runner
 from ..paths import configs_dir
 from .building import TOP_LEVEL, explain_build_errors, nearest
 from .errors import ConfigError
+from .files import refuse_code
 from .scope import drop_scope
 
 
@@ -43,6 +44,7 @@ def load_config(
         ConfigError: If a file does not exist, or what overrides does not fit.
     """
     path = find_config(path)
+    refuse_code(path)
     try:
         cfg = Config.fromfile(path)
     except (OSError, SyntaxError, TypeError) as error:  # of it or of what it inherits

@@ -21,6 +21,7 @@ MAE = REPO / 'configs/baselines/vit-s_mae_1xb128-300e_imagenette-128.py'
 SIZES = dict(stride=4, vocab_size=32, width=64, depth=1, code_dims=64)
 SHORT = [
     'train_cfg.max_iters=4',
+    'param_scheduler=None',
     'train_dataloader.batch_size=8',
     'default_hooks.checkpoint.interval=2',
     'default_hooks.checkpoint.max_keep_ckpts=-1',

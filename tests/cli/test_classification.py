@@ -30,6 +30,7 @@ train_dataloader = dict(
 val_dataloader = dict(num_workers=0, dataset=dict(data_root={root!r}))
 test_dataloader = val_dataloader
 train_cfg = dict(max_epochs=2)
+param_scheduler = None
 default_hooks = dict(logger=dict(interval=1))
 auto_scale_lr = dict(base_batch_size=10)
 """

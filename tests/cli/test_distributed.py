@@ -135,6 +135,7 @@ def test_pretraining_in_two_processes(toy, port):
         f'model.tokenizer.checkpoint={toy.folder}/tokenizer.safetensors',
         'train_dataloader.batch_size=4',
         'train_cfg.max_iters=3',
+        'param_scheduler=None',
         cwd=toy.folder,
     )
     assert result.code == 0, result.output

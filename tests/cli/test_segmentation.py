@@ -82,7 +82,7 @@ test_dataloader['dataset'].update(pipeline=test_pipeline)
 train_cfg = dict(max_iters=6, val_interval=3)
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end=2),
-    dict(type='PolyLR', power=1.0, eta_min=0.0, by_epoch=False, begin=2, end=6)]
+    dict(type='PolyLR', power=1.0, eta_min=0.0, by_epoch=False, begin=2)]
 default_hooks = dict(
     checkpoint=dict(interval=3, max_keep_ckpts=-1), logger=dict(interval=1))
 """
@@ -134,7 +134,8 @@ def trained(folder):
         whole=train('whole'),
         resumed=train('resumed', '--resume', folder / 'whole/iter_3.pth'),
         amp=train(
-            'amp', '--amp', '--no-validate', '--cfg-options', 'train_cfg.max_iters=1'
+            *['amp', '--amp', '--no-validate', '--cfg-options'],
+            *['train_cfg.max_iters=1', 'param_scheduler=None'],
         ),
     )
     return run(cases, folder)
@@ -332,6 +333,7 @@ def test_two_processes(folder, monkeypatch):
         monkeypatch.setenv('PORT', str(free.getsockname()[1]))
     command = [TOOLS / 'dist_train.sh', folder / 'small.py', 2]
     options = ['--cfg-options', 'train_cfg.max_iters=2', 'train_dataloader.batch_size=4']
+    options += ['param_scheduler=None']
     result = run_tool(
         *command, '--work-dir', folder / 'two', '--no-validate', *options, cwd=folder
     )
@@ -346,6 +348,7 @@ def test_camvid(tmp_path, camvid):
     (tmp_path / 'camvid.py').write_text(text)
     options = ['--cfg-options', 'train_cfg.max_iters=40', 'train_cfg.val_interval=40']
     options += ['default_hooks.checkpoint.interval=40', 'param_scheduler.0.end=5']
+    options += ['param_scheduler.1.begin=5']
     indices = 'test_dataloader.dataset.indices=40'
     work = ['--work-dir', tmp_path / 'work']
     test = ['test.py', tmp_path / 'camvid.py', tmp_path / 'work/iter_40.pth', *work]

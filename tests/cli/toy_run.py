@@ -94,8 +94,7 @@ optim_wrapper = dict(
     optimizer=dict(type='AdamW', lr=1e-2, weight_decay=0.05),
     clip_grad=dict(max_norm=3.0))
 param_scheduler = dict(
-    type='CosineAnnealingLR', eta_min=1e-5, by_epoch=True, end=3,
-    convert_to_iter_based=True)
+    type='CosineAnnealingLR', eta_min=1e-5, by_epoch=True, convert_to_iter_based=True)
 default_hooks = dict(
     checkpoint=dict(max_keep_ckpts=2, save_best='auto'), logger=dict(interval=2))
 auto_scale_lr = dict(base_batch_size=16, enable=True)

@@ -257,7 +257,7 @@ def test_larger_images_start_from_the_finetuned_classifier(name, tmp_path):
     before.model.backbone.type = 'FusedBEiTViT'  # as --pretrained sets it
     assert file == f'epoch_{before.train_cfg.max_epochs}.pth'
     assert cfg.train_cfg.max_epochs == before.train_cfg.max_epochs // 10
-    assert cfg.param_scheduler[-1].end == cfg.train_cfg.max_epochs
+    assert 'end' not in cfg.param_scheduler[-1]  # that of the training
     assert cfg.param_scheduler[0].end == cfg.param_scheduler[1].begin
     per_step = cfg.train_dataloader.batch_size * 8
     per_step *= cfg.optim_wrapper.get('accumulative_counts', 1)

@@ -3,6 +3,7 @@
 
 import io
 import logging
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from mmengine.logging.logger import FilterDuplicateWarning
 from mmpretrain.datasets import CustomDataset
 from PIL import Image
 
-from mmcim.datasets.transforms import LoadImage
+from mmcim.datasets.transforms import LoadImage, list_skipped
 from mmcim.utils import ConfigError
 
 RGB = np.random.default_rng(0).integers(0, 256, (90, 70, 3), np.uint8)
@@ -43,6 +44,33 @@ def test_unreadable_image_raises_or_returns_none(tmp_path):
     with pytest.raises(ConfigError, match='image.png'):
         LoadImage()(dict(img_path=str(path)))
     assert LoadImage(ignore_empty=True)(dict(img_path=str(path))) is None
+
+
+def test_skipped_images_are_listed_once_and_limited(tmp_path):
+    """Each process has its own transform; all write to the same file."""
+    for index in range(40):
+        content = encode(RGB, 'PNG') if index < 37 else b'no image'
+        (tmp_path / f'{index}.png').write_bytes(content)
+    load = dict(type='LoadImage', ignore_empty=True)
+    datasets = [
+        CustomDataset(data_root=str(tmp_path), with_label=False, pipeline=[load])
+        for _ in range(2)
+    ]
+    path = tmp_path / 'unreadable_images.txt'
+    for dataset in datasets:
+        list_skipped(SimpleNamespace(datasets=[dataset]), str(path))
+    broken = [
+        i for i in range(40) if datasets[0].get_data_info(i)['img_path'][-6:-4] >= '37'
+        and datasets[0].get_data_info(i)['img_path'][-6:-4].isdigit()
+    ]  # fmt: skip
+    for dataset in datasets * 2:
+        for index in broken[:2]:
+            assert dataset[index]['img'].shape == (90, 70, 3)
+    assert len(path.read_text().splitlines()) == 2
+    with pytest.raises(ConfigError, match='3 of 40 .*max_skipped=0.05 .*listed in') as e:
+        datasets[0][broken[2]]
+    assert str(path) in str(e.value)
+    assert len(path.read_text().splitlines()) == 3
 
 
 class Messages(logging.Handler):

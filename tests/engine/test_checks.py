@@ -133,3 +133,38 @@ def test_missing_metric_raises_before_training(make_runner, waiting, name):
 def test_settings_of_workers_without_workers(make_runner):
     workers = dict(num_workers=0, persistent_workers=True, prefetch_factor=2)
     make_runner(workers=workers).train()
+
+
+NOTES = dict(
+    missing=(b'/nowhere/epoch_9.pth', r"'/nowhere/epoch_9.pth', which is not there"),
+    text=(b'line 1\nline 2' * 50, r"names 'line 1\\nline 2"),
+    binary=(bytes(range(256)), 'which is not there'),
+    empty=(b'', "names '', which"),
+)
+
+
+@pytest.mark.parametrize('name', NOTES)
+def test_garbage_in_last_checkpoint_is_an_error_of_one_line(make_runner, tmp_path, name):
+    make_runner().train()
+    content, message = NOTES[name]
+    (tmp_path / 'last_checkpoint').write_bytes(content)
+    with pytest.raises(ConfigError, match=message) as error:
+        make_runner(resume=True).train()
+    assert '\n' not in str(error.value) and len(str(error.value)) < 500
+    assert str(error.value).endswith(f'--resume {tmp_path}/epoch_2.pth')
+
+
+@pytest.mark.parametrize('damage', ['truncated', 'NaN'])
+def test_damaged_checkpoint_is_named_with_the_one_before(make_runner, tmp_path, damage):
+    make_runner().train()
+    newest, before = tmp_path / 'epoch_2.pth', tmp_path / 'epoch_1.pth'
+    if damage == 'NaN':
+        checkpoint = torch.load(newest, weights_only=True)
+        checkpoint['state_dict']['line.bias'].fill_(torch.nan)
+        torch.save(checkpoint, newest)
+    else:
+        newest.write_bytes(newest.read_bytes()[:-300])
+    with pytest.raises(ConfigError, match=f'{newest} .*--resume {before}$'):
+        make_runner(resume=True).train()
+    make_runner(resume=True, load_from=str(before)).train()
+    make_runner(resume=True).train()

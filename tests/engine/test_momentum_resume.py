@@ -17,6 +17,7 @@ def train(repo, name, counts, work_dir, checkpoint=None):
     """Four iterations on digits, or the rest after a checkpoint."""
     options = {
         'train_cfg.max_iters': ITERATIONS,
+        'param_scheduler': None,
         'train_dataloader.batch_size': 8,
         'optim_wrapper.accumulative_counts': counts,
         'default_hooks.checkpoint.interval': 2,

@@ -96,7 +96,7 @@ def test_record_contains_plain_values(make_runner, tmp_path, line):
 
 def test_recorded_lr_ignores_warmup(make_runner):
     """The warm-up's rate would be ambiguous: others have the same product."""
-    warm_up = dict(type='LinearLR', start_factor=0.1, end=3, by_epoch=False)
+    warm_up = dict(type='LinearLR', start_factor=0.1, end=1, by_epoch=False)
     runner = make_runner(
         train_cfg=ONE_EPOCH, optim_wrapper=sgd(), param_scheduler=warm_up
     )

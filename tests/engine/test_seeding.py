@@ -140,7 +140,7 @@ def test_validation_after_resume_uses_resumed_seed(make_runner, tmp_path):
     first = make_runner(scores=[1, 2], work_dir=tmp_path / 'a', randomness=dict(seed=3))
     first.train()
     again = make_runner(
-        scores=[1],
+        scores=[1, 2],  # the first of them made up
         work_dir=tmp_path / 'b',
         randomness=dict(seed=4),
         load_from=str(tmp_path / 'a/epoch_1.pth'),

@@ -23,6 +23,7 @@ model = dict(tokenizer=dict(checkpoint='tokenizer.safetensors'))
 train_dataloader = dict(batch_size=4, num_workers=0, dataset=dict(data_root='images'))
 test_dataloader = dict(num_workers=0, dataset=dict(data_root='images'))
 train_cfg = dict(max_iters=4)
+param_scheduler = None
 default_hooks = dict(logger=dict(interval=1), checkpoint=dict(interval=4))
 """
 FINETUNE = """
@@ -35,6 +36,7 @@ train_dataloader = dict(
 val_dataloader = dict(num_workers=0, dataset=dict(data_root='images'))
 test_dataloader = val_dataloader
 train_cfg = dict(max_iters=10, val_interval=10)
+param_scheduler = None
 default_hooks = dict(logger=dict(interval=1), checkpoint=dict(interval=10))
 """
 

@@ -27,6 +27,7 @@ from mmcim.utils import (
     check_keys,
     explain_build_errors,
 )
+from mmcim.utils.building import check_arguments
 
 IMAGES = dict(
     type='CustomDataset',
@@ -499,8 +500,8 @@ def test_missing_segmentation_maps_raise(data):
         pipeline=[],
     )
     cfg = config()
-    cfg.train_dataloader.dataset = dataset
-    message = r'^train_dataloader: data/masks does not exist'
+    cfg.train_dataloader.update(dataset=dataset, batch_size=1)
+    message = r"^train_dataloader.dataset: cannot read the mask 'data/masks/1.png'"
     with pytest.raises(ConfigError, match=message):
         RUNNERS.build(cfg).train()
     (data / 'masks').mkdir()
@@ -538,3 +539,24 @@ def test_longer_names_are_not_misspellings():
     config = dict(type='mmpretrain.TIMMBackbone', model_name='resnet18')
     config['pretrained_cfg'] = dict(mean=(0.5, 0.5, 0.5))
     building.check_arguments(dict(model=config))
+
+
+@pytest.mark.parametrize(
+    ('key', 'value'),
+    [
+        ('train_cfg.max_epochs', 0),
+        ('train_cfg.val_interval', -1),
+        ('default_hooks.checkpoint.interval', 0),
+        ('optim_wrapper.accumulative_counts', -2),
+        ('model.backbone.img_size', (224, 0)),
+        ('train_dataloader.batch_size', 0),
+    ],
+)
+def test_zero_and_negative_sizes_are_refused(key, value):
+    cfg = config(**{key: value})
+    with pytest.raises(BuildError, match=f'{key}.* has to be positive'):
+        check_arguments(cfg)
+
+
+def test_hook_without_interval_passes():
+    check_arguments(config(**{'default_hooks.checkpoint.interval': -1}))

@@ -3,6 +3,7 @@
 
 from pathlib import Path
 
+from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
@@ -28,6 +29,12 @@ class BackboneExportHook(Hook):
 
     def __init__(self) -> None:
         self._export: tuple | None = None
+
+    def before_resume(self, runner: Runner, checkpoint: dict, path: str) -> None:
+        """Write the backbone of a checkpoint if a kill prevented it."""
+        if is_main_process() and not backbone_path(path).is_file():
+            self.before_save_checkpoint(runner, checkpoint)
+            self.after_save_checkpoint(runner, path)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Take the backbone out of what is about to be saved."""

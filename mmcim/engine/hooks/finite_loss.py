@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from mmengine.hooks import Hook
-from mmengine.runner import Runner
+from mmengine.runner import Runner, find_latest_checkpoint
 from mmpretrain.registry import HOOKS
 
 
@@ -48,10 +48,21 @@ class FiniteLossHook(Hook):
         if all(map(math.isfinite, losses.values())):
             return
         values = ', '.join(f'{name}={value:g}' for name, value in losses.items())
-        lr = runner.optim_wrapper.get_lr()['lr'][0]
-        raise FloatingPointError(
-            f'a loss is not finite at iteration {self._iter}, process {runner.rank}: '
-            f'{values}; learning rate {lr:g}. Resume with a lower '
-            'optim_wrapper.optimizer.lr, a longer warm-up, stronger clipping '
-            '(optim_wrapper.clip_grad.max_norm), or float32 (optim_wrapper.enabled=False)'
-        )
+        where = f'iteration {self._iter}, process {runner.rank}'
+        raise diverged(runner, f'a loss is not finite at {where}: {values}')
+
+
+def diverged(runner: Runner, what: str) -> FloatingPointError:
+    """Make the error of a run that has diverged, with what helps.
+
+    Args:
+        runner: The run.
+        what: What is not finite, and where.
+    """
+    saved = find_latest_checkpoint(runner.work_dir)
+    again = f'Resume by --resume {saved} --override' if saved else 'Start again'
+    return FloatingPointError(
+        f'{what}; learning rate {runner.optim_wrapper.get_lr()["lr"][0]:g}. {again} with '
+        'a lower optim_wrapper.optimizer.lr, a longer warm-up, stronger clipping '
+        '(optim_wrapper.clip_grad.max_norm), or in float32 (optim_wrapper.enabled=False)'
+    )

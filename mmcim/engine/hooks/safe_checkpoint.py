@@ -12,13 +12,17 @@ from mmengine.dist import is_main_process
 from mmengine.fileio import LocalBackend, register_backend
 from mmengine.hooks import CheckpointHook
 from mmengine.logging import HistoryBuffer
-from mmengine.runner import Runner
+from mmengine.runner import EpochBasedTrainLoop, Runner
 from mmpretrain.registry import HOOKS
 from torch import Tensor
 
+from ...checkpoints.layout import not_finite
 from ...utils.files import atomic_write, remove_stale_files
+from .finite_loss import diverged
 
 _BACKEND = 'mmcim_atomic'
+# Holds the iteration of the last completed validation.
+_VALIDATED = 'last_validation'
 
 
 class AtomicLocalBackend(LocalBackend):
@@ -50,10 +54,12 @@ class SafeCheckpointHook(CheckpointHook):
     First the checkpoint is written under a temporary name, synchronised and renamed,
     then ``last_checkpoint`` is replaced in the same way, and only then the oldest
     checkpoint is removed; the same for the best one. mmengine writes in place and
-    removes first. What a killed run left half-written is removed at the next start.
+    removes first. The next start removes what a killed run left half-written or was about
+    to remove, and makes up a validation that was due.
 
     A checkpoint holds tensors, numbers, strings, lists, tuples and dicts alone, so that
-    plain ``torch.load(weights_only=True)`` reads it.
+    plain ``torch.load(weights_only=True)`` reads it. Weights that are NaN or infinite end
+    the run instead of replacing a good checkpoint.
 
     Other hooks may have a method ``after_remove_checkpoint(runner, path)``, which the
     main process calls.
@@ -71,20 +77,46 @@ class SafeCheckpointHook(CheckpointHook):
         super().__init__(*args, **kwargs, backend_args=dict(backend=_BACKEND))
         if self.args:
             raise ValueError(f'SafeCheckpointHook has no argument {", ".join(self.args)}')
+        self._surplus: list[str] = []
+
+    def before_resume(self, runner: Runner, checkpoint: dict, path: str) -> None:
+        """Note what was to be removed once this checkpoint had been written."""
+        self.last_ckpt = path
+        self._surplus = checkpoint['meta'].get('outdated', [])
 
     def before_train(self, runner: Runner) -> None:
-        """Clean up after a run that was killed while it wrote."""
+        """Clean up after a run that was killed, and make up the validation it owes."""
+        AtomicLocalBackend.outdated.clear()  # of a run in this process that failed
         super().before_train(runner)
+        for name in self._surplus:
+            self.file_backend.remove(os.path.join(self.out_dir, os.path.basename(name)))
         self._remove_outdated(runner)
         if is_main_process():
             for folder in {self.out_dir, runner.work_dir}:
                 for path in remove_stale_files(folder):
                     runner.logger.warning(f'Removed the half-written {path}.')
+        validate_if_due(runner)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Replace objects by plain values."""
+        """Refuse NaN and infinite weights; replace objects by plain values.
+
+        Raises:
+            FloatingPointError: If weights or states of the optimizer are not finite.
+        """
+        states = {k: v for k, v in checkpoint.items() if k not in ('meta', 'message_hub')}
+        if name := next(not_finite(states), None):
+            where = f'after iteration {runner.iter}, and no checkpoint was written'
+            raise diverged(runner, f'{name} is not finite {where}')
+        outdated = map(os.path.basename, self.file_backend.outdated)
+        checkpoint['meta']['outdated'] = list(outdated)
         for key in checkpoint.keys() - {'state_dict'}:
             checkpoint[key] = to_plain(checkpoint[key])
+
+    def after_val_epoch(self, runner: Runner, metrics: dict) -> None:
+        """Save the best checkpoint, then note that this validation was completed."""
+        super().after_val_epoch(runner, metrics)
+        if is_main_process():
+            Path(runner.work_dir, _VALIDATED).write_text(str(runner.iter))
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Rebuild the log history of a training that is resumed."""
@@ -133,6 +165,27 @@ class SafeCheckpointHook(CheckpointHook):
                 runner.call_hook('after_remove_checkpoint', path=path)
                 Path(path).unlink(missing_ok=True)
         self.file_backend.outdated.clear()
+
+
+def validate_if_due(runner: Runner) -> None:
+    """Validate, if a kill prevented it between a checkpoint and the next iteration.
+
+    Args:
+        runner: At the point that it resumes from.
+    """
+    if runner.val_loop is None:
+        return
+    loop, note = runner.train_loop, Path(runner.work_dir, _VALIDATED)
+    step, total = runner.iter, runner.max_iters
+    if isinstance(loop, EpochBasedTrainLoop):
+        within_epoch = step > runner.epoch * len(loop.dataloader)
+        step, total = (0 if within_epoch else runner.epoch), runner.max_epochs
+    loop._decide_current_val_interval()
+    done = note.is_file() and note.read_text() == str(runner.iter)
+    due = step % loop.val_interval == 0 or step == total
+    if due and not done and step >= max(loop.val_begin, 1):
+        runner.logger.info('Making up the validation that an interruption prevented.')
+        runner.val_loop.run()
 
 
 def to_plain(value: Any) -> Any:

@@ -187,3 +187,16 @@ def test_derived_tensors_are_not_exported(tmp_path, config):
     assert file.tensors.keys() == names
     torch.save(checkpoint, tmp_path / 'epoch_1.pth')
     assert BackboneFile.read(tmp_path / 'epoch_1.pth').below('backbone.').keys() == names
+
+
+def test_missing_backbone_is_written_on_resume(train, tmp_path):
+    """A kill came between the two files; another hook has averaged the weights."""
+    averaged = [dict(type='EMAHook', momentum=0.1)]
+    train(averaged)
+    path = tmp_path / 'epoch_2_backbone.safetensors'
+    whole = BackboneFile.read(path)
+    path.unlink()
+    train(averaged, resume=True)
+    again = exported(tmp_path / 'epoch_2.pth')
+    assert again.record == whole.record
+    assert torch.equal(again.tensors['weight'], whole.tensors['weight'])

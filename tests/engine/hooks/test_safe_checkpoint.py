@@ -12,7 +12,7 @@ from mmengine.logging import HistoryBuffer
 from mmengine.model import BaseModel
 
 from mmcim.checkpoints import load_checkpoint
-from mmcim.engine.hooks.safe_checkpoint import to_plain
+from mmcim.engine.hooks.safe_checkpoint import AtomicLocalBackend, to_plain
 from mmcim.utils import atomic_write, files
 from tests.engine.conftest import Line
 
@@ -325,3 +325,91 @@ def test_unsupported_values_become_text(tmp_path, value, expected):
 
 def test_array_with_negative_strides(tmp_path):
     assert to_plain(np.arange(3)[::-1]).tolist() == [2, 1, 0]
+
+
+def poison(runner, at):
+    """Let the gradients of one step be NaN, though its loss is finite."""
+    step, calls = runner.model.train_step, iter(range(1, 100))
+
+    def train_step(data, optim_wrapper):
+        weight = runner.model.line.weight
+        handle = weight.register_hook(
+            lambda grad: grad * float('nan') if next(calls) == at else grad
+        )
+        try:
+            return step(data, optim_wrapper)
+        finally:
+            handle.remove()
+
+    runner.model.train_step = train_step
+
+
+def test_nan_weights_do_not_replace_a_good_checkpoint(make_runner, tmp_path):
+    """In the iteration of the checkpoint, in which the loss is still finite."""
+    run = dict(checkpoint=hook(max_keep_ckpts=1), param_scheduler=None)
+    runner = make_runner(**run, hooks=[dict(type='FiniteLossHook')])
+    poison(runner, at=4)
+    with pytest.raises(FloatingPointError) as error:
+        runner.train()
+    message = str(error.value)
+    assert 'state_dict.line.weight is not finite after iteration' in message
+    assert f'--resume {tmp_path}/epoch_1.pth --override' in message
+    assert {p.name for p in tmp_path.glob('*.pth')} == {'epoch_1.pth'}
+    # What the message advises works, and the good checkpoint is not removed before.
+    lower = dict(optimizer=dict(type='SGD', lr=0.001))
+    make_runner(**run, resume=True, override=True, optim_wrapper=lower).train()
+    weights = load_checkpoint(tmp_path / 'epoch_2.pth')['state_dict']
+    assert all(value.isfinite().all() for value in weights.values())
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing in mmengine or mmcim catches it."""
+
+
+@pytest.mark.parametrize('by_epoch', [True, False])
+def test_validation_that_a_kill_prevented_is_made_up(make_runner, tmp_path, by_epoch):
+    """Also that of a finished training; one that has been done is not repeated."""
+    length = dict(max_epochs=2) if by_epoch else dict(max_iters=4, val_interval=2)
+    best = hook(save_best='score', rule='greater', by_epoch=by_epoch)
+    best['interval'] = 1 if by_epoch else 2
+    run = dict(checkpoint=best, train_cfg=dict(by_epoch=by_epoch, **length))
+    for validation in (1, 2):
+        first = make_runner(**run, scores=[0.5], resume=validation == 2)
+        first.train_loop  # noqa: B018 - builds it
+        first.val_loop.run = raise_killed
+        with pytest.raises(Killed):
+            first.train()
+        assert len([*tmp_path.glob('best*')]) == validation - 1
+        scores = [0.1 * validation]
+        second = make_runner(**run, scores=scores, resume=True)
+        if validation == 1:
+            second.train_loop.run_iter = raise_killed
+            with pytest.raises(Killed):
+                second.train()
+        else:
+            second.train()
+        step = 'epoch_{}' if by_epoch else 'iter_{}'
+        (found,) = tmp_path.glob('best*')
+        step = step.format(validation if by_epoch else 2 * validation)
+        assert found.name == f'best_score_{step}.pth'
+    make_runner(**run, scores=[], resume=True).train()  # which would have no score
+
+
+def raise_killed(*args, **kwargs):
+    raise Killed
+
+
+def test_surplus_checkpoints_of_a_kill_are_removed(make_runner, tmp_path, monkeypatch):
+    run = dict(checkpoint=hook(max_keep_ckpts=1))
+    runner = make_runner(**run)
+    with monkeypatch.context() as patch:
+        target = 'mmcim.engine.hooks.SafeCheckpointHook._remove_outdated'
+        later = lambda self, runner: raise_killed() if runner.epoch else None  # noqa: E731
+        patch.setattr(target, later)
+        with pytest.raises(Killed):
+            runner.train()
+    AtomicLocalBackend.outdated.clear()  # the next process knows nothing of it
+    (tmp_path / 'epoch_0.pth').write_bytes(b'')  # not of this run, and not its to remove
+    assert {p.name for p in tmp_path.glob('*_[12].pth')} == {'epoch_1.pth', 'epoch_2.pth'}
+    make_runner(**run, resume=True).train()
+    assert {p.name for p in tmp_path.glob('*.pth')} == {'epoch_0.pth', 'epoch_2.pth'}

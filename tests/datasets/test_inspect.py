@@ -1,0 +1,130 @@
+# Copyright (c) mmcim contributors. All rights reserved.
+"""A look at data sets before a run."""
+
+import logging
+
+import numpy as np
+import pytest
+from mmengine.dataset import BaseDataset
+from mmengine.logging import MMLogger
+from PIL import Image
+
+from mmcim.datasets import inspect_dataset
+from mmcim.utils import ConfigError
+
+
+class Listed(BaseDataset):
+    """Gives the samples that it gets, and counts how often."""
+
+    def __init__(self, samples, classes=('cat', 'dog', 'cow')):
+        self.samples = samples
+        super().__init__(metainfo=dict(classes=classes), serialize_data=False)
+
+    def load_data_list(self):
+        return self.samples
+
+
+@pytest.fixture
+def images(tmp_path):
+    """Forty images of 30 x 20 px."""
+    paths = [str(tmp_path / f'{i}.png') for i in range(40)]
+    for path in paths:
+        Image.fromarray(np.zeros((20, 30, 3), np.uint8)).save(path)
+    return paths
+
+
+@pytest.fixture
+def warnings(monkeypatch):
+    texts = []
+    logger = MMLogger.get_current_instance()
+    monkeypatch.setattr(logger, 'handlers', [logging.NullHandler()])
+    monkeypatch.setattr(logger, 'warning', lambda text, *args: texts.append(text))
+    return texts
+
+
+def mask(values, mode='L', shape=(20, 30)):
+    """An image with some values."""
+    array = np.zeros(shape, np.uint8)
+    array.flat[: len(values)] = values
+    return Image.fromarray(array).convert(mode)
+
+
+MASKS = dict(
+    fitting=(mask([0, 1, 2, 255]), {}, None),
+    palette=(mask([0, 1, 2], 'P'), {}, None),
+    void=(mask([0, 1, 2, 11]), {}, None),
+    zero_is_ignored=(mask([0, 1, 2, 3]), dict(reduce_zero_label=True), None),
+    mapped=(mask([0, 7]), dict(label_map={0: 1, 7: 2}), None),
+    binary=(mask([0, 255]), {}, 'values 0 and 255 alone'),
+    unknown=(mask([0, 1, 3]), {}, r'values \[3\], but there are 3 classes'),
+    colours=(mask([0, 1, 2], 'RGB'), {}, 'is of mode RGB: expected one channel'),
+    size=(mask([0, 1], shape=(10, 30)), {}, r'height and width \(10, 30\), its image'),
+    missing=(None, {}, 'cannot read the mask .*mask.png'),
+)
+
+
+@pytest.mark.parametrize('training', [True, False])
+@pytest.mark.parametrize('name', MASKS)
+def test_masks_fit_images_and_classes(images, tmp_path, name, training):
+    image, info, message = MASKS[name]
+    path = tmp_path / 'mask.png'
+    if image is not None:
+        image.save(path)
+    info = dict(seg_map_path=str(path), **info)
+    data = Listed([dict(img_path=path, **info) for path in images])
+    if message is None:
+        inspect_dataset(data, training, None, ignored=[11])
+    else:
+        with pytest.raises(ConfigError, match=message):
+            inspect_dataset(data, training, None, ignored=[11])
+
+
+def test_labels_are_those_of_classes(images, warnings):
+    samples = [dict(img_path=p, gt_label=i % 3) for i, p in enumerate(images)]
+    inspect_dataset(Listed(samples), True, None)
+    assert not warnings
+    inspect_dataset(Listed(samples, ('cat', 'dog', 'cow', 'bat')), True, None)
+    assert warnings == ['1 of 4 classes have no image: bat']
+    samples[17]['gt_label'] = 3
+    with pytest.raises(ConfigError, match='labels are 0 to 3, but there are 3 classes'):
+        inspect_dataset(Listed(samples), True, None)
+
+
+def test_small_images_warn(images, warnings):
+    samples = [dict(img_path=path) for path in images]
+    inspect_dataset(Listed(samples), True, [40, 40])
+    assert not warnings
+    inspect_dataset(Listed(samples), True, [64, 64])
+    (text,) = warnings
+    assert 'small for [64, 64]' in text and 'height 20 and width 30' in text
+
+
+BROKEN = dict(
+    missing=None, empty=b'', truncated=b'\x89PNG\r\n\x1a\n' + bytes(40), text=b'no image'
+)  # fmt: skip
+
+
+@pytest.mark.parametrize('kind', BROKEN)
+def test_broken_image_is_refused_in_evaluation(images, tmp_path, kind):
+    """The sample, in which it is not, has 16 images."""
+    path = tmp_path / '1.png'
+    path.unlink()
+    if BROKEN[kind] is not None:
+        path.write_bytes(BROKEN[kind])
+    data = Listed([dict(img_path=path) for path in images])
+    inspect_dataset(data, True, None)
+    with pytest.raises(ConfigError, match=r'1 of 40 .*Cannot read the image .*/1\.png'):
+        inspect_dataset(data, False, None)
+
+
+def test_whole_files_of_any_format_pass(tmp_path):
+    paths = [tmp_path / f'image.{end}' for end in ('jpg', 'png', 'bmp', 'webp', 'tif')]
+    for path in paths:
+        Image.fromarray(np.zeros((20, 30, 3), np.uint8)).save(path)
+    inspect_dataset(Listed([dict(img_path=str(path)) for path in paths]), False, None)
+
+
+def test_no_samples_are_refused_and_other_data_pass():
+    inspect_dataset([1, 2], False, None)
+    with pytest.raises(ConfigError, match='no samples'):
+        inspect_dataset(Listed([]), True, None)
