@@ -104,6 +104,7 @@ def first_images(cfg: Config, num: int) -> dict:
     with explain_build_errors(cfg, 'train_dataloader'):
         config = {**cfg.train_dataloader, 'num_workers': 0}
         loader = StrictRunner.build_dataloader(config)
-    dataset = loader.dataset.dataset  # drawn from the seed of the command line
+    # Drawn from the seed of the command line.
+    dataset = loader.dataset.dataset  # type: ignore[attr-defined]
     chosen = range(min(num, len(dataset)))
     return loader.collate_fn([dataset[i] for i in chosen])

@@ -140,7 +140,8 @@ def check_same_inputs(
     record = meta.get('run') or {}
     trained = dict(record.get('tokenizers', {}))
     own = {n: v for n, v in describe_tokenizers(model).items() if n in trained}
-    first, second = {name: trained[name] for name in own}, own
+    first: dict[str, Any] = {name: trained[name] for name in own}
+    second: dict[str, Any] = dict(own)
     if record:
         first['data_preprocessor'] = record['data_preprocessor']
         second['data_preprocessor'] = normalization(model)
