@@ -60,10 +60,10 @@ def test_checkpoint_and_exported_backbone_give_the_same_file(export, trained, tm
 
 def test_another_size(export, trained, tmp_path):
     checkpoint, out = max(trained.glob('epoch_*.pth')), tmp_path / 'a.safetensors'
-    options = ('--to', 'timm', '--out', out, '--img-size', 16, 32)
+    options = ('--to', 'timm', '--out', out, '--img-size', 32, 64)
     code, stdout, stderr = export(checkpoint, *options)
     assert code == 0, stderr
-    assert 'img_size=(16, 32)' in stdout
+    assert 'img_size=(32, 64)' in stdout
 
 
 def test_errors_write_no_file(export, trained, tmp_path):
