@@ -179,7 +179,8 @@ def _test(add: Add) -> None:
 def _quickstart(add: Add) -> None:
     # A shell does not expand ~ where the Makefile quotes the folder.
     add('--data-root', type=os.path.expanduser, help='your images')
-    add('--work-dir', type=Path, default=Path('work_dirs/quickstart'))
+    folder = Path('work_dirs/quickstart')
+    add('--work-dir', type=Path, default=folder, help='for all runs; %(default)s')
     _flags(add, resume='after an interruption')
     _cfg_options(add)
 
@@ -221,7 +222,7 @@ def _benchmark(add: Add) -> None:
 
 
 def _configs(add: Add) -> None:
-    add('words', nargs='*', metavar='WORD', help='that must be there')
+    add('words', nargs='*', metavar='WORD', help='to search for, in path or description')
 
 
 def _doctor(add: Add) -> None:

@@ -1,5 +1,4 @@
-r"""BEiT on handwritten digits, at the size of the quickstart. The tokenizer is that
-of configs/quickstart/tokenizer.py.
+r"""BEiT on handwritten digits, with the quickstart's tokenizer.
 
     W=work_dirs/quickstart
     python tools/train.py configs/quickstart/beit.py --work-dir $W/beit

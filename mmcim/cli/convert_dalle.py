@@ -1,7 +1,7 @@
 # Copyright (c) mmcim contributors. All rights reserved.
 r"""Convert OpenAI's dVAE into the one safetensors file that DALLETokenizer loads.
 
-encoder.pkl and decoder.pkl are OpenAI's files; in place of encoder.pkl goes also
+encoder.pkl and decoder.pkl are OpenAI's files; instead of encoder.pkl you can give
 mmpretrain's dalle_encoder.pth, which holds the same encoder as plain tensors.
 
 Example: mmcim convert-dalle encoder.pkl decoder.pkl --trust-pickle \

@@ -15,6 +15,8 @@ import sys
 from collections.abc import Iterator
 from importlib import metadata
 
+from mmcim_cli import quiet
+
 from ..version import __version__
 
 OK, OPTIONAL, MISSING, BROKEN = 'ok', 'optional', 'missing', 'BROKEN'
@@ -22,13 +24,13 @@ OK, OPTIONAL, MISSING, BROKEN = 'ok', 'optional', 'missing', 'BROKEN'
 Finding = tuple[str, str, str]
 _FILES = {
     "OpenAI's tokenizer: weights/dalle_dvae.safetensors": (
-        'wget https://cdn.openai.com/dall-e/encoder.pkl '
-        'https://cdn.openai.com/dall-e/decoder.pkl && pip install dall-e attrs && '
+        'curl -fLO https://cdn.openai.com/dall-e/encoder.pkl '
+        '-fLO https://cdn.openai.com/dall-e/decoder.pkl && pip install dall-e attrs && '
         'mmcim convert-dalle encoder.pkl decoder.pkl --trust-pickle '
         '--out weights/dalle_dvae.safetensors'
     ),
-    'ImageNet: data/imagenet/train': 'ln -s /path/to/imagenet data/imagenet',
-    'ADE20K: data/ade/ADEChallengeData2016': 'ln -s /path/to/ade data/ade',
+    'ImageNet: data/imagenet/train': 'mkdir data; ln -s /path/to/imagenet data/imagenet',
+    'ADE20K: data/ade/ADEChallengeData2016': 'mkdir data; ln -s /path/to/ade data/ade',
 }
 # For cards and drivers that are too old for the newest.
 _OLDER_TORCH = 'pip install torch==2.8.0 torchvision==0.23.0  # CUDA 12.8, from Volta on'
@@ -118,7 +120,8 @@ def _files(args: argparse.Namespace) -> Iterator[Finding]:
 
 def _images(args: argparse.Namespace) -> Iterator[Finding]:
     if args.data:
-        from ..datasets.check import check_images
+        with quiet():
+            from ..datasets.check import check_images
 
         try:
             yield OK, f'{args.data}: all readable, {check_images(args.data)}', ''

@@ -79,19 +79,20 @@ def load_config(
 
 
 def find_config(path: str | Path) -> str:
-    """Resolve the name of a shipped config; another path stays as it is.
+    """Resolve the name of a shipped config; the path of another file stays as it is.
 
     Raises:
-        ConfigError: If there is none of this name.
+        ConfigError: If there is neither.
     """
-    _, colons, name = str(path).partition('mmcim::')
-    if not colons:
-        return str(path)
-    folder = configs_dir()
-    if not (folder / name).is_file():
-        names = [p.relative_to(folder).as_posix() for p in folder.rglob('[!_]*.py')]
-        raise ConfigError(f'config {path} does not exist.{nearest(name, names)}')
-    return str(folder / name)
+    name, folder = str(path), configs_dir()
+    if os.path.exists(name):
+        return name
+    shipped = name.removeprefix('mmcim::')
+    if shipped != name and (folder / shipped).is_file():
+        return str(folder / shipped)
+    names = [p.relative_to(folder).as_posix() for p in folder.rglob('[!_]*.py')]
+    close = nearest(shipped.removeprefix('configs/'), names).replace("'", "'mmcim::", 1)
+    raise ConfigError(f'config {path} does not exist.{close}')
 
 
 def initial_weights(cfg: Config) -> list[str]:

@@ -76,7 +76,7 @@ def test_shipped_configs_by_name():
     cfg = load_config('mmcim::cim/vit-b_8xb256-300e.py')
     assert cfg.model.type == 'CIM'
     assert cfg.work_dir == 'work_dirs/cim/vit-b_8xb256-300e'
-    match = r"mmcim::cim/vit-b_8xb256.py does not exist. Did you mean 'cim/vit-b_8xb256-"
+    match = r"vit-b_8xb256.py does not exist. Did you mean 'mmcim::cim/vit-b_8xb256-"
     with pytest.raises(ConfigError, match=match):
         load_config('mmcim::cim/vit-b_8xb256.py')
 
