@@ -100,7 +100,7 @@ def initial_weights(cfg: Config) -> list[str]:
     model = cfg.get('model') or {}
     parts = [part for part in (model, model.get('backbone')) if isinstance(part, dict)]
     found = [part.get('init_cfg') or {} for part in parts]
-    return [init['checkpoint'] for init in found if init.get('checkpoint')]
+    return [init['checkpoint'] for init in found if 'checkpoint' in init]
 
 
 def build_runner(cfg: Config, mode: str | None = None) -> Runner:
