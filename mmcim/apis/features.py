@@ -2,7 +2,7 @@
 """Features of images."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -18,7 +18,7 @@ ImageLike = str | Path | Image.Image
 @torch.no_grad()
 def extract_features(
     backbone: nn.Module,
-    images: str | Path | Sequence[ImageLike] | Tensor,
+    images: str | Path | Sequence[ImageLike],
     batch_size: int = 64,
     img_size: int | tuple[int, int] | None = None,
 ) -> Tensor:
@@ -34,8 +34,7 @@ def extract_features(
     Args:
         backbone: From :func:`load_backbone`, on any device.
         images: A folder, all of whose images are taken, in the order of
-            ``list_images(folder).files``; paths or PIL images; or RGB images in [0, 1],
-            (B, 3, H, W), which are not resized.
+            ``list_images(folder).files``; or paths or PIL images.
         batch_size: Images at a time.
         img_size: Height and width that files and PIL images are resized to. By default
             the backbone's own, or 224 if it has none.
@@ -44,8 +43,8 @@ def extract_features(
         (N, D), float32, on the CPU, in the order of the images.
 
     Raises:
-        ValueError: If an image cannot be read, a tensor is not (B, 3, H, W) in [0, 1], or
-            the backbone does not specify how images are normalised.
+        ValueError: If an image cannot be read, or the backbone does not specify how
+            images are normalised.
 
     Example:
         >>> from mmcim.apis import extract_features, load_backbone
@@ -74,28 +73,15 @@ def extract_features(
     backbone.train(False)
     features = []
     try:
-        for batch in _batches(images, batch_size, size):
+        for start in range(0, len(images), batch_size):
+            chosen = images[start : start + batch_size]
+            batch = torch.stack([_load(image, size) for image in chosen])
             outputs = backbone(((batch.to(device) - mean) / std).to(weight.dtype))
             outputs = outputs if isinstance(outputs, Tensor) else outputs[-1]
             features.append(_pool(backbone, outputs).cpu())
     finally:
         backbone.train(training)
     return torch.cat(features).float()
-
-
-def _batches(
-    images: Sequence[ImageLike] | Tensor, batch_size: int, size: tuple[int, int]
-) -> Iterator[Tensor]:
-    """Give images on the scale 0..255, (b, 3, H, W)."""
-    if isinstance(images, Tensor):
-        wrong = images.ndim != 4 or images.size(1) != 3 or not images.is_floating_point()
-        if wrong or images.amin() < 0 or images.amax() > 1:
-            raise ValueError('images must be a float tensor (B, 3, H, W) in [0, 1]')
-        yield from (255 * batch for batch in images.split(batch_size))
-        return
-    for start in range(0, len(images), batch_size):
-        batch = images[start : start + batch_size]
-        yield torch.stack([_load(image, size) for image in batch])
 
 
 def _load(image: ImageLike, size: tuple[int, int]) -> Tensor:

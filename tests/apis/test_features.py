@@ -1,5 +1,5 @@
 # Copyright (c) mmcim contributors. All rights reserved.
-"""Feature vectors of tensors, files and PIL images."""
+"""Feature vectors of files and PIL images."""
 
 import numpy as np
 import pytest
@@ -42,14 +42,32 @@ def to_tensor(path):
     return torch.from_numpy(np.array(Image.open(path))).permute(2, 0, 1) / 255
 
 
+def random_images(number, height=32, width=32):
+    pixels = np.random.default_rng(0).integers(0, 256, (number, height, width, 3))
+    return [Image.fromarray(image.astype(np.uint8)) for image in pixels]
+
+
+def tensors(images):
+    return (
+        torch.stack([torch.from_numpy(np.array(i)) for i in images]).permute(0, 3, 1, 2)
+        / 255
+    )
+
+
+@torch.no_grad()
+def pooled(network, images):
+    """The mean of the feature map of RGB images in [0, 1]."""
+    return network(normalized(images))[-1].mean(dim=(2, 3))
+
+
 def list_paths(folder):
     return [folder / file for file in list_images(folder).files]
 
 
 def test_features_are_mean_of_feature_map(backbone):
-    images = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    images = random_images(3)
     with torch.no_grad():
-        feature_map = backbone(normalized(images))[-1]
+        feature_map = backbone(normalized(tensors(images)))[-1]
     expected = torch.stack(
         [feature_map[:, :, y, x] for y in range(4) for x in range(4)]
     ).mean(0)
@@ -63,7 +81,7 @@ def test_features_are_mean_of_feature_map(backbone):
 
 def test_input_types_and_batch_sizes_give_same_features(backbone, folder):
     paths = list_paths(folder)
-    expected = extract_features(backbone, torch.stack([to_tensor(p) for p in paths]))
+    expected = pooled(backbone, torch.stack([to_tensor(p) for p in paths]))
     as_text = [str(path) for path in paths]
     opened = [Image.open(path) for path in paths]
     for images in (folder, str(folder), paths, as_text, opened):
@@ -79,8 +97,8 @@ def test_input_types_and_batch_sizes_give_same_features(backbone, folder):
     ],
 )
 def test_other_out_types(vit, out_type, pick):
-    images = torch.rand(2, 3, 32, 32)
-    tokens = load_backbone(vit, out_type='raw')(normalized(images))[-1]
+    images = random_images(2)
+    tokens = load_backbone(vit, out_type='raw')(normalized(tensors(images)))[-1]
     found = extract_features(load_backbone(vit, out_type=out_type), images)
     assert_close(found, pick(tokens).detach(), rtol=0, atol=1e-5)
 
@@ -96,12 +114,12 @@ def test_masked_and_convolutional_backbones(write_backbone):
         use_rel_pos_bias=False,
     )
     network = load_backbone(write_backbone(masked))
-    assert extract_features(network, torch.rand(1, 3, 32, 32)).shape == (1, 32)
+    assert extract_features(network, random_images(1)).shape == (1, 32)
     resnet = load_backbone(write_backbone(dict(type='ResNet', depth=18)))
     image = Image.fromarray(np.full((50, 40, 3), 128, np.uint8))
     grey = torch.full((1, 3, 224, 224), 128 / 255)
     found = extract_features(resnet, [image])
-    assert_close(found, extract_features(resnet, grey), rtol=1e-5, atol=1e-5)
+    assert_close(found, pooled(resnet, grey), rtol=1e-5, atol=1e-5)
 
 
 def test_files_are_resized_and_center_cropped(backbone, tmp_path):
@@ -115,10 +133,10 @@ def test_files_are_resized_and_center_cropped(backbone, tmp_path):
     Image.fromarray(pixels).save(tmp_path / 'edges.png')
     plain = torch.full((1, 3, 32, 32), 100 / 255)
     features = extract_features(backbone, [middle, wide, tmp_path / 'edges.png'])
-    assert_close(features[:1], extract_features(backbone, plain), rtol=0, atol=1e-5)
+    assert_close(features[:1], pooled(backbone, plain), rtol=0, atol=1e-5)
     assert_close(features[1], features[2], rtol=0, atol=1e-5)
     tall = extract_features(backbone, [middle], img_size=(16, 32))
-    expected = extract_features(backbone, plain[:, :, :16])
+    expected = pooled(backbone, plain[:, :, :16])
     assert_close(tall, expected, rtol=0, atol=1e-5)
 
 
@@ -153,7 +171,7 @@ def test_error_names_truncated_image(backbone, folder, tmp_path, kind, suffix):
 def test_training_mode_is_restored(vit):
     network = load_backbone(vit, drop_rate=0.5)
     network.train()
-    images = torch.rand(2, 3, 32, 32)
+    images = random_images(2)
     first, second = (extract_features(network, images) for _ in range(2))
     assert torch.equal(first, second)
     assert network.training
@@ -188,17 +206,9 @@ def test_errors_name_the_problem(backbone, write_backbone, tmp_path):
         extract_features(backbone, tmp_path)
     with pytest.raises(ConfigError, match='Cannot read the image .*missing.png'):
         extract_features(backbone, [tmp_path / 'missing.png'])
-    for wrong in (
-        torch.zeros(1, 3, 32, 32, dtype=torch.uint8),
-        torch.full((1, 3, 32, 32), 128.0),
-        torch.zeros(3, 32, 32),
-        torch.zeros(1, 1, 32, 32),
-    ):
-        with pytest.raises(ValueError, match=r'must be a float tensor \(B, 3, H, W\)'):
-            extract_features(backbone, wrong)
     unknown = write_backbone(dict(type='ResNet', depth=18), mean=[], std=[])
     network = load_backbone(unknown)
     with pytest.raises(ValueError, match='set backbone.normalization'):
-        extract_features(network, torch.rand(1, 3, 32, 32))
+        extract_features(network, random_images(1))
     network.normalization = ([127.5] * 3, [127.5] * 3)
-    assert extract_features(network, torch.rand(1, 3, 32, 32)).shape == (1, 512)
+    assert extract_features(network, random_images(1)).shape == (1, 512)

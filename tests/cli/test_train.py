@@ -261,7 +261,7 @@ EXPECTED = dict(
         '.png',
     ],
     work_dir=['Not a directory', 'a_file/work'],
-    config=['config nowhere.py does not exist'],
+    config=['nowhere.py does not exist'],
     load_from=['nowhere.pth', 'does not exist'],
     resume=['nowhere.pth', 'does not exist'],
     resume_moved=['last_checkpoint', '/nowhere/epoch_9.pth', '--resume'],

@@ -128,7 +128,7 @@ def test_backbone_without_feature_map_raises():
 
 def test_feature_map_that_does_not_match_images_raises():
     corrupted, images = torch.randn(2, 1, 3, 32, 32)
-    with pytest.raises(ValueError, match=r'\(64, 64\).*encoder_stride'):
+    with pytest.raises(ValueError, match=r'\(3, 64, 64\).*encoder_stride'):
         MODELS.build(respix(stride=16)).loss(dict(corrupted=corrupted, images=images))
 
 
