@@ -149,7 +149,7 @@ def test_invalid_input_is_a_one_line_error(runs, name):
 
 def test_first_step_names_mismatched_shapes(runs):
     assert runs['stride'].code != 0
-    for words in ('(48, 48)', '(24, 24)', 'encoder_stride'):
+    for words in ('(3, 48, 48)', '(3, 24, 24)', 'encoder_stride'):
         assert words in runs['stride'].output
 
 
