@@ -13,6 +13,8 @@ import os
 import signal
 import sys
 import tempfile
+import threading
+import time
 import traceback
 import warnings
 from argparse import ArgumentTypeError
@@ -77,13 +79,17 @@ def quiet() -> Iterator[None]:
 def guard(call: Callable[[], object]) -> None:
     """Call a function so that no traceback is on the screen, whatever happens.
 
-    Interrupted (Ctrl-C, SIGTERM) it unwinds, so that no half-written file remains.
+    Interrupted (Ctrl-C, SIGTERM, SIGUSR1) it unwinds, so that no half-written file
+    remains; a training saves a checkpoint before. A process of torchrun ends with it.
 
     Raises:
         SystemExit: With code 2 if the user can fix it, 1 for any other error, whose
-            traceback is in a file, 130 after Ctrl-C and 143 after SIGTERM.
+            traceback is in a file, and 128 + n after signal n, as 130 after Ctrl-C.
     """
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    for number in (signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
+    if 'TORCHELASTIC_RUN_ID' in os.environ:
+        end_with_parent()
     try:
         call()
         distributed = sys.modules.get('torch.distributed')
@@ -95,6 +101,21 @@ def guard(call: Callable[[], object]) -> None:
         sys.exit(128 + signal.SIGINT)
     except Exception as error:
         sys.exit(_report(error))
+
+
+def end_with_parent() -> None:
+    """Let this process, and all that it starts, end with the process that started it."""
+    if os.getpid() != os.getpgrp():
+        os.setsid()  # with its own workers it is stopped as a whole
+    threading.Thread(target=_end_after, args=[os.getppid()], daemon=True).start()
+
+
+def _end_after(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os.killpg(0, signal.SIGTERM)  # orderly, so that no file is half-written
+    time.sleep(30)
+    os.killpg(0, signal.SIGKILL)
 
 
 def _report(error: Exception) -> int:
@@ -124,8 +145,11 @@ def _keep_traceback() -> str:
     library = sys.modules.get('mmengine.logging')
     log = library and library.MMLogger.get_current_instance().log_file
     path = log or tempfile.mkstemp('.log', 'mmcim_')[1]
-    with open(path, 'a') as file:
-        traceback.print_exc(file=file)
+    try:
+        with open(path, 'a') as file:
+            traceback.print_exc(file=file)
+    except OSError as error:  # a full disk
+        return f'no file: {error}'
     return path
 
 

@@ -3,12 +3,18 @@ set -euo pipefail
 TOOLS=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 PYTHON=${PYTHON:-python}
 export PYTHONPATH="$TOOLS/..${PYTHONPATH:+:$PYTHONPATH}"
-# torchrun without its warnings and tracebacks, as after Ctrl-C.
+# torchrun without its warnings and tracebacks, and with the exit code of a signal.
 TORCHRUN='import logging, sys
-from torch.distributed.run import main
+from torch.distributed.elastic.multiprocessing import SignalException
+from torch.distributed.run import get_args_parser, main
 logging.disable("WARNING")
 sys.tracebacklimit = 0
-main()'
+if "--signals-to-handle" in get_args_parser().format_help():
+    sys.argv.insert(1, "--signals-to-handle=SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1")
+try:
+    main()
+except SignalException as error:
+    sys.exit(128 + error.sigval)'
 
 fail() {
     echo "$1" >&2

@@ -27,8 +27,9 @@ env_cfg = dict(
     # Fast for inputs of one size; randomness.deterministic=True turns it off.
     cudnn_benchmark=True,
     mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
-    # On machines with no GPU the tools take gloo instead.
-    dist_cfg=dict(backend='nccl'),
+    # On machines with no GPU the tools take gloo instead. What a process waits for, the
+    # others or a worker of its data loader, has failed after these seconds.
+    dist_cfg=dict(backend='nccl', timeout=1800),
 )
 
 visualizer = dict(type='UniversalVisualizer', vis_backends=[dict(type='LocalVisBackend')])

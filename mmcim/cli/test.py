@@ -12,6 +12,7 @@ from mmengine.dist import is_main_process
 from mmengine.evaluator import DumpResults
 from mmengine.runner import Runner
 
+from ..engine.data_parallel import collect_device
 from ..evaluation import FrozenFeatureLoop, MetricsLoop
 from ..utils import ConfigError, build_runner
 from .train import read_config
@@ -80,4 +81,5 @@ def prepare_loop(runner: Runner, args: argparse.Namespace) -> None:
         if isinstance(loop, MetricsLoop):
             name = type(loop).__name__
             raise ConfigError(f'--out: {name} makes no predictions, only metrics (.json)')
-        runner.test_evaluator.metrics.append(DumpResults(out_file_path=str(args.out)))
+        dump = DumpResults(str(args.out), collect_device=collect_device())
+        runner.test_evaluator.metrics.append(dump)

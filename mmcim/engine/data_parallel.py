@@ -1,13 +1,18 @@
 # Copyright (c) mmcim contributors. All rights reserved.
 """Several processes: how they begin, and how a model is wrapped."""
 
+import os
+import signal
 from datetime import timedelta
 
 import torch
 from mmengine.config import Config
 from mmengine.model import MMDistributedDataParallel, revert_sync_batchnorm
+from mmengine.runner import BaseLoop, Runner
 from torch import distributed as dist
 from torch import nn
+
+from mmcim_cli import end_with_parent
 
 _WRAPPER = 'MMDistributedDataParallel'
 
@@ -36,15 +41,61 @@ def refuse_unsupported(cfg: Config | dict, launcher: str) -> None:
         )
 
 
-def init_on_cpus(env_cfg: dict) -> None:
+def set_timeout(runner: Runner, seconds: float | None) -> timedelta | None:
+    """Let the data loaders of a run wait as long for a worker as processes for others.
+
+    Args:
+        runner: Whose data loaders have not been built.
+        seconds: How long; None for no limit here, and PyTorch's between processes.
+
+    Returns:
+        The time between processes.
+    """
+    for loader in (
+        runner._train_dataloader,
+        runner._val_dataloader,
+        runner._test_dataloader,
+    ):
+        if seconds and isinstance(loader, dict) and loader.get('num_workers'):
+            loader.setdefault('timeout', seconds)
+    return timedelta(seconds=seconds) if seconds else None
+
+
+def init_on_cpus(timeout: timedelta | None) -> None:
     """Start the process group with gloo; mmengine would select a GPU.
 
     Args:
-        env_cfg: With ``dist_cfg.timeout`` in seconds, see
-            :class:`mmengine.runner.Runner`.
+        timeout: After which a process that waits for another one fails.
     """
-    timeout = env_cfg.get('dist_cfg', {}).get('timeout')
-    dist.init_process_group('gloo', timeout=timeout and timedelta(seconds=timeout))
+    dist.init_process_group('gloo', timeout=timeout)
+
+
+def collect_device() -> str:
+    """Where mmengine collects the results of all processes.
+
+    Returns:
+        'cpu', by files in a folder, on one node; 'gpu', through the process group (also
+        one of CPUs), on several, which may have no folder in common.
+    """
+    nodes = os.environ.get('GROUP_WORLD_SIZE') or os.environ.get('SLURM_NNODES') or 1
+    return 'gpu' if dist.is_initialized() and int(nodes) > 1 else 'cpu'
+
+
+def collect_through_group(*loops: BaseLoop | dict | None) -> None:
+    """Let the metrics of loops need no folder in common, see :func:`collect_device`."""
+    for loop in loops:
+        for metric in loop.evaluator.metrics if isinstance(loop, BaseLoop) else ():
+            metric.collect_device = collect_device()
+
+
+def begin_loader_worker(worker_id: int) -> None:
+    """Let a worker of a data loader end with its parent, and not before.
+
+    Signals to all processes of a run, as by Ctrl-C or torchrun, do not reach it: its
+    parent needs it until the run has left in order.
+    """
+    end_with_parent()
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # Slurm sends it to each process
 
 
 def wrap_distributed(model: nn.Module, cfg: Config | dict) -> MMDistributedDataParallel:

@@ -2,7 +2,8 @@
 """The runner of all configs: resumes exactly, and loads all of a checkpoint or fails."""
 
 from collections.abc import Callable
-from os.path import basename, dirname, join, realpath
+from contextlib import ExitStack
+from os.path import dirname, join, realpath
 from typing import Any
 
 import torch
@@ -23,14 +24,23 @@ from ..models.layers.momentum import momentum_encoder_of
 from ..utils.building import ConfigKeyErrors, explain_build_errors
 from ..utils.terminal import remove_lines, show_on_screen
 from . import checks
-from .data_parallel import init_on_cpus, refuse_unsupported, wrap_distributed
+from .data_parallel import (
+    begin_loader_worker,
+    collect_through_group,
+    init_on_cpus,
+    refuse_unsupported,
+    set_timeout,
+    wrap_distributed,
+)
 from .hooks import MomentumUpdateHook
+from .interruption import InterruptionHook
 from .lr_scaling import lr_ratio, scaled_schedulers
 from .plan import check_data, check_plan
 from .resume import override_settings
 from .run_record import describe_run, unwrapped
 from .seeding import SeededDataset, SeededSampler, SeedHook
 from .terminal import TerminalHook, start_summary
+from .work_dir import begin
 
 # Settings of data loaders that torch refuses without worker processes.
 _OF_WORKERS = {'multiprocessing_context', 'persistent_workers', 'prefetch_factor'}
@@ -56,6 +66,10 @@ class StrictRunner(ConfigKeyErrors, Runner):
     - The screen shows what a person wants to know (:mod:`mmcim.engine.terminal`).
     - Several processes run on CPUs as on GPUs; they stop if their settings differ.
     - Checkpoints are read as data; none of their contents is executed.
+    - A training owns its work directory (:mod:`mmcim.engine.work_dir`), and leaves it in
+      order after a signal (:mod:`mmcim.engine.interruption`).
+    - A process that waits for another one, or for a worker of a data loader, fails after
+      ``env_cfg.dist_cfg.timeout`` seconds.
 
     See :class:`mmengine.runner.Runner` for the arguments.
 
@@ -73,6 +87,8 @@ class StrictRunner(ConfigKeyErrors, Runner):
         self.register_hook(TerminalHook())
         if momentum_encoder_of(unwrapped(self.model)):
             self.register_hook(MomentumUpdateHook())
+        self._interruption = InterruptionHook(self._timeout)
+        self.register_hook(self._interruption)
 
     @classmethod
     def from_cfg(cls, cfg: Config) -> Runner:
@@ -91,10 +107,11 @@ class StrictRunner(ConfigKeyErrors, Runner):
         return logger
 
     def setup_env(self, env_cfg: dict) -> None:
-        """Start the process group, also on CPUs."""
+        """Start the process group, also on CPUs, and settle how long anything waits."""
         refuse_unsupported(self.cfg, self.launcher)
+        self._timeout = set_timeout(self, env_cfg.get('dist_cfg', {}).get('timeout'))
         if self.distributed and not (is_distributed() or torch.cuda.is_available()):
-            init_on_cpus(env_cfg)
+            init_on_cpus(self._timeout)
         super().setup_env(env_cfg)
 
     def set_randomness(
@@ -127,6 +144,7 @@ class StrictRunner(ConfigKeyErrors, Runner):
             sampler = dict(type=SeededSampler, sampler=dataloader['sampler'])
             dataset = dict(type=SeededDataset, dataset=dataloader['dataset'])
             dataloader = {**dataloader, 'sampler': sampler, 'dataset': dataset}
+            dataloader.setdefault('worker_init_fn', dict(type=begin_loader_worker))
         return Runner.build_dataloader(dataloader, seed=seed)
 
     def build_train_loop(self, loop: BaseLoop | dict) -> BaseLoop:
@@ -156,18 +174,17 @@ class StrictRunner(ConfigKeyErrors, Runner):
             settings['lr'] *= ratio
         self.param_schedulers = scaled_schedulers(self.param_schedulers, ratio)  # type: ignore[has-type]
 
+    def dump_config(self) -> None:
+        """Leave it to :meth:`train`: the work directory may be another run's."""
+
     def train(self) -> nn.Module:
         """Train; ``resume`` alone takes the latest checkpoint, if there is one."""
-        if self._resume and self._load_from is None:  # type: ignore[has-type]
-            path = checks.latest_checkpoint(self.work_dir)
-            checks.check_processes(dict(resume=path and basename(path)))
-            self._load_from, self._resume = path, path is not None
-            if path is None:
-                self.logger.info(f'No checkpoint in {self.work_dir}: start from scratch.')
-        try:
+        with ExitStack() as stack:
+            stack.callback(remove_lines)  # before an error is printed
+            begin(self, stack)
+            super().dump_config()
+            stack.enter_context(self._interruption.listen())
             return super().train()
-        finally:
-            remove_lines()  # before an error is printed
 
     @checks.together()
     def _init_model_weights(self) -> None:
@@ -196,6 +213,7 @@ class StrictRunner(ConfigKeyErrors, Runner):
             checks.check_monitored(self)
         elif self._load_from is None:
             self._init_model_weights()
+        collect_through_group(self._val_loop, self._test_loop)
         super().load_or_resume()
         self._has_loaded = True
         if training:

@@ -10,6 +10,7 @@ from mmengine.model import BaseModel
 from mmengine.runner.amp import autocast
 from torch.utils.data import DataLoader
 
+from ..engine.data_parallel import collect_device
 from ..utils.terminal import track
 from .metrics_loop import MetricsLoop
 
@@ -43,7 +44,7 @@ def collect_features(
             feats = model.extract_feat(data['inputs'], stage='pre_logits')
         labels = torch.cat([sample.gt_label for sample in data['data_samples']])
         pairs.extend(zip(feats.float().cpu().numpy(), labels.tolist(), strict=True))
-    pairs = collect_results(pairs, size)
+    pairs = collect_results(pairs, size, collect_device())
     if pairs is None:
         return None
     vectors, classes = zip(*pairs, strict=True)

@@ -18,6 +18,7 @@ from mmengine.config import Config
 from mmengine.logging import MMLogger, print_log
 from mmengine.registry import OPTIMIZERS, Registry, build_from_cfg
 from mmengine.runner import Runner
+from torch.utils.data import DataLoader
 
 from .arguments import constructors, keyword_arguments, takes_any_keyword
 from .errors import ConfigError
@@ -28,15 +29,38 @@ from .scope import drop_scope
 # config, where all others are free variables, tta_pipeline and test_pipeline are not.
 _MISSPELT = 0.8
 _MISSPELT_AT_TOP = 0.9
-# Read by registries, mmengine's optimizers and RandAugment; the class never gets them.
+# Read by registries, runners, mmengine's optimizers and data loaders, mmcv's norms and
+# RandAugment; the class never gets them.
 _NOT_ARGUMENTS = {'type', '_scope_', 'convert_to_iter_based', 'constructor'}
-_NOT_ARGUMENTS |= {'paramwise_cfg', 'magnitude_key'}
+_NOT_ARGUMENTS |= {'paramwise_cfg', 'magnitude_key', 'priority', 'by_epoch'}
+_NOT_ARGUMENTS |= {'requires_grad', 'num_batch_per_epoch', 'disable_subprocess_warning'}
 _POSITIVE = re.compile(r'(.+_)?(sizes?|interval|epochs|iters|counts)')
 # What mmengine's runner and ours read at the top of a config.
 TOP_LEVEL = [*inspect.signature(Runner.__init__).parameters, 'override', 'runner_type']
 TOP_LEVEL += ['custom_imports', 'find_unused_parameters', 'model_wrapper_cfg', 'sync_bn']
 TOP_LEVEL += ['activation_checkpointing', 'efficient_conv_bn_eval', 'compile']
 TOP_LEVEL += ['tta_model', 'tta_pipeline']
+# Under another name a hook would run beside the default one.
+HOOK_NAMES = ['runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler']
+HOOK_NAMES += ['checkpoint', 'visualization', 'backbone_export', 'runner']
+# Keys of mmcls 0.x and mmseg 0.x, which nothing reads, and what has replaced them.
+# ``optimizer`` is not among them: it is a common variable in newer configs.
+OLD_KEYS = dict(
+    data='train_dataloader, val_dataloader and test_dataloader',
+    lr_config='param_scheduler',
+    momentum_config='param_scheduler',
+    runner='train_cfg',
+    total_epochs='train_cfg.max_epochs',
+    optimizer_config='optim_wrapper',
+    fp16='optim_wrapper.type',
+    evaluation='val_evaluator and train_cfg.val_interval',
+    checkpoint_config='default_hooks.checkpoint',
+    log_config='default_hooks.logger',
+    resume_from='resume and load_from',
+    workflow='train_cfg and val_cfg',
+    dist_params='env_cfg.dist_cfg',
+    gpu_ids='--launcher',
+)
 # Where mmcim registers its Pretrained; that of other scopes loads weights in part.
 SCOPES = ('mmpretrain', 'mmseg')
 _KNOWN = [*vars(mmengine.registry).values(), *vars(mmpretrain.registry).values()]
@@ -94,17 +118,25 @@ class ConfigKeyErrors:
 def check_keys(cfg: Config | dict) -> None:
     """Find keys of a config that nothing would read.
 
-    What a class without ``**kwargs`` does not know it refuses by itself when it is built.
+    What a class without ``**kwargs`` does not know it refuses by itself when it is built;
+    a misspelt name is found before, also in what this run does not build.
 
     Raises:
-        ConfigError: If a key at the top, or one that only ``**kwargs`` take, resembles a
-            known one, if there is no model, or if the default scope is another
+        ConfigError: If a key at the top is of mmcls 0.x, if that or an argument resembles
+            a known one, if there is no model, or if the default scope is another
             library's. What ``**kwargs`` take and no parent class knows is a warning.
     """
     for name in cfg:
+        if name in OLD_KEYS:
+            raise ConfigError(
+                f'{name} is a key of mmcls 0.x, which nothing reads; set {OLD_KEYS[name]}'
+            )
         close = nearest(name, TOP_LEVEL, _MISSPELT_AT_TOP)
         if close and name not in TOP_LEVEL:
             raise ConfigError(f'Unknown config key {name!r}.{close}')
+    for name in {*(cfg.get('default_hooks') or ())} - {*HOOK_NAMES}:
+        if close := nearest(name, HOOK_NAMES, _MISSPELT):
+            raise BuildError(f'default_hooks.{name}: there is no such hook.{close}')
     if cfg.get('model') is None:
         raise ConfigError('model is missing in the config')
     if (scope := cfg.get('default_scope')) not in SCOPES:
@@ -123,29 +155,33 @@ def check_arguments(cfg: Config | dict) -> None:
     for key, part in nodes:
         if isinstance(part, int | float):
             _check_positive(key, part)
-        if not isinstance(part, dict) or 'type' not in part:
+        is_loader = key.endswith('_dataloader')
+        if not isinstance(part, dict) or not (is_loader or 'type' in part):
             continue
         if isinstance(ann_file := part.get('ann_file'), str):
             refuse_code(os.path.join(part.get('data_root') or '', ann_file))
         scope = part.get('_scope_') or cfg.get('default_scope') or 'mmpretrain'
-        builder = _find(part['type'], scope)
+        builder = DataLoader if is_loader else _find(part['type'], scope)
         if builder is None and key == 'optim_wrapper.optimizer':
             # mmengine uses the class before it is built.
             raise BuildError(f'{key}: {_unknown_type(part["type"], OPTIMIZERS)}')
         # A partial (torchvision's transforms in mmpretrain) passes everything on.
         if builder is None or isinstance(builder, partial):
             continue
-        if not takes_any_keyword(builder):
-            continue
         known = keyword_arguments(builder)
-        is_read = takes_any_keyword(constructors(builder)[-1])
+        # What the last of several **kwargs take is read; what none take is refused when
+        # it is built, and that of data a run does not use here.
+        takes_any = takes_any_keyword(builder)
+        is_refused = not takes_any and '_dataloader' in key
+        is_lost = takes_any and not takes_any_keyword(constructors(builder)[-1])
         for name in part.keys() - known.keys() - _NOT_ARGUMENTS:
             # timm's pretrained_cfg is not a misspelt pretrained.
             others = [other for other in known if not name.startswith(f'{other}_')]
             text = f'{key}.{name}: {builder.__name__} has no argument {name!r}.'
-            if close := nearest(name, others, _MISSPELT):
+            close = nearest(name, others, _MISSPELT)
+            if close or is_refused:
                 raise BuildError(text + close)
-            if not is_read:
+            if is_lost:
                 text += ' Its **kwargs take it, but no parent class does.'
                 print_log(text, logger='current', level=logging.WARNING)
 

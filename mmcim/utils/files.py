@@ -29,6 +29,9 @@ def atomic_write(path: str | os.PathLike) -> Iterator[BinaryIO]:
 
     Yields:
         The file to write to.
+
+    Raises:
+        ConfigError: If it cannot be written, for example since the disk is full.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -39,8 +42,14 @@ def atomic_write(path: str | os.PathLike) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise ConfigError(
+                f'cannot write {path}: {error.strerror}. What was there before is whole: '
+                'make room, or remove the cause, and run the same again; a training '
+                'resumes by --resume'
+            ) from error
         raise
     # The new name is an entry of the folder, which has to reach the disk as well.
     folder = os.open(path.parent, os.O_RDONLY)

@@ -2,24 +2,15 @@
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
-from .toy_run import CONFIG, REPO, TOOLS, Toy, run_tool
+from .toy_run import CONFIG, REPO, TOOLS, Toy, make_images, run_tool
 
 
 @pytest.fixture(scope='session')
 def toy(tmp_path_factory) -> Toy:
     folder = tmp_path_factory.mktemp('toy')
-    random = np.random.default_rng(0)
-    for split, count in (('train', 16), ('val', 12)):
-        for label, name in enumerate('ab'):
-            (folder / 'data' / split / name).mkdir(parents=True)
-            for i in range(count):
-                pixels = random.integers(0, 200, (20, 20, 3)) + 8 * label
-                image = Image.fromarray(pixels.astype(np.uint8))
-                image.save(folder / 'data' / split / name / f'{name}{i}.png')
+    make_images(folder / 'data')
     config = folder / 'toy.py'
     base = str(REPO / 'configs/_base_/default_runtime.py')
     config.write_text(CONFIG.format(base=base, root=str(folder / 'data')))

@@ -34,9 +34,12 @@ os.fsync = kill
 # Gets SIGTERM while it writes the first checkpoint.
 TERMINATE = """
 import os, signal
+fsync = os.fsync
 def terminate(fd):
+    os.fsync = fsync
     assert os.readlink(f'/proc/self/fd/{fd}').endswith('.tmp')
     os.kill(os.getpid(), signal.SIGTERM)
+    fsync(fd)
 os.fsync = terminate
 """
 
@@ -336,13 +339,15 @@ def test_infinite_loss_stops_before_the_checkpoint(bad):
     assert not list(folder.glob('work/*.pth'))
 
 
-def test_terminated_while_writing_leaves_nothing_behind(bad):
+def test_terminated_while_writing_completes_the_checkpoint(bad):
+    """It leaves in the validation that follows, where there is nothing to add."""
     folder, results = bad
     result = results['terminated']
     assert result.code == 128 + signal.SIGTERM, result.output
     work_dir = folder / 'terminated'
     assert f'No checkpoint in {work_dir}: start from scratch' in result.output
-    assert not list(work_dir.glob('*.pth'))
+    assert f'continues from {work_dir}/epoch_1.pth' in result.output
+    assert [path.name for path in work_dir.glob('*.pth')] == ['epoch_1.pth']
     assert not list(work_dir.glob('.*.tmp'))
 
 

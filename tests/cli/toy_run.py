@@ -8,6 +8,9 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from PIL import Image
+
 import mmcim
 
 REPO = Path(__file__).resolve().parents[2]
@@ -120,6 +123,18 @@ class Toy:
     @property
     def data(self) -> Path:
         return self.folder / 'data'
+
+
+def make_images(folder: Path) -> None:
+    """Write noise of two classes: 32 images to train on, 24 to validate."""
+    random = np.random.default_rng(0)
+    for split, count in (('train', 16), ('val', 12)):
+        for label, name in enumerate('ab'):
+            (folder / split / name).mkdir(parents=True)
+            for i in range(count):
+                pixels = random.integers(0, 200, (20, 20, 3)) + 8 * label
+                image = Image.fromarray(pixels.astype(np.uint8))
+                image.save(folder / split / name / f'{name}{i}.png')
 
 
 def environment() -> dict[str, str]:

@@ -37,9 +37,11 @@ def test_schedule_end_is_scaled(make_runner):
     assert schedule['eta_min'] == 1e-3
 
 
-def test_lr_is_not_scaled_by_default(make_runner):
-    for scaling in (None, dict(base_batch_size=16), dict(SCALING, enable=False)):
-        assert train(make_runner, auto_scale_lr=scaling)[1] == 0.01
+@pytest.mark.parametrize(
+    'scaling', [None, dict(base_batch_size=16), dict(SCALING, enable=False)]
+)
+def test_lr_is_not_scaled_by_default(make_runner, scaling):
+    assert train(make_runner, auto_scale_lr=scaling)[1] == 0.01
 
 
 def test_base_batch_size_is_required(make_runner):

@@ -209,6 +209,26 @@ def test_misspelt_top_level_key_raises(key):
     assert message(**{key: {}}).startswith(f"Unknown config key '{key}'. Did you mean '")
 
 
+@pytest.mark.parametrize('key', ['data', 'lr_config', 'runner', 'total_epochs'])
+def test_keys_of_mmcls_0_raise(key):
+    text = f'{key} is a key of mmcls 0.x, which nothing reads; set '
+    assert message(**{key: {}}).startswith(text)
+
+
+@pytest.mark.parametrize(
+    ('key', 'text'),
+    [
+        ('default_hooks.chekpoint', "no such hook. Did you mean 'checkpoint'?"),
+        ('test_dataloader.collate_ffn', "Did you mean 'collate_fn'?"),
+        ('test_dataloader.dataset.pipeline.1.scael', "Did you mean 'scale'?"),
+        ('test_dataloader.sampler.zoom', "DefaultSampler has no argument 'zoom'."),
+    ],
+)
+def test_misspelt_key_of_what_is_not_built_raises(key, text):
+    found = message(**{key: dict(type='LoggerHook')})
+    assert found.startswith(f'{key}: ') and text in found
+
+
 def test_new_top_level_names_are_allowed():
     check_keys(config(num_classes=3, sizes=[1], train_pipeline=[], model_name='x'))
 
@@ -357,7 +377,8 @@ def test_forwarded_kwargs_do_not_warn(warnings):
 
 def test_transforms_of_torchvision_pass(warnings):
     affine = dict(type='torchvision/RandomAffine', degrees=10, translate=(0.1, 0.1))
-    building.check_arguments(dict(train_dataloader=dict(pipeline=[affine])))
+    dataset = dict(pipeline=[affine])
+    building.check_arguments(dict(train_dataloader=dict(dataset=dataset)))
     assert warnings == []
 
 

@@ -20,6 +20,7 @@ from ...checkpoints.layout import not_finite
 from ...utils.files import atomic_write, remove_stale_files
 from .finite_loss import diverged
 
+INTERRUPTED = 'interrupted.pth'
 _BACKEND = 'mmcim_atomic'
 # Holds the iteration of the last completed validation.
 _VALIDATED = 'last_validation'
@@ -75,6 +76,7 @@ class SafeCheckpointHook(CheckpointHook):
 
     def __init__(self, *args, **kwargs) -> None:
         super().__init__(*args, **kwargs, backend_args=dict(backend=_BACKEND))
+        self._saved_iter = -1
         if self.args:
             raise ValueError(f'SafeCheckpointHook has no argument {", ".join(self.args)}')
         self._surplus: list[str] = []
@@ -127,6 +129,22 @@ class SafeCheckpointHook(CheckpointHook):
                 values = (history[key].cpu().numpy() for key in ('log', 'count'))
                 scalars[name] = HistoryBuffer(*values)
 
+    def save_interrupted(self, runner: Runner, iteration: int) -> str:
+        """Save a run that is about to leave, unless the last checkpoint is of now.
+
+        The next checkpoint that is due replaces this one.
+
+        Args:
+            runner: Between two iterations.
+            iteration: How many have been done.
+
+        Returns:
+            Path of the latest checkpoint.
+        """
+        if iteration != self._saved_iter:
+            self._save(runner, INTERRUPTED, dict(epoch=runner.epoch, iter=iteration))
+        return str(self.last_ckpt)
+
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
         # After a validation that found the best model the same step is saved once more.
         if self.max_keep_ckpts > 0 and step not in self.keep_ckpt_ids:
@@ -134,18 +152,22 @@ class SafeCheckpointHook(CheckpointHook):
                 self.file_backend.remove(self._path(self.keep_ckpt_ids.popleft()))
             self.keep_ckpt_ids.append(step)
             runner.message_hub.update_info('keep_ckpt_ids', list(self.keep_ckpt_ids))
-        self.last_ckpt = self._path(step)
-        runner.message_hub.update_info('last_ckpt', self.last_ckpt)
+        self.file_backend.remove(os.path.join(self.out_dir, INTERRUPTED))
+        self._save(runner, self.filename_tmpl.format(step), meta)
 
+    def _save(self, runner: Runner, filename: str, meta: dict) -> None:
+        self.last_ckpt = os.path.join(self.out_dir, filename)
+        runner.message_hub.update_info('last_ckpt', self.last_ckpt)
         runner.save_checkpoint(
             self.out_dir,
-            self.filename_tmpl.format(step),
+            filename,
             save_optimizer=self.save_optimizer,
             save_param_scheduler=self.save_param_scheduler,
             meta=meta,
             by_epoch=self.by_epoch,
             backend_args=self.backend_args,
         )
+        self._saved_iter = meta['iter']
         if is_main_process():
             with atomic_write(os.path.join(runner.work_dir, 'last_checkpoint')) as file:
                 file.write(self.last_ckpt.encode())

@@ -13,7 +13,7 @@ from mmengine.model import BaseModel
 
 from mmcim.checkpoints import load_checkpoint
 from mmcim.engine.hooks.safe_checkpoint import AtomicLocalBackend, to_plain
-from mmcim.utils import atomic_write, files
+from mmcim.utils import ConfigError, atomic_write, files
 from tests.engine.conftest import Line
 
 
@@ -96,15 +96,20 @@ def test_failed_write_keeps_previous_checkpoint(make_runner, monkeypatch, tmp_pa
         fsync(fd)
 
     monkeypatch.setattr(files.os, 'fsync', full)
-    with pytest.raises(OSError, match='No space'):
+    path = tmp_path / 'epoch_2.pth'
+    with pytest.raises(ConfigError, match=f'cannot write {path}: No space.*--resume'):
         make_runner(checkpoint=hook(max_keep_ckpts=1)).train()
     left = {p.name for p in tmp_path.iterdir() if p.is_file()}
     assert {n for n in left if not n.endswith('.py')} == {
+        '.run.lock',
         'epoch_1.pth',
         'last_checkpoint',
     }
     assert load_checkpoint(tmp_path / 'epoch_1.pth')['meta']['epoch'] == 1
     assert (tmp_path / 'last_checkpoint').read_text() == str(tmp_path / 'epoch_1.pth')
+    monkeypatch.undo()  # there is space
+    make_runner(checkpoint=hook(max_keep_ckpts=1), resume=True).train()
+    assert [p.name for p in tmp_path.glob('*.pth')] == ['epoch_2.pth']
 
 
 def test_stale_temporary_files_are_removed(make_runner, tmp_path):

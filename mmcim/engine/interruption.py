@@ -1,0 +1,113 @@
+# Copyright (c) mmcim contributors. All rights reserved.
+"""Signals that end a training: it saves a checkpoint and leaves, to be resumed."""
+
+import math
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from types import FrameType
+from typing import Any
+
+import torch
+from mmengine.dist import is_main_process
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+from torch import distributed as dist
+
+from .hooks import SafeCheckpointHook
+
+# Of schedulers (Slurm, Kubernetes, torchrun) and people.
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+
+
+class InterruptionHook(Hook):
+    """Leave a training in order after Ctrl-C, SIGTERM or SIGUSR1.
+
+    After the iteration that runs, or the next step of the optimizer if gradients are
+    accumulated, a checkpoint is saved, and the process exits with 128 and the number of
+    the signal. Before and after training a signal ends the process at once, as does a
+    second one after a second. :class:`StrictRunner` adds this hook to a run.
+
+    All processes leave after the same iteration, whichever of them has got the signal.
+    They agree by a vote over the CPUs, which each counts when it has done the next
+    iteration: nobody waits for a GPU. In a validation no weights change, and the main
+    process saves and leaves without a vote.
+
+    Args:
+        timeout: After which a process that waits for another one's vote fails; None for
+            PyTorch's default.
+    """
+
+    priority = 'LOWEST'  # after the checkpoint that is due
+
+    def __init__(self, timeout: timedelta | None = None) -> None:
+        self.received, self._since, self._is_training = 0, 0.0, False
+        self._timeout = timeout
+        self._group: Any = None
+        self._vote: tuple[torch.Tensor, dist.Work] | None = None
+
+    @contextmanager
+    def listen(self) -> Iterator[None]:
+        """Note signals while this runs, in the main thread, which alone gets them."""
+        is_main = threading.current_thread() is threading.main_thread()
+        before = {n: signal.signal(n, self._note) for n in SIGNALS if is_main}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def before_train(self, runner: Runner) -> None:
+        """From now on there is something to save."""
+        self._is_training = True
+        if runner.world_size > 1:
+            self._group = dist.new_group(backend='gloo', timeout=self._timeout)
+
+    def after_train(self, runner: Runner) -> None:
+        """All is saved."""
+        self._is_training = False
+
+    def after_train_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
+        """Leave if any process has got a signal."""
+        number, done = self._agreed(), runner.iter + 1
+        if number and done % runner.optim_wrapper._accumulative_counts == 0:
+            self._save(runner, number, done)
+            if self._group:
+                dist.barrier(self._group)  # launchers end all once one has left
+            raise SystemExit(128 + number)
+
+    def after_val_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
+        """Leave, and all others with the main process."""
+        if self.received and is_main_process():
+            self._save(runner, self.received, runner.iter)
+            raise SystemExit(128 + self.received)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if not self._is_training or self.received and time.monotonic() > self._since + 1:
+            raise SystemExit(128 + number)
+        if not self.received:
+            self.received, self._since = number, time.monotonic()
+
+    def _agreed(self) -> int:
+        """The signal that any process had got after the iteration before this one."""
+        if not self._group:
+            return self.received
+        vote, before = torch.tensor(self.received), self._vote
+        work = dist.all_reduce(vote, dist.ReduceOp.MAX, self._group, async_op=True)
+        self._vote = vote, work
+        if before is None:
+            return 0
+        before[1].wait()
+        return int(before[0])
+
+    def _save(self, runner: Runner, number: int, done: int) -> None:
+        self._since = math.inf  # torchrun and Slurm repeat signals
+        hooks = (hook for hook in runner.hooks if isinstance(hook, SafeCheckpointHook))
+        files = [hook.save_interrupted(runner, done) for hook in hooks]
+        runner.logger.info(
+            f'Stopped by {signal.Signals(number).name} after {done} iterations; --resume '
+            f'continues from {", ".join(files) or "the last checkpoint"}'
+        )
