@@ -38,11 +38,13 @@ distribute() {
     fi
     "$PYTHON" -c 'from importlib.util import find_spec as f; exit(not f("torch"))' 2>/dev/null ||
         fail "error: '$PYTHON' has no torch; activate the environment of mmcim, e.g. . .venv/bin/activate"
-    exec "$PYTHON" -c "$TORCHRUN" \
-        --nnodes="${NNODES:-1}" \
-        --node_rank="${NODE_RANK:-0}" \
-        --master_addr="${MASTER_ADDR:-127.0.0.1}" \
-        --master_port="${PORT:-29500}" \
+    # On one machine torchrun finds a free port, so that several runs need none.
+    local meet=(--standalone)
+    if [ -n "${PORT:-}" ] || [ "${NNODES:-1}" -gt 1 ]; then
+        meet=(--nnodes="${NNODES:-1}" --node_rank="${NODE_RANK:-0}")
+        meet+=(--master_addr="${MASTER_ADDR:-127.0.0.1}" --master_port="${PORT:-29500}")
+    fi
+    exec "$PYTHON" -c "$TORCHRUN" "${meet[@]}" \
         --nproc_per_node="$1" \
         "$TOOLS/$2" "${@:3}" --launcher=pytorch
 }

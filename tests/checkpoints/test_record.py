@@ -23,6 +23,7 @@ from mmcim.checkpoints.record import (
     tensors_sha256,
 )
 from mmcim.models.backbones import FusedBEiTViT
+from mmcim.utils import ConfigError
 
 from .conftest import build, resnet, vit
 from .corpus import INDEX, VIT, draw
@@ -70,7 +71,7 @@ def test_save_is_atomic(tensors, tmp_path, monkeypatch):
         raise OSError(28, 'No space left on device')
 
     monkeypatch.setattr('mmcim.utils.files.os.fsync', full)
-    with pytest.raises(OSError, match='No space'):
+    with pytest.raises(ConfigError, match='No space'):
         save_backbone(path, dict(a=torch.zeros(9)), record)
     assert list(tmp_path.iterdir()) == [path]
     assert path.read_bytes() == before

@@ -38,20 +38,7 @@ NODES = dict(NNODES='2', MASTER_ADDR='10.0.0.1')
 
 
 @pytest.fixture(scope='module')
-def port(monkeypatch_module):
-    with socket.socket() as free:
-        free.bind(('127.0.0.1', 0))
-        monkeypatch_module.setenv('PORT', str(free.getsockname()[1]))
-
-
-@pytest.fixture(scope='module')
-def monkeypatch_module():
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        yield monkeypatch
-
-
-@pytest.fixture(scope='module')
-def two(toy, port):
+def two(toy):
     """One epoch in two processes of batch 4."""
     work_dir = toy.folder / 'two'
     result = run_tool(
@@ -118,8 +105,11 @@ def test_resuming_with_another_number_of_processes(one):
     assert told in results['same_batch'].output
 
 
-def test_pretraining_in_two_processes(toy, port):
+def test_pretraining_in_two_processes(toy, monkeypatch):
     """From the second iteration on, all gradients of the first must have come."""
+    with socket.socket() as free:
+        free.bind(('127.0.0.1', 0))
+        monkeypatch.setenv('PORT', str(free.getsockname()[1]))
     net = MODELS.build(
         dict(type='DiscreteVAENet', stride=4, vocab_size=32, width=64, depth=1)
         | dict(code_dims=64)
@@ -142,7 +132,7 @@ def test_pretraining_in_two_processes(toy, port):
     assert backbone_path(toy.folder / 'pre_training/iter_3.pth').is_file()
 
 
-def test_error_is_printed_once(toy, port):
+def test_error_is_printed_once(toy):
     """All processes end, the first one speaks for all, and torchrun repeats it."""
     result = run_tool(
         TOOLS / 'dist_train.sh',
@@ -159,7 +149,7 @@ def test_error_is_printed_once(toy, port):
     assert 'Traceback' not in result.output
 
 
-def test_ctrl_c_needs_no_traceback(toy, port):
+def test_ctrl_c_needs_no_traceback(toy):
     command = [TOOLS / 'dist_train.sh', toy.config, '2', '--cfg-options']
     with subprocess.Popen(
         [*command, 'train_cfg.max_epochs=1000', f'work_dir={toy.folder}/interrupted'],
@@ -178,14 +168,25 @@ def test_ctrl_c_needs_no_traceback(toy, port):
     assert 'Traceback' not in lines and not any('error: ' in line for line in lines)
 
 
-def test_dist_test_gives_the_metric_of_one_process(toy, trained, port):
-    checkpoint = trained / 'epoch_3.pth'
-    result = run_tool(TOOLS / 'dist_test.sh', toy.config, checkpoint, 2, cwd=toy.folder)
-    assert result.code == 0, result.output
-    (metric,) = re.findall(r'^accuracy/top1: (\S+)$', result.output, re.M)
+def test_two_tests_at_once_give_the_metric_of_one_process(toy, trained):
+    command = [TOOLS / 'dist_test.sh', toy.config, trained / 'epoch_3.pth', '2']
+    pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    processes = [
+        subprocess.Popen(
+            [*command, f'--work-dir={toy.folder}/{name}'],
+            env=environment(),
+            cwd=toy.folder,
+            **pipes,
+        )
+        for name in ('first', 'second')
+    ]
+    outputs = [process.communicate()[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], outputs
     # The last validation of the run, in one process.
     validated = re.findall(r'accuracy/top1 (\S+)', (trained / 'output.txt').read_text())
-    assert metric == validated[-1]
+    for output in outputs:
+        (metric,) = re.findall(r'^accuracy/top1: (\S+)$', output, re.M)
+        assert metric == validated[-1]
 
 
 @pytest.mark.parametrize(

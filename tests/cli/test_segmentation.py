@@ -3,7 +3,6 @@
 
 import pickle
 import re
-import socket
 
 import numpy as np
 import pytest
@@ -326,11 +325,8 @@ def test_errors_a_user_can_fix(tested, name, parts):
         assert part in message
 
 
-def test_two_processes(folder, monkeypatch):
+def test_two_processes(folder):
     """Batch norms are those of each process on CPUs, where torch has no others."""
-    with socket.socket() as free:
-        free.bind(('127.0.0.1', 0))
-        monkeypatch.setenv('PORT', str(free.getsockname()[1]))
     command = [TOOLS / 'dist_train.sh', folder / 'small.py', 2]
     options = ['--cfg-options', 'train_cfg.max_iters=2', 'train_dataloader.batch_size=4']
     options += ['param_scheduler=None']

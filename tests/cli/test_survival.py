@@ -23,14 +23,7 @@ WORKERS = 'train_dataloader.num_workers=1'
 
 
 @pytest.fixture
-def port(monkeypatch):
-    with socket.socket() as free:
-        free.bind(('127.0.0.1', 0))
-        monkeypatch.setenv('PORT', str(free.getsockname()[1]))
-
-
-@pytest.fixture
-def two(toy, port, tmp_path):
+def two(toy, tmp_path):
     """Start two processes with a worker each; gives them once they train."""
     started = []
 
@@ -184,7 +177,7 @@ SeededDataset.__getitem__ = lambda *args: time.sleep(600)
     assert time.monotonic() - start < 120
 
 
-def test_hanging_rank_ends_the_run(toy, port, tmp_path, monkeypatch):
+def test_hanging_rank_ends_the_run(toy, tmp_path, monkeypatch):
     """It sleeps in its loop; the other one waits for it."""
     hook = tmp_path / 'hang_hook.py'
     hook.write_text("""
@@ -213,8 +206,11 @@ class HangHook(Hook):
     assert 'imed out' in result.output, result.output
 
 
-def test_nodes_without_a_common_folder_validate(toy, tmp_path, port):
+def test_nodes_without_a_common_folder_validate(toy, tmp_path):
     """Two nodes of a process each, in folders of their own."""
+    with socket.socket() as free:
+        free.bind(('127.0.0.1', 0))
+        meet = dict(NNODES='2', MASTER_ADDR='127.0.0.1', PORT=str(free.getsockname()[1]))
     nodes = []
     for rank in range(2):
         (tmp_path / str(rank)).mkdir()
@@ -223,8 +219,7 @@ def test_nodes_without_a_common_folder_validate(toy, tmp_path, port):
         nodes.append(
             subprocess.Popen(
                 list(map(str, command + options)),
-                env=environment()
-                | dict(NNODES='2', NODE_RANK=str(rank), MASTER_ADDR='127.0.0.1'),
+                env=environment() | meet | dict(NODE_RANK=str(rank)),
                 cwd=tmp_path / str(rank),
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,

@@ -153,7 +153,7 @@ def test_confusion_matrix_is_written_as_json(tmp_path, monkeypatch):
             'backbone',
             ['backbone.pth', 'cls_token is (1, 1, 16) in the checkpoint', 'differ'],
         ),
-        ('wider', ['head.layers.head.weight is (2, 16) in', '(3, 16) in']),
+        ('wider', ['model.head.num_classes is 3', 'set it to 2']),
         ('code', ['code.pth', 'Fraction']),
         ('missing', ['nowhere.pth', 'does not exist']),
         ('mean', ['mean.0 is 127.5 in the training and 0.0 in the test']),

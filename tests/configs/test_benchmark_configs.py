@@ -261,7 +261,9 @@ def test_learning_rate_over_time(name):
     per_epoch = 20
     schedulers = []
     for scheduler in cfg.param_scheduler:
-        kwargs = {k: v for k, v in scheduler.items() if k != 'convert_to_iter_based'}
+        # Without an end it ends with training, as the runner builds it.
+        kwargs = {'end': epochs, **scheduler}
+        kwargs.pop('convert_to_iter_based')
         assert scheduler.convert_to_iter_based
         cls = PARAM_SCHEDULERS.get(kwargs.pop('type'))
         schedulers.append(

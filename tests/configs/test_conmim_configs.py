@@ -45,12 +45,9 @@ def build(cfg):
 
 
 def test_configs_exist():
-    epochs = {'vit-s': (300,), 'vit-b': (300, 800), 'vit-l': (400, 800, 1600)}
-    for arch, numbers in epochs.items():
-        batch = '32xb64' if arch == 'vit-l' else '8xb256'
-        for number in numbers:
-            assert f'conmim/{arch}_conmim_{batch}-{number}e.py' in NAMES
-    kinds = ('temperature', 'mask', 'views', 'momentum')
+    for name in RECIPES:
+        assert f'conmim/{name}.py' in NAMES
+    kinds = ('temperature', 'mask', 'views', 'momentum', 'epochs')
     stems = {path.stem for path in FOLDER.glob('ablations/*.py')}
     for kind in kinds:
         assert any(stem.startswith(f'vit-b_conmim_{kind}') for stem in stems)
@@ -86,7 +83,7 @@ def test_config_makes_a_step(name):
     ('vit-l_conmim_32xb64', 1024, 24, 16, 1e-5),
 ])  # fmt: skip
 def test_the_networks_of_the_paper(arch, width, depth, heads, scale):
-    model = load(f'conmim/{arch}-{400 if "vit-l" in arch else 300}e.py').model
+    model = load(f'conmim/{arch}-{1600 if "vit-l" in arch else 300}e.py').model
     with torch.device('meta'):
         net = MODELS.build(model.backbone)
         neck = MODELS.build(model.neck)
@@ -119,8 +116,8 @@ RECIPES = {
     # learning rate, epochs, warm-up, clipping, images per step
     'vit-s_conmim_8xb256-300e': (5e-4, 300, 5, None, 8 * 256),
     'vit-b_conmim_8xb256-300e': (5e-4, 300, 5, None, 8 * 256),
-    'vit-b_conmim_8xb256-800e': (5e-4, 800, 5, None, 8 * 256),
-    'vit-l_conmim_32xb64-800e': (7.5e-4, 800, 10, dict(max_norm=1.0), 32 * 64),
+    'ablations/vit-b_conmim_epochs-800': (5e-4, 800, 5, None, 8 * 256),
+    'ablations/vit-l_conmim_epochs-800': (7.5e-4, 800, 10, dict(max_norm=1.0), 32 * 64),
     'vit-l_conmim_32xb64-1600e': (7.5e-4, 1600, 10, dict(max_norm=1.0), 32 * 64),
     'vit-s_conmim_1xb128-300e_imagenette-128': (5e-4, 300, 5, None, 128),
 }
@@ -138,10 +135,12 @@ def test_recipe(name):
     assert cfg.train_cfg.max_epochs == epochs
     first, second = cfg.param_scheduler
     assert (first.begin, first.end) == (0, warm_up)
-    assert (second.begin, second.end, second.eta_min) == (warm_up, epochs, 1e-5)
+    assert (second.begin, second.eta_min) == (warm_up, 1e-5)
+    assert 'end' not in second  # that of training
     assert cfg.auto_scale_lr == dict(enable=True, base_batch_size=batch)
     gpus = batch // cfg.train_dataloader.batch_size
-    assert f'_{gpus}xb{cfg.train_dataloader.batch_size}-{epochs}e' in name
+    size = f'{gpus}xb{cfg.train_dataloader.batch_size}-{epochs}e'
+    assert name.endswith((f'_{size}', f'_{size}_imagenette-128', f'_epochs-{epochs}'))
     assert cfg.sync_bn == 'torch'
 
 
@@ -173,10 +172,12 @@ ABLATIONS = [name for name in NAMES if '/ablations/' in name]
 @pytest.mark.parametrize('name', ABLATIONS)
 def test_ablation_is_short_and_changes_one_thing(name):
     assert 5 <= len((CONFIGS / name).read_text().splitlines()) <= 15
-    base = load('conmim/vit-b_conmim_8xb256-300e.py').to_dict()
+    main = 'vit-l_conmim_32xb64-1600e' if 'vit-l' in name else 'vit-b_conmim_8xb256-300e'
+    base = load(f'conmim/{main}.py').to_dict()
     ablation = load(name).to_dict()
     changed = [key for key in base if ablation[key] != base[key]]
-    assert changed == ['data_preprocessor' if '_views-' in name else 'model']
+    keys = {'views': 'data_preprocessor', 'epochs': 'train_cfg'}
+    assert changed == [keys.get(name.split('_')[2].split('-')[0], 'model')]
 
 
 @pytest.mark.parametrize('name', [

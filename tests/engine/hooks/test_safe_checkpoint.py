@@ -373,7 +373,10 @@ def test_validation_that_a_kill_prevented_is_made_up(make_runner, tmp_path, by_e
         (found,) = tmp_path.glob('best*')
         step = step.format(validation if by_epoch else 2 * validation)
         assert found.name == f'best_score_{step}.pth'
-    make_runner(**run, scores=[], resume=True).train()  # which would have no score
+    third = make_runner(**run, scores=[0.5], resume=True)
+    third.train_loop  # noqa: B018 - builds it
+    third.val_loop.run = raise_killed
+    third.train()  # which does not validate
 
 
 def raise_killed(*args, **kwargs):
