@@ -72,6 +72,9 @@ def test_fewer_images_than_a_batch_are_refused(make_runner):
     with pytest.raises(ConfigError, match='8 images, fewer than a batch of 9'):
         make_runner(batch_size=9, workers=dict(drop_last=True)).train()
     make_runner(batch_size=9).train()  # whose batch is smaller
+
+
+def test_endless_sampler_fills_a_batch_from_fewer_images(make_runner):
     endless = dict(**ITERATIONS, sampler='InfiniteSampler')
     make_runner(batch_size=9, workers=dict(drop_last=True), **endless).train()
 
