@@ -86,7 +86,7 @@ def guard(call: Callable[[], object]) -> None:
         SystemExit: With code 2 if the user can fix it, 1 for any other error, whose
             traceback is in a file, and 128 + n after signal n, as 130 after Ctrl-C.
     """
-    for number in (signal.SIGTERM, signal.SIGUSR1):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, lambda number, _: sys.exit(128 + number))
     if 'TORCHELASTIC_RUN_ID' in os.environ:
         end_with_parent()
@@ -95,10 +95,6 @@ def guard(call: Callable[[], object]) -> None:
         distributed = sys.modules.get('torch.distributed')
         if distributed and distributed.is_initialized():
             distributed.destroy_process_group()
-    except KeyboardInterrupt:
-        if os.environ.get('RANK', '0') == '0':  # one process speaks for all
-            print('interrupted', file=sys.stderr)
-        sys.exit(128 + signal.SIGINT)
     except Exception as error:
         sys.exit(_report(error))
 
@@ -145,11 +141,8 @@ def _keep_traceback() -> str:
     library = sys.modules.get('mmengine.logging')
     log = library and library.MMLogger.get_current_instance().log_file
     path = log or tempfile.mkstemp('.log', 'mmcim_')[1]
-    try:
-        with open(path, 'a') as file:
-            traceback.print_exc(file=file)
-    except OSError as error:  # a full disk
-        return f'no file: {error}'
+    with open(path, 'a') as file:
+        traceback.print_exc(file=file)
     return path
 
 

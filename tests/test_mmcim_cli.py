@@ -126,7 +126,7 @@ def test_bad_cfg_options_are_one_line(capsys, options, message):
 @pytest.fixture
 def guarded(monkeypatch, capsys):
     """How a command ends that raises an error: its exit code and what it prints."""
-    before = signal.getsignal(signal.SIGTERM)
+    before = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
 
     def end(error):
         def command():
@@ -137,7 +137,8 @@ def guarded(monkeypatch, capsys):
         return exit_.value.code, capsys.readouterr().err
 
     yield end
-    signal.signal(signal.SIGTERM, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def test_what_the_user_can_fix_is_one_line(guarded):
@@ -173,13 +174,11 @@ def test_missing_package_is_a_case_for_the_doctor(guarded):
     Path(where.removeprefix('The traceback is in ')).unlink()
 
 
-def test_ctrl_c_and_sigterm(guarded, monkeypatch):
-    assert guarded(KeyboardInterrupt()) == (130, 'interrupted\n')
-    monkeypatch.setenv('RANK', '1')  # of several processes the first one speaks
-    assert guarded(KeyboardInterrupt()) == (130, '')
-    code = """
-import os, signal, mmcim_cli
-mmcim_cli.guard(lambda: os.kill(os.getpid(), signal.SIGTERM))
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
+def test_signal_ends_a_command_without_a_word(number):
+    code = f"""
+import os, mmcim_cli
+mmcim_cli.guard(lambda: os.kill(os.getpid(), {int(number)}))
 """
     done = process(code=code)
-    assert done.returncode == 143 and done.stderr == ''
+    assert done.returncode == 128 + number and done.stderr == ''

@@ -11,7 +11,6 @@ import runpy
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -19,10 +18,11 @@ from dataclasses import dataclass
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
-from queue import SimpleQueue
 
 from rich.console import Console
 from rich.progress import Progress, TextColumn
+
+from mmcim_cli import end_with_parent
 
 # glibc (others ignore these) keeps the memory of freed tensors for the next ones. By
 # default it returns it to the kernel, and each step has its pages zeroed again.
@@ -62,7 +62,7 @@ class Job:
 
 
 class Worker:
-    """A process that runs jobs; it exits when its parent does.
+    """A process that runs jobs; it ends when its parent does.
 
     Args:
         threads: Of its computations.
@@ -102,18 +102,18 @@ class Worker:
                 f'error: {self.job.name}: {end} (exit code {self.process.returncode})\n'
                 f'Full output: {self.job.log}'
             )
-        if self.connection.poll():
-            self.job.state = self.connection.recv()
-            self.job = None
+        with suppress(EOFError):  # it ends, which the next call notices
+            if self.connection.poll():
+                self.job.state = self.connection.recv()
+                self.job = None
 
     def stop(self) -> None:
         """Stop it, in order if it can, and all processes that it has started."""
-        with suppress(subprocess.TimeoutExpired):
-            self.process.wait(timeout=12)
-        # What does not end, or has outlived the process that started it.
-        with suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            with suppress(ProcessLookupError):
+                os.killpg(self.process.pid, number)
+            with suppress(subprocess.TimeoutExpired):
+                self.process.wait(timeout=10)
 
 
 def run_jobs(jobs: Sequence[Job], console: Console, limit: int, cores: int = 1) -> None:
@@ -152,8 +152,6 @@ def run_jobs(jobs: Sequence[Job], console: Console, limit: int, cores: int = 1) 
                 time.sleep(0.5)
     finally:
         for worker in workers:
-            worker.connection.close()
-        for worker in workers:
             worker.stop()
 
 
@@ -167,23 +165,16 @@ def start_next(jobs: Sequence[Job], workers: Sequence[Worker]) -> None:
         worker.start(job)
 
 
-def _receive(connection: Connection, jobs: SimpleQueue) -> None:
-    """Take in jobs until the parent closes; then end this process and its children."""
-    with suppress(EOFError, ConnectionError):
-        while True:
-            jobs.put(connection.recv())
-    os.killpg(0, signal.SIGTERM)  # orderly, so that no file is half-written
-    time.sleep(10)
-    os.killpg(0, signal.SIGKILL)
-
-
 def main() -> None:
     """Run the jobs that come in."""
     sys.path.pop(0)  # the folder of this file, whose modules are those of mmcim.cli
-    connection, jobs = Connection(0), SimpleQueue[tuple]()
-    threading.Thread(target=_receive, args=(connection, jobs), daemon=True).start()
+    end_with_parent()
+    connection = Connection(0)
     while True:
-        log, commands = jobs.get()
+        try:
+            log, commands = connection.recv()
+        except (EOFError, ConnectionError):  # its parent has ended
+            return
         with open(log, 'wb') as file:
             os.dup2(file.fileno(), 1)
             os.dup2(file.fileno(), 2)

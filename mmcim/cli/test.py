@@ -73,13 +73,11 @@ def prepare_loop(runner: Runner, args: argparse.Namespace) -> None:
     loop = runner.test_loop
     if not args.checkpoint and not isinstance(loop, FrozenFeatureLoop):
         raise ConfigError(
-            f'CHECKPOINT is missing: mmcim test {args.config} CHECKPOINT. Without it '
-            'there would be a random head; only loops that need nothing but a backbone, '
-            'such as LinearProbeLoop, take the weights of init_cfg'
+            f'CHECKPOINT is missing: mmcim test {args.config} CHECKPOINT; a random head '
+            'is only tested by loops that need a backbone alone, such as LinearProbeLoop'
         )
     if args.out and args.out.suffix == '.pkl':
         if isinstance(loop, MetricsLoop):
-            name = type(loop).__name__
-            raise ConfigError(f'--out: {name} makes no predictions, only metrics (.json)')
+            raise ConfigError('--out: this loop has no predictions, only metrics (.json)')
         dump = DumpResults(str(args.out), collect_device=collect_device())
         runner.test_evaluator.metrics.append(dump)

@@ -51,10 +51,7 @@ def read_config(args: argparse.Namespace, checkpoint: str | None) -> Config:
     )
     for file in () if checkpoint or args.pretrained else initial_weights(cfg):
         if '://' not in file and not os.path.isfile(os.path.expanduser(file)):
-            raise ConfigError(
-                f'init_cfg: checkpoint {file} does not exist; pass other weights '
-                'with --pretrained FILE'
-            )
+            raise ConfigError(f'init_cfg: {file} does not exist; pass --pretrained FILE')
     if cfg.get('default_scope') == 'mmseg':
         with quiet():
             import mmseg.datasets  # noqa: F401
@@ -72,5 +69,4 @@ def merge_args(cfg: Config, args: argparse.Namespace) -> None:
     if args.resume:
         cfg.resume = True
         cfg.load_from = None if args.resume == 'auto' else args.resume
-    if args.override:
-        cfg.override = True
+    cfg.override = args.override or cfg.get('override', False)

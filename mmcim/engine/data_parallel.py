@@ -1,18 +1,25 @@
 # Copyright (c) mmcim contributors. All rights reserved.
-"""Several processes: how they begin, and how a model is wrapped."""
+"""Several processes: how they begin and agree, and how a model is wrapped."""
 
 import os
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
+from typing import Any
 
 import torch
 from mmengine.config import Config
+from mmengine.dist import all_gather_object
 from mmengine.model import MMDistributedDataParallel, revert_sync_batchnorm
 from mmengine.runner import BaseLoop, Runner
 from torch import distributed as dist
 from torch import nn
 
 from mmcim_cli import end_with_parent
+
+from ..utils.errors import ConfigError
+from .run_record import compare, first_few
 
 _WRAPPER = 'MMDistributedDataParallel'
 
@@ -36,38 +43,59 @@ def refuse_unsupported(cfg: Config | dict, launcher: str) -> None:
         f'optim_wrapper.type={optim}': 'DeepSpeed' in str(optim),
     }
     if found := [what for what, is_set in refused.items() if is_set]:
-        raise ValueError(
-            f'{found[0]} is not supported; remove it, and train by torchrun or Slurm'
-        )
+        raise ValueError(f'{found[0]} is not supported; train by torchrun or Slurm')
 
 
-def set_timeout(runner: Runner, seconds: float | None) -> timedelta | None:
+@contextmanager
+def together() -> Iterator[None]:
+    """Let all processes end if one of them fails; nothing inside may wait for others.
+
+    Raises:
+        ConfigError: In every process: its own, or the first of the others'.
+    """
+    error = None
+    try:
+        yield
+    except ConfigError as caught:
+        error = caught
+    messages = [text for text in all_gather_object(error and str(error)) if text]
+    if messages:
+        raise error or ConfigError(messages[0])
+
+
+def check_processes(record: dict[str, Any]) -> None:
+    """Compare a dict of plain values across all processes.
+
+    Raises:
+        ConfigError: On all of them, if any has others.
+    """
+    everyone = all_gather_object(record)
+    for rank, other in enumerate(everyone):
+        differences = compare(everyone[0], other, 'process 0', f'process {rank}')
+        if differences:
+            raise ConfigError(
+                f'processes differ: {first_few(differences.values())}. All nodes need '
+                'the same config, data, versions and work directory'
+            )
+
+
+def set_timeout(runner: Runner, dist_cfg: dict) -> timedelta | None:
     """Let the data loaders of a run wait as long for a worker as processes for others.
 
     Args:
         runner: Whose data loaders have not been built.
-        seconds: How long; None for no limit here, and PyTorch's between processes.
+        dist_cfg: With ``timeout`` in seconds; without it there is no limit here, and
+            PyTorch's between processes.
 
     Returns:
         The time between processes.
     """
-    for loader in (
-        runner._train_dataloader,
-        runner._val_dataloader,
-        runner._test_dataloader,
-    ):
-        if seconds and isinstance(loader, dict) and loader.get('num_workers'):
+    seconds = dist_cfg.get('timeout')
+    for mode in ('train', 'val', 'test') if seconds else ():
+        loader = getattr(runner, f'_{mode}_dataloader')
+        if isinstance(loader, dict):  # without workers it is left out
             loader.setdefault('timeout', seconds)
     return timedelta(seconds=seconds) if seconds else None
-
-
-def init_on_cpus(timeout: timedelta | None) -> None:
-    """Start the process group with gloo; mmengine would select a GPU.
-
-    Args:
-        timeout: After which a process that waits for another one fails.
-    """
-    dist.init_process_group('gloo', timeout=timeout)
 
 
 def collect_device() -> str:

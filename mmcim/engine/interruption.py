@@ -32,12 +32,11 @@ class InterruptionHook(Hook):
     second one after a second. :class:`StrictRunner` adds this hook to a run.
 
     All processes leave after the same iteration, whichever of them has got the signal.
-    They agree by a vote over the CPUs, which each counts when it has done the next
-    iteration: nobody waits for a GPU. In a validation no weights change, and the main
-    process saves and leaves without a vote.
+    They agree over the CPUs: nobody waits for a GPU. In a validation no weights change,
+    and the main process saves and leaves without asking.
 
     Args:
-        timeout: After which a process that waits for another one's vote fails; None for
+        timeout: After which a process that waits for another one fails; None for
             PyTorch's default.
     """
 
@@ -47,7 +46,6 @@ class InterruptionHook(Hook):
         self.received, self._since, self._is_training = 0, 0.0, False
         self._timeout = timeout
         self._group: Any = None
-        self._vote: tuple[torch.Tensor, dist.Work] | None = None
 
     @contextmanager
     def listen(self) -> Iterator[None]:
@@ -92,16 +90,11 @@ class InterruptionHook(Hook):
             self.received, self._since = number, time.monotonic()
 
     def _agreed(self) -> int:
-        """The signal that any process had got after the iteration before this one."""
-        if not self._group:
-            return self.received
-        vote, before = torch.tensor(self.received), self._vote
-        work = dist.all_reduce(vote, dist.ReduceOp.MAX, self._group, async_op=True)
-        self._vote = vote, work
-        if before is None:
-            return 0
-        before[1].wait()
-        return int(before[0])
+        """The signal that any process has got."""
+        number = torch.tensor(self.received)
+        if self._group:
+            dist.all_reduce(number, dist.ReduceOp.MAX, self._group)
+        return int(number)
 
     def _save(self, runner: Runner, number: int, done: int) -> None:
         self._since = math.inf  # torchrun and Slurm repeat signals

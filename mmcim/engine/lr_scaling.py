@@ -27,9 +27,7 @@ def lr_ratio(
     if not enable:
         return 1.0
     if not base_batch_size:
-        raise ValueError(
-            'set base_batch_size, the batch size that optim_wrapper.optimizer.lr is for'
-        )
+        raise ValueError('set base_batch_size, which the learning rate is for')
     return effective_batch / base_batch_size
 
 

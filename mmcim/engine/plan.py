@@ -1,17 +1,22 @@
 # Copyright (c) mmcim contributors. All rights reserved.
-"""Whether schedules, length, batch, classes and data of a run fit together."""
+"""Whether schedules, length, batch, classes, metrics and data of a run fit together."""
 
 from collections.abc import Iterator
+from copy import deepcopy
 from pathlib import Path
+from typing import Any
 
+import torch
 from mmengine.dist import is_main_process
 from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
 from mmpretrain.models import BaseSelfSupervisor
+from torch import nn
 
 from ..datasets.inspect import inspect_dataset
 from ..datasets.transforms import list_skipped
+from ..utils.building import explain_build_errors, nearest
 from ..utils.errors import ConfigError
-from .run_record import describe_data, first_few, unwrapped
+from .run_record import compare, describe_data, first_few, unwrapped
 
 
 def check_plan(runner: Runner) -> None:
@@ -22,12 +27,13 @@ def check_plan(runner: Runner) -> None:
 
     Raises:
         ConfigError: If a schedule does not end where training ends or counts what it does
-            not, a warm-up lasts to the end, the data are less than a batch, or model,
-            labels and metrics are for other numbers of classes.
+            not, a warm-up lasts to the end, the data are less than a batch, model, labels
+            and metrics are for other numbers of classes, or a head cannot learn.
     """
     problems = [*_classes(runner)]
     if isinstance(runner._train_loop, BaseLoop):
         problems += [*_schedules(runner), *_batch(runner)]
+        problems += softmax_of_one(runner.model)
     if problems:
         raise ConfigError(first_few(problems))
 
@@ -52,11 +58,56 @@ def check_data(runner: Runner) -> None:
             continue
         if mode == 'train' and not runner._resume:
             path.unlink(missing_ok=True)
-        try:
+        with explain_build_errors(runner.cfg, f'{mode}_dataloader.dataset'):
             size = describe_data(dataset)['image_size']
             inspect_dataset(dataset, mode == 'train', size, ignored)
-        except ConfigError as error:
-            raise ConfigError(f'{mode}_dataloader.dataset: {error}') from error
+
+
+def compare_classes(runner: Runner, trained: dict[str, Any] | None) -> None:
+    """Warn of class names that differ from those of the training, which may be meant.
+
+    Args:
+        runner: See :func:`check_plan`.
+        trained: Record of the training, of this run or of a checkpoint, if it has one.
+    """
+    if not trained or isinstance(unwrapped(runner.model), BaseSelfSupervisor):
+        return
+    classes = trained['train_dataloader']['dataset']['classes']
+    for mode, loop in _loops(runner):
+        own = describe_data(loop.dataloader.dataset)['classes']
+        differences = compare(dict(classes=classes), dict(classes=own), 'training', mode)
+        if classes and own and differences:
+            runner.logger.warning(f'Classes differ: {first_few(differences.values())}.')
+
+
+@torch.no_grad()
+def check_monitored(runner: Runner) -> None:
+    """Validate on one image, if a hook waits for a metric, to see whether it is there.
+
+    Hooks that keep the best checkpoint, or stop early, would find it missing only at the
+    end of the first validation.
+
+    Args:
+        runner: With the loops built that are about to run.
+
+    Raises:
+        ConfigError: If validation does not give the metric.
+    """
+    hooks, loop = runner.hooks, runner._val_loop
+    wanted = {name for hook in hooks for name in getattr(hook, 'key_indicators', ())}
+    wanted |= {getattr(hook, 'monitor', 'auto') for hook in hooks}  # of early stopping
+    if wanted == {'auto'} or not isinstance(loop, BaseLoop):
+        return
+    loader, evaluator = loop.dataloader, deepcopy(loop.evaluator)
+    batch = loader.collate_fn([loader.dataset[next(iter(loader.batch_sampler))[0]]])
+    runner.model.eval()  # the training loop changes it back
+    evaluator.process(runner.model.val_step(batch), batch)
+    metrics = evaluator.evaluate(1)
+    for name in wanted - metrics.keys() - {'auto'}:
+        raise ConfigError(
+            f'save_best or early stopping waits for {name!r}, but validation gives '
+            f'{", ".join(metrics)}.{nearest(name, metrics)}'
+        )
 
 
 def _loops(runner: Runner) -> Iterator[tuple[str, BaseLoop]]:
@@ -84,25 +135,18 @@ def _schedules(runner: Runner) -> Iterator[str]:
             yield f'{key} counts epochs, but training iterations: set by_epoch=False'
         elif getattr(scheduler, 'start_factor', 1) < getattr(scheduler, 'end_factor', 1):
             if end >= total:
-                yield (
-                    f'{key} warms up until {end}, but training ends at {total}: set '
-                    f'param_scheduler.{place}.end far below'
-                )
+                yield f'{key} warms up until {end} of {total}: set its end far below'
         elif end != total and not goes_on:
-            yield (
-                f'{key} ends at {end}, but training at {total}: leave out its end and '
-                'T_max, which are then those of training, and adapt milestones'
-            )
+            yield f'{key} ends at {end}, but training at {total}: leave out end, T_max'
 
 
 def _batch(runner: Runner) -> Iterator[str]:
     data = runner.record['train_dataloader']
     batch, size = data['images_per_iteration'], data['dataset']['size']
-    if size < batch and runner.train_dataloader.batch_sampler.drop_last:
-        yield (
-            f'train_dataloader has {size} images, fewer than the {batch} of an iteration '
-            'of all processes: lower train_dataloader.batch_size, or drop_last=False'
-        )
+    batches = runner.train_dataloader.batch_sampler
+    # Endless samplers, which can skip samples, fill each batch.
+    if size < batch and batches.drop_last and not hasattr(batches.sampler, 'skip'):
+        yield f'{size} images, fewer than a batch of {batch}: lower batch_size'
 
 
 def _classes(runner: Runner) -> Iterator[str]:
@@ -115,10 +159,8 @@ def _classes(runner: Runner) -> Iterator[str]:
             continue
         for metric in metrics:
             if max(getattr(metric, 'topk', [0])) > len(classes):
-                yield (
-                    f'{mode}_evaluator.topk={metric.topk} asks for the best '
-                    f'{max(metric.topk)} of {len(classes)} classes: set topk=(1,)'
-                )
+                what = f'{mode}_evaluator.topk={metric.topk} of {len(classes)} classes'
+                yield f'{what}: set topk=(1,)'
         for name, module in model.named_modules():
             number = getattr(module, 'num_classes', None) or len(classes)
             reads = getattr(module, 'to_onehot', True)  # a data preprocessor may not
@@ -127,3 +169,11 @@ def _classes(runner: Runner) -> Iterator[str]:
                     f'model.{name}.num_classes is {number}, but {mode}_dataloader has '
                     f'{len(classes)} classes: set it to {len(classes)}'
                 )
+
+
+def softmax_of_one(model: nn.Module) -> Iterator[str]:
+    """Find heads that cannot learn: a softmax over one class is always 1."""
+    for name, head in model.named_modules():
+        sigmoids = [getattr(part, 'use_sigmoid', True) for part in head.modules()]
+        if getattr(head, 'num_classes', None) == 1 and not all(sigmoids):
+            yield f'model.{name} has one class: set num_classes=2 or use_sigmoid=True'

@@ -23,8 +23,8 @@ def override_settings(runner: Runner, checkpoint: dict) -> None:
     if runner.cfg.get('randomness', {}).get('seed') is not None:
         meta['seed'] = None
     length = runner.record['train_dataloader']['iterations_per_epoch']
-    if length and runner.resumed_record:
-        then = runner.resumed_record['train_dataloader']['iterations_per_epoch']
+    if length:
+        then = runner.loaded_record['train_dataloader']['iterations_per_epoch']
         done = meta['iter'] - meta['epoch'] * then
         meta['iter'] = meta['epoch'] * length + done * length // then
     _follow_schedules(runner, meta['iter'], length)

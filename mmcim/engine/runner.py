@@ -1,7 +1,6 @@
 # Copyright (c) mmcim contributors. All rights reserved.
 """The runner of all configs: resumes exactly, and loads all of a checkpoint or fails."""
 
-from collections.abc import Callable
 from contextlib import ExitStack
 from os.path import dirname, join, realpath
 from typing import Any
@@ -13,9 +12,9 @@ from mmengine.dist import is_distributed, is_main_process
 from mmengine.hooks import Hook
 from mmengine.logging import MMLogger
 from mmengine.model import is_model_wrapper
-from mmengine.optim import OptimWrapper, OptimWrapperDict
-from mmengine.registry import HOOKS, LOOPS, RUNNERS
-from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
+from mmengine.optim import OptimWrapper
+from mmengine.registry import HOOKS, RUNNERS
+from mmengine.runner import BaseLoop, Runner
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -23,19 +22,11 @@ from ..checkpoints import adopt_pretrained
 from ..models.layers.momentum import momentum_encoder_of
 from ..utils.building import ConfigKeyErrors, explain_build_errors
 from ..utils.terminal import remove_lines, show_on_screen
-from . import checks
-from .data_parallel import (
-    begin_loader_worker,
-    collect_through_group,
-    init_on_cpus,
-    refuse_unsupported,
-    set_timeout,
-    wrap_distributed,
-)
+from . import checks, data_parallel, plan
+from .data_parallel import begin_loader_worker, check_processes, together
 from .hooks import MomentumUpdateHook
 from .interruption import InterruptionHook
 from .lr_scaling import lr_ratio, scaled_schedulers
-from .plan import check_data, check_plan
 from .resume import override_settings
 from .run_record import describe_run, unwrapped
 from .seeding import SeededDataset, SeededSampler, SeedHook
@@ -75,12 +66,12 @@ class StrictRunner(ConfigKeyErrors, Runner):
 
     Attributes:
         record: Of a training, see :func:`mmcim.engine.run_record.describe_run`.
-        resumed_record: That of the training that is resumed, if it has one.
+        loaded_record: That of the training that is resumed or tested, if it has one.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.record: dict[str, Any] = {}
-        self.resumed_record: dict[str, Any] | None = None
+        self.loaded_record: dict[str, Any] | None = None
         super().__init__(*args, **kwargs)
         self._override = self.cfg.get('override', False)
         self.register_hook(SeedHook())
@@ -108,10 +99,11 @@ class StrictRunner(ConfigKeyErrors, Runner):
 
     def setup_env(self, env_cfg: dict) -> None:
         """Start the process group, also on CPUs, and settle how long anything waits."""
-        refuse_unsupported(self.cfg, self.launcher)
-        self._timeout = set_timeout(self, env_cfg.get('dist_cfg', {}).get('timeout'))
+        data_parallel.refuse_unsupported(self.cfg, self.launcher)
+        self._timeout = data_parallel.set_timeout(self, env_cfg.get('dist_cfg', {}))
         if self.distributed and not (is_distributed() or torch.cuda.is_available()):
-            init_on_cpus(self._timeout)
+            # With gloo; mmengine would select a GPU.
+            torch.distributed.init_process_group('gloo', timeout=self._timeout)
         super().setup_env(env_cfg)
 
     def set_randomness(
@@ -123,7 +115,7 @@ class StrictRunner(ConfigKeyErrors, Runner):
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
         """Move the model to its device, and wrap it where there are several processes."""
         if self.distributed and not is_model_wrapper(model):
-            return wrap_distributed(model.to(get_device()), self.cfg)
+            return data_parallel.wrap_distributed(model.to(get_device()), self.cfg)
         return super().wrap_model(None, model)
 
     @staticmethod
@@ -138,23 +130,13 @@ class StrictRunner(ConfigKeyErrors, Runner):
             diff_rank_seed: Has no effect, see :meth:`set_randomness`.
         """
         if isinstance(dataloader, dict) and not dataloader.get('num_workers'):
-            kept = dataloader.keys() - _OF_WORKERS
-            dataloader = {key: dataloader[key] for key in kept}
+            dataloader = {k: v for k, v in dataloader.items() if k not in _OF_WORKERS}
         if isinstance(dataloader, dict) and isinstance(dataloader['sampler'], dict):
             sampler = dict(type=SeededSampler, sampler=dataloader['sampler'])
             dataset = dict(type=SeededDataset, dataset=dataloader['dataset'])
             dataloader = {**dataloader, 'sampler': sampler, 'dataset': dataset}
             dataloader.setdefault('worker_init_fn', dict(type=begin_loader_worker))
         return Runner.build_dataloader(dataloader, seed=seed)
-
-    def build_train_loop(self, loop: BaseLoop | dict) -> BaseLoop:
-        """Build the training loop; an epoch-based one can resume within an epoch."""
-        if isinstance(loop, dict):
-            kind = 'EpochBasedTrainLoop' if loop.get('by_epoch', True) else None
-            if loop.get('type', kind) in ('EpochBasedTrainLoop', EpochBasedTrainLoop):
-                loop = {**loop, 'type': 'ResumableEpochLoop'}
-                loop.pop('by_epoch', None)
-        return super().build_train_loop(loop)
 
     def scale_lr(
         self, optim_wrapper: OptimWrapper, auto_scale_lr: dict | None = None
@@ -165,8 +147,6 @@ class StrictRunner(ConfigKeyErrors, Runner):
             BuildError: If there are several optimizers, or for an unknown setting.
         """
         with explain_build_errors(self.cfg, 'auto_scale_lr'):
-            if isinstance(optim_wrapper, OptimWrapperDict):
-                raise ValueError('use one OptimWrapper instead of OptimWrapperDict')
             batch = self.world_size * self.train_dataloader.batch_sampler.batch_size
             batch *= optim_wrapper._accumulative_counts
             ratio = lr_ratio(batch, **(auto_scale_lr or {}))
@@ -186,13 +166,13 @@ class StrictRunner(ConfigKeyErrors, Runner):
             stack.enter_context(self._interruption.listen())
             return super().train()
 
-    @checks.together()
+    @together()
     def _init_model_weights(self) -> None:
         """Initialise the weights, unless a checkpoint has all of them."""
         if not self._resume:
             with explain_build_errors(self.cfg, 'model'):
                 super()._init_model_weights()
-                checks.check_initial_weights(unwrapped(self.model), self._override)
+                checks.check_same_inputs(unwrapped(self.model), {}, '', self._override)
 
     def load_or_resume(self) -> None:
         """Load what the run starts from; the processes stop if they differ.
@@ -204,34 +184,31 @@ class StrictRunner(ConfigKeyErrors, Runner):
         training = isinstance(self._train_loop, BaseLoop)
         if training:
             self.record = describe_run(self)
-            checks.check_evaluation(self, self.record)
-        with checks.together():
-            check_plan(self)
-            check_data(self)
+        with together():
+            plan.check_plan(self)
+            plan.check_data(self)
         if training:
-            checks.check_heads(unwrapped(self.model))
-            checks.check_monitored(self)
+            plan.check_monitored(self)
         elif self._load_from is None:
             self._init_model_weights()
-        collect_through_group(self._val_loop, self._test_loop)
+        data_parallel.collect_through_group(self._val_loop, self._test_loop)
         super().load_or_resume()
         self._has_loaded = True
+        plan.compare_classes(self, self.record or self.loaded_record)
         if training:
-            checks.check_processes({**self.record, 'resumed_iteration': self.iter})
+            check_processes({**self.record, 'resumed_iteration': self.iter})
             is_done = self.iter >= self.max_iters
             done = f'Nothing to do: {self._load_from} is from a finished run.'
             self.logger.info(done if is_done else start_summary(self))
 
-    @checks.together()
-    def load_checkpoint(
-        self, filename: str, map_location: str | Callable = 'cpu', **kwargs: Any
-    ) -> dict | None:
+    @together()
+    def load_checkpoint(self, filename: str, *args: Any, **kwargs: Any) -> dict | None:
         """Load all that is needed, or fail.
 
         Args:
-            filename: Local file or URL.
-            map_location: See ``torch.load``.
-            **kwargs: See :class:`mmengine.runner.Runner`.
+            filename: Local file or URL, which is read to the CPU.
+            *args: Of :class:`mmengine.runner.Runner`; without effect.
+            **kwargs: Likewise.
 
         Returns:
             The content of the checkpoint; None where only weights are taken out of it.
@@ -246,23 +223,19 @@ class StrictRunner(ConfigKeyErrors, Runner):
             with explain_build_errors(self.cfg, 'load_from'):
                 checks.begin_from_weights(model, filename, self._override)
             return None
-        checkpoint = checks.read_checkpoint(filename, map_location, training)
+        checkpoint = checks.read_checkpoint(filename, training)
         state = checkpoint.get('state_dict', checkpoint)
-        record = checkpoint.get('meta', {}).get('run')
+        meta = checkpoint.get('meta', {})
+        self.loaded_record = meta.get('run')
+        checks.check_same_model(model, state, filename)
         if training:
-            self.resumed_record = record
             checks.check_resumable(self, checkpoint, filename)
             if realpath(dirname(filename)) == realpath(self.work_dir):
                 self.call_hook('before_resume', checkpoint=checkpoint, path=filename)
             if self._override:
                 override_settings(self, checkpoint)
         else:
-            checks.check_same_model(model, state, filename)
-            if record:
-                checks.check_evaluation(self, record)
-            checks.check_same_inputs(
-                model, checkpoint.get('meta', {}), filename, self._override
-            )
+            checks.check_same_inputs(model, meta, filename, self._override)
         self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
         model.load_state_dict({k.removeprefix('module.'): v for k, v in state.items()})
         self._has_loaded = True
@@ -270,15 +243,15 @@ class StrictRunner(ConfigKeyErrors, Runner):
         return checkpoint
 
     def save_checkpoint(
-        self, out_dir: str, filename: str, *, meta: dict | None = None, **kwargs: Any
+        self, out_dir: str, filename: str, *args: Any, meta: dict, **kwargs: Any
     ) -> None:
         """Save a checkpoint with the run record.
 
         Other hooks may have a method ``after_save_checkpoint(runner, path)``, which the
         main process calls.
         """
-        meta = {**(meta or {}), 'run': self.record}
-        super().save_checkpoint(out_dir, filename, meta=meta, **kwargs)
+        meta = {**meta, 'run': self.record}
+        super().save_checkpoint(out_dir, filename, *args, meta=meta, **kwargs)
         if is_main_process():
             self.call_hook('after_save_checkpoint', path=join(out_dir, filename))
 
@@ -298,30 +271,4 @@ class RequireStrictRunnerHook(Hook):
             TypeError: If it is not :class:`StrictRunner`.
         """
         if not isinstance(runner, StrictRunner):
-            raise TypeError(
-                "this config needs runner_type='StrictRunner', built by "
-                f'mmengine.registry.RUNNERS.build, not a {type(runner).__name__}'
-            )
-
-
-@LOOPS.register_module()
-class ResumableEpochLoop(EpochBasedTrainLoop):
-    """An epoch-based loop that resumes within an epoch.
-
-    With a data loader that was not built from a config it restarts the epoch, as
-    mmengine's loop does.
-    """
-
-    def run_epoch(self) -> None:
-        """Leave out the iterations of the epoch that have been done."""
-        batches = self.dataloader.batch_sampler
-        if isinstance(batches.sampler, SeededSampler):
-            batches.sampler.leave_out(self._done() * batches.batch_size)
-        super().run_epoch()
-
-    def run_iter(self, idx: int, data_batch: Any) -> None:
-        """Take an iteration, with its number in the whole epoch."""
-        super().run_iter(self._done(), data_batch)
-
-    def _done(self) -> int:
-        return self._iter - self._epoch * len(self.dataloader)
+            raise TypeError('this config needs a StrictRunner; build it by RUNNERS.build')

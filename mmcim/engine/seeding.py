@@ -16,7 +16,7 @@ import torch
 from mmengine.dist import get_rank, get_world_size
 from mmengine.hooks import Hook
 from mmengine.registry import DATA_SAMPLERS, DATASETS
-from mmengine.runner import BaseLoop, Runner
+from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
 from torch.utils.data import Dataset, Sampler
 
 # What is seeded; the same numbers in another place give another seed.
@@ -98,9 +98,8 @@ class SeededSampler(Sampler):
 
     def __iter__(self) -> Iterator[tuple[int, tuple[int, ...]]]:
         done, self._done = self._done, 0
-        rank, world_size = get_rank(), get_world_size()
         for place, index in enumerate(islice(self.sampler, done, None), start=done):
-            place_of_all = place * world_size + rank
+            place_of_all = place * get_world_size() + get_rank()
             yield index, (self.seed, _SAMPLE, self.epoch, place_of_all)
 
     def set_epoch(self, epoch: int) -> None:
@@ -120,12 +119,19 @@ class SeedHook(Hook):
     priority = 'VERY_HIGH'
 
     def before_train(self, runner: Runner) -> None:
-        """Let the samplers have the seed of the run, also of one that is resumed."""
+        """Let samplers have the seed of a run that is resumed, and its place in an epoch.
+
+        A data loader that was not built from a config restarts the epoch.
+        """
         for loop in (runner._train_loop, runner._val_loop):
-            if isinstance(loop, BaseLoop):
-                sampler = loop.dataloader.batch_sampler.sampler
-                if isinstance(sampler, SeededSampler):
-                    sampler.seed = sampler.sampler.seed = runner.seed
+            if not isinstance(loop, BaseLoop):
+                continue
+            loader, sampler = loop.dataloader, loop.dataloader.batch_sampler.sampler
+            if isinstance(sampler, SeededSampler):
+                sampler.seed = sampler.sampler.seed = runner.seed
+                if isinstance(loop, EpochBasedTrainLoop):
+                    done = runner.iter - runner.epoch * len(loader)
+                    sampler.leave_out(done * loader.batch_size)
 
     def before_train_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
         """Seed with the number of the iteration."""

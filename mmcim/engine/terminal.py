@@ -15,7 +15,6 @@ from mmpretrain.models import BaseSelfSupervisor
 
 from ..checkpoints import backbone_path
 from ..checkpoints.layout import backbone_prefix
-from ..models.tokenizers.base import BaseTokenizer
 from ..utils.launch import initial_weights
 from ..utils.terminal import ProgressLine, show
 from .run_record import unwrapped
@@ -87,11 +86,7 @@ def start_summary(runner: Runner) -> str:
     data, optim = record['train_dataloader'], record['optim_wrapper']
     images, counts = data['images_per_iteration'], optim['accumulative_counts']
     size, model = data['dataset']['size'], unwrapped(runner.model)
-    tensors = [*model.parameters()]
-    for module in model.modules():
-        tensors += module.buffers() if isinstance(module, BaseTokenizer) else ()
-    trained = sum(t.numel() for t in tensors if t.requires_grad)
-    frozen = sum(t.numel() for t in tensors) - trained
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     files = filter(None, [runner._load_from, *initial_weights(runner.cfg)])
     how = 'resumed from' if runner._resume else 'weights of'
     origin = next((f'{how} {file}' for file in files), 'from scratch')
@@ -101,7 +96,7 @@ def start_summary(runner: Runner) -> str:
         f'  Length: {runner.max_iters} iterations, {runner.max_iters // counts} steps of '
         f'the optimizer, {runner.max_iters * images / size:.1f} epochs\n'
         f'  Start: {origin}, iteration {runner.iter} of {runner.max_iters}\n'
-        f'  Parameters: {trained:,} trained, {frozen:,} frozen\n'
+        f'  Parameters: {trained:,} trained\n'
         f'  Effective batch: {images * counts} = {world_size} process(es) x '
         f'{images // world_size} x {counts} accumulated\n'
         f'  Learning rate: {runner.optim_wrapper.optimizer.defaults["lr"]:g}\n'

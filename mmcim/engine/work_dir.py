@@ -15,7 +15,7 @@ from mmengine.dist import is_main_process
 from mmengine.runner import Runner
 
 from ..utils.errors import ConfigError
-from .checks import check_processes, latest_checkpoint, together
+from .data_parallel import check_processes, together
 from .hooks.safe_checkpoint import INTERRUPTED
 
 _CHECKPOINT = re.compile(rf'(epoch|iter)_\d+\.pth|{re.escape(INTERRUPTED)}')
@@ -91,17 +91,39 @@ def find_start(work_dir: str, load_from: str | None, resume: bool) -> str | None
         The file; None for a start from scratch.
 
     Raises:
-        ConfigError: If the folder has checkpoints of another run than this one.
+        ConfigError: If the folder has checkpoints of another run than this one, or if
+            ``last_checkpoint`` names no file there.
     """
-    found = [p for p in Path(work_dir).glob('*.pth') if _CHECKPOINT.fullmatch(p.name)]
-    newest = max(found, key=os.path.getmtime, default=None)
+    there = checkpoints(work_dir)
     is_own = not load_from or Path(load_from).resolve().parent == Path(work_dir).resolve()
-    if newest and not (resume and is_own):
+    if there and not (resume and is_own):
         raise ConfigError(
-            f'{work_dir} has checkpoints of an earlier run, such as {newest.name}: '
+            f'{work_dir} has checkpoints of an earlier run, such as {there[0].name}: '
             'resume that by --resume, or give this run another --work-dir'
         )
     if not resume or load_from:
         return load_from
-    # A killed run may not have come to write last_checkpoint.
-    return latest_checkpoint(work_dir) or (str(newest) if newest else None)
+    note = Path(work_dir, 'last_checkpoint')
+    name = note.read_bytes().decode(errors='replace').strip() if note.is_file() else ''
+    if not name:  # a killed run may not have come to write it
+        return str(there[0]) if there else None
+    path = os.path.join(work_dir, os.path.basename(name))  # it may have been moved
+    if not os.path.isfile(path):
+        raise ConfigError(
+            f'{note} names {name[:80]!r}, which is not there{another(path)}'
+        )
+    return path
+
+
+def checkpoints(folder: str) -> list[Path]:
+    """List the checkpoints in a folder that a run resumes from, the newest first."""
+    found = [p for p in Path(folder).glob('*.pth') if _CHECKPOINT.fullmatch(p.name)]
+    return sorted(found, key=os.path.getmtime, reverse=True)
+
+
+def another(path: str) -> str:
+    """Name the newest of the other checkpoints beside one, and how to resume from it."""
+    for other in checkpoints(os.path.dirname(path)):
+        if other.name != os.path.basename(path):
+            return f'. Take another one: --resume {other}'
+    return ', nor is another checkpoint; start from scratch in another --work-dir'

@@ -19,32 +19,24 @@ class SelfSupTestLoop(MetricsLoop):
 
     For CIM that is the losses, token accuracy and detection metrics; for a discrete VAE
     the reconstruction loss, PSNR and codes in use. The model is in eval mode, nothing
-    is flipped, and masks and samples are drawn with a fixed seed. With several processes
-    the mean of their means is reported. The ``test_evaluator`` is not used; ``[]`` does.
-
-    Args:
-        *args: See :class:`mmengine.runner.TestLoop`.
-        seed: Of masks and samples.
-        **kwargs: See :class:`mmengine.runner.TestLoop`.
+    is flipped, and masks and samples are drawn from the seed of the run. With several
+    processes the mean of their means is reported. The ``test_evaluator`` is not used;
+    ``[]`` does.
     """
-
-    def __init__(self, *args, seed: int = 0, **kwargs) -> None:
-        super().__init__(*args, **kwargs)
-        self.seed = seed
 
     @torch.no_grad()
     def compute(self, model: BaseModel) -> dict[str, float]:
         """Compute the losses: name -> mean."""
         sums, count = defaultdict[str, Any](float), 0
-        device = [torch.cuda.current_device()] if torch.cuda.is_available() else []
-        with torch.random.fork_rng(devices=device):
-            torch.manual_seed(self.seed)
-            for batch in track(self.dataloader, f'Testing {type(model).__name__}'):
-                data = model.data_preprocessor(batch, training=False)
-                size = len(data['inputs']['images'])
-                for name, value in model(**data, mode='loss').items():
-                    sums[name] = sums[name] + size * value.float()
-                count += size
+        batches = track(self.dataloader, f'Testing {type(model).__name__}')
+        for place, batch in enumerate(batches):
+            # SeedHook seeds what the model draws.
+            self.runner.call_hook('before_test_iter', batch_idx=place, data_batch=batch)
+            data = model.data_preprocessor(batch, training=False)
+            size = len(data['inputs']['images'])
+            for name, value in model(**data, mode='loss').items():
+                sums[name] = sums[name] + size * value.float()
+            count += size
         means = {name: value / count for name, value in sums.items()}
         all_reduce_dict(means, op='mean')
         return {name: value.item() for name, value in means.items()}

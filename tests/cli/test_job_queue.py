@@ -137,7 +137,6 @@ def test_no_more_jobs_run_than_allowed(queue, job, tmp_path):
         assert [job.state for job in jobs] == ['running'] * 2 + ['waiting'] * 2
     finally:
         for worker in workers:
-            worker.connection.close()
             worker.stop()
 
 

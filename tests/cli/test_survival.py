@@ -145,12 +145,12 @@ def test_full_disk_names_the_file_and_the_run_resumes(toy, tmp_path):
     limit = """
 import resource
 from mmcim.engine.hooks import SafeCheckpointHook
-save = SafeCheckpointHook._save
-def full(self, runner, filename, meta):
-    if filename == 'epoch_2.pth':
+save = SafeCheckpointHook._save_checkpoint_with_step
+def full(self, runner, step, meta):
+    if step == 2:
         resource.setrlimit(resource.RLIMIT_FSIZE, (8192, resource.RLIM_INFINITY))
-    save(self, runner, filename, meta)
-SafeCheckpointHook._save = full
+    save(self, runner, step, meta)
+SafeCheckpointHook._save_checkpoint_with_step = full
 """
     run = ['train.py', toy.config, '--work-dir', tmp_path / 'run']
     cases = dict(full=run, resumed=[*run, '--resume'])

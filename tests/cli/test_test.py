@@ -160,7 +160,7 @@ def test_confusion_matrix_is_written_as_json(tmp_path, monkeypatch):
         ('none', ['CHECKPOINT is missing', 'random head']),
         (
             'backbone_file',
-            ['safetensors does not exist; pass other weights with --pretrained'],
+            ['safetensors does not exist; pass --pretrained'],
         ),
         ('no_test', ['test_evaluator']),
     ],

@@ -126,7 +126,6 @@ def test_crash_while_writing_leaves_the_previous_checkpoint(resumed):
     assert named == str(resumed.work_dir / 'epoch_1.pth')
     assert load_checkpoint(resumed.found / 'epoch_1.pth')['meta']['epoch'] == 1
     # The next start removed the half-written file.
-    assert f'Removed the half-written {resumed.work_dir / half.name}' in resumed.output
     assert not list(resumed.work_dir.glob('.*.tmp'))
 
 
@@ -276,16 +275,14 @@ EXPECTED = dict(
         '--override',
         'load_from',
     ],
-    resume_weights=['part.pth', 'no optimizer, message_hub, meta', 'load_from'],
+    resume_weights=['part.pth', 'is not of the ImageClassifier', 'load_from'],
     resume_model=[
         'epoch_2.pth is not of the ImageClassifier of this config',
         'layers.1.ln1.weight is None in the checkpoint and (16,) in the model',
         '--work-dir',
     ],
     option=['--cfg-options', '9'],
-    backbone_file=[
-        '_backbone.safetensors does not exist; pass other weights with --pretrained'
-    ],
+    backbone_file=['_backbone.safetensors does not exist; pass --pretrained'],
 )
 
 
@@ -330,7 +327,7 @@ def test_infinite_loss_stops_before_the_checkpoint(bad):
     assert result.code == 1
     *_, error, where = result.output.strip().splitlines()
     assert error.startswith('error: FloatingPointError: ')
-    for part in ('loss=nan', 'iteration 4, process 0', 'learning rate'):
+    for part in ('is not finite', 'no checkpoint was written', 'learning rate'):
         assert part in error
     # The screen has no traceback, the log file does.
     assert 'Traceback' not in result.output
@@ -361,7 +358,7 @@ def test_finished_run_has_nothing_left_to_do(bad):
 def test_other_runner_stops_before_training(bad):
     _, results = bad
     assert results['other_runner'].code == 1
-    message = "error: TypeError: this config needs runner_type='StrictRunner'"
+    message = 'error: TypeError: this config needs a StrictRunner'
     assert message in results['other_runner'].output
 
 

@@ -5,11 +5,13 @@ import numpy as np
 import pytest
 from mmengine.dataset import BaseDataset
 from mmengine.evaluator import Evaluator
+from mmengine.hooks import EarlyStoppingHook
 from mmpretrain.evaluation import Accuracy
+from mmpretrain.models.heads import LinearClsHead
 from PIL import Image
 from torch import nn
 
-from mmcim.engine.plan import check_plan
+from mmcim.engine.plan import check_plan, softmax_of_one
 from mmcim.utils import ConfigError
 
 COSINE = dict(type='CosineAnnealingLR', by_epoch=False)  # of a run of 4 iterations
@@ -44,8 +46,8 @@ SCHEDULES = dict(
         dict(type='MultiStepLR', milestones=[1, 7], by_epoch=True),
         'MultiStepLR.*ends at 7, but training at 2',
     ),
-    warm_up=(dict(WARM_UP, end=4), 'warms up until 4, but training ends at 4'),
-    warm_up_without_end=(WARM_UP, 'param_scheduler.0.end far below'),
+    warm_up=(dict(WARM_UP, end=4), 'warms up until 4 of 4: set its end far below'),
+    warm_up_without_end=(WARM_UP, 'param_scheduler.0 .*warms up'),
     second=(
         [dict(WARM_UP, end=2), dict(COSINE, begin=2, end=6)],
         'param_scheduler.1 .*6',
@@ -67,14 +69,19 @@ def test_schedule_of_epochs_in_a_training_of_iterations_is_refused(make_runner):
 
 
 def test_fewer_images_than_a_batch_are_refused(make_runner):
-    with pytest.raises(ConfigError, match='8 images, fewer than the 9 .*batch_size'):
+    with pytest.raises(ConfigError, match='8 images, fewer than a batch of 9'):
         make_runner(batch_size=9, workers=dict(drop_last=True)).train()
     make_runner(batch_size=9).train()  # whose batch is smaller
 
 
+def test_endless_sampler_fills_a_batch_from_fewer_images(make_runner):
+    endless = dict(**ITERATIONS, sampler='InfiniteSampler')
+    make_runner(batch_size=9, workers=dict(drop_last=True), **endless).train()
+
+
 CLASSES = dict(
     fitting=(3, {}, (1,), None),
-    top5=(3, {}, (1, 5), r'val_evaluator.topk=\(1, 5\) asks for the best 5 of 3'),
+    top5=(3, {}, (1, 5), r'val_evaluator.topk=\(1, 5\) of 3 classes: set'),
     head=(4, {}, (1,), 'model.head.num_classes is 4, but train_dataloader has 3'),
     loss=(3, dict(loss=4), (1,), 'model.head.loss.num_classes is 4'),
     mixup=(3, dict(mixed=4), (1,), 'model.data_preprocessor.num_classes is 4'),
@@ -113,6 +120,34 @@ def test_numbers_of_classes_agree(make_runner, name):
     else:
         with pytest.raises(ConfigError, match=message):
             check_plan(runner)
+
+
+@pytest.mark.parametrize('num_classes', [1, 2])
+@pytest.mark.parametrize('use_sigmoid', [False, True])
+def test_softmax_of_one_class_is_a_problem(num_classes, use_sigmoid):
+    model = nn.Module()
+    loss = dict(type='CrossEntropyLoss', use_sigmoid=use_sigmoid)
+    model.head = LinearClsHead(num_classes, 4, loss=loss)
+    problems = [*softmax_of_one(model)]
+    assert len(problems) == (num_classes == 1 and not use_sigmoid)
+    assert all('model.head has one class' in text for text in problems)
+
+
+@pytest.mark.parametrize('name', ['score', 'scores'])
+@pytest.mark.parametrize('waiting', ['save_best', 'early stopping'])
+def test_missing_metric_raises_before_training(make_runner, waiting, name):
+    checkpoint = dict(type='SafeCheckpointHook', save_best=name, rule='greater')
+    stopping = EarlyStoppingHook(name, rule='greater')
+    is_best = waiting == 'save_best'
+    runner = make_runner(
+        () if is_best else [stopping], checkpoint if is_best else None, scores=[0.1, 0.2]
+    )
+    if name == 'score':
+        runner.train()
+    else:
+        with pytest.raises(ConfigError, match="'scores', .* gives score. Did you mean"):
+            runner.train()
+        assert runner.iter == 0
 
 
 class Images(BaseDataset):

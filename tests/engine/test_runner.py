@@ -3,7 +3,6 @@
 
 import pytest
 import torch
-from mmengine.hooks import Hook
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
@@ -104,33 +103,6 @@ def test_checkpoints_carry_no_random_state(make_runner, tmp_path):
     assert 'rng' not in str(checkpoint['meta'])
 
 
-def test_batch_indices_continue_within_resumed_epoch(make_runner, tmp_path):
-    """Hooks depend on the index within the epoch."""
-    run(make_runner, 'epochs', 'none', tmp_path / 'a')
-    runner = make_runner(
-        checkpoint=dict(EVERY_ITERATION),
-        work_dir=tmp_path / 'b',
-        load_from=str(tmp_path / 'a/iter_6.pth'),
-        resume=True,
-        train_cfg=dict(by_epoch=True, max_epochs=3),
-        batch_size=2,
-    )
-    numbers = []
-    runner.register_hook(Numbers(numbers))
-    runner.train()
-    assert numbers == [(1, 6, 2), (1, 7, 3), *((2, 8 + n, n) for n in range(4))]
-
-
-class Numbers(Hook):
-    """Notes epoch, iteration and number of the batch in the epoch."""
-
-    def __init__(self, numbers):
-        self.numbers = numbers
-
-    def before_train_iter(self, runner, batch_idx, data_batch=None):
-        self.numbers.append((runner.epoch, runner.iter, batch_idx))
-
-
 def test_validation_does_not_change_training(make_runner, tmp_path):
     with_val = run(make_runner, 'epochs', 'none', tmp_path / 'a', scores=[1, 2, 3])
     without = run(make_runner, 'epochs', 'none', tmp_path / 'b')
@@ -171,10 +143,15 @@ def test_prebuilt_dataloader_is_accepted(make_runner):
     assert (runner.epoch, runner.iter) == (2, 4)
 
 
+def test_settings_of_workers_without_workers(make_runner):
+    workers = dict(num_workers=0, persistent_workers=True, prefetch_factor=2)
+    make_runner(workers=workers).train()
+
+
 def test_several_optimizers_raise(make_runner):
     parameter = torch.nn.Parameter(torch.zeros(1))
     wrapper = OptimWrapper(torch.optim.SGD([parameter], lr=0.1))
-    with pytest.raises(ConfigError, match='use one OptimWrapper instead'):
+    with pytest.raises(ConfigError, match='auto_scale_lr: .*OptimWrapperDict'):
         make_runner(optim_wrapper=OptimWrapperDict(a=wrapper)).train()
 
 

@@ -103,3 +103,21 @@ def test_starts_are_told_apart(tmp_path, monkeypatch, there, load_from, resume, 
     else:
         found = find_start('.', load_from, resume)
         assert (found and re.sub(r'^\./', '', found)) == expected
+
+
+NOTES = dict(
+    missing=(b'/nowhere/epoch_9.pth', r"'/nowhere/epoch_9.pth', which is not there"),
+    text=(b'line 1\nline 2' * 50, r"names 'line 1\\nline 2"),
+    binary=(bytes(range(256)), 'which is not there'),
+)
+
+
+@pytest.mark.parametrize('name', NOTES)
+def test_garbage_in_last_checkpoint_is_an_error_of_one_line(make_runner, tmp_path, name):
+    make_runner().train()
+    content, message = NOTES[name]
+    (tmp_path / 'last_checkpoint').write_bytes(content)
+    with pytest.raises(ConfigError, match=message) as error:
+        make_runner(resume=True).train()
+    assert '\n' not in str(error.value) and len(str(error.value)) < 500
+    assert str(error.value).endswith(f'--resume {tmp_path}/epoch_2.pth')

@@ -14,8 +14,8 @@ from mmpretrain.registry import HOOKS
 class FiniteLossHook(Hook):
     """Stop training when a loss is NaN or infinite.
 
-    Each process checks its losses every ``interval`` iterations, and rank 0 also before
-    each checkpoint, so that no good checkpoint is replaced by a diverged one.
+    Each process checks its losses every ``interval`` iterations.
+    :class:`SafeCheckpointHook` looks at the weights before each checkpoint.
 
     Args:
         interval: In iterations; ideally that of the logger.
@@ -23,33 +23,26 @@ class FiniteLossHook(Hook):
 
     def __init__(self, interval: int = 50) -> None:
         self.interval = interval
-        self._losses: dict[str, torch.Tensor] = {}
-        self._iter = 0
 
     def after_train_iter(
         self, runner: Runner, *args: Any, outputs: dict | None = None, **kwargs: Any
     ) -> None:
-        """Store the losses and check them at the interval."""
-        self._losses = {
-            name: torch.as_tensor(value).detach()
+        """Check the losses at the interval, since a check waits for the device.
+
+        Raises:
+            FloatingPointError: If one is not finite.
+        """
+        if not self.every_n_train_iters(runner, self.interval):
+            return
+        losses = {
+            name: float(torch.as_tensor(value).detach())
             for name, value in (outputs or {}).items()
             if 'loss' in name
         }
-        self._iter = runner.iter + 1
-        if self.every_n_train_iters(runner, self.interval):
-            self._check(runner)
-
-    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Check the losses of the last iteration."""
-        self._check(runner)
-
-    def _check(self, runner: Runner) -> None:
-        losses = {name: float(value) for name, value in self._losses.items()}
-        if all(map(math.isfinite, losses.values())):
-            return
-        values = ', '.join(f'{name}={value:g}' for name, value in losses.items())
-        where = f'iteration {self._iter}, process {runner.rank}'
-        raise diverged(runner, f'a loss is not finite at {where}: {values}')
+        if not all(map(math.isfinite, losses.values())):
+            values = ', '.join(f'{name}={value:g}' for name, value in losses.items())
+            where = f'iteration {runner.iter + 1}, process {runner.rank}'
+            raise diverged(runner, f'a loss is not finite at {where}: {values}')
 
 
 def diverged(runner: Runner, what: str) -> FloatingPointError:

@@ -53,10 +53,10 @@ class SafeCheckpointHook(CheckpointHook):
     """mmengine's checkpoint hook in an order that is safe against crashes.
 
     First the checkpoint is written under a temporary name, synchronised and renamed,
-    then ``last_checkpoint`` is replaced in the same way, and only then the oldest
-    checkpoint is removed; the same for the best one. mmengine writes in place and
-    removes first. The next start removes what a killed run left half-written or was about
-    to remove, and makes up a validation that was due.
+    then ``last_checkpoint`` names it, and only then the oldest checkpoint is removed; the
+    same for the best one. mmengine writes in place and removes first. The next
+    start removes what a killed run left half-written or was about to remove, and makes up
+    a validation that was due.
 
     A checkpoint holds tensors, numbers, strings, lists, tuples and dicts alone, so that
     plain ``torch.load(weights_only=True)`` reads it. Weights that are NaN or infinite end
@@ -69,34 +69,26 @@ class SafeCheckpointHook(CheckpointHook):
         *args: See :class:`mmengine.hooks.CheckpointHook`.
         **kwargs: See :class:`mmengine.hooks.CheckpointHook`. Checkpoints are written
             to a local folder; there are no ``backend_args``.
-
-    Raises:
-        ValueError: For arguments that the parent would pass on.
     """
 
     def __init__(self, *args, **kwargs) -> None:
         super().__init__(*args, **kwargs, backend_args=dict(backend=_BACKEND))
         self._saved_iter = -1
-        if self.args:
-            raise ValueError(f'SafeCheckpointHook has no argument {", ".join(self.args)}')
-        self._surplus: list[str] = []
+        AtomicLocalBackend.outdated.clear()  # of a run in this process that failed
 
     def before_resume(self, runner: Runner, checkpoint: dict, path: str) -> None:
         """Note what was to be removed once this checkpoint had been written."""
         self.last_ckpt = path
-        self._surplus = checkpoint['meta'].get('outdated', [])
+        for name in checkpoint['meta'].get('outdated', ()):
+            AtomicLocalBackend.outdated[str(Path(path).with_name(name))] = None
 
     def before_train(self, runner: Runner) -> None:
         """Clean up after a run that was killed, and make up the validation it owes."""
-        AtomicLocalBackend.outdated.clear()  # of a run in this process that failed
         super().before_train(runner)
-        for name in self._surplus:
-            self.file_backend.remove(os.path.join(self.out_dir, os.path.basename(name)))
         self._remove_outdated(runner)
         if is_main_process():
             for folder in {self.out_dir, runner.work_dir}:
-                for path in remove_stale_files(folder):
-                    runner.logger.warning(f'Removed the half-written {path}.')
+                remove_stale_files(folder)
         validate_if_due(runner)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
@@ -125,14 +117,13 @@ class SafeCheckpointHook(CheckpointHook):
         scalars = checkpoint.get('message_hub', {}).get('log_scalars', {})
         for name, history in scalars.items():
             if isinstance(history, dict):
-                # On a GPU, if that is where mmengine resumes to.
-                values = (history[key].cpu().numpy() for key in ('log', 'count'))
+                values = (history[key].numpy() for key in ('log', 'count'))
                 scalars[name] = HistoryBuffer(*values)
 
     def save_interrupted(self, runner: Runner, iteration: int) -> str:
         """Save a run that is about to leave, unless the last checkpoint is of now.
 
-        The next checkpoint that is due replaces this one.
+        The next checkpoint that is due, in the next run, replaces this one.
 
         Args:
             runner: Between two iterations.
@@ -142,43 +133,16 @@ class SafeCheckpointHook(CheckpointHook):
             Path of the latest checkpoint.
         """
         if iteration != self._saved_iter:
-            self._save(runner, INTERRUPTED, dict(epoch=runner.epoch, iter=iteration))
+            self.filename_tmpl, self.max_keep_ckpts = INTERRUPTED, -1
+            meta = dict(epoch=runner.epoch, iter=iteration)
+            super()._save_checkpoint_with_step(runner, iteration, meta)
         return str(self.last_ckpt)
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
-        # After a validation that found the best model the same step is saved once more.
-        if self.max_keep_ckpts > 0 and step not in self.keep_ckpt_ids:
-            if len(self.keep_ckpt_ids) == self.max_keep_ckpts:
-                self.file_backend.remove(self._path(self.keep_ckpt_ids.popleft()))
-            self.keep_ckpt_ids.append(step)
-            runner.message_hub.update_info('keep_ckpt_ids', list(self.keep_ckpt_ids))
         self.file_backend.remove(os.path.join(self.out_dir, INTERRUPTED))
-        self._save(runner, self.filename_tmpl.format(step), meta)
-
-    def _save(self, runner: Runner, filename: str, meta: dict) -> None:
-        self.last_ckpt = os.path.join(self.out_dir, filename)
-        runner.message_hub.update_info('last_ckpt', self.last_ckpt)
-        runner.save_checkpoint(
-            self.out_dir,
-            filename,
-            save_optimizer=self.save_optimizer,
-            save_param_scheduler=self.save_param_scheduler,
-            meta=meta,
-            by_epoch=self.by_epoch,
-            backend_args=self.backend_args,
-        )
+        super()._save_checkpoint_with_step(runner, step, meta)
         self._saved_iter = meta['iter']
-        if is_main_process():
-            with atomic_write(os.path.join(runner.work_dir, 'last_checkpoint')) as file:
-                file.write(self.last_ckpt.encode())
         self._remove_outdated(runner)
-
-    def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> None:
-        super()._save_best_checkpoint(runner, metrics)
-        self._remove_outdated(runner)
-
-    def _path(self, step: int) -> str:
-        return os.path.join(self.out_dir, self.filename_tmpl.format(step))
 
     def _remove_outdated(self, runner: Runner) -> None:
         """Remove what this class and its parent have noted; the new one is there."""

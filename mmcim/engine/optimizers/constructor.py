@@ -46,9 +46,7 @@ class NetworkwiseOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         paramwise_cfg = {'bypass_duplicate': True, **(paramwise_cfg or {})}
         super().__init__(optim_wrapper_cfg, paramwise_cfg)
         for name in paramwise_cfg.keys() - _ARGUMENTS:
-            raise ValueError(
-                f'paramwise_cfg has no argument {name!r}, only {sorted(_ARGUMENTS)}'
-            )
+            raise ValueError(f'paramwise_cfg has no {name!r}, only {sorted(_ARGUMENTS)}')
 
     def add_params(
         self, params: list[dict], module: nn.Module, prefix: str = '', **kwargs: Any
@@ -139,10 +137,9 @@ class LayerDecayOptimWrapperConstructor(NetworkwiseOptimWrapperConstructor):
             depth, count = model.backbone.get_layer_depth(name, 'backbone.')
         except (AttributeError, NotImplementedError) as error:
             raise ValueError(
-                'layer_decay_rate needs a backbone with get_layer_depth; that of '
-                f'{type(model).__name__} has none, or not for {name} (of ResNets, those '
-                'of 50 layers and more have it). Without layer-wise decay: '
-                "optim_wrapper.constructor='mmpretrain.NetworkwiseOptimWrapperConstructor'"
+                'layer_decay_rate needs a backbone with get_layer_depth (as ResNet-50 '
+                f'has it), but {type(model).__name__} has none for {name}; or set '
+                "constructor='mmpretrain.NetworkwiseOptimWrapperConstructor'"
             ) from error
         if self.paramwise_cfg.get('stage_wise'):
             stage = re.match(r'backbone\.layer(\d)', name)

@@ -49,7 +49,7 @@ def train(make_runner):
 
 
 def written(step):
-    return [f'+{step}.pth', f'+{step}_backbone.safetensors', '+last_checkpoint']
+    return [f'+{step}.pth', f'+{step}_backbone.safetensors']
 
 
 def removed(step):
