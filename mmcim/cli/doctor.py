@@ -121,7 +121,7 @@ def _files(args: argparse.Namespace) -> Iterator[Finding]:
 def _images(args: argparse.Namespace) -> Iterator[Finding]:
     if args.data:
         with quiet():
-            from ..datasets.check import check_images
+            from ..datasets import check_images
 
         try:
             yield OK, f'{args.data}: all readable, {check_images(args.data)}', ''
