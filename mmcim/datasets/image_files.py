@@ -6,7 +6,6 @@ Training, features, checks and visualization all list and read images here.
 
 import os
 from collections import Counter
-from heapq import heappop, heappush
 from pathlib import Path
 from typing import NamedTuple
 
@@ -77,36 +76,29 @@ def list_images(folder: str | Path, by_class: bool = False) -> Listing:
 
 def _scan(folder: str) -> tuple[list[str], list[str], Counter[str]]:
     """Give images and folders, '' first, by their paths below a folder, and the rest."""
-    files, folders, left_out = [], [], Counter[str]()
+    files, folders, left_out, seen = [], [], Counter[str](), set()
     # Linked folders come last, so that folders are listed under their own names.
-    pending, seen = [(False, '')], set()
-    while pending:
-        below = heappop(pending)[1]
-        path = os.path.join(folder, below)
-        try:
-            status, entries = os.stat(path), list(os.scandir(path))
-        except PermissionError:
-            left_out['folders without permission'] += 1
-            continue
-        if (status.st_dev, status.st_ino) in seen:
-            left_out['links to listed folders'] += 1
-            continue
-        seen.add((status.st_dev, status.st_ino))
-        folders.append(below)
-        for entry in entries:
-            name, is_link = os.path.join(below, entry.name), entry.is_symlink()
-            extension = os.path.splitext(name)[1].lower()
-            if entry.name.startswith('.'):
+    top = os.path.join(folder, '')
+    pending = [top]
+    for start in pending:
+        walk = os.walk(start, onerror=lambda _: left_out.update(['unreadable folders']))
+        for path, inner, names in walk:
+            status = os.stat(path)
+            if (status.st_dev, status.st_ino) in seen:
+                left_out['links to listed folders'] += 1
+                inner.clear()
                 continue
-            # An entry knows its type without asking the disk, but raises in a loop.
-            if os.path.isdir(entry) if is_link else entry.is_dir():
-                heappush(pending, (is_link, name))
-            elif extension not in EXTENSIONS:
-                left_out[extension or 'no extension'] += 1
-            elif not (os.path.isfile(entry) if is_link else entry.is_file()):
-                left_out['broken links'] += 1
-            else:
-                files.append(name)
+            seen.add((status.st_dev, status.st_ino))
+            folders.append(path.removeprefix(top))
+            inner[:] = sorted(name for name in inner if not name.startswith('.'))
+            linked = (os.path.join(path, name) for name in inner)
+            pending += filter(os.path.islink, linked)
+            for name in names:
+                extension = os.path.splitext(name)[1].lower()
+                if extension in EXTENSIONS and not name.startswith('.'):
+                    files.append(os.path.join(folders[-1], name))
+                elif not name.startswith('.'):
+                    left_out[extension or 'no extension'] += 1
     return files, folders, left_out
 
 
