@@ -7,7 +7,7 @@ Everything else that libraries log is in the log file alone.
 import atexit
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -119,15 +119,14 @@ def remove_lines() -> None:
     live.cache_clear()
 
 
-def track(items: Iterable, title: str, total: int | None = None) -> Iterator:
+def track(items: Collection, title: str) -> Iterator:
     """Iterate with a line of progress.
 
     Args:
         items: What is iterated over.
         title: What is being done.
-        total: Number of items; by default their length.
     """
-    line = ProgressLine(title, len(items) if total is None else total)  # type: ignore[arg-type]
+    line = ProgressLine(title, len(items))
     try:
         for step, item in enumerate(items, start=1):
             yield item
