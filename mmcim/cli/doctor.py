@@ -86,11 +86,9 @@ def _import(args: argparse.Namespace) -> Iterator[Finding]:
     """Import all of it in a process of its own, which a broken build may end."""
     command = [sys.executable, '-c', 'import mmcim']
     done = subprocess.run(command, capture_output=True, text=True)
-    error = done.stderr.strip().rpartition('Error: ')[2]
-    if done.returncode:
-        yield BROKEN, f'import mmcim: exit code {done.returncode}: {error}', _INSTALL
-    else:
-        yield OK, 'import mmcim', ''
+    _, _, error = done.stderr.strip().rpartition('Error: ')
+    state = BROKEN if done.returncode else OK
+    yield state, f'import mmcim: exit code {done.returncode}: {error}', _INSTALL
 
 
 def _devices(args: argparse.Namespace) -> Iterator[Finding]:

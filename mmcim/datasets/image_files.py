@@ -134,15 +134,11 @@ def read_image(path: str | Path, backend_args: dict | None = None) -> np.ndarray
             raise OSError('it is empty')
         # OpenCV gives None for most files that it cannot read.
         image = cv2.imdecode(content, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
-        if image is None:  # also if it cannot convert such channels to colours
-            image = cv2.imdecode(content, cv2.IMREAD_UNCHANGED)
-        if image is None:
-            raise OSError('it is truncated, damaged or of an unknown format')
-        if image.dtype == np.uint16:
+        if image is not None and image.dtype == np.uint16:
             image = (image // 256).astype(np.uint8)
-        if image.dtype != np.uint8 or image.shape[2:] != (3,):
-            found = f'{image.dtype}, shape {image.shape}'
-            raise OSError(f'its values are {found}; expected are 8 or 16 bits unsigned')
+        if image is None or image.dtype != np.uint8 or image.shape[2:] != (3,):
+            problems = 'damaged, of an unknown format, or not of 8 or 16 bits unsigned'
+            raise OSError(f'it is truncated, {problems}')
     except (OSError, cv2.error) as error:
         raise _unreadable(path, error) from error
     return image

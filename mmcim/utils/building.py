@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
-from functools import partial
+from functools import partial, partialmethod
 from typing import Any
 
 import mmengine.registry
@@ -62,30 +62,25 @@ class BuildError(ConfigError):
     """An error in building, with the dotted key of the config that it is about."""
 
 
-def _explained(method: str, key: str) -> Callable:
-    """Make a method of a runner whose errors name a key of the config."""
-
-    def build(self: 'ConfigKeyErrors', *args: Any) -> Any:
-        with explain_build_errors(self.cfg, key):
-            return getattr(super(ConfigKeyErrors, self), method)(*args)
-
-    return build
-
-
 class ConfigKeyErrors:
     """Part of a runner whose errors in building name the dotted key of the config.
 
-    It goes before :class:`mmengine.Runner` among the bases of a class. All that
+    It goes before :class:`mmengine.runner.Runner` among the bases of a class. All that
     the runner builds is built under :func:`explain_build_errors`; its training and tests
     are not.
     """
 
     cfg: Config
-    build_train_loop = _explained('build_train_loop', 'train_dataloader')
-    build_val_loop = _explained('build_val_loop', 'val_dataloader')
-    build_test_loop = _explained('build_test_loop', 'test_dataloader')
-    build_optim_wrapper = _explained('build_optim_wrapper', 'optim_wrapper')
-    build_param_scheduler = _explained('build_param_scheduler', 'param_scheduler')
+
+    def _build(self, part: str, key: str, *args: Any) -> Any:
+        with explain_build_errors(self.cfg, key):
+            return getattr(super(), f'build_{part}')(*args)
+
+    build_train_loop = partialmethod(_build, 'train_loop', 'train_dataloader')
+    build_val_loop = partialmethod(_build, 'val_loop', 'val_dataloader')
+    build_test_loop = partialmethod(_build, 'test_loop', 'test_dataloader')
+    build_optim_wrapper = partialmethod(_build, 'optim_wrapper', 'optim_wrapper')
+    build_param_scheduler = partialmethod(_build, 'param_scheduler', 'param_scheduler')
 
     @classmethod
     def from_cfg(cls, cfg: Config) -> Runner:

@@ -71,13 +71,11 @@ def _respix_panels(model: CIM, batch: Corruption) -> dict[str, Tensor]:
         return denormalize(head.restore(prediction, batch.corrupted))
 
     panels = dict(target=shown(target))
-    for name, view, truth in (
-        ('predicted', shown, shown(target)),
-        ('restored', restored, denormalize(batch.images)),
-    ):
-        images, zeros = view(pred), view(torch.zeros_like(pred))
-        ours, base = (psnr(found, truth).mean() for found in (images, zeros))
-        panels[f'{name}\n{ours:.1f} dB\nzeros {base:.1f} dB'] = images
+    truths = dict(predicted=shown(target), restored=denormalize(batch.images))
+    for (name, truth), view in zip(truths.items(), (shown, restored), strict=True):
+        image, zeros = view(pred), view(torch.zeros_like(pred))
+        ours, base = psnr(image, truth).mean(), psnr(zeros, truth).mean()
+        panels[f'{name}\n{ours:.1f} dB\nzeros {base:.1f} dB'] = image
     return panels
 
 

@@ -159,7 +159,8 @@ def test_tiff_alpha_is_composited_on_black(decode):
 
 
 NOISE = np.random.default_rng(0).integers(0, 256, (90, 70, 3), np.uint8)
-DAMAGED = 'truncated, damaged or of an unknown format'
+DAMAGED = 'truncated, damaged, of an unknown format'
+OTHER = 'not of 8 or 16 bits unsigned'
 REFUSED = {
     'empty': (b'', 'it is empty'),
     'text': (b'<html>404 Not Found</html>', DAMAGED),
@@ -169,11 +170,11 @@ REFUSED = {
     'half png': (encode(NOISE, 'PNG')[:8000], DAMAGED),
     'half webp': (encode(NOISE, 'WEBP')[:1500], DAMAGED),
     'half tiff': (encode(NOISE, 'TIFF')[:9000], DAMAGED),
-    'float tiff': (encode(GREY.astype(np.float32), 'TIFF'), 'values are float32'),
-    'float colour': (encode_cv2(RGB.astype(np.float32), '.tiff'), 'values are float32'),
-    '32-bit tiff': (encode(GREY.astype(np.int32), 'TIFF'), 'values are int32'),
-    'signed tiff': (encode_cv2(GREY.astype(np.int16), '.tiff'), 'values are int16'),
-    'pfm': (encode(GREY.astype(np.float32), 'PPM'), 'values are float32'),
+    'float tiff': (encode(GREY.astype(np.float32), 'TIFF'), OTHER),
+    'float colour': (encode_cv2(RGB.astype(np.float32), '.tiff'), OTHER),
+    '32-bit tiff': (encode(GREY.astype(np.int32), 'TIFF'), OTHER),
+    'signed tiff': (encode_cv2(GREY.astype(np.int16), '.tiff'), OTHER),
+    'pfm': (encode(GREY.astype(np.float32), 'PPM'), OTHER),
 }
 
 
