@@ -60,11 +60,7 @@ def list_images(folder: str | Path, by_class: bool = False) -> Listing:
     """
     if not os.path.isdir(folder):
         raise ConfigError(f'{folder} is not a folder')
-    files, folders, left_out = _scan(os.fspath(folder))
-    if by_class:
-        outside = [file for file in files if os.sep not in file]
-        left_out += Counter({'images outside the class folders': len(outside)})
-        files = [file for file in files if os.sep in file]
+    files, folders, left_out = _scan(os.fspath(folder), by_class)
     classes = [name for name in folders if name and os.sep not in name]
     listing = Listing(sorted(files), sorted(classes), left_out)
     if not files:
@@ -74,7 +70,7 @@ def list_images(folder: str | Path, by_class: bool = False) -> Listing:
     return listing
 
 
-def _scan(folder: str) -> tuple[list[str], list[str], Counter[str]]:
+def _scan(folder: str, by_class: bool) -> tuple[list[str], list[str], Counter[str]]:
     """Give images and folders, '' first, by their paths below a folder, and the rest."""
     files, folders, left_out, seen = [], [], Counter[str](), set()
     # Linked folders come last, so that folders are listed under their own names.
@@ -93,12 +89,14 @@ def _scan(folder: str) -> tuple[list[str], list[str], Counter[str]]:
             inner[:] = sorted(name for name in inner if not name.startswith('.'))
             linked = (os.path.join(path, name) for name in inner)
             pending += filter(os.path.islink, linked)
-            for name in names:
+            for name in (name for name in names if not name.startswith('.')):
                 extension = os.path.splitext(name)[1].lower()
-                if extension in EXTENSIONS and not name.startswith('.'):
-                    files.append(os.path.join(folders[-1], name))
-                elif not name.startswith('.'):
+                if extension not in EXTENSIONS:
                     left_out[extension or 'no extension'] += 1
+                elif by_class and path == top:
+                    left_out['images outside the class folders'] += 1
+                else:
+                    files.append(os.path.join(folders[-1], name))
     return files, folders, left_out
 
 

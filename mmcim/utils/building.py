@@ -244,7 +244,8 @@ def explain_build_errors(cfg: Config | dict, key: str = '') -> Iterator[None]:
 def _explain(error: Exception, cfg: Config | dict, key: str) -> str:
     says_all = isinstance(error, (ValueError, OSError)) and str(error)
     cause = str(error) if says_all else f'{type(error).__name__}: {error}'.rstrip(': ')
-    inside, last = key.split('_')[0], {}
+    inside = key.split('_')[0]
+    last: Any = {}
     for frame, _ in traceback.walk_tb(error.__traceback__):
         for built in map(frame.f_locals.get, _PARTS):
             if found := _find_part(cfg, built, inside):

@@ -7,7 +7,7 @@ Everything else that libraries log is in the log file alone.
 import atexit
 import logging
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -119,14 +119,14 @@ def remove_lines() -> None:
     live.cache_clear()
 
 
-def track(items: Collection, title: str) -> Iterator:
+def track(items: Iterable, title: str) -> Iterator:
     """Iterate with a line of progress.
 
     Args:
-        items: What is iterated over.
+        items: What is iterated over; has a length.
         title: What is being done.
     """
-    line = ProgressLine(title, len(items))
+    line = ProgressLine(title, len(items))  # type: ignore[arg-type]
     try:
         for step, item in enumerate(items, start=1):
             yield item
