@@ -46,13 +46,6 @@ from ..utils import load_config
 from .show import build_model
 
 COUNTED_IMAGES = 2  # the fewest that batch norm takes
-# The parts of CIM: name, owner, and methods.
-CIM_PARTS = (
-    ('encode', 'tokenizer', 'encode'),
-    ('generator', 'generator', 'predict', 'sample', 'loss'),
-    ('decode', 'tokenizer', 'decode'),
-    ('enhancer', 'enhancer', 'loss'),
-)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -84,23 +77,24 @@ class Stopwatch:
         self.clock = clock
         self.totals = defaultdict[str, float](float)
 
-    def watch(self, part: str, owner: object, *methods: str) -> None:
-        """Replace methods of one object by themselves with the clock around them."""
-        for name in methods:
-            setattr(owner, name, partial(self._measure, part, getattr(owner, name)))
-
-    def watch_parts(self, model: BaseModel, optim_wrapper: OptimWrapper) -> None:
+    def watch(self, model: BaseModel, optim_wrapper: OptimWrapper) -> None:
         """Measure the training step and each of its parts from now on."""
-        self.watch('step', model, 'train_step')
-        self.watch('preprocess', model.data_preprocessor, 'forward')
+        parts: list[tuple[str, Any, str]] = [
+            ('step', model, 'train_step'),
+            ('preprocess', model.data_preprocessor, 'forward'),
+            ('backward', optim_wrapper, 'backward'),
+            ('optimizer', optim_wrapper, 'step'),
+        ]
         if isinstance(model, CIM):
-            for part, owner, *methods in CIM_PARTS:
-                if getattr(model, owner):  # all but the enhancer may be left out
-                    self.watch(part, getattr(model, owner), *methods)
+            parts += [(name, model.tokenizer, name) for name in ('encode', 'decode')]
+            names = ('predict', 'sample', 'loss')
+            parts += [('generator', model.generator, name) for name in names]
+            parts += [('enhancer', model.enhancer, 'loss')]
         else:
-            self.watch('loss', model, 'loss')
-        self.watch('backward', optim_wrapper, 'backward')
-        self.watch('optimizer', optim_wrapper, 'step')
+            parts += [('loss', model, 'loss')]
+        for part, owner, name in parts:
+            if owner:  # a tokenizer and a generator may be left out
+                setattr(owner, name, partial(self._measure, part, getattr(owner, name)))
 
     def _measure(self, part: str, call: Callable, *args: Any, **kwargs: Any) -> Any:
         start = self.clock()
@@ -210,7 +204,7 @@ def measure(path: str, args: argparse.Namespace) -> None:
     size = args.batch_size or cfg.train_dataloader.batch_size
     batch = synthetic_batch(cfg, size)
     watch = Stopwatch(seconds)
-    watch.watch_parts(model, optim_wrapper)
+    watch.watch(model, optim_wrapper)
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     for step in range(args.warmup + args.steps):

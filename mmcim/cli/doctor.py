@@ -1,8 +1,8 @@
 # Copyright (c) mmcim contributors. All rights reserved.
 """Say whether mmcim can run here, what is missing, and the command that fixes it.
 
-Some configs need what is missing. Exit code 1 if anything is BROKEN: mmcim cannot run,
-or a folder given by --data cannot be trained on.
+Some configs need what is missing. Exit code 1 if anything is BROKEN, which mmcim cannot
+run without, and 2 if a folder given by --data cannot be trained on.
 """
 
 import argparse
@@ -32,28 +32,30 @@ _FILES = {
     'ImageNet: data/imagenet/train': 'mkdir data; ln -s /path/to/imagenet data/imagenet',
     'ADE20K: data/ade/ADEChallengeData2016': 'mkdir data; ln -s /path/to/ade data/ade',
 }
+_INSTALL = 'pip install -c constraints.txt -e .   (in the folder of mmcim)'
 # For cards and drivers that are too old for the newest.
 _OLDER_TORCH = 'pip install torch==2.8.0 torchvision==0.23.0  # CUDA 12.8, from Volta on'
 
 
 def run(args: argparse.Namespace) -> None:
-    """Print what is found.
+    """Print what is found, up to the first check that finds anything broken.
 
     Args:
         args: The command line.
 
     Raises:
         SystemExit: With code 1 if anything is broken.
+        ConfigError: If the images of the folder cannot be trained on.
     """
-    broken = False
-    for check in (_packages, _devices, _import, _files, _images):
+    for check in (_packages, _import, _devices, _files, _images):
+        broken = False
         for state, text, fix in check(args):
             print(f'{state:8} {text}', flush=True)
             if fix and state != OK:
                 print(f'{"":8} Fix with: {fix}')
             broken |= state == BROKEN
-    if broken:
-        sys.exit(1)
+        if broken:
+            sys.exit(1)
 
 
 def _packages(args: argparse.Namespace) -> Iterator[Finding]:
@@ -65,8 +67,7 @@ def _packages(args: argparse.Namespace) -> Iterator[Finding]:
 
         required = list(map(Requirement, metadata.requires('mmcim') or ()))
     except ImportError as error:  # PackageNotFoundError is one
-        fix = 'pip install -c constraints.txt -e .   (in the folder of mmcim)'
-        yield MISSING, f'mmcim is not installed: {error}', fix
+        yield MISSING, f'mmcim is not installed: {error}', _INSTALL
         return
     for package in required:
         extra = re.search(r'extra == .(\w+)', str(package.marker))
@@ -81,13 +82,18 @@ def _packages(args: argparse.Namespace) -> Iterator[Finding]:
         yield state, text, f"pip install '{name}{wanted}'"
 
 
+def _import(args: argparse.Namespace) -> Iterator[Finding]:
+    """Import all of it in a process of its own, which a broken build may end."""
+    command = [sys.executable, '-c', 'import mmcim']
+    done = subprocess.run(command, capture_output=True, text=True)
+    _, _, error = done.stderr.strip().rpartition('Error: ')
+    state = BROKEN if done.returncode else OK
+    yield state, f'import mmcim: exit code {done.returncode}: {error}', _INSTALL
+
+
 def _devices(args: argparse.Namespace) -> Iterator[Finding]:
-    try:
-        import torch
-    except Exception as error:  # whatever a broken build raises
-        fix = 'pip install --force-reinstall torch torchvision   (both from one index)'
-        yield BROKEN, f'torch or torchvision cannot be imported: {error!r}', fix
-        return
+    import torch
+
     for index in range(torch.cuda.device_count()):
         major, minor = torch.cuda.get_device_capability(index)
         built = [int(re.findall(r'\d+', arch)[0]) for arch in torch.cuda.get_arch_list()]
@@ -101,17 +107,6 @@ def _devices(args: argparse.Namespace) -> Iterator[Finding]:
         yield state, f'no GPU; torch is built for {build}', fix
 
 
-def _import(args: argparse.Namespace) -> Iterator[Finding]:
-    """Import all of it in a process of its own."""
-    command = [sys.executable, '-c', 'import mmcim']
-    done = subprocess.run(command, capture_output=True, text=True)
-    error = done.stderr.strip().rpartition('Error: ')[2]
-    if done.returncode:
-        yield BROKEN, f'import mmcim: exit code {done.returncode}: {error}', ''
-    else:
-        yield OK, 'import mmcim', ''
-
-
 def _files(args: argparse.Namespace) -> Iterator[Finding]:
     for text, fix in _FILES.items():
         is_there = os.path.exists(text.split(': ')[1])
@@ -121,9 +116,6 @@ def _files(args: argparse.Namespace) -> Iterator[Finding]:
 def _images(args: argparse.Namespace) -> Iterator[Finding]:
     if args.data:
         with quiet():
-            from ..datasets.check import check_images
+            from ..datasets import check_images
 
-        try:
-            yield OK, f'{args.data}: all readable, {check_images(args.data)}', ''
-        except ValueError as error:
-            yield BROKEN, str(error), ''
+        yield OK, f'{args.data}: all readable, {check_images(args.data)}', ''

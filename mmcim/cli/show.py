@@ -29,7 +29,7 @@ from ..engine import StrictRunner
 from ..engine.checks import check_same_inputs, check_same_model
 from ..engine.seeding import seed_generators
 from ..models.selfsup import CIM, RevDet
-from ..utils import ConfigError, explain_build_errors, load_config
+from ..utils import ConfigError, check_keys, explain_build_errors, load_config
 from ..visualization import cim_panels, save_grid, view_panels
 
 
@@ -74,6 +74,7 @@ def build_model(cfg: Config, *kinds: type[nn.Module]) -> Any:
     """
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))
     preprocessor = cfg.get('data_preprocessor')
+    check_keys(cfg)
     with explain_build_errors(cfg, 'model'):
         model = MODELS.build({'data_preprocessor': preprocessor, **cfg.model})
         if not isinstance(model, kinds):

@@ -2,9 +2,8 @@
 """Datasets, dataset wrappers and image transforms."""
 
 from . import transforms
-from .check import check_images
 from .digits import Digits
 from .few_labels import few_labels
 from .image_files import fit_image, list_images, read_image
 from .image_folder import ImageFolder
-from .inspect import inspect_dataset
+from .inspect import check_images, inspect_dataset

@@ -6,7 +6,6 @@ Training, features, checks and visualization all list and read images here.
 
 import os
 from collections import Counter
-from heapq import heappop, heappush
 from pathlib import Path
 from typing import NamedTuple
 
@@ -61,11 +60,7 @@ def list_images(folder: str | Path, by_class: bool = False) -> Listing:
     """
     if not os.path.isdir(folder):
         raise ConfigError(f'{folder} is not a folder')
-    files, folders, left_out = _scan(os.fspath(folder))
-    if by_class:
-        outside = [file for file in files if os.sep not in file]
-        left_out += Counter({'images outside the class folders': len(outside)})
-        files = [file for file in files if os.sep in file]
+    files, folders, left_out = _scan(os.fspath(folder), by_class)
     classes = [name for name in folders if name and os.sep not in name]
     listing = Listing(sorted(files), sorted(classes), left_out)
     if not files:
@@ -75,38 +70,33 @@ def list_images(folder: str | Path, by_class: bool = False) -> Listing:
     return listing
 
 
-def _scan(folder: str) -> tuple[list[str], list[str], Counter[str]]:
+def _scan(folder: str, by_class: bool) -> tuple[list[str], list[str], Counter[str]]:
     """Give images and folders, '' first, by their paths below a folder, and the rest."""
-    files, folders, left_out = [], [], Counter[str]()
+    files, folders, left_out, seen = [], [], Counter[str](), set()
     # Linked folders come last, so that folders are listed under their own names.
-    pending, seen = [(False, '')], set()
-    while pending:
-        below = heappop(pending)[1]
-        path = os.path.join(folder, below)
-        try:
-            status, entries = os.stat(path), list(os.scandir(path))
-        except PermissionError:
-            left_out['folders without permission'] += 1
-            continue
-        if (status.st_dev, status.st_ino) in seen:
-            left_out['links to listed folders'] += 1
-            continue
-        seen.add((status.st_dev, status.st_ino))
-        folders.append(below)
-        for entry in entries:
-            name, is_link = os.path.join(below, entry.name), entry.is_symlink()
-            extension = os.path.splitext(name)[1].lower()
-            if entry.name.startswith('.'):
+    top = os.path.join(folder, '')
+    pending = [top]
+    for start in pending:
+        walk = os.walk(start, onerror=lambda _: left_out.update(['unreadable folders']))
+        for path, inner, names in walk:
+            status = os.stat(path)
+            if (status.st_dev, status.st_ino) in seen:
+                left_out['links to listed folders'] += 1
+                inner.clear()
                 continue
-            # An entry knows its type without asking the disk, but raises in a loop.
-            if os.path.isdir(entry) if is_link else entry.is_dir():
-                heappush(pending, (is_link, name))
-            elif extension not in EXTENSIONS:
-                left_out[extension or 'no extension'] += 1
-            elif not (os.path.isfile(entry) if is_link else entry.is_file()):
-                left_out['broken links'] += 1
-            else:
-                files.append(name)
+            seen.add((status.st_dev, status.st_ino))
+            folders.append(path.removeprefix(top))
+            inner[:] = sorted(name for name in inner if not name.startswith('.'))
+            linked = (os.path.join(path, name) for name in inner)
+            pending += filter(os.path.islink, linked)
+            for name in (name for name in names if not name.startswith('.')):
+                extension = os.path.splitext(name)[1].lower()
+                if extension not in EXTENSIONS:
+                    left_out[extension or 'no extension'] += 1
+                elif by_class and path == top:
+                    left_out['images outside the class folders'] += 1
+                else:
+                    files.append(os.path.join(folders[-1], name))
     return files, folders, left_out
 
 
@@ -142,15 +132,11 @@ def read_image(path: str | Path, backend_args: dict | None = None) -> np.ndarray
             raise OSError('it is empty')
         # OpenCV gives None for most files that it cannot read.
         image = cv2.imdecode(content, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
-        if image is None:  # also if it cannot convert such channels to colours
-            image = cv2.imdecode(content, cv2.IMREAD_UNCHANGED)
-        if image is None:
-            raise OSError('it is truncated, damaged or of an unknown format')
-        if image.dtype == np.uint16:
+        if image is not None and image.dtype == np.uint16:
             image = (image // 256).astype(np.uint8)
-        if image.dtype != np.uint8 or image.shape[2:] != (3,):
-            found = f'{image.dtype}, shape {image.shape}'
-            raise OSError(f'its values are {found}; expected are 8 or 16 bits unsigned')
+        if image is None or image.dtype != np.uint8 or image.shape[2:] != (3,):
+            problems = 'damaged, of an unknown format, or not of 8 or 16 bits unsigned'
+            raise OSError(f'it is truncated, {problems}')
     except (OSError, cv2.error) as error:
         raise _unreadable(path, error) from error
     return image

@@ -1,9 +1,12 @@
 # Copyright (c) mmcim contributors. All rights reserved.
-"""A look at a data set before a run: labels, masks, sizes, and files that are broken."""
+"""A look at image folders and data sets before anything is trained on them."""
 
 import os
+from collections import Counter
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,13 +14,43 @@ from mmengine.logging import MMLogger
 from PIL import Image
 
 from ..utils.errors import ConfigError
-from .check import find_error
-from .image_files import read_image
+from .image_files import Listing, list_images, read_image
+from .image_folder import is_val
 
+NUM_PER_CLASS = 20  # for training; the quickstart labels so many
 _SAMPLE = 16  # images and masks that are opened
-_ONE_CHANNEL = ('1', 'L', 'P', 'I', 'I;16')
-# Beginning and end of whole files.
-_ENDS = ((b'\xff\xd8', b'\xff\xd9'), (b'\x89PNG', b'IEND\xaeB`\x82'))
+_ENDS = (b'\xff\xd9', b'IEND\xaeB`\x82')  # of complete JPEG and PNG files
+
+
+def check_images(folder: str | Path) -> Listing:
+    """Look at all images of a folder, and count those of each class.
+
+    Args:
+        folder: ``<class>/*``, or images without classes.
+
+    Returns:
+        What is in it.
+
+    Raises:
+        ConfigError: If it is not a folder, has no images or only one class, if a class
+            has too few images to train and validate, or if images are unreadable.
+    """
+    listing = list_images(folder)
+    count = Counter((file.split('/')[0], is_val(file)) for file in listing.files)
+    few = [
+        f'{name}: {count[name, False]} for training, {count[name, True]} for validation'
+        for name in listing.classes
+        if count[name, False] < NUM_PER_CLASS or not count[name, True]
+    ]
+    if few or len(listing.classes) == 1:
+        raise ConfigError(
+            f'{folder}: {len(few)} of {len(listing.classes)} class folders have too few '
+            f'images ({"; ".join(few[:5])}). Expected two classes or more, each with '
+            f'{NUM_PER_CLASS} for training and 1 for validation: add images, move '
+            'folders away, or put all images into one to pre-train without labels'
+        )
+    _refuse_unreadable(os.path.join(folder, file) for file in listing.files)
+    return listing
 
 
 def inspect_dataset(
@@ -25,9 +58,9 @@ def inspect_dataset(
 ) -> None:
     """Look at all labels of a data set, and at a sample of its images and masks.
 
-    In validation and test every image file is looked at, JPEG and PNG files by their
-    beginning and end alone. Classes without images, and images that are much smaller than
-    what is made of them, are a warning.
+    In validation and test every image file is looked at, JPEG and PNG files by their end
+    alone. Classes without images, and images that are much smaller than what is made of
+    them, are a warning.
 
     Args:
         dataset: One of mmengine's kind; of others nothing is known.
@@ -51,14 +84,17 @@ def inspect_dataset(
         _check_labels(dataset)
     if not training:
         every = map(dataset.get_data_info, range(len(dataset)))
-        _refuse_broken(info['img_path'] for info in every if 'img_path' in info)
+        _refuse_unreadable(info['img_path'] for info in every if 'img_path' in info)
     sides, values = [], set()
     for info in sample:
-        path = info.get('img_path', '')
-        if os.path.isfile(path) and not find_error(path):  # neither remote nor skipped
-            sides.append(read_image(path).shape[:2])
-            if 'seg_map_path' in info:
-                values |= _mask_values(info['seg_map_path'], sides[-1])
+        if not os.path.isfile(info.get('img_path', '')):
+            continue  # remote, or in memory
+        try:
+            sides.append(read_image(info['img_path']).shape[:2])
+        except ConfigError:
+            continue  # skipped in training
+        if 'seg_map_path' in info:
+            values |= _mask_values(info['seg_map_path'], sides[-1])
     if sides and size and 2 * np.median(np.min(sides, axis=1)) < size[0]:
         height, width = sides[0]
         MMLogger.get_current_instance().warning(
@@ -73,56 +109,52 @@ def _check_labels(dataset: Any) -> None:
     """Compare the labels of a classification with its classes."""
     classes = dataset.metainfo['classes']
     found = {int(dataset.get_data_info(i)['gt_label']) for i in range(len(dataset))}
-    if found and not 0 <= min(found) <= max(found) < len(classes):
+    if not found <= {*range(len(classes))}:
         raise ConfigError(
             f'labels are {min(found)} to {max(found)}, but there are {len(classes)} '
             'classes: correct ann_file or metainfo.classes'
         )
-    if empty := [name for i, name in enumerate(classes) if i not in found]:
+    if empty := [str(name) for i, name in enumerate(classes) if i not in found]:
         MMLogger.get_current_instance().warning(
             f'{len(empty)} of {len(classes)} classes have no image: '
-            f'{", ".join(map(str, empty[:5]))}'
+            f'{", ".join(empty[:5])}'
         )
 
 
-def _refuse_broken(paths: Iterable[str]) -> None:
-    """Skipping an image would change the metric."""
+def _refuse_unreadable(paths: Iterable[str]) -> None:
+    """Read all local images; skipping one would change a metric."""
     local = [path for path in paths if '://' not in path]
     with ThreadPoolExecutor() as pool:
-        errors = [error for error in pool.map(_find_broken, local) if error]
+        errors = [error for error in pool.map(_find_error, local) if error]
     if errors:
-        raise ConfigError(f'{len(errors)} of {len(local)} unreadable: {errors[0]}')
+        first = '; '.join(errors[:5])
+        raise ConfigError(f'{len(errors)} of {len(local)} images are unreadable: {first}')
 
 
-def _find_broken(path: str) -> str:
-    """Like :func:`find_error`, but files that begin and end as they should pass."""
+def _find_error(path: str) -> str:
+    """Give the reason why an image cannot be read, or nothing."""
+    with suppress(OSError), open(path, 'rb') as file:  # missing, or shorter than that
+        file.seek(-8, os.SEEK_END)
+        if file.read().endswith(_ENDS):
+            return ''  # to decode 50,000 images would take minutes
     try:
-        with open(path, 'rb') as file:
-            head = file.read(4)
-            file.seek(-8, os.SEEK_END)
-            tail = file.read()
-    except OSError:  # missing, or shorter than that
-        return find_error(path)
-    whole = any(head.startswith(a) and tail.endswith(b) for a, b in _ENDS)
-    return '' if whole else find_error(path)
+        read_image(path)
+    except ConfigError as error:
+        return str(error)
+    return ''
 
 
 def _mask_values(path: str, size: tuple[int, int]) -> set[int]:
     """Read a segmentation map of an image of some height and width."""
     try:
         with Image.open(path) as mask:
-            values, mode = np.asarray(mask), mask.mode
+            values = np.asarray(mask)
     except OSError as error:
         raise ConfigError(f'cannot read the mask {path!r}: {error}') from error
-    if mode not in _ONE_CHANNEL:
-        raise ConfigError(
-            f'the mask {path!r} is of mode {mode}: expected one channel with the numbers '
-            'of classes; convert its colours to those'
-        )
     if values.shape != size:
         raise ConfigError(
-            f'the mask {path!r} has height and width {values.shape}, its image {size}: '
-            'resize it by nearest neighbours, or pair the files anew'
+            f'the mask {path!r} is of shape {values.shape}, its image {size}: expected '
+            'is one channel of that size, with the numbers of classes'
         )
     return {*np.unique(values).tolist()}
 
@@ -131,13 +163,10 @@ def _check_values(values: set[int], number: int, ignored: set[int], info: dict) 
     """Compare the values of masks with the number of classes."""
     zero_is_ignored = bool(info.get('reduce_zero_label'))
     classes = {*range(number + zero_is_ignored), *(info.get('label_map') or ())}
-    if unknown := sorted(values - classes - ignored):
+    # Both alone are the two classes of many tools; 255 would be ignored.
+    is_binary = number > 1 and 255 in values <= {0, 255}
+    if unknown := sorted(values - classes - (set() if is_binary else ignored)):
         raise ConfigError(
             f'masks have the values {unknown[:5]}, but there are {number} classes: '
             'correct the masks, metainfo.classes, reduce_zero_label or ignore_index'
-        )
-    if number > 1 and 255 in values <= {0, 255}:
-        raise ConfigError(
-            'masks have the values 0 and 255 alone, and 255 is ignored: store the '
-            'numbers of classes, 0, 1, ...'
         )

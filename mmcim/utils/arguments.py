@@ -5,23 +5,20 @@ import inspect
 from collections.abc import Callable
 from inspect import Parameter
 
-_NAMED = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
-
 
 def keyword_arguments(builder: Callable) -> dict[str, Parameter]:
-    """Collect the named arguments of a class or function.
+    """Collect the arguments of a class or function by name.
 
     Args:
         builder: A class, function or partial.
 
     Returns:
-        The parameters of all :func:`constructors` by name, the most derived ones first.
+        The parameters of all :func:`constructors`, the most derived ones first; also
+        ``self`` and what collects the others.
     """
     found: dict[str, Parameter] = {}
     for function in constructors(builder):
-        for name, parameter in inspect.signature(function).parameters.items():
-            if parameter.kind in _NAMED and name != 'self':
-                found.setdefault(name, parameter)
+        found = {**inspect.signature(function).parameters, **found}
     return found
 
 

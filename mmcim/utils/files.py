@@ -2,7 +2,6 @@
 """Files that are there completely or not at all."""
 
 import os
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,8 +10,6 @@ from typing import BinaryIO
 import yaml
 
 from .errors import ConfigError
-
-_TEMPORARY = re.compile(r'\..+\.\d+\.tmp')
 
 
 @contextmanager
@@ -68,7 +65,7 @@ def remove_stale_files(folder: str | Path) -> list[Path]:
     Returns:
         The files that were removed.
     """
-    stale = [p for p in Path(folder).glob('.*.tmp') if _TEMPORARY.fullmatch(p.name)]
+    stale = [*Path(folder).glob('.*.[0-9]*.tmp')]
     for path in stale:
         path.unlink(missing_ok=True)
     return stale

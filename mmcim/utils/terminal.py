@@ -119,15 +119,14 @@ def remove_lines() -> None:
     live.cache_clear()
 
 
-def track(items: Iterable, title: str, total: int | None = None) -> Iterator:
+def track(items: Iterable, title: str) -> Iterator:
     """Iterate with a line of progress.
 
     Args:
-        items: What is iterated over.
+        items: What is iterated over; has a length.
         title: What is being done.
-        total: Number of items; by default their length.
     """
-    line = ProgressLine(title, len(items) if total is None else total)  # type: ignore[arg-type]
+    line = ProgressLine(title, len(items))  # type: ignore[arg-type]
     try:
         for step, item in enumerate(items, start=1):
             yield item

@@ -29,7 +29,7 @@ def save_grid(panels: Mapping[str, Tensor], path: str | Path, min_side: int = 96
             least this many pixels.
 
     Raises:
-        ValueError: If the suffix is that of no image.
+        KeyError: If the suffix is that of no image.
     """
     images = torch.stack(list(panels.values()), dim=1).flatten(0, 1).cpu()
     factor = max(1, -(-min_side // images.size(2)))
@@ -45,8 +45,6 @@ def save_grid(panels: Mapping[str, Tensor], path: str | Path, min_side: int = 96
         left = _GAP + column * (images.size(3) + _GAP)
         draw.text((left, 2), heading, fill='black', font=font)
 
-    kind = Image.registered_extensions().get(Path(path).suffix.lower())
-    if kind is None:
-        raise ValueError(f'{path} has no extension of an image, such as .png')
+    kind = Image.registered_extensions()[Path(path).suffix.lower()]
     with atomic_write(path) as file:
         canvas.save(file, kind)

@@ -145,7 +145,7 @@ def test_operations_match_counts_by_hand():
     model = TokenLoss()
     optim_wrapper = OptimWrapper(torch.optim.SGD(model.parameters(), lr=0.1))
     watch = benchmark.Stopwatch(time.perf_counter)
-    watch.watch_parts(model, optim_wrapper)
+    watch.watch(model, optim_wrapper)
     batch = dict(inputs=torch.randn(benchmark.COUNTED_IMAGES, 3, 16, 16))
     gmacs = benchmark.count_gmacs(watch, model, optim_wrapper, batch)
     counts = {part: count * 1e9 for part, count in gmacs.items() if count}

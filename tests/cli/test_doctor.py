@@ -12,16 +12,9 @@ import pytest
 import torch
 
 from mmcim.cli import doctor
+from mmcim.utils import ConfigError
 
 from ..conftest import REPO
-
-# Python in which one package cannot be imported.
-WITHOUT = """
-import sys
-sys.modules[sys.argv.pop(1)] = None
-import mmcim_cli
-mmcim_cli.main()
-"""
 
 
 @pytest.fixture
@@ -112,23 +105,24 @@ def test_import_that_crashes_without_a_word(diagnose, monkeypatch):
     done = subprocess.CompletedProcess([], -11, '', '')
     monkeypatch.setattr(subprocess, 'run', lambda *args, **kwargs: done)
     code, printed = diagnose('_import')
-    assert (code, printed) == (1, 'BROKEN   import mmcim: exit code -11: \n')
+    assert code == 1
+    assert printed.startswith('BROKEN   import mmcim: exit code -11: \n')
 
 
 def test_folder_of_images(diagnose, tmp_path):
-    code, printed = diagnose('_images', data=tmp_path)
-    assert code == 1
-    assert 'has no images' in printed
+    with pytest.raises(ConfigError, match='has no images'):
+        diagnose('_images', data=tmp_path)
 
 
-def test_it_works_without_torch():
+def test_it_works_without_torch(tmp_path):
+    (tmp_path / 'torch.py').write_text("raise ImportError('undefined symbol')")
     done = subprocess.run(
-        [sys.executable, '-c', WITHOUT, 'torch', 'doctor'],
-        env={**os.environ, 'PYTHONPATH': str(REPO)},
+        [sys.executable, '-m', 'mmcim_cli', 'doctor'],
+        env={**os.environ, 'PYTHONPATH': f'{tmp_path}:{REPO}'},
         capture_output=True,
         text=True,
     )
     assert done.returncode == 1
-    assert 'BROKEN   torch or torchvision cannot be imported' in done.stdout
+    assert 'BROKEN   import mmcim: exit code 1: undefined symbol' in done.stdout
     assert 'Fix with: pip install' in done.stdout
     assert 'Traceback' not in done.stdout + done.stderr

@@ -1,7 +1,8 @@
 # Copyright (c) mmcim contributors. All rights reserved.
-"""A look at data sets before a run."""
+"""A look at image folders and data sets before a run."""
 
 import logging
+import re
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from mmengine.dataset import BaseDataset
 from mmengine.logging import MMLogger
 from PIL import Image
 
-from mmcim.datasets import inspect_dataset
+from mmcim.datasets import check_images, inspect_dataset
 from mmcim.utils import ConfigError
 
 
@@ -55,10 +56,14 @@ MASKS = dict(
     void=(mask([0, 1, 2, 11]), {}, None),
     zero_is_ignored=(mask([0, 1, 2, 3]), dict(reduce_zero_label=True), None),
     mapped=(mask([0, 7]), dict(label_map={0: 1, 7: 2}), None),
-    binary=(mask([0, 255]), {}, 'values 0 and 255 alone'),
+    binary=(mask([0, 255]), {}, r'values \[255\], but there are 3 classes'),
     unknown=(mask([0, 1, 3]), {}, r'values \[3\], but there are 3 classes'),
-    colours=(mask([0, 1, 2], 'RGB'), {}, 'is of mode RGB: expected one channel'),
-    size=(mask([0, 1], shape=(10, 30)), {}, r'height and width \(10, 30\), its image'),
+    colours=(mask([0, 1, 2], 'RGB'), {}, r'is of shape \(20, 30, 3\), its image'),
+    size=(
+        mask([0, 1], shape=(10, 30)),
+        {},
+        r'shape \(10, 30\), its image \(20, 30\)',
+    ),
     missing=(None, {}, 'cannot read the mask .*mask.png'),
 )
 
@@ -128,3 +133,58 @@ def test_no_samples_are_refused_and_other_data_pass():
     inspect_dataset([1, 2], False, None)
     with pytest.raises(ConfigError, match='no samples'):
         inspect_dataset(Listed([]), True, None)
+
+
+# ------------------------------------------------------------------------------------
+# Image folders
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Fill a folder: number of images of each class."""
+
+    def make(**classes):
+        random = np.random.default_rng(0)
+        for name, number in classes.items():
+            (tmp_path / name).mkdir()
+            for i in range(number):
+                pixels = random.integers(0, 256, (8, 6, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(tmp_path / name / f'{i}.png')
+        return tmp_path
+
+    return make
+
+
+def test_what_is_in_a_folder(folder):
+    listing = check_images(folder(a=40, b=40))
+    assert str(listing) == '80 images in 2 classes'
+
+
+def test_one_class_is_none(folder):
+    with pytest.raises(ConfigError, match='Expected two classes or more'):
+        check_images(folder(one=1))
+
+
+def test_classes_that_are_too_small(folder):
+    with pytest.raises(ConfigError, match='2 of 3 class folders have too few') as error:
+        check_images(folder(a=40, b=15, c=0))
+    text = str(error.value)
+    # 15 in the two subsets; the class that has enough is not named.
+    train, val = re.search(r'b: (\d+) for training, (\d+) for', text).groups()
+    assert int(train) + int(val) == 15
+    assert '; c: 0 for training, 0 for validation)' in text
+    assert ' a: ' not in text
+    assert 'each with 20 for training and 1 for validation' in text
+
+
+def test_unreadable_images_are_named(folder):
+    path = folder(a=40, b=40)
+    (path / 'a/empty.jpg').touch()
+    whole = (path / 'b/3.png').read_bytes()
+    (path / 'b/3.png').write_bytes(whole[:20])
+    with pytest.raises(ConfigError, match='2 of 81 images are unreadable: ') as error:
+        check_images(path)
+    assert f": Cannot read the image '{path}/a/empty.jpg': it is empty" in str(
+        error.value
+    )
+    assert f"; Cannot read the image '{path}/b/3.png': it is trunc" in str(error.value)

@@ -48,7 +48,6 @@ def test_iterating_with_progress(screen):
     shown = screen(False)
     assert list(terminal.track(range(120), 'Features')) == list(range(120))
     assert shown() == 'Features 50/120\nFeatures 100/120\nFeatures 120/120\n'
-    assert list(terminal.track(iter('ab'), 'Images', total=2)) == ['a', 'b']
 
 
 def test_a_line_may_be_closed_after_all_were_removed(screen):

@@ -155,6 +155,6 @@ def test_multi_line_headings(tmp_path):
 
 
 def test_failed_grid_write_leaves_no_file(tmp_path):
-    with pytest.raises(ValueError, match='extension'):
+    with pytest.raises(KeyError, match='.unknown'):
         save_grid({'a': torch.zeros(1, 3, 8, 8)}, tmp_path / 'grid.unknown')
     assert list(tmp_path.iterdir()) == []
