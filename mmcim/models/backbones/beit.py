@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from mmcv.cnn.bricks.transformer import PatchEmbed
 from mmengine.utils import to_2tuple
-from mmpretrain.models.backbones import BEiTViT
+from mmpretrain.models.backbones import BEiTViT, VisionTransformer
 from mmpretrain.models.backbones.base_backbone import BaseBackbone
 from mmpretrain.models.utils import build_norm_layer, resize_pos_embed
 from mmpretrain.registry import MODELS
@@ -69,6 +69,7 @@ class FusedBEiTViT(BaseBackbone):
     OUT_TYPES = BEiTViT.OUT_TYPES
     arch_zoo = BEiTViT.arch_zoo
     get_layer_depth = BEiTViT.get_layer_depth
+    _format_output = VisionTransformer._format_output
     num_extra_tokens = 1  # the class token
     with_mask_token = False
 
@@ -115,7 +116,8 @@ class FusedBEiTViT(BaseBackbone):
         self.rel_pos_bias = None
         if use_shared_rel_pos_bias:
             self.rel_pos_bias = RelativePositionBias(grid, sizes['num_heads'])
-        layer = dict(sizes, grid=grid if use_rel_pos_bias else None, norm_cfg=norm_cfg)
+        own = grid if use_rel_pos_bias else None
+        layer = dict(sizes, window_size=own, norm_cfg=norm_cfg)
         layer.update(layer_scale_init_value=layer_scale_init_value, drop_rate=drop_rate)
         self._add_layers(layer, drop_path_rate)
         norm = partial(build_norm_layer, norm_cfg, self.embed_dims)
@@ -216,7 +218,6 @@ class FusedBEiTViT(BaseBackbone):
         shared = None
         if self.rel_pos_bias is not None:
             shared = relative_position_bias(self.rel_pos_bias, grid)
-        out_type = self.out_type if mask is None else 'raw'
         outs = []
         for i, layer in enumerate(self.layers):
             if self.checkpoint and self.training:
@@ -226,7 +227,7 @@ class FusedBEiTViT(BaseBackbone):
             if i == self.num_layers - 1 and self.final_norm:
                 x = self.ln1(x)
             if i in self.out_indices:
-                outs.append(_format(x, grid, out_type, self.ln2))
+                outs.append(x if mask is not None else self._format_output(x, grid))
         return tuple(outs)
 
 
@@ -258,18 +259,6 @@ def _mask_patches(
             "pipeline's crops"
         )
     return torch.where(mask.flatten(1)[..., None], mask_token, x)
-
-
-def _format(x: Tensor, grid: Grid, out_type: str, norm: Any) -> Tensor:
-    """Turn all tokens (B, 1 + h * w, C) into the features of an ``out_type``."""
-    if out_type == 'raw':
-        return x
-    if out_type == 'cls_token':
-        return x[:, 0]
-    patches = x[:, 1:]
-    if out_type == 'avg_featmap':
-        return norm(patches.mean(dim=1))
-    return patches.unflatten(1, grid).permute(0, 3, 1, 2)  # (B, C, h, w)
 
 
 def _initialise(module: nn.Module) -> None:
