@@ -22,7 +22,7 @@ from urllib.parse import urlparse
 import numpy as np
 import torch
 from mmengine.logging import HistoryBuffer
-from mmengine.runner import checkpoint as model_lists
+from mmengine.runner import checkpoint as mmengine_files
 from mmpretrain.registry import MODELS
 from safetensors import safe_open
 from torch import Tensor, nn
@@ -39,8 +39,8 @@ _CONTAINERS = ('state_dict', 'model', 'module')
 _STATISTICS = ('min', 'max', 'current', 'mean')
 # Schemes of names that mmengine knows the addresses of.
 _MODEL_LISTS = {
-    'torchvision': model_lists.get_torchvision_models,
-    'open-mmlab': model_lists.get_external_models,
+    'torchvision': mmengine_files.get_torchvision_models,
+    'open-mmlab': mmengine_files.get_external_models,
 }
 
 
@@ -278,19 +278,11 @@ def _safe_globals() -> list:
     Those of mmengine hold logs and numpy values; those of timm, BEiT, MAE and DeiT the
     arguments of their programs, whose container runs nothing when it is unpickled.
     """
-    makers: list[Any] = [value.__reduce__()[0] for value in (np.zeros(1), np.float64(0))]
-    numbers = np.typecodes['AllInteger'] + np.typecodes['Float'] + '?'
-    return [
-        HistoryBuffer,
-        Namespace,
-        (_statistics_of_history, 'builtins.getattr'),
-        np.ndarray,
-        np.dtype,
-        *(type(np.dtype(code)) for code in numbers),
-        # numpy renamed the module, and old checkpoints carry the old name.
-        *(
-            (maker, f'numpy.{core}.multiarray.{maker.__name__}')
-            for maker in makers
-            for core in ('_core', 'core')
-        ),
+    known: list[Any] = [
+        value for value in mmengine_files.get_torch_safe_globals() if value != getattr
     ]
+    # numpy renamed the module, and old checkpoints carry the old name.
+    makers = [value for value in known if 'multiarray' in value.__module__]
+    known += [(maker, f'numpy.core.multiarray.{maker.__name__}') for maker in makers]
+    known += [getattr(np.dtypes, name) for name in np.dtypes.__all__]
+    return [*known, Namespace, (_statistics_of_history, 'builtins.getattr')]

@@ -12,6 +12,7 @@ from mmengine.model import BaseDataPreprocessor, BaseModel, BaseModule
 from torch import Tensor, nn
 
 from mmcim.checkpoints import read_weights
+from mmcim.checkpoints.layout import tensors_below
 from mmcim.checkpoints.record import tensors_sha256
 
 # Fraction of the patches of a batch with the same code.
@@ -80,12 +81,13 @@ class BaseTokenizer(BaseModule, metaclass=ABCMeta):
     expected: str
     """The kind of checkpoint, for the error when it is another."""
 
-    _has_encoded = False
+    prefix = ''
+    """What the names of its tensors may begin with in a checkpoint of its training."""
 
-    @property
-    def identity(self) -> dict[str, str]:
-        """What the ids mean: ``type`` (class name), ``source`` and ``sha256``."""
-        return dict(self._identity)
+    identity: dict[str, str]
+    """What the ids mean: ``type`` (class name), ``source`` and ``sha256``."""
+
+    _has_encoded = False
 
     def check_fit(self, model: BaseModel, key: str, inputs: BaseDataPreprocessor) -> None:
         """Check that a model that predicts tokens can learn them.
@@ -169,11 +171,6 @@ class BaseTokenizer(BaseModule, metaclass=ABCMeta):
         """Images of ids."""
 
     @classmethod
-    def _read(cls, checkpoint: str) -> dict[str, Tensor]:
-        """Read the tensors that make the tokenizer what it is."""
-        return read_weights(checkpoint).tensors
-
-    @classmethod
     def _network(cls, tensors: dict[str, Tensor]) -> nn.Module:
         """Build the network of a checkpoint, and give its tensors the network's names.
 
@@ -213,14 +210,13 @@ class BaseTokenizer(BaseModule, metaclass=ABCMeta):
     def _load(self, checkpoint: str) -> Any:
         """Read the weights, note their identity and build their network."""
         try:
-            tensors = self._read(checkpoint)
+            tensors = read_weights(checkpoint).tensors
         except ValueError as error:
             raise ValueError(f'{error}. {self.expected}') from error
-        self._identity = {
-            'type': type(self).__name__,
-            'source': str(checkpoint),
-            'sha256': tensors_sha256(tensors),
-        }
+        tensors = tensors_below(self.prefix, tensors) or tensors
+        sha256 = tensors_sha256(tensors)
+        name = type(self).__name__
+        self.identity = dict(type=name, source=str(checkpoint), sha256=sha256)
         return self.build(tensors, checkpoint)
 
     def train(self, mode: bool = True) -> 'BaseTokenizer':

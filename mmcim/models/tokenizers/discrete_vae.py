@@ -11,9 +11,6 @@ from torch.nn import functional as F
 
 from .base import BaseTokenizer, freeze
 
-# Prefix of the network in checkpoints of DiscreteVAETrainer.
-_PREFIX = 'backbone.'
-
 
 class _ResidualBlock(nn.Module):
     """``x + conv1x1(relu(conv3x3(relu(x))))``."""
@@ -152,6 +149,7 @@ class DiscreteVAE(BaseTokenizer):
         torch.Size([2, 16, 16])
     """
 
+    prefix = 'backbone.'
     expected = (
         'Expected a checkpoint of DiscreteVAETrainer, which the configs of '
         'configs/tokenizer train; docs/quickstart.md has the commands of a small one'
@@ -178,13 +176,6 @@ class DiscreteVAE(BaseTokenizer):
             depth=len(blocks) // 2,
             code_dims=code_dims,
         )
-
-    @classmethod
-    def _read(cls, checkpoint: str) -> dict[str, Tensor]:
-        """Read the tensors of the network only, without the trainer's prefix."""
-        tensors = super()._read(checkpoint)
-        inside = [key for key in tensors if key.startswith(_PREFIX)]
-        return {key.removeprefix(_PREFIX): tensors[key] for key in inside} or tensors
 
     def _encode(self, images: Tensor) -> Tensor:
         return self.network(images).argmax(1)
