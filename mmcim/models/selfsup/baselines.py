@@ -153,17 +153,8 @@ class MAEBaseline(SelfSupervisor, MAE):
 
         Returns:
             ``loss``.
-
-        Raises:
-            ValueError: If the images are not of the encoder's size.
         """
         images = inputs['images']
-        if images.shape[-2:] != self.backbone.img_size:
-            raise ValueError(
-                f'images have {tuple(images.shape[-2:])} pixels, but the encoder is for '
-                f'{self.backbone.img_size}; set img_size of the backbone, or the size of '
-                "the pipeline's crops"
-            )
         latent, mask, restore = self.backbone(images, mask=True)
         return dict(loss=self.head.loss(self.neck(latent, restore), images, mask))
 

@@ -53,12 +53,8 @@ class DiscreteVAENet(BaseModule):
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)
-        if stride not in (4, 8, 16):
-            raise ValueError(f'stride must be 4, 8 or 16, got {stride}')
-        if width % (stride // 2) or width < 1:
-            raise ValueError(
-                f'width must be a multiple of stride / 2 = {stride // 2}, got {width}'
-            )
+        if stride not in (4, 8, 16) or width % (stride // 2):
+            raise ValueError(f'{stride=} must be 4, 8 or 16, {width=} a multiple of half')
         self.stride = stride
         self.vocab_size = vocab_size
         halvings = int(math.log2(stride))
