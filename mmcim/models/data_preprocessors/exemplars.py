@@ -219,7 +219,9 @@ def crop_regions(images: Tensor, regions: Regions, size: int) -> Tensor:
             align_corners=False,
         )
         columns, rows = (_bicubic_weights(n, size, pixels) for n in sides.round().mT)
-        crops.append(rows[:, None] @ rotated @ columns[:, None].mT)
+        # Autocast would round the images to bfloat16.
+        with torch.autocast(images.device.type, enabled=False):
+            crops.append(rows[:, None] @ rotated @ columns[:, None].mT)
     return torch.stack(crops, dim=1).clamp(0, 1)
 
 
