@@ -10,7 +10,6 @@ from mmpretrain.registry import MODELS
 from torch import Tensor, nn
 
 from ...utils.errors import ConfigError
-from ..layers.momentum import MomentumEncoder
 from .base import MomentumSupervisor
 
 
@@ -34,13 +33,11 @@ class CorrIM(MomentumSupervisor):
             backbone: ``type='FixedPositionViT', stop_grad_conv1=True``.
         neck: :class:`CorrelationDecoder`.
         head: :class:`CorrelationHead`. Defaults to its defaults.
-        momentum: At the start of training.
-        end_momentum: At its end.
         initial_weights: ``'released'``, see :meth:`init_weights`; or ``'mocov3'``, what
             encoder, decoder and head start with by themselves: an encoder of the type
             above with queries, keys and values each of their own Xavier range, and a
             head of small weights, whose loss starts at log 2 per exemplar.
-        **kwargs: See :class:`SelfSupervisor`.
+        **kwargs: See :class:`MomentumSupervisor`.
 
     Raises:
         ValueError: If context or exemplars cannot be divided into patches, or
@@ -48,6 +45,7 @@ class CorrIM(MomentumSupervisor):
     """
 
     preprocessor = 'CorrIMDataPreprocessor'
+    followed = ('backbone',)
     backbone_prefix = 'backbone.'
     """Prefix of the exported backbone's tensors."""
 
@@ -56,8 +54,6 @@ class CorrIM(MomentumSupervisor):
         backbone: dict,
         neck: dict,
         head: dict = dict(type='CorrelationHead'),  # noqa: B006
-        momentum: float = 0.99,
-        end_momentum: float = 1.0,
         initial_weights: str = 'released',
         **kwargs,
     ) -> None:
@@ -65,9 +61,6 @@ class CorrIM(MomentumSupervisor):
         if initial_weights not in ('released', 'mocov3'):
             raise ValueError(f"{initial_weights=} must be 'released' or 'mocov3'")
         self.initial_weights = initial_weights
-        self.momentum_encoder = MomentumEncoder(
-            self, ['backbone'], momentum, end_momentum
-        )
         self._check_patches()
         for name in ('cls_token', 'pos_embed'):
             shared = getattr(self.backbone, name, None)
