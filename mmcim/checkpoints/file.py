@@ -250,10 +250,9 @@ def _reason(error: Exception) -> str:
             'torch.load(FILE, weights_only=False) and save the dict of tensors alone'
         )
     cause = str(error).rpartition('WeightsUnpickler error:')[2].split('\n')[0].strip()
-    cause = cause or type(error).__name__
     return (
-        f'is damaged or not a checkpoint: {cause}. Copy or download it again '
-        '(by git lfs pull if it is of a repository with Git LFS)'
+        f'is damaged or not a checkpoint: {cause or type(error).__name__}. '
+        'Copy or download it again (by git lfs pull if its repository has Git LFS)'
     )
 
 

@@ -75,7 +75,6 @@ def load_into(
         raise ConfigError(f'checkpoint {file.path} {error}') from error
     module.load_state_dict(ready, strict=False)
     backbone.normalization = file.normalization  # type: ignore[assignment]
-    report.matched = [*ready]
     new = {inner + name for name in report.new}
     report.missing = [n for n in tensors_of(module) if n not in ready and n not in new]
     report.unused += dict.fromkeys(

@@ -119,7 +119,12 @@ class FusedBEiTViT(BaseBackbone):
         own = grid if use_rel_pos_bias else None
         layer = dict(sizes, window_size=own, norm_cfg=norm_cfg)
         layer.update(layer_scale_init_value=layer_scale_init_value, drop_rate=drop_rate)
-        self._add_layers(layer, drop_path_rate)
+        # Python floats: NumPy scalars break the graph of torch.compile.
+        last = max(self.num_layers - 1, 1)
+        self.layers = nn.ModuleList(
+            BEiTLayer(**layer, drop_path_rate=drop_path_rate * i / last)
+            for i in range(self.num_layers)
+        )
         norm = partial(build_norm_layer, norm_cfg, self.embed_dims)
         self.ln1: Any = norm() if final_norm else None
         self.ln2: Any = norm() if out_type == 'avg_featmap' else None
@@ -140,15 +145,6 @@ class FusedBEiTViT(BaseBackbone):
             self.pos_embed = nn.Parameter(torch.zeros(1, count, width))
         if self.with_mask_token:
             self.mask_token = nn.Parameter(torch.zeros(1, 1, width))
-
-    def _add_layers(self, layer: dict, drop_path_rate: float) -> None:
-        """Make the layers; the rate of dropping a branch rises linearly from 0."""
-        # Python floats: NumPy scalars break the graph of torch.compile.
-        last = max(self.num_layers - 1, 1)
-        self.layers = nn.ModuleList(
-            BEiTLayer(**layer, drop_path_rate=drop_path_rate * i / last)
-            for i in range(self.num_layers)
-        )
 
     def _tokens(self) -> list[nn.Parameter]:
         tokens = self.cls_token, self.pos_embed, self.mask_token
@@ -254,9 +250,8 @@ def _mask_patches(
         raise ValueError('a FusedBEiTViT has no mask token, a FusedBEiTPretrainViT has')
     if tuple(mask.shape[1:]) != grid:
         raise ValueError(
-            f'a mask of {tuple(mask.shape[1:])} patches came with images of {grid} '
-            'patches; set img_size of the backbone, or the size of the '
-            "pipeline's crops"
+            f'a mask of {tuple(mask.shape[1:])} patches came with images of {grid}; set '
+            'img_size of the backbone, or the size of the crops'
         )
     return torch.where(mask.flatten(1)[..., None], mask_token, x)
 

@@ -113,10 +113,9 @@ class DevicePreprocessor(BaseDataPreprocessor):
         shape = tuple(getattr(images, 'shape', ()))
         if kind != torch.uint8 or len(shape) != 4 or shape[1] not in (1, 3):
             raise TypeError(
-                'Images must be uint8 of shape (B, 3, H, W) or (B, 1, H, W), not '
-                f"{kind} of shape {shape}: end the pipeline with dict(type='PackInputs') "
-                'without normalising before it, and use '
-                "collate_fn=dict(type='default_collate') in the data loader."
+                f'Images must be uint8, (B, 1 or 3, H, W), not {kind} of shape {shape}: '
+                "end the pipeline with dict(type='PackInputs') without normalising, and "
+                "use collate_fn=dict(type='default_collate') in the data loader"
             )
         images = images.expand(-1, 3, -1, -1)
         if self.to_rgb:

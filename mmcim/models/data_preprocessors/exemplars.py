@@ -74,8 +74,7 @@ class ExemplarSampling:
         upright = self.fit == 'released' and -45 <= first <= last <= 45
         if self.fit != 'centred' and not upright:
             raise ValueError(
-                f"fit={self.fit!r} must be 'released', with degrees in -45 to 45, or "
-                "'centred'"
+                f"{self.fit=}: 'centred', or 'released' for -45 to 45 degrees"
             )
 
     def draw(

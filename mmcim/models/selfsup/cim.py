@@ -170,10 +170,7 @@ class CIM(SelfSupervisor):
         """Compare what the parts declare; shapes are checked where they meet."""
         if self.generator is None:
             if isinstance(self.enhancer, RevDet):
-                raise ValueError(
-                    'RevDet needs a tokenizer and a generator: blank patches are no '
-                    'replaced tokens'
-                )
+                raise ValueError('RevDet needs a tokenizer and a generator')
             if self.grid is None:
                 raise ValueError('without a generator, grid=(rows, columns) is needed')
         else:

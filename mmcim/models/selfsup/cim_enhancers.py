@@ -45,10 +45,7 @@ class Enhancer(BaseSelfSupervisor):
 def _check_size(prediction: Tensor, target: Tensor, setting: str) -> None:
     found, wanted = tuple(prediction.shape[1:]), tuple(target.shape[1:])
     if found != wanted:
-        raise ConfigError(
-            f'the enhancer predicts {found} where the target is {wanted}; set {setting} '
-            "to fit the backbone's feature map"
-        )
+        raise ConfigError(f'the enhancer predicts {found}, not {wanted}: set {setting}')
 
 
 @MODELS.register_module()

@@ -102,17 +102,15 @@ class BaseTokenizer(BaseModule, metaclass=ABCMeta):
         """
         if model.head.vocab_size != self.vocab_size:
             raise ValueError(
-                f'{key}.head knows {model.head.vocab_size} tokens but the tokenizer has '
-                f'{self.vocab_size}; set {key}.head.vocab_size={self.vocab_size}'
+                f"set {key}.head.vocab_size={self.vocab_size}, the tokenizer's"
             )
         grid = tuple(model.backbone.patch_resolution)
         fitting = tuple(side * self.stride for side in grid)
         found = inputs.tokenizer_size or model.backbone.img_size
         if tuple(found) != fitting:
             raise ValueError(
-                f'the model has a grid of {grid} patches, which at the '
-                f"tokenizer's stride of {self.stride} needs inputs of {fitting} "
-                f'pixels, but they have {tuple(found)}; set '
+                f'a tokenizer of stride {self.stride} gives a grid of {grid} patches for '
+                f'{fitting} pixels, not for {tuple(found)}; set '
                 f'model.data_preprocessor.tokenizer_size={fitting} or another patch size'
             )
 
@@ -121,26 +119,18 @@ class BaseTokenizer(BaseModule, metaclass=ABCMeta):
         """Encode images as ids.
 
         Args:
-            images: (B, 3, H, W), floating point, RGB in [0, 1]. The range is
-                not checked, which would synchronise with a GPU.
+            images: (B, 3, H, W), floating point, RGB in [0, 1], whose sides are
+                multiples of the stride. The range is not checked, which would
+                synchronise with a GPU.
 
         Returns:
             (B, H / stride, W / stride) int64, in ``[0, vocab_size)``.
 
         Raises:
             TypeError: If the images are not floating point.
-            ValueError: If a side is not a multiple of the stride.
         """
         if not images.is_floating_point():
-            raise TypeError(
-                f'images must be floating point in [0, 1], got {images.dtype}; '
-                'divide uint8 pixels by 255'
-            )
-        if any(side % self.stride for side in images.shape[-2:]):
-            raise ValueError(
-                f'height and width of images must be multiples of {self.stride}, got '
-                f'shape {tuple(images.shape)}'
-            )
+            raise TypeError(f'images are {images.dtype}, not floating point in [0, 1]')
         with torch.autocast(images.device.type, enabled=False):
             ids = self._encode(images.float())
         if not self._has_encoded:  # looking at every batch would slow a GPU down
