@@ -166,7 +166,7 @@ def test_file_without_matching_tensors_raises(path):
     assert "has no tensor of a ResNet with prefix 'backbone.'; its names" in text
     saved(RESNET, path, 'a.b.')
     assert message(build(RESNET), path, prefix='c').endswith(
-        "of a ResNet with prefix 'c.'; select one with prefix: a.b."
+        "of a ResNet with prefix 'c.'; its names begin with: a.b."
     )
 
 
