@@ -22,7 +22,6 @@ from mmpretrain.registry import MODELS
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint as recompute
 
-from ...checkpoints.layout import Grid
 from .beit_layers import BEiTLayer, RelativePositionBias, relative_position_bias
 
 
@@ -205,7 +204,16 @@ class FusedBEiTViT(BaseBackbone):
         x, grid = self.patch_embed(x)  # (B, 3, H, W) -> (B, h * w, C)
         grid = tuple(map(int, grid))  # while torch.jit traces, they are tensors
         if mask is not None:
-            x = _mask_patches(x, mask, self.mask_token, grid)
+            if self.mask_token is None:
+                raise ValueError(
+                    'a FusedBEiTViT has no mask token, a FusedBEiTPretrainViT has'
+                )
+            if tuple(mask.shape[1:]) != grid:
+                raise ValueError(
+                    f'a mask of {tuple(mask.shape[1:])} patches came with images of '
+                    f'{grid}; set img_size of the backbone, or the size of the crops'
+                )
+            x = torch.where(mask.flatten(1)[..., None], self.mask_token, x)
         cls_token = self.cls_token.expand(x.shape[0], -1, -1)
         x = torch.cat((cls_token, x), dim=1)  # (B, 1 + h * w, C)
         if self.pos_embed is not None:
@@ -240,20 +248,6 @@ def _layer_numbers(indices: int | Sequence[int], num_layers: int) -> list[int]:
     if not all(-num_layers <= i < num_layers for i in indices):
         raise ValueError(f'out_indices={indices}, but num_layers={num_layers}')
     return [i % num_layers for i in indices]
-
-
-def _mask_patches(
-    x: Tensor, mask: Tensor, mask_token: Tensor | None, grid: Grid
-) -> Tensor:
-    """Put the mask token in the place of masked patches, (B, h * w, C)."""
-    if mask_token is None:
-        raise ValueError('a FusedBEiTViT has no mask token, a FusedBEiTPretrainViT has')
-    if tuple(mask.shape[1:]) != grid:
-        raise ValueError(
-            f'a mask of {tuple(mask.shape[1:])} patches came with images of {grid}; set '
-            'img_size of the backbone, or the size of the crops'
-        )
-    return torch.where(mask.flatten(1)[..., None], mask_token, x)
 
 
 def _initialise(module: nn.Module) -> None:

@@ -107,7 +107,8 @@ class BEiTLayer(nn.Module):
         window_size: Grid | None,
     ) -> None:
         super().__init__()
-        self.gamma_1 = self.gamma_2 = None
+        self.gamma_1: Any = 1.0
+        self.gamma_2: Any = 1.0
         if layer_scale_init_value > 0:
             scale = torch.full((embed_dims,), float(layer_scale_init_value))
             self.gamma_1, self.gamma_2 = nn.Parameter(scale), nn.Parameter(scale.clone())
@@ -143,9 +144,5 @@ class BEiTLayer(nn.Module):
         # keep the bias of each layer.
         if self.attn.use_rel_pos_bias:
             bias = relative_position_bias(self.attn, grid or self.attn.window_size)
-        x = x + self.drop_path(_scaled(self.attn(self.ln1(x), bias), self.gamma_1))
-        return x + self.drop_path(_scaled(self.ffn(self.ln2(x)), self.gamma_2))
-
-
-def _scaled(branch: Tensor, scale: Tensor | None) -> Tensor:
-    return branch if scale is None else scale * branch
+        x = x + self.drop_path(self.gamma_1 * self.attn(self.ln1(x), bias))
+        return x + self.drop_path(self.gamma_2 * self.ffn(self.ln2(x)))

@@ -168,16 +168,12 @@ class MoCoV3Baseline(MomentumSupervisor, MoCoV3):
         Returns:
             ``loss``, the sum of both directions.
         """
-        first, second = inputs['images'], inputs['second_crops']
+        crops = inputs['images'], inputs['second_crops']
         with torch.no_grad():
-            first_key = _embed(self.momentum_encoder, first)
-            second_key = _embed(self.momentum_encoder, second)
-        pairs = (
-            (_embed(self, first), second_key),
-            (_embed(self, second), first_key),
-        )
+            keys = [_embed(self.momentum_encoder, crop) for crop in crops]
+        pairs = zip([_embed(self, crop) for crop in crops], reversed(keys))
         # Cosines over a small temperature need more digits than bfloat16 has.
-        with torch.autocast(first.device.type, enabled=False):
+        with torch.autocast(keys[0].device.type, enabled=False):
             loss = sum(self.head.loss(own.float(), key.float()) for own, key in pairs)
         return dict(loss=loss)
 

@@ -82,9 +82,8 @@ class DiscreteVAENet(BaseModule):
             if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
                 # Each output of a convolution of kernel k and stride s sums over
                 # k * k inputs per channel; of a transposed one over (k / s)^2.
-                taps: float = math.prod(module.kernel_size)
-                if isinstance(module, nn.ConvTranspose2d):
-                    taps /= math.prod(module.stride)
+                shared = math.prod(module.stride) if module.transposed else 1
+                taps = math.prod(module.kernel_size) / shared
                 std = math.sqrt(2 / (module.in_channels * taps))
                 nn.init.normal_(module.weight, std=std)
                 nn.init.zeros_(module.get_parameter('bias'))
