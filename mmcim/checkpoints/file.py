@@ -16,13 +16,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import urlparse
 
 import numpy as np
 import torch
 from mmengine.logging import HistoryBuffer
-from mmengine.runner import checkpoint as model_lists
+from mmengine.runner import checkpoint as mmengine_files
 from mmpretrain.registry import MODELS
 from safetensors import safe_open
 from torch import Tensor, nn
@@ -39,35 +39,23 @@ _CONTAINERS = ('state_dict', 'model', 'module')
 _STATISTICS = ('min', 'max', 'current', 'mean')
 # Schemes of names that mmengine knows the addresses of.
 _MODEL_LISTS = {
-    'torchvision': model_lists.get_torchvision_models,
-    'open-mmlab': model_lists.get_external_models,
+    'torchvision': mmengine_files.get_torchvision_models,
+    'open-mmlab': mmengine_files.get_external_models,
 }
-
-
-class Weights(NamedTuple):
-    """What is in a file of weights.
-
-    Attributes:
-        tensors: Name -> tensor. Nested dicts, such as ``student`` and ``teacher``, give
-            dotted names.
-        meta: ``meta`` of a checkpoint, or the metadata of a safetensors file.
-    """
-
-    tensors: dict[str, Tensor]
-    meta: Mapping[str, Any]
 
 
 @dataclass
 class BackboneFile:
-    """A file of weights with a backbone in it.
+    """A file of weights, and what it says about a backbone in it.
 
     Attributes:
         path: The file.
-        tensors: All of its tensors, by the names that they have there.
+        tensors: All of its tensors, by the names that they have there. Nested dicts, such
+            as ``student`` and ``teacher``, give dotted names.
         prefix: What the names of the backbone's tensors begin with; None if neither the
             caller nor the file specifies it.
         record: What the file says about this backbone; None for files of other projects.
-        meta: See :class:`Weights`.
+        meta: ``meta`` of a checkpoint, or the metadata of a safetensors file.
     """
 
     path: str
@@ -88,11 +76,10 @@ class BackboneFile:
             ConfigError: If the file is missing, damaged, wants to run code, or holds no
                 tensors.
         """
-        path, record = os.fspath(path), None
-        tensors, meta = read_weights(path)
+        file, record = read_weights(path), None
         try:
-            if 'backbone' in meta:
-                record = BackboneRecord(**json.loads(meta['backbone']))
+            if 'backbone' in file.meta:
+                record = BackboneRecord(**json.loads(file.meta['backbone']))
         except (RecursionError, TypeError, ValueError) as error:
             raise ConfigError(
                 f'checkpoint {path}: its record of the backbone cannot be read: {error!r}'
@@ -100,9 +87,9 @@ class BackboneFile:
         if prefix is not None:
             prefix = f'{prefix.rstrip(".")}.'.lstrip('.')
         if record is None or prefix not in (None, record.prefix):
-            # The record is about another one.
-            return cls(path, tensors, prefix, meta=meta)
-        file = cls(path, tensors, record.prefix, record, meta)
+            file.prefix = prefix  # the record is about another one
+            return file
+        file.prefix, file.record = record.prefix, record
         if tensors_sha256(file.below(record.prefix)) != record.sha256:
             raise ConfigError(
                 f'checkpoint {path} is damaged: the tensors of its backbone do not match '
@@ -150,8 +137,8 @@ class BackboneFile:
         return net
 
 
-def read_weights(path: str | Path) -> Weights:
-    """Read the tensors of any file of weights, to the CPU.
+def read_weights(path: str | Path) -> BackboneFile:
+    """Read the tensors of any file of weights, to the CPU, and no record of a backbone.
 
     Args:
         path: See :func:`load_checkpoint`.
@@ -170,7 +157,8 @@ def read_weights(path: str | Path) -> Weights:
             f'or under one of {", ".join(_CONTAINERS)}; found {str([*content])[:200]}'
         )
     meta = content.get('meta')
-    return Weights(tensors, meta if isinstance(meta, Mapping) else {})
+    meta = meta if isinstance(meta, Mapping) else {}
+    return BackboneFile(os.fspath(path), tensors, meta=meta)
 
 
 def load_checkpoint(path: str | Path, map_location: Any = 'cpu') -> Any:
@@ -250,10 +238,9 @@ def _reason(error: Exception) -> str:
             'torch.load(FILE, weights_only=False) and save the dict of tensors alone'
         )
     cause = str(error).rpartition('WeightsUnpickler error:')[2].split('\n')[0].strip()
-    cause = cause or type(error).__name__
     return (
-        f'is damaged or not a checkpoint: {cause}. Copy or download it again '
-        '(by git lfs pull if it is of a repository with Git LFS)'
+        f'is damaged or not a checkpoint: {cause or type(error).__name__}. '
+        'Copy or download it again (by git lfs pull if its repository has Git LFS)'
     )
 
 
@@ -278,19 +265,11 @@ def _safe_globals() -> list:
     Those of mmengine hold logs and numpy values; those of timm, BEiT, MAE and DeiT the
     arguments of their programs, whose container runs nothing when it is unpickled.
     """
-    makers: list[Any] = [value.__reduce__()[0] for value in (np.zeros(1), np.float64(0))]
-    numbers = np.typecodes['AllInteger'] + np.typecodes['Float'] + '?'
-    return [
-        HistoryBuffer,
-        Namespace,
-        (_statistics_of_history, 'builtins.getattr'),
-        np.ndarray,
-        np.dtype,
-        *(type(np.dtype(code)) for code in numbers),
-        # numpy renamed the module, and old checkpoints carry the old name.
-        *(
-            (maker, f'numpy.{core}.multiarray.{maker.__name__}')
-            for maker in makers
-            for core in ('_core', 'core')
-        ),
+    known: list[Any] = [
+        value for value in mmengine_files.get_torch_safe_globals() if value != getattr
     ]
+    # numpy renamed the module, and old checkpoints carry the old name.
+    makers = [value for value in known if 'multiarray' in value.__module__]
+    known += [(maker, f'numpy.core.multiarray.{maker.__name__}') for maker in makers]
+    known += [getattr(np.dtypes, name) for name in np.dtypes.__all__]
+    return [*known, Namespace, (_statistics_of_history, 'builtins.getattr')]

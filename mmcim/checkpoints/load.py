@@ -18,7 +18,7 @@ from .file import BackboneFile
 from .layout import backbone_prefix, starts_anew, tensors_of
 from .names import from_mmpretrain, to_mmpretrain
 from .record import BackboneRecord, describe_function
-from .report import LoadReport, enumerate_names, group
+from .report import LoadReport, group
 from .resize import copy_shared_table, resize_positions
 
 # Where the backbone is in files that do not record it; the first that matches most.
@@ -75,7 +75,6 @@ def load_into(
         raise ConfigError(f'checkpoint {file.path} {error}') from error
     module.load_state_dict(ready, strict=False)
     backbone.normalization = file.normalization  # type: ignore[assignment]
-    report.matched = [*ready]
     new = {inner + name for name in report.new}
     report.missing = [n for n in tensors_of(module) if n not in ready and n not in new]
     report.unused += dict.fromkeys(
@@ -136,11 +135,10 @@ def _find(
         return prefix, found[prefix]
     dots = {name[: m.end()] for name in file.tensors for m in re.finditer(r'\.', name)}
     matching = [p for p in sorted(dots) if convert(file.below(p)).keys() >= wanted]
-    begins = enumerate_names(sorted({name.split('.')[0] for name in file.tensors}))
+    begins = matching or sorted({name.split('.')[0] for name in file.tensors})
     told = '' if file.prefix is None else f' with prefix {file.prefix!r}'
-    hint = 'select one with prefix' if matching else 'its names begin with'
-    hint += f': {", ".join(matching) or begins}'
-    raise ValueError(f'has no tensor of a {type(backbone).__name__}{told}; {hint}')
+    told += f'; its names begin with: {", ".join(begins)}'
+    raise ValueError(f'has no tensor of a {type(backbone).__name__}{told}')
 
 
 def _fit(

@@ -14,8 +14,6 @@ class LoadReport:
     Attributes:
         checkpoint: The file.
         prefix: What the names of the backbone's tensors begin with in the file.
-        matched: Tensors that were loaded, by the module's names, other parts'
-            as well.
         total: Number of tensors of the backbone that a checkpoint has to have; all of
             them were loaded.
         resized: Those of the backbone that were interpolated, with the number of
@@ -30,7 +28,6 @@ class LoadReport:
 
     checkpoint: str
     prefix: str
-    matched: list[str] = field(default_factory=list)
     total: int = 0
     resized: dict[str, tuple[int, int]] = field(default_factory=dict)
     new: list[str] = field(default_factory=list)

@@ -93,10 +93,10 @@ def load_model(cfg: Config, checkpoint: str | Path | None) -> BaseSelfSupervisor
     if getattr(model, 'tokenizer', model) is None:
         raise ConfigError('model: without a tokenizer there is nothing to show')
     if checkpoint:
-        tensors, meta = read_weights(checkpoint)
-        check_same_model(model, tensors, str(checkpoint))
-        check_same_inputs(model, meta, str(checkpoint), cfg.get('override', False))
-        model.load_state_dict(tensors)
+        file = read_weights(checkpoint)
+        check_same_model(model, file.tensors, str(checkpoint))
+        check_same_inputs(model, file.meta, str(checkpoint), cfg.get('override', False))
+        model.load_state_dict(file.tensors)
     return model.eval()
 
 

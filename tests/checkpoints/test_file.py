@@ -138,9 +138,9 @@ def test_weights_are_extracted_from_checkpoint(tmp_path, container):
     content = {container: state, 'meta': dict(epoch=3)} if container else state
     content['optimizer'] = dict(state={0: torch.ones(4)})
     torch.save(content, tmp_path / 'x.pth')
-    tensors, meta = read_weights(tmp_path / 'x.pth')
-    assert list(tensors) == ['a', 'nested.b.c']
-    assert meta == (dict(epoch=3) if container else {})
+    file = read_weights(tmp_path / 'x.pth')
+    assert list(file.tensors) == ['a', 'nested.b.c']
+    assert file.meta == (dict(epoch=3) if container else {})
 
 
 @pytest.mark.parametrize(
@@ -197,9 +197,9 @@ def test_urls_are_downloaded(server, tmp_path, scheme, suffix, monkeypatch):
     lists(monkeypatch, net=f'{server}/{name}')
     address = f'{server}/{name}' if scheme == 'http' else f'{scheme}://net'
     for _ in range(2):
-        tensors, meta = read_weights(address)
-        assert torch.equal(tensors['a'], torch.ones(2))
-        assert meta == dict(epoch=1 if suffix == '.pth' else '1')
+        found = read_weights(address)
+        assert torch.equal(found.tensors['a'], torch.ones(2))
+        assert found.meta == dict(epoch=1 if suffix == '.pth' else '1')
         (tmp_path / 'www' / name).unlink(missing_ok=True)
     (kept,) = os.listdir('home/hub/checkpoints')
     assert kept.endswith(f'-{name}')
@@ -210,8 +210,8 @@ def test_downloads_with_same_name_do_not_collide(server):
         os.mkdir(f'www/{number}')
         save_file({'a': torch.full((2,), number)}, f'www/{number}/model.safetensors')
     for number in range(2):
-        tensors, _ = read_weights(f'{server}/{number}/model.safetensors')
-        assert tensors['a'].tolist() == [number] * 2
+        found = read_weights(f'{server}/{number}/model.safetensors')
+        assert found.tensors['a'].tolist() == [number] * 2
 
 
 def test_damaged_download_raises(server, tmp_path):

@@ -88,7 +88,7 @@ def test_report_of_matched_tensors(tmp_path, log):
     path = own_file(tmp_path, 'pretraining', VIT, tensors)
     model = build(VIT)
     report = load_into(model, path)
-    assert set(report.matched) == set(tensors)
+    assert arrived(model, tensors) == set(tensors)
     assert (report.total, report.missing, report.new) == (30, [], [])
     assert report.unused == ['generator.*', 'neck.*']
     assert log == [str(report)]
@@ -166,7 +166,7 @@ def test_file_without_matching_tensors_raises(path):
     assert "has no tensor of a ResNet with prefix 'backbone.'; its names" in text
     saved(RESNET, path, 'a.b.')
     assert message(build(RESNET), path, prefix='c').endswith(
-        "of a ResNet with prefix 'c.'; select one with prefix: a.b."
+        "of a ResNet with prefix 'c.'; its names begin with: a.b."
     )
 
 
@@ -310,7 +310,7 @@ def test_report_of_whole_model(tmp_path):
     """Head and final norm are new; counts refer to the backbone."""
     path = own_file(tmp_path, 'pretraining', VIT, draw(VIT))
     report = load_into(build(CLASSIFIER), path)
-    assert len(report.matched) == report.total == 30
+    assert report.total == 30
     assert report.missing == ['head.fc.weight', 'head.fc.bias']
     assert report.new == ['ln2.weight', 'ln2.bias']
     assert report.unused == ['generator.*', 'neck.*']

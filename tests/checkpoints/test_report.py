@@ -28,7 +28,7 @@ def test_group_joins_names_with_same_text():
 
 
 def test_shortest_report():
-    report = LoadReport('x.pth', '', matched=['a', 'b'], total=2)
+    report = LoadReport('x.pth', '', total=2)
     assert str(report) == (
         'Backbone weights: 2 of 2 tensors matched from x.pth, prefix none; unused: none.'
     )
@@ -38,7 +38,6 @@ def test_full_report():
     report = LoadReport(
         'x.pth',
         'backbone.',
-        matched=['backbone.a', 'backbone.b', 'neck.w'],
         total=2,
         resized={'layers.0.t': (52, 212), 'layers.1.t': (52, 212)},
         new=['ln2.weight'],

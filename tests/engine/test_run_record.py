@@ -28,7 +28,7 @@ class Table(BaseTokenizer):
 
     def __init__(self, source, sha256):
         nn.Module.__init__(self)
-        self._identity = dict(type='Table', source=source, sha256=sha256)
+        self.identity = dict(type='Table', source=source, sha256=sha256)
 
     def _encode(self, images):
         raise NotImplementedError

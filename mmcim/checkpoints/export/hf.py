@@ -1,7 +1,6 @@
 # Copyright (c) mmcim contributors. All rights reserved.
 """``ViTModel`` and ``BeitModel`` of Hugging Face's transformers."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -64,25 +63,19 @@ def write(net: BaseModule, normalization: list[list[float]], out: Path) -> str:
     Raises:
         ValueError: If it is no ViT or BEiT, or its images are not square.
     """
+    import transformers  # takes a second, and is not installed everywhere
+
     kind, pooled = 'Beit' if is_beit(net) else 'ViT', net.out_type == 'avg_featmap'
-    out.mkdir()
+    config = _config(net)
+    config_class = getattr(transformers, f'{kind}Config')
+    config_class(architectures=[f'{kind}Model'], **config).save_pretrained(out)
+    # That of ViTs squeezes images. This one resizes by a bicubic filter and crops.
+    size, (mean, std) = config['image_size'], normalization
+    transformers.CLIPImageProcessor(
+        size=dict(shortest_edge=size), crop_size=size, image_mean=mean, image_std=std
+    ).save_pretrained(out)
     tensors = rename(_split_qkv(tensors_of(net)), _NAMES)
     save_safetensors(out / 'model.safetensors', tensors, dict(format='pt'))
-    config = dict(architectures=[f'{kind}Model'], **_config(net))
-    (out / 'config.json').write_text(json.dumps(config, indent=2))
-    mean, std = normalization
-    processor = dict(
-        # That of ViTs squeezes images, and in old versions ignores what is set here.
-        image_processor_type='CLIPImageProcessor',
-        do_convert_rgb=True,
-        size=dict(shortest_edge=config['image_size']),
-        do_center_crop=True,
-        crop_size=dict(height=config['image_size'], width=config['image_size']),
-        resample=3,  # bicubic
-        image_mean=mean,
-        image_std=std,
-    )
-    (out / 'preprocessor_config.json').write_text(json.dumps(processor, indent=2))
     name = 'pooler_output' if pooled else 'last_hidden_state'
     return (
         f'from transformers import AutoImageProcessor, {kind}Model\n\n'
@@ -110,16 +103,15 @@ def _split_qkv(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _config(net: BaseModule) -> dict[str, Any]:
-    known, beit = arguments_of(net), is_beit(net)
+    known = arguments_of(net)
     height, width = net.img_size
     if height != width:
         raise ValueError('its image processors are for square images')
     config = {theirs: known[ours] for ours, theirs in _KEYS.items() if ours in known}
     # Without mean pooling, the last tokens are normalised.
     return config | dict(
-        model_type='beit' if beit else 'vit',
         intermediate_size=net.layers[0].ffn.layers[0][0].out_features,
         layer_norm_eps=net.layers[0].ln1.eps,
         image_size=height,
-        **(dict(use_mean_pooling=not net.final_norm) if beit else {}),
+        **(dict(use_mean_pooling=not net.final_norm) if is_beit(net) else {}),
     )

@@ -25,7 +25,7 @@ def write(net: BaseModule, normalization: list[list[float]], out: Path) -> str:
         Python code that opens it and maps ``files``, by way of ``read``, to ``pixels``
         and ``features``.
     """
-    kwargs: dict[str, Any] = dict(num_classes=0)
+    kwargs: dict[str, Any] = dict(checkpoint_path=str(out), num_classes=0)
     pooled = getattr(net, 'out_type', None) == 'avg_featmap'
     if type(net) is ResNet:
         name = f'resnet{net.depth}'
@@ -37,9 +37,8 @@ def write(net: BaseModule, normalization: list[list[float]], out: Path) -> str:
     cfg: dict[str, Any] = dict(mean=mean, std=std, interpolation='bicubic', crop_pct=1.0)
     cfg['input_size'] = (3, *getattr(net, 'img_size', (224, 224)))
     kwargs['pretrained_cfg_overlay'] = cfg
-    given = [repr(name), f'checkpoint_path={str(out)!r}']
-    given += [f'{key}={value!r}' for key, value in kwargs.items()]
-    call = 'timm.create_model(\n    ' + ',\n    '.join(given) + ',\n)'
+    given = [f'    {key}={value!r},\n' for key, value in kwargs.items()]
+    call = f'timm.create_model(\n    {name!r},\n{"".join(given)})'
     metadata = dict(create_model=call.replace(str(out), out.name))
     save_safetensors(out, from_mmpretrain(tensors_of(net)), metadata)
     forward = 'model' if pooled else 'model.forward_features'

@@ -15,14 +15,13 @@ from typing import Any
 import torch
 from mmcv.cnn.bricks.transformer import PatchEmbed
 from mmengine.utils import to_2tuple
-from mmpretrain.models.backbones import BEiTViT
+from mmpretrain.models.backbones import BEiTViT, VisionTransformer
 from mmpretrain.models.backbones.base_backbone import BaseBackbone
 from mmpretrain.models.utils import build_norm_layer, resize_pos_embed
 from mmpretrain.registry import MODELS
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint as recompute
 
-from ...checkpoints.layout import Grid
 from .beit_layers import BEiTLayer, RelativePositionBias, relative_position_bias
 
 
@@ -69,6 +68,7 @@ class FusedBEiTViT(BaseBackbone):
     OUT_TYPES = BEiTViT.OUT_TYPES
     arch_zoo = BEiTViT.arch_zoo
     get_layer_depth = BEiTViT.get_layer_depth
+    _format_output = VisionTransformer._format_output
     num_extra_tokens = 1  # the class token
     with_mask_token = False
 
@@ -115,9 +115,15 @@ class FusedBEiTViT(BaseBackbone):
         self.rel_pos_bias = None
         if use_shared_rel_pos_bias:
             self.rel_pos_bias = RelativePositionBias(grid, sizes['num_heads'])
-        layer = dict(sizes, grid=grid if use_rel_pos_bias else None, norm_cfg=norm_cfg)
+        own = grid if use_rel_pos_bias else None
+        layer = dict(sizes, window_size=own, norm_cfg=norm_cfg)
         layer.update(layer_scale_init_value=layer_scale_init_value, drop_rate=drop_rate)
-        self._add_layers(layer, drop_path_rate)
+        # Python floats: NumPy scalars break the graph of torch.compile.
+        last = max(self.num_layers - 1, 1)
+        self.layers = nn.ModuleList(
+            BEiTLayer(**layer, drop_path_rate=drop_path_rate * i / last)
+            for i in range(self.num_layers)
+        )
         norm = partial(build_norm_layer, norm_cfg, self.embed_dims)
         self.ln1: Any = norm() if final_norm else None
         self.ln2: Any = norm() if out_type == 'avg_featmap' else None
@@ -138,15 +144,6 @@ class FusedBEiTViT(BaseBackbone):
             self.pos_embed = nn.Parameter(torch.zeros(1, count, width))
         if self.with_mask_token:
             self.mask_token = nn.Parameter(torch.zeros(1, 1, width))
-
-    def _add_layers(self, layer: dict, drop_path_rate: float) -> None:
-        """Make the layers; the rate of dropping a branch rises linearly from 0."""
-        # Python floats: NumPy scalars break the graph of torch.compile.
-        last = max(self.num_layers - 1, 1)
-        self.layers = nn.ModuleList(
-            BEiTLayer(**layer, drop_path_rate=drop_path_rate * i / last)
-            for i in range(self.num_layers)
-        )
 
     def _tokens(self) -> list[nn.Parameter]:
         tokens = self.cls_token, self.pos_embed, self.mask_token
@@ -207,7 +204,16 @@ class FusedBEiTViT(BaseBackbone):
         x, grid = self.patch_embed(x)  # (B, 3, H, W) -> (B, h * w, C)
         grid = tuple(map(int, grid))  # while torch.jit traces, they are tensors
         if mask is not None:
-            x = _mask_patches(x, mask, self.mask_token, grid)
+            if self.mask_token is None:
+                raise ValueError(
+                    'a FusedBEiTViT has no mask token, a FusedBEiTPretrainViT has'
+                )
+            if tuple(mask.shape[1:]) != grid:
+                raise ValueError(
+                    f'a mask of {tuple(mask.shape[1:])} patches came with images of '
+                    f'{grid}; set img_size of the backbone, or the size of the crops'
+                )
+            x = torch.where(mask.flatten(1)[..., None], self.mask_token, x)
         cls_token = self.cls_token.expand(x.shape[0], -1, -1)
         x = torch.cat((cls_token, x), dim=1)  # (B, 1 + h * w, C)
         if self.pos_embed is not None:
@@ -216,7 +222,6 @@ class FusedBEiTViT(BaseBackbone):
         shared = None
         if self.rel_pos_bias is not None:
             shared = relative_position_bias(self.rel_pos_bias, grid)
-        out_type = self.out_type if mask is None else 'raw'
         outs = []
         for i, layer in enumerate(self.layers):
             if self.checkpoint and self.training:
@@ -226,7 +231,7 @@ class FusedBEiTViT(BaseBackbone):
             if i == self.num_layers - 1 and self.final_norm:
                 x = self.ln1(x)
             if i in self.out_indices:
-                outs.append(_format(x, grid, out_type, self.ln2))
+                outs.append(x if mask is not None else self._format_output(x, grid))
         return tuple(outs)
 
 
@@ -243,33 +248,6 @@ def _layer_numbers(indices: int | Sequence[int], num_layers: int) -> list[int]:
     if not all(-num_layers <= i < num_layers for i in indices):
         raise ValueError(f'out_indices={indices}, but num_layers={num_layers}')
     return [i % num_layers for i in indices]
-
-
-def _mask_patches(
-    x: Tensor, mask: Tensor, mask_token: Tensor | None, grid: Grid
-) -> Tensor:
-    """Put the mask token in the place of masked patches, (B, h * w, C)."""
-    if mask_token is None:
-        raise ValueError('a FusedBEiTViT has no mask token, a FusedBEiTPretrainViT has')
-    if tuple(mask.shape[1:]) != grid:
-        raise ValueError(
-            f'a mask of {tuple(mask.shape[1:])} patches came with images of {grid} '
-            'patches; set img_size of the backbone, or the size of the '
-            "pipeline's crops"
-        )
-    return torch.where(mask.flatten(1)[..., None], mask_token, x)
-
-
-def _format(x: Tensor, grid: Grid, out_type: str, norm: Any) -> Tensor:
-    """Turn all tokens (B, 1 + h * w, C) into the features of an ``out_type``."""
-    if out_type == 'raw':
-        return x
-    if out_type == 'cls_token':
-        return x[:, 0]
-    patches = x[:, 1:]
-    if out_type == 'avg_featmap':
-        return norm(patches.mean(dim=1))
-    return patches.unflatten(1, grid).permute(0, 3, 1, 2)  # (B, C, h, w)
 
 
 def _initialise(module: nn.Module) -> None:

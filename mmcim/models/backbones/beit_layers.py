@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from mmcv.cnn.bricks import DropPath
 from mmcv.cnn.bricks.transformer import FFN
-from mmpretrain.models.utils import build_norm_layer
+from mmpretrain.models.utils import BEiTAttention, build_norm_layer
 from timm.layers import gen_relative_position_index
 from torch import Tensor, nn
 
@@ -35,16 +35,6 @@ def relative_position_bias(module: Any, grid: Grid) -> Tensor:
     return table[index].permute(2, 0, 1).contiguous()  # (N, N, heads) -> (heads, N, N)
 
 
-def _add_bias_table(module: Any, grid: Grid, num_heads: int) -> None:
-    """Add the bias table and its index, which :func:`relative_position_bias` reads."""
-    module.window_size = grid
-    # The class token has the last three: to patches, from patches, to itself.
-    rows = (2 * grid[0] - 1) * (2 * grid[1] - 1) + 3
-    module.relative_position_bias_table = nn.Parameter(torch.zeros(rows, num_heads))
-    index = gen_relative_position_index(grid, class_token=True)
-    module.register_buffer('relative_position_index', index)
-
-
 class RelativePositionBias(nn.Module):
     """The relative position bias table that all layers share.
 
@@ -55,37 +45,19 @@ class RelativePositionBias(nn.Module):
 
     def __init__(self, grid: Grid, num_heads: int) -> None:
         super().__init__()
-        _add_bias_table(self, grid, num_heads)
+        self.window_size = grid
+        # The class token has the last three: to patches, from patches, to itself.
+        rows = (2 * grid[0] - 1) * (2 * grid[1] - 1) + 3
+        self.relative_position_bias_table = nn.Parameter(torch.zeros(rows, num_heads))
+        index = gen_relative_position_index(grid, class_token=True)
+        self.register_buffer('relative_position_index', index)
 
 
-class BEiTAttention(nn.Module):
-    """Multi-head self-attention with a bias for each pair of tokens.
+class FusedAttention(BEiTAttention):
+    """mmpretrain's ``BEiTAttention``, computed by a fused kernel.
 
-    Args:
-        embed_dims: Number of channels.
-        num_heads: Number of attention heads.
-        grid: Rows and columns of patches that its own relative position bias table is
-            made for. None for no table.
-        drop_rate: Dropout of the output.
+    Its own relative position bias table is added by :class:`BEiTLayer`.
     """
-
-    window_size: Grid
-    bias = 'qv_bias'
-    """Which of queries, keys and values have a bias, as mmpretrain names it."""
-
-    def __init__(
-        self, embed_dims: int, num_heads: int, grid: Grid | None, drop_rate: float
-    ) -> None:
-        super().__init__()
-        self.num_heads = num_heads
-        self.q_bias = nn.Parameter(torch.zeros(embed_dims))
-        self.v_bias = nn.Parameter(torch.zeros(embed_dims))
-        self.use_rel_pos_bias = grid is not None
-        if grid is not None:
-            _add_bias_table(self, grid, num_heads)
-        self.qkv = nn.Linear(embed_dims, embed_dims * 3, bias=False)
-        self.proj = nn.Linear(embed_dims, embed_dims)
-        self.proj_drop = nn.Dropout(drop_rate)
 
     def forward(self, x: Tensor, rel_pos_bias: Tensor | None = None) -> Tensor:
         """Attend.
@@ -118,7 +90,9 @@ class BEiTLayer(nn.Module):
         drop_rate: Dropout of what both branches compute.
         drop_path_rate: Probability of dropping a branch.
         norm_cfg: Config of the layer norms.
-        **attention: See :class:`BEiTAttention`.
+        num_heads: Number of attention heads.
+        window_size: Rows and columns of patches that its own relative position bias table
+            is made for. None for no table.
     """
 
     def __init__(
@@ -129,15 +103,20 @@ class BEiTLayer(nn.Module):
         drop_rate: float,
         drop_path_rate: float,
         norm_cfg: dict,
-        **attention,
+        num_heads: int,
+        window_size: Grid | None,
     ) -> None:
         super().__init__()
-        self.gamma_1 = self.gamma_2 = None
+        self.gamma_1: Any = 1.0
+        self.gamma_2: Any = 1.0
         if layer_scale_init_value > 0:
             scale = torch.full((embed_dims,), float(layer_scale_init_value))
             self.gamma_1, self.gamma_2 = nn.Parameter(scale), nn.Parameter(scale.clone())
         self.ln1 = build_norm_layer(norm_cfg, embed_dims)
-        self.attn = BEiTAttention(embed_dims, drop_rate=drop_rate, **attention)
+        own = window_size is not None
+        self.attn = FusedAttention(
+            embed_dims, num_heads, window_size, own, proj_drop_rate=drop_rate
+        )
         self.ln2 = build_norm_layer(norm_cfg, embed_dims)
         self.ffn = FFN(
             embed_dims,
@@ -165,9 +144,5 @@ class BEiTLayer(nn.Module):
         # keep the bias of each layer.
         if self.attn.use_rel_pos_bias:
             bias = relative_position_bias(self.attn, grid or self.attn.window_size)
-        x = x + self.drop_path(_scaled(self.attn(self.ln1(x), bias), self.gamma_1))
-        return x + self.drop_path(_scaled(self.ffn(self.ln2(x)), self.gamma_2))
-
-
-def _scaled(branch: Tensor, scale: Tensor | None) -> Tensor:
-    return branch if scale is None else scale * branch
+        x = x + self.drop_path(self.gamma_1 * self.attn(self.ln1(x), bias))
+        return x + self.drop_path(self.gamma_2 * self.ffn(self.ln2(x)))

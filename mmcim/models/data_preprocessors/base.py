@@ -57,8 +57,6 @@ class DevicePreprocessor(BaseDataPreprocessor):
     ) -> None:
         super().__init__(non_blocking)
         check_fractions(flip_prob=flip_prob)
-        if len(mean) != 3 or len(std) != 3:
-            raise ValueError(f'mean and std need three values: {mean}, {std}')
         self.to_rgb = to_rgb
         self.flip_prob = flip_prob
         self.register_buffer('mean', torch.tensor(mean).float().view(3, 1, 1), False)
@@ -111,30 +109,20 @@ class DevicePreprocessor(BaseDataPreprocessor):
         Raises:
             TypeError: If they are something else, such as a list of two crops.
         """
-        images = self.order_channels(images)
+        kind = getattr(images, 'dtype', type(images).__name__)
+        shape = tuple(getattr(images, 'shape', ()))
+        if kind != torch.uint8 or len(shape) != 4 or shape[1] not in (1, 3):
+            raise TypeError(
+                f'Images must be uint8, (B, 1 or 3, H, W), not {kind} of shape {shape}: '
+                "end the pipeline with dict(type='PackInputs') without normalising, and "
+                "use collate_fn=dict(type='default_collate') in the data loader"
+            )
+        images = images.expand(-1, 3, -1, -1)
+        if self.to_rgb:
+            images = images.flip(1)
         if training and self.flip_prob > 0:
             images = random_flip(images, self.flip_prob)
         return images
-
-    def order_channels(self, images: Tensor) -> Tensor:
-        """Check uint8 (B, C, H, W), return (B, 3, H, W) in the model's order."""
-        if (
-            not isinstance(images, Tensor)
-            or images.dtype != torch.uint8
-            or images.ndim != 4
-            or images.size(1) not in (1, 3)
-        ):
-            found = f'a {type(images).__name__} of {len(images)}'
-            if isinstance(images, Tensor):
-                found = f'{images.dtype} of shape {tuple(images.shape)}'
-            raise TypeError(
-                'Images must be uint8 of shape (B, 3, H, W) or (B, 1, H, W), not '
-                f"{found}: end the pipeline with dict(type='PackInputs') "
-                'without normalising before it, and use '
-                "collate_fn=dict(type='default_collate') in the data loader."
-            )
-        images = images.expand(-1, 3, -1, -1)
-        return images.flip(1) if self.to_rgb else images
 
     def normalize(self, images: Tensor) -> Tensor:
         """Normalise RGB images in [0, 1], (B, 3, H, W)."""

@@ -68,8 +68,7 @@ class StrongAugment(nn.Module):
         jitter_prob: Probability of the four together.
         grey_prob: Probability of the grey image.
         blur_prob: Probability of the blur.
-        blur_sigma: The least and greatest standard deviation of
-            the blur in pixels, uniform between them.
+        blur_sigma: The blur's standard deviation in pixels is uniform between these two.
         solarize_prob: Probability of the solarisation.
 
     Raises:
@@ -89,14 +88,6 @@ class StrongAugment(nn.Module):
         solarize_prob: float = 0.2,
     ) -> None:
         super().__init__()
-        check_fractions(
-            jitter_prob=jitter_prob,
-            grey_prob=grey_prob,
-            blur_prob=blur_prob,
-            solarize_prob=solarize_prob,
-        )
-        if not 0 < blur_sigma[0] <= blur_sigma[1]:
-            raise ValueError(f'blur_sigma={blur_sigma} must be 0 < least <= greatest')
         jitter = ColorJitter(brightness, contrast, saturation, hue)
         ranges = (jitter.brightness, jitter.contrast, jitter.saturation, jitter.hue)
         # None is for what does nothing.
@@ -108,6 +99,8 @@ class StrongAugment(nn.Module):
         self.blur_prob = blur_prob
         self.blur_sigma = tuple(blur_sigma)
         self.solarize_prob = solarize_prob
+        probabilities = {k: v for k, v in vars(self).items() if k.endswith('_prob')}
+        check_fractions(**probabilities)
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:
@@ -149,7 +142,7 @@ class StrongAugment(nn.Module):
         """Do what has been drawn; the arguments are those of the other methods."""
         images = _jitter(images, params.factors, params.order)
         images = torch.where(_per_image(params.grey), _to_grey(images), images)
-        radius = math.ceil(4 * self.blur_sigma[1])
+        radius = math.ceil(4 * max(self.blur_sigma))
         blurred = _blur(images, params.sigma, radius)
         images = torch.where(_per_image(params.sigma > 0), blurred, images)
         inverted = _per_image(params.solarize) & (images >= _SOLARIZE_FROM)

@@ -59,9 +59,8 @@ class TwoCropsDataPreprocessor(DevicePreprocessor):
         crops = (images, images) if single else images
         if len(crops) != 2 or (training and single):
             raise TypeError(
-                f'{type(self).__name__} needs two crops of each image, not '
-                f'{"one" if single else len(crops)}; make them in the pipeline '
-                "with dict(type='MultiView', num_views=2, transforms=[[...]])"
+                'two crops of each image are needed; make them in the pipeline with '
+                "dict(type='MultiView', num_views=2, transforms=[[...]])"
             )
         inputs = {}
         names = ('images', 'second_crops')

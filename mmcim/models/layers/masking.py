@@ -42,10 +42,7 @@ class BaseMasking(metaclass=ABCMeta):
 
     def _check_count(self, low: int, high: int, grid: tuple[int, int]) -> None:
         if not 0 < low <= high < grid[0] * grid[1]:
-            raise ValueError(
-                f'{self} masks {low} to {high} of {grid[0]} x {grid[1]}, which leaves '
-                'no masked or no visible patch'
-            )
+            raise ValueError(f'{self} masks {low} to {high} of {grid[0]} x {grid[1]}')
 
 
 def _mask_any(
@@ -118,10 +115,7 @@ class RatioMasking(BaseMasking):
     def __call__(self, batch_size: int, grid: Grid, device: torch.device) -> Tensor:
         side = self.mask_patch_size
         if grid[0] % side or grid[1] % side:
-            raise ValueError(
-                f'a grid of {grid[0]} x {grid[1]} patches cannot be divided into squares '
-                f'of mask_patch_size={side} patches'
-            )
+            raise ValueError(f'{grid=} cannot be divided by mask_patch_size={side}')
         h, w = grid[0] // side, grid[1] // side
         # 0.6 * 25 is a little more than 15 in floating point.
         num_masked = math.ceil(self.ratio * h * w - 1e-9)

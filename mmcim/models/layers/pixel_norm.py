@@ -69,10 +69,6 @@ class SlidingWindowNorm(PixelNorm):
     window: int = 8
     eps: float = 1e-6
 
-    def __post_init__(self) -> None:
-        if self.window < 3:
-            raise ValueError(f'window={self.window} must be at least 3 pixels')
-
     def statistics(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Compute for each pixel the mean and standard deviation of its window."""
         k = self.window
@@ -124,8 +120,6 @@ class PatchNorm(PixelNorm):
         """Compute for each pixel the mean and standard deviation of its patch."""
         p = self.patch_size
         b, c, h, w = images.shape
-        if h % p or w % p:
-            raise ValueError(f'an image of {h} x {w} has no whole patches of {p} pixels')
         patches = images.view(b, c, h // p, p, w // p, p)
         var, mean = torch.var_mean(patches, dim=(1, 3, 5), keepdim=True)
         std = (var + self.eps).sqrt()

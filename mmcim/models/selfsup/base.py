@@ -5,9 +5,11 @@ from typing import Any
 
 import torch
 from mmpretrain.models.selfsup import BaseSelfSupervisor
+from mmpretrain.registry import MODELS
 from torch import Tensor
 
 from ...checkpoints.layout import backbone_prefix
+from ..layers.momentum import MomentumEncoder
 
 
 class SelfSupervisor(BaseSelfSupervisor):
@@ -16,18 +18,30 @@ class SelfSupervisor(BaseSelfSupervisor):
     Args:
         *args: See :class:`mmpretrain.models.BaseSelfSupervisor`.
         data_preprocessor: Its type defaults to :attr:`preprocessor`.
+        masking: The masking strategy, see :mod:`mmcim.models.layers.masking`. Defaults to
+            :attr:`default_masking`.
         **kwargs: See :class:`mmpretrain.models.BaseSelfSupervisor`.
     """
 
     preprocessor = 'DevicePreprocessor'
     """Default type of the data preprocessor."""
 
-    masking: Any = None
-    """``BaseMasking`` of a method that masks patches."""
+    default_masking: dict | None = None
+    """Config of the masking strategy of a method that masks patches."""
 
-    def __init__(self, *args, data_preprocessor: dict | None = None, **kwargs) -> None:
+    masking: Any = None
+
+    def __init__(
+        self,
+        *args,
+        data_preprocessor: dict | None = None,
+        masking: dict = dict(),  # noqa: B006
+        **kwargs,
+    ) -> None:
         preprocessor = {'type': self.preprocessor, **(data_preprocessor or {})}
         super().__init__(*args, data_preprocessor=preprocessor, **kwargs)
+        if masking or self.default_masking:
+            self.masking = MODELS.build(masking or self.default_masking)
 
     def extract_feat(self, inputs: Tensor | dict) -> tuple[Tensor]:
         """Features of whole images from the exported backbone.
@@ -70,7 +84,25 @@ class SelfSupervisor(BaseSelfSupervisor):
 
 
 class MomentumSupervisor(SelfSupervisor):
-    """A method with a ``momentum_encoder``, which starts as a copy."""
+    """A method with a ``momentum_encoder``, which starts as a copy.
+
+    Args:
+        *args: See :class:`SelfSupervisor`.
+        momentum: Of the momentum encoder at the start of training.
+        end_momentum: At its end; it rises along half a cosine.
+        **kwargs: See :class:`SelfSupervisor`.
+    """
+
+    followed: tuple[str, ...] = ('backbone', 'neck')
+    """Names of the modules that the momentum encoder follows."""
+
+    def __init__(
+        self, *args, momentum: float = 0.99, end_momentum: float = 1.0, **kwargs
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self.momentum_encoder = MomentumEncoder(
+            self, self.followed, momentum, end_momentum
+        )
 
     def init_weights(self) -> None:
         """Initialise, and start with two equal encoders."""

@@ -28,27 +28,18 @@ class BEiTBaseline(SelfSupervisor, BEiT):
         backbone: A masked encoder such as :class:`FusedBEiTPretrainViT`.
         head: :class:`MaskedTokenHead`.
         tokenizer: A frozen tokenizer.
-        masking: The masking strategy, see :mod:`mmcim.models.layers.masking`.
-            Defaults to BEiT's blocks.
-        **kwargs: See :class:`SelfSupervisor`.
+        **kwargs: See :class:`SelfSupervisor`; ``masking`` defaults to BEiT's blocks.
 
     Raises:
         ValueError: If tokenizer, head, grid and tokenizer input do not fit together.
     """
 
     preprocessor = 'CIMDataPreprocessor'
+    default_masking = dict(type='BlockMasking')
 
-    def __init__(
-        self,
-        backbone: dict,
-        head: dict,
-        tokenizer: dict,
-        masking: dict = dict(type='BlockMasking'),  # noqa: B006
-        **kwargs,
-    ) -> None:
+    def __init__(self, backbone: dict, head: dict, tokenizer: dict, **kwargs) -> None:
         super().__init__(backbone, head=head, **kwargs)
         self.tokenizer = MODELS.build(tokenizer)
-        self.masking = MODELS.build(masking)
         self.tokenizer.check_fit(model=self, key='model', inputs=self.data_preprocessor)
 
     def loss(self, inputs: dict, data_samples: list | None = None) -> dict[str, Tensor]:
@@ -82,21 +73,11 @@ class SimMIMBaseline(SelfSupervisor, SimMIM):
         backbone: A masked encoder such as :class:`FusedBEiTPretrainViT`.
         neck: ``SimMIMLinearDecoder``.
         head: ``SimMIMHead``.
-        masking: The masking strategy, see :mod:`mmcim.models.layers.masking`.
-            Defaults to 0.6 of the squares of 2 x 2 patches.
-        **kwargs: See :class:`SelfSupervisor`.
+        **kwargs: See :class:`SelfSupervisor`; ``masking`` defaults to 0.6 of the squares
+            of 2 x 2 patches.
     """
 
-    def __init__(
-        self,
-        backbone: dict,
-        neck: dict,
-        head: dict,
-        masking: dict = dict(type='RatioMasking', ratio=0.6, mask_patch_size=2),  # noqa: B006
-        **kwargs,
-    ) -> None:
-        super().__init__(backbone, neck, head, **kwargs)
-        self.masking = MODELS.build(masking)
+    default_masking = dict(type='RatioMasking', ratio=0.6, mask_patch_size=2)
 
     def loss(self, inputs: dict, data_samples: list | None = None) -> dict[str, Tensor]:
         """Mask, encode, decode.
@@ -153,17 +134,8 @@ class MAEBaseline(SelfSupervisor, MAE):
 
         Returns:
             ``loss``.
-
-        Raises:
-            ValueError: If the images are not of the encoder's size.
         """
         images = inputs['images']
-        if images.shape[-2:] != self.backbone.img_size:
-            raise ValueError(
-                f'images have {tuple(images.shape[-2:])} pixels, but the encoder is for '
-                f'{self.backbone.img_size}; set img_size of the backbone, or the size of '
-                "the pipeline's crops"
-            )
         latent, mask, restore = self.backbone(images, mask=True)
         return dict(loss=self.head.loss(self.neck(latent, restore), images, mask))
 
@@ -180,17 +152,10 @@ class MoCoV3Baseline(MomentumSupervisor, MoCoV3):
         backbone: A ViT that outputs its class token, such as :class:`FixedPositionViT`.
         neck: The projector.
         head: ``MoCoV3Head``.
-        momentum: Of the momentum encoder at the start; it rises to 1 along half a cosine.
-        **kwargs: See :class:`SelfSupervisor`.
+        **kwargs: See :class:`MomentumSupervisor`.
     """
 
     preprocessor = 'TwoCropsDataPreprocessor'
-
-    def __init__(
-        self, backbone: dict, neck: dict, head: dict, momentum: float = 0.99, **kwargs
-    ) -> None:
-        super().__init__(backbone, neck, head, **kwargs)
-        self.momentum_encoder = MomentumEncoder(self, ('backbone', 'neck'), momentum)
 
     def loss(self, inputs: dict, data_samples: list | None = None) -> dict[str, Tensor]:
         """Contrast each crop with the momentum encoder's other crops.
@@ -203,16 +168,12 @@ class MoCoV3Baseline(MomentumSupervisor, MoCoV3):
         Returns:
             ``loss``, the sum of both directions.
         """
-        first, second = inputs['images'], inputs['second_crops']
+        crops = inputs['images'], inputs['second_crops']
         with torch.no_grad():
-            first_key = _embed(self.momentum_encoder, first)
-            second_key = _embed(self.momentum_encoder, second)
-        pairs = (
-            (_embed(self, first), second_key),
-            (_embed(self, second), first_key),
-        )
+            keys = [_embed(self.momentum_encoder, crop) for crop in crops]
+        pairs = zip([_embed(self, crop) for crop in crops], reversed(keys))
         # Cosines over a small temperature need more digits than bfloat16 has.
-        with torch.autocast(first.device.type, enabled=False):
+        with torch.autocast(keys[0].device.type, enabled=False):
             loss = sum(self.head.loss(own.float(), key.float()) for own, key in pairs)
         return dict(loss=loss)
 

@@ -168,15 +168,10 @@ class CIM(SelfSupervisor):
 
     def _check_fit(self) -> None:
         """Compare what the parts declare; shapes are checked where they meet."""
-        if self.generator is None:
-            if isinstance(self.enhancer, RevDet):
-                raise ValueError(
-                    'RevDet needs a tokenizer and a generator: blank patches are no '
-                    'replaced tokens'
-                )
-            if self.grid is None:
-                raise ValueError('without a generator, grid=(rows, columns) is needed')
-        else:
-            inputs = self.data_preprocessor
-            key = 'model.generator'
-            self.tokenizer.check_fit(model=self.generator, key=key, inputs=inputs)
+        if self.generator is not None:
+            parts = dict(model=self.generator, inputs=self.data_preprocessor)
+            self.tokenizer.check_fit(key='model.generator', **parts)
+        elif isinstance(self.enhancer, RevDet):
+            raise ValueError('RevDet needs a tokenizer and a generator')
+        elif self.grid is None:
+            raise ValueError('without a generator, grid=(rows, columns) is needed')

@@ -34,11 +34,9 @@ class Enhancer(BaseSelfSupervisor):
             ConfigError: If the backbone outputs something else than a feature map.
         """
         feats = self.backbone(inputs)
-        shape = tuple(getattr(feats[-1], 'shape', ()))
-        if len(shape) != 4:
+        if feats[-1].ndim != 4:
             raise ConfigError(
-                f'{type(self.backbone).__name__} gave an output of shape {shape}, but '
-                'an enhancer needs a feature map (B, C, h, w); set '
+                f'{type(self.backbone).__name__} gives no feature map (B, C, h, w); set '
                 "out_type='featmap' for a ViT, features_only=True for a timm model"
             )
         return feats
@@ -47,10 +45,7 @@ class Enhancer(BaseSelfSupervisor):
 def _check_size(prediction: Tensor, target: Tensor, setting: str) -> None:
     found, wanted = tuple(prediction.shape[1:]), tuple(target.shape[1:])
     if found != wanted:
-        raise ConfigError(
-            f'the enhancer predicts {found} where the target is {wanted}; set {setting} '
-            "to fit the backbone's feature map"
-        )
+        raise ConfigError(f'the enhancer predicts {found}, not {wanted}: set {setting}')
 
 
 @MODELS.register_module()

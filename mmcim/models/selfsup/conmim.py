@@ -29,19 +29,18 @@ class ConMIM(MomentumSupervisor):
         neck: The projector of (M, C) tokens, such as mmpretrain's ``NonLinearNeck``. Its
             batch norms see all tokens of all images.
         head: Defaults to :class:`DenoisingContrastHead`.
-        masking: The masking strategy, see :mod:`mmcim.models.layers.masking`. Defaults
-            to 37 of 49 squares of 2 x 2 patches.
         momentum: At the start of training.
-        end_momentum: At its end.
         export: Which backbone is exported after pre-training and computes the features:
             ``'momentum'``, which the authors fine-tune, or ``'online'``.
-        **kwargs: See :class:`SelfSupervisor`.
+        **kwargs: See :class:`MomentumSupervisor`; ``masking`` defaults to 37 of 49
+            squares of 2 x 2 patches.
 
     Raises:
         ValueError: If ``export`` is something else.
     """
 
     preprocessor = 'ConMIMDataPreprocessor'
+    default_masking = dict(type='RatioMasking', ratio=0.75, mask_patch_size=2)
     EXPORTS = dict(momentum='momentum_encoder.backbone.', online='backbone.')
 
     backbone_prefix = EXPORTS['momentum']
@@ -52,19 +51,13 @@ class ConMIM(MomentumSupervisor):
         backbone: dict,
         neck: dict,
         head: dict = dict(type='DenoisingContrastHead'),  # noqa: B006
-        masking: dict = dict(type='RatioMasking', ratio=0.75, mask_patch_size=2),  # noqa: B006
         momentum: float = 0.996,
-        end_momentum: float = 1.0,
         export: str = 'momentum',
         **kwargs,
     ) -> None:
-        super().__init__(backbone, neck, head, **kwargs)
+        super().__init__(backbone, neck, head, momentum=momentum, **kwargs)
         if export not in self.EXPORTS:
             raise ValueError(f'export={export!r} is none of {tuple(self.EXPORTS)}')
-        self.masking = MODELS.build(masking)
-        self.momentum_encoder = MomentumEncoder(
-            self, ('backbone', 'neck'), momentum, end_momentum
-        )
         self.backbone_prefix = self.EXPORTS[export]
 
     def loss(self, inputs: dict, data_samples: list | None = None) -> dict[str, Tensor]:

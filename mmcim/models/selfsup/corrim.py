@@ -10,7 +10,6 @@ from mmpretrain.registry import MODELS
 from torch import Tensor, nn
 
 from ...utils.errors import ConfigError
-from ..layers.momentum import MomentumEncoder
 from .base import MomentumSupervisor
 
 
@@ -34,13 +33,11 @@ class CorrIM(MomentumSupervisor):
             backbone: ``type='FixedPositionViT', stop_grad_conv1=True``.
         neck: :class:`CorrelationDecoder`.
         head: :class:`CorrelationHead`. Defaults to its defaults.
-        momentum: At the start of training.
-        end_momentum: At its end.
         initial_weights: ``'released'``, see :meth:`init_weights`; or ``'mocov3'``, what
             encoder, decoder and head start with by themselves: an encoder of the type
             above with queries, keys and values each of their own Xavier range, and a
             head of small weights, whose loss starts at log 2 per exemplar.
-        **kwargs: See :class:`SelfSupervisor`.
+        **kwargs: See :class:`MomentumSupervisor`.
 
     Raises:
         ValueError: If context or exemplars cannot be divided into patches, or
@@ -48,6 +45,7 @@ class CorrIM(MomentumSupervisor):
     """
 
     preprocessor = 'CorrIMDataPreprocessor'
+    followed = ('backbone',)
     backbone_prefix = 'backbone.'
     """Prefix of the exported backbone's tensors."""
 
@@ -56,8 +54,6 @@ class CorrIM(MomentumSupervisor):
         backbone: dict,
         neck: dict,
         head: dict = dict(type='CorrelationHead'),  # noqa: B006
-        momentum: float = 0.99,
-        end_momentum: float = 1.0,
         initial_weights: str = 'released',
         **kwargs,
     ) -> None:
@@ -65,9 +61,6 @@ class CorrIM(MomentumSupervisor):
         if initial_weights not in ('released', 'mocov3'):
             raise ValueError(f"{initial_weights=} must be 'released' or 'mocov3'")
         self.initial_weights = initial_weights
-        self.momentum_encoder = MomentumEncoder(
-            self, ['backbone'], momentum, end_momentum
-        )
         self._check_patches()
         for name in ('cls_token', 'pos_embed'):
             shared = getattr(self.backbone, name, None)
@@ -107,9 +100,8 @@ class CorrIM(MomentumSupervisor):
         patch = self.backbone.patch_embed.projection.stride[0]
         if any(side % patch for side in (*inputs.context_size, inputs.exemplars.size)):
             raise ValueError(
-                f'context_size={inputs.context_size} and exemplars.size='
-                f'{inputs.exemplars.size} of model.data_preprocessor must be multiples '
-                f"of the backbone's patch_size={patch}"
+                'context_size and exemplars.size of model.data_preprocessor must be '
+                f"multiples of the backbone's patch_size={patch}"
             )
 
     def loss(self, inputs: dict, data_samples: list | None = None) -> dict[str, Tensor]:
@@ -175,7 +167,6 @@ class CorrelationDecoder(BaseModule):
         grid: Rows h and columns w of the context's tokens.
         embed_dims: Width of the block D.
         num_heads: Heads of its attention.
-        mlp_ratio: Hidden width of its MLP over D.
         init_cfg: Defaults to Xavier's uniform initialisation of linear layers.
     """
 
@@ -185,7 +176,6 @@ class CorrelationDecoder(BaseModule):
         grid: tuple[int, int] = (10, 10),
         embed_dims: int = 512,
         num_heads: int = 16,
-        mlp_ratio: int = 4,
         init_cfg: dict | None = dict(  # noqa: B006
             type='Xavier', layer='Linear', distribution='uniform'
         ),
@@ -201,9 +191,9 @@ class CorrelationDecoder(BaseModule):
         self.attn = nn.MultiheadAttention(embed_dims, num_heads, batch_first=True)
         self.norm2 = nn.LayerNorm(embed_dims, eps=1e-6)
         self.mlp = nn.Sequential(
-            nn.Linear(embed_dims, mlp_ratio * embed_dims),
+            nn.Linear(embed_dims, 4 * embed_dims),
             nn.GELU(),
-            nn.Linear(mlp_ratio * embed_dims, embed_dims),
+            nn.Linear(4 * embed_dims, embed_dims),
         )
         self.norm3 = nn.LayerNorm(embed_dims, eps=1e-6)
 
@@ -227,10 +217,8 @@ class CorrelationDecoder(BaseModule):
         num_extra = context.size(1) - rows * columns
         if context.ndim != 3 or num_extra not in (0, 1):
             raise ConfigError(
-                f'the context is {tuple(context.shape)}, with {context.size(1)} tokens, '
-                f'and not (B, N, C) with those of {rows} x {columns} patches and at most '
-                'a class token; set model.neck.grid to the rows and columns of its '
-                "patches, or out_type='raw' of a ViT"
+                f'the context has shape {tuple(context.shape)}: set model.neck.grid, now '
+                f"{self.grid}, to its rows and columns of patches, or out_type='raw'"
             )
         context = self.proj(context)  # (B, N, D)
         extra, patches = context.split([num_extra, rows * columns], dim=1)
@@ -255,17 +243,16 @@ class CorrelationHead(BaseModule):
     is:
 
     - ``'cross_entropy'``: ``-log p`` inside and ``-log (1 - p)`` outside;
-    - ``'focal_mse'``: ``|y - p| ** gamma * (y - p) ** 2``. The released code is known
+    - ``'focal_mse'``: ``|y - p| ** 2 * (y - p) ** 2``. The released code is known
       to have one; its weight is a choice.
 
     Args:
         in_channels: Width D of the decoder.
         objective: One of the two.
-        gamma: Exponent of the focal weight of ``'focal_mse'``, at least 0.
         init_cfg: See :class:`mmengine.model.BaseModule`.
 
     Raises:
-        ValueError: If ``objective`` or ``gamma`` is something else.
+        ValueError: If ``objective`` is something else.
     """
 
     OBJECTIVES = ('cross_entropy', 'focal_mse')
@@ -274,16 +261,12 @@ class CorrelationHead(BaseModule):
         self,
         in_channels: int = 512,
         objective: str = 'cross_entropy',
-        gamma: float = 2.0,
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)
         if objective not in self.OBJECTIVES:
             raise ValueError(f'objective={objective!r} is none of {self.OBJECTIVES}')
-        if gamma < 0:
-            raise ValueError(f'{gamma=} must be at least 0')
         self.objective = objective
-        self.gamma = gamma
         self.conv = nn.Conv2d(in_channels, 2, kernel_size=1)
 
     def forward(self, maps: Tensor, size: tuple[int, int]) -> Tensor:
@@ -316,7 +299,6 @@ class CorrelationHead(BaseModule):
         if self.objective == 'cross_entropy':
             mean = F.binary_cross_entropy_with_logits(inside, target)
         else:
-            error = (target - inside.sigmoid()).abs()
-            mean = (error ** (self.gamma + 2)).mean()
+            mean = ((target - inside.sigmoid()) ** 4).mean()
         # All exemplars have the same number of pixels.
         return regions.size(1) * mean

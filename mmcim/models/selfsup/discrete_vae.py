@@ -66,8 +66,6 @@ class DiscreteVAETrainer(SelfSupervisor):
                 'temperature must be above 0, kl_weight at least 0 and anneal in '
                 f'(0, 1], got {temperature}, {kl_weight} and {anneal}'
             )
-        if min(l1_weight, l2_weight) < 0 or l1_weight == l2_weight == 0:
-            raise ValueError(f'{l1_weight=}, {l2_weight=}: none below 0, one above')
         self.temperature = temperature
         self.kl_weight = kl_weight
         self.anneal = anneal

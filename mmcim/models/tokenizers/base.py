@@ -12,6 +12,7 @@ from mmengine.model import BaseDataPreprocessor, BaseModel, BaseModule
 from torch import Tensor, nn
 
 from mmcim.checkpoints import read_weights
+from mmcim.checkpoints.layout import tensors_below
 from mmcim.checkpoints.record import tensors_sha256
 
 # Fraction of the patches of a batch with the same code.
@@ -80,12 +81,13 @@ class BaseTokenizer(BaseModule, metaclass=ABCMeta):
     expected: str
     """The kind of checkpoint, for the error when it is another."""
 
-    _has_encoded = False
+    prefix = ''
+    """What the names of its tensors may begin with in a checkpoint of its training."""
 
-    @property
-    def identity(self) -> dict[str, str]:
-        """What the ids mean: ``type`` (class name), ``source`` and ``sha256``."""
-        return dict(self._identity)
+    identity: dict[str, str]
+    """What the ids mean: ``type`` (class name), ``source`` and ``sha256``."""
+
+    _has_encoded = False
 
     def check_fit(self, model: BaseModel, key: str, inputs: BaseDataPreprocessor) -> None:
         """Check that a model that predicts tokens can learn them.
@@ -100,17 +102,15 @@ class BaseTokenizer(BaseModule, metaclass=ABCMeta):
         """
         if model.head.vocab_size != self.vocab_size:
             raise ValueError(
-                f'{key}.head knows {model.head.vocab_size} tokens but the tokenizer has '
-                f'{self.vocab_size}; set {key}.head.vocab_size={self.vocab_size}'
+                f"set {key}.head.vocab_size={self.vocab_size}, the tokenizer's"
             )
         grid = tuple(model.backbone.patch_resolution)
         fitting = tuple(side * self.stride for side in grid)
         found = inputs.tokenizer_size or model.backbone.img_size
         if tuple(found) != fitting:
             raise ValueError(
-                f'the model has a grid of {grid} patches, which at the '
-                f"tokenizer's stride of {self.stride} needs inputs of {fitting} "
-                f'pixels, but they have {tuple(found)}; set '
+                f'a tokenizer of stride {self.stride} gives a grid of {grid} patches for '
+                f'{fitting} pixels, not for {tuple(found)}; set '
                 f'model.data_preprocessor.tokenizer_size={fitting} or another patch size'
             )
 
@@ -119,26 +119,18 @@ class BaseTokenizer(BaseModule, metaclass=ABCMeta):
         """Encode images as ids.
 
         Args:
-            images: (B, 3, H, W), floating point, RGB in [0, 1]. The range is
-                not checked, which would synchronise with a GPU.
+            images: (B, 3, H, W), floating point, RGB in [0, 1], whose sides are
+                multiples of the stride. The range is not checked, which would
+                synchronise with a GPU.
 
         Returns:
             (B, H / stride, W / stride) int64, in ``[0, vocab_size)``.
 
         Raises:
             TypeError: If the images are not floating point.
-            ValueError: If a side is not a multiple of the stride.
         """
         if not images.is_floating_point():
-            raise TypeError(
-                f'images must be floating point in [0, 1], got {images.dtype}; '
-                'divide uint8 pixels by 255'
-            )
-        if any(side % self.stride for side in images.shape[-2:]):
-            raise ValueError(
-                f'height and width of images must be multiples of {self.stride}, got '
-                f'shape {tuple(images.shape)}'
-            )
+            raise TypeError(f'images are {images.dtype}, not floating point in [0, 1]')
         with torch.autocast(images.device.type, enabled=False):
             ids = self._encode(images.float())
         if not self._has_encoded:  # looking at every batch would slow a GPU down
@@ -167,11 +159,6 @@ class BaseTokenizer(BaseModule, metaclass=ABCMeta):
     @abstractmethod
     def _decode(self, ids: Tensor) -> Tensor:
         """Images of ids."""
-
-    @classmethod
-    def _read(cls, checkpoint: str) -> dict[str, Tensor]:
-        """Read the tensors that make the tokenizer what it is."""
-        return read_weights(checkpoint).tensors
 
     @classmethod
     def _network(cls, tensors: dict[str, Tensor]) -> nn.Module:
@@ -213,22 +200,18 @@ class BaseTokenizer(BaseModule, metaclass=ABCMeta):
     def _load(self, checkpoint: str) -> Any:
         """Read the weights, note their identity and build their network."""
         try:
-            tensors = self._read(checkpoint)
+            tensors = read_weights(checkpoint).tensors
         except ValueError as error:
             raise ValueError(f'{error}. {self.expected}') from error
-        self._identity = {
-            'type': type(self).__name__,
-            'source': str(checkpoint),
-            'sha256': tensors_sha256(tensors),
-        }
+        tensors = tensors_below(self.prefix, tensors) or tensors
+        sha256 = tensors_sha256(tensors)
+        name = type(self).__name__
+        self.identity = dict(type=name, source=str(checkpoint), sha256=sha256)
         return self.build(tensors, checkpoint)
 
     def train(self, mode: bool = True) -> 'BaseTokenizer':
         """Stay in eval mode, regardless of ``mode``."""
         return super().train(False)
-
-    def init_weights(self) -> None:
-        """Do nothing: the weights came from the checkpoint."""
 
     def apply(self, fn: Callable[[nn.Module], None]) -> 'BaseTokenizer':
         """Hide the sub-modules from a parent's ``apply``, which initialises layers."""

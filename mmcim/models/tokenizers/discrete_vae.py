@@ -11,9 +11,6 @@ from torch.nn import functional as F
 
 from .base import BaseTokenizer, freeze
 
-# Prefix of the network in checkpoints of DiscreteVAETrainer.
-_PREFIX = 'backbone.'
-
 
 class _ResidualBlock(nn.Module):
     """``x + conv1x1(relu(conv3x3(relu(x))))``."""
@@ -56,12 +53,8 @@ class DiscreteVAENet(BaseModule):
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)
-        if stride not in (4, 8, 16):
-            raise ValueError(f'stride must be 4, 8 or 16, got {stride}')
-        if width % (stride // 2) or width < 1:
-            raise ValueError(
-                f'width must be a multiple of stride / 2 = {stride // 2}, got {width}'
-            )
+        if stride not in (4, 8, 16) or width % (stride // 2):
+            raise ValueError(f'{stride=} must be 4, 8 or 16, {width=} a multiple of half')
         self.stride = stride
         self.vocab_size = vocab_size
         halvings = int(math.log2(stride))
@@ -89,9 +82,8 @@ class DiscreteVAENet(BaseModule):
             if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
                 # Each output of a convolution of kernel k and stride s sums over
                 # k * k inputs per channel; of a transposed one over (k / s)^2.
-                taps: float = math.prod(module.kernel_size)
-                if isinstance(module, nn.ConvTranspose2d):
-                    taps /= math.prod(module.stride)
+                shared = math.prod(module.stride) if module.transposed else 1
+                taps = math.prod(module.kernel_size) / shared
                 std = math.sqrt(2 / (module.in_channels * taps))
                 nn.init.normal_(module.weight, std=std)
                 nn.init.zeros_(module.get_parameter('bias'))
@@ -152,6 +144,7 @@ class DiscreteVAE(BaseTokenizer):
         torch.Size([2, 16, 16])
     """
 
+    prefix = 'backbone.'
     expected = (
         'Expected a checkpoint of DiscreteVAETrainer, which the configs of '
         'configs/tokenizer train; docs/quickstart.md has the commands of a small one'
@@ -178,13 +171,6 @@ class DiscreteVAE(BaseTokenizer):
             depth=len(blocks) // 2,
             code_dims=code_dims,
         )
-
-    @classmethod
-    def _read(cls, checkpoint: str) -> dict[str, Tensor]:
-        """Read the tensors of the network only, without the trainer's prefix."""
-        tensors = super()._read(checkpoint)
-        inside = [key for key in tensors if key.startswith(_PREFIX)]
-        return {key.removeprefix(_PREFIX): tensors[key] for key in inside} or tensors
 
     def _encode(self, images: Tensor) -> Tensor:
         return self.network(images).argmax(1)

@@ -321,7 +321,7 @@ def test_masks_at_other_size():
 
 def test_wrong_mask_shape_raises():
     images, mask = torch.randn(1, 3, 32, 64), torch.ones(1, 8, 4).bool()
-    with pytest.raises(ValueError, match=r'mask of \(8, 4\) .* images of \(4, 8\) patch'):
+    with pytest.raises(ValueError, match=r'mask of \(8, 4\) .* images of \(4, 8\); set'):
         FusedBEiTPretrainViT(**SMALL)(images, mask)
     with pytest.raises(ValueError, match='a FusedBEiTViT has no mask token'):
         FusedBEiTViT(**SMALL)(images, mask.mT)

@@ -36,5 +36,5 @@ def test_all_preprocessors_extend_base(kind):
 
 def test_two_crops_raise():
     crops = [torch.zeros(2, 3, 8, 8, dtype=torch.uint8)] * 2
-    with pytest.raises(TypeError, match='must be uint8 .* not a list of 2'):
+    with pytest.raises(TypeError, match='must be uint8, .* not list of shape'):
         DevicePreprocessor()(dict(inputs=crops), training=True)

@@ -216,7 +216,7 @@ class TestWrongInput:
 
     def test_uncollated_images_raise(self):
         samples = [dict(inputs=image) for image in random_images()]
-        with pytest.raises(TypeError, match="a list of 4.*'default_collate'"):
+        with pytest.raises(TypeError, match="not list .*'default_collate'"):
             build()(pseudo_collate(samples))
         with pytest.raises(TypeError, match="'default_collate'"):
             build()(pseudo_collate(samples[:2]))
@@ -225,8 +225,6 @@ class TestWrongInput:
         'kwargs',
         [
             dict(flip_prob=1.5),
-            dict(mean=[0.5]),
-            dict(std=[1, 1]),
         ],
     )
     def test_invalid_arguments_raise(self, kwargs):

@@ -72,7 +72,7 @@ def test_defaults_follow_mocov3():
 @pytest.mark.parametrize('number', [1, 3])
 def test_single_crop_raises(crops, number):
     inputs = crops[0] if number == 1 else [crops[0]] * 3
-    with pytest.raises(TypeError, match='needs two crops .*MultiView'):
+    with pytest.raises(TypeError, match='two crops of each .*MultiView'):
         build()(dict(inputs=inputs), training=True)
 
 

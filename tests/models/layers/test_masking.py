@@ -201,7 +201,7 @@ def test_masks_depend_on_seed():
         (lambda: UniformMasking((100, 196))(1, (14, 14), CPU), 'of 14 x 14'),
         (lambda: RatioMasking(1.0)(1, (4, 4), CPU), 'ratio=1.0'),
         (lambda: RatioMasking(0.99)(1, (4, 4), CPU), '16 to 16 of 4 x 4'),
-        (lambda: RatioMasking(0.5, mask_patch_size=2)(1, (4, 5), CPU), '4 x 5'),
+        (lambda: RatioMasking(0.5, mask_patch_size=2)(1, (4, 5), CPU), r'\(4, 5\)'),
         (lambda: UniformMasking((1, 2))(1, (4, 4), CPU), '0 to 0 of 4 x 4'),
         (lambda: BlockMasking(10, min_block=16), 'min_block'),
         (lambda: BlockMasking(75, num_patches=64)(1, (8, 8), CPU), '8 x 8'),

@@ -18,7 +18,7 @@ class GreyTokenizer(BaseTokenizer):
         super().__init__()
         levels = torch.linspace(0, 1, self.vocab_size)
         self.register_buffer('levels', levels, persistent=False)
-        self._identity = dict(type='GreyTokenizer', source='test', sha256='0')
+        self.identity = dict(type='GreyTokenizer', source='test', sha256='0')
 
     def _encode(self, images):
         grey = F.avg_pool2d(images.mean(dim=1, keepdim=True), self.stride)

@@ -181,7 +181,7 @@ def test_masked_input_without_generator(configs, inputs):
         ),
         (
             dict(masking=dict(type='RatioMasking', mask_patch_size=3)),
-            'squares of mask_patch_size=3',
+            'by mask_patch_size=3',
         ),
         (
             dict(
@@ -190,7 +190,7 @@ def test_masked_input_without_generator(configs, inputs):
                 grid=(5, 5),
                 masking=dict(type='RatioMasking', mask_patch_size=2),
             ),
-            'squares of mask_patch_size=2',
+            'by mask_patch_size=2',
         ),
     ],
 )
@@ -205,11 +205,11 @@ def test_mismatched_parts_raise(configs, change, words):
         (dict(enhancer=respix(stride=16)), r'\(3, 64, 64\).*encoder_stride'),
         (
             dict(enhancer=revdet(upscale=2)),
-            r'\(8, 8\) where the target is \(4, 4\); set upscale',
+            r'\(8, 8\), not \(4, 4\): set upscale',
         ),
         (
             dict(enhancer=revdet(dict(type='ResNet', depth=18), 512, upscale=2)),
-            r'\(2, 2\) where the target is \(4, 4\); set upscale',
+            r'\(2, 2\), not \(4, 4\): set upscale',
         ),
         (dict(enhancer=respix(vit())), "out_type='featmap'"),
         (

@@ -460,5 +460,5 @@ def test_training_on_real_images_lowers_loss(imagenette_mini):
 def test_two_crops_raise():
     """Of a pipeline with two crops one would be dropped silently."""
     model = build()
-    with pytest.raises(TypeError, match='must be uint8 .* not a list of 2'):
+    with pytest.raises(TypeError, match='must be uint8, .* not list of shape'):
         model.data_preprocessor(dict(inputs=[images(), images()]), training=True)

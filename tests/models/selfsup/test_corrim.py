@@ -380,7 +380,7 @@ def test_features_come_from_online_encoder(model):
 
 def test_mismatched_parts_raise():
     model = build(corrim(grid=(3, 3)))
-    with pytest.raises(ValueError, match=r'17 tokens.*model\.neck\.grid'):
+    with pytest.raises(ValueError, match=r'17, \d+\).*model\.neck\.grid'):
         model(random_inputs(), mode='loss')
     config = corrim()
     config['backbone']['out_type'] = 'cls_token'
@@ -405,5 +405,5 @@ def test_two_crops_raise():
     """Exemplars of one crop would get segmentation maps of another."""
     preprocessor = build(corrim()).data_preprocessor
     crops = torch.randint(256, (2, 2, 3, 48, 48), dtype=torch.uint8)
-    with pytest.raises(TypeError, match='must be uint8 .* not a list of 2'):
+    with pytest.raises(TypeError, match='must be uint8, .* not list of shape'):
         preprocessor(dict(inputs=list(crops)), training=True)

@@ -181,9 +181,8 @@ def test_half_precision_images_are_computed_in_float32(tokenizer):
 @pytest.mark.parametrize(
     ('images', 'error', 'message'),
     [
-        (torch.zeros(1, 3, 8, 8, dtype=torch.uint8), TypeError, 'uint8.*divide'),
+        (torch.zeros(1, 3, 8, 8, dtype=torch.uint8), TypeError, 'uint8, not floating'),
         (torch.zeros(1, 1, 8, 8), RuntimeError, 'to have 3 channels, but got 1'),
-        (torch.zeros(1, 3, 8, 9), ValueError, r'multiples of 4, got shape .1, 3, 8, 9'),
     ],
 )
 def test_encode_invalid_images_raises(tokenizer, images, error, message):
@@ -234,15 +233,11 @@ def test_sha256_depends_on_value_name_shape_and_dtype(change):
 
 
 def test_identity_fields(tokenizer, checkpoint, tmp_path):
-    identity = tokenizer.identity
-    assert identity == {
+    assert tokenizer.identity == {
         'type': 'DiscreteVAE',
         'source': checkpoint,
         'sha256': tensors_sha256(read_weights(checkpoint).tensors),
     }
-    identity['sha256'] = ''  # a copy: the tokenizer's own stays
-    assert tokenizer.identity['sha256'] != ''
-
     tensors = read_weights(checkpoint).tensors
     torch.save(tensors, tmp_path / 'same.pth')
     same = DiscreteVAE(str(tmp_path / 'same.pth'))

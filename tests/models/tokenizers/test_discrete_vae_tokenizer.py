@@ -120,8 +120,8 @@ def test_checkpoint_of_another_model_raises(tmp_path):
 @pytest.mark.parametrize(
     ('wrong', 'message'),
     [
-        (dict(stride=6), 'stride must be 4, 8 or 16, got 6'),
-        (dict(width=18), 'width must be a multiple of stride / 2 = 4, got 18'),
+        (dict(stride=6), 'stride=6 must be 4, 8 or 16'),
+        (dict(width=18), 'width=18 a multiple of half'),
     ],
 )
 def test_invalid_network_sizes_raise(wrong, message):
