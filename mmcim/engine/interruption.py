@@ -21,6 +21,8 @@ from .hooks import SafeCheckpointHook
 
 # Of schedulers (Slurm, Kubernetes, torchrun) and people.
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+# Of the main process in a validation, whose others may be some batches behind.
+_PATIENCE = timedelta(seconds=10)
 
 
 class InterruptionHook(Hook):
@@ -33,7 +35,8 @@ class InterruptionHook(Hook):
 
     All processes leave after the same iteration, whichever of them has got the signal.
     They agree over the CPUs: nobody waits for a GPU. In a validation no weights change,
-    and the main process saves and leaves without asking.
+    and processes may have different numbers of batches: the main process saves, and
+    leaves with those that have got the signal as well.
 
     Args:
         timeout: After which a process that waits for another one fails; None for
@@ -78,9 +81,12 @@ class InterruptionHook(Hook):
             raise SystemExit(128 + number)
 
     def after_val_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
-        """Leave, and all others with the main process."""
-        if self.received and is_main_process():
+        """Leave; all processes that have got the signal leave together."""
+        if not self.received:
+            return
+        if is_main_process():
             self._save(runner, self.received, runner.iter)
+        if self._all_meet() or is_main_process():
             raise SystemExit(128 + self.received)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
@@ -95,6 +101,15 @@ class InterruptionHook(Hook):
         if self._group:
             dist.all_reduce(number, dist.ReduceOp.MAX, self._group)
         return int(number)
+
+    def _all_meet(self) -> bool:
+        """Wait for the other processes; they do not come if they have got no signal."""
+        try:
+            if self._group:
+                dist.monitored_barrier(self._group, _PATIENCE)
+        except RuntimeError:
+            return False
+        return True
 
     def _save(self, runner: Runner, number: int, done: int) -> None:
         self._since = math.inf  # torchrun and Slurm repeat signals

@@ -87,6 +87,7 @@ def start_summary(runner: Runner) -> str:
     images, counts = data['images_per_iteration'], optim['accumulative_counts']
     size, model = data['dataset']['size'], unwrapped(runner.model)
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    frozen = sum(t.numel() for t in model.state_dict().values()) - trained
     files = filter(None, [runner._load_from, *initial_weights(runner.cfg)])
     how = 'resumed from' if runner._resume else 'weights of'
     origin = next((f'{how} {file}' for file in files), 'from scratch')
@@ -96,7 +97,7 @@ def start_summary(runner: Runner) -> str:
         f'  Length: {runner.max_iters} iterations, {runner.max_iters // counts} steps of '
         f'the optimizer, {runner.max_iters * images / size:.1f} epochs\n'
         f'  Start: {origin}, iteration {runner.iter} of {runner.max_iters}\n'
-        f'  Parameters: {trained:,} trained\n'
+        f'  Parameters: {trained:,} trained, {frozen:,} frozen\n'
         f'  Effective batch: {images * counts} = {world_size} process(es) x '
         f'{images // world_size} x {counts} accumulated\n'
         f'  Learning rate: {runner.optim_wrapper.optimizer.defaults["lr"]:g}\n'

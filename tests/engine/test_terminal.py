@@ -62,7 +62,7 @@ def test_start_summary(make_runner):
     text = start_summary(runner)
     assert 'Images: 8 to train on' in text
     assert 'Length: 6 iterations, 6 steps of the optimizer, 3.0 epochs' in text
-    assert 'Parameters: 1 trained' in text
+    assert 'Parameters: 1 trained, 1 frozen' in text
     assert 'Effective batch: 4 = 1 process(es) x 4 x 1 accumulated' in text
     assert 'Device: cpu, float32' in text
     assert f'Work directory: {runner.work_dir}' in text
