@@ -50,7 +50,7 @@ def test_base_batch_size_is_required(make_runner):
 
 
 def test_unknown_keys_raise(make_runner):
-    with pytest.raises(ConfigError, match=r"^auto_scale_lr.* no argument 'enabled'"):
+    with pytest.raises(ConfigError, match=r"^auto_scale_lr.* argument 'enabled'"):
         train(make_runner, auto_scale_lr=dict(enabled=True, base_batch_size=16))
 
 

@@ -213,6 +213,9 @@ class BaseTokenizer(BaseModule, metaclass=ABCMeta):
         """Stay in eval mode, regardless of ``mode``."""
         return super().train(False)
 
+    def init_weights(self) -> None:
+        """Do nothing: the weights came from the checkpoint."""
+
     def apply(self, fn: Callable[[nn.Module], None]) -> 'BaseTokenizer':
         """Hide the sub-modules from a parent's ``apply``, which initialises layers."""
         fn(self)

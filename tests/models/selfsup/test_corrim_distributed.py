@@ -31,6 +31,6 @@ def steps(model, part, num=3):
 
 def test_two_processes_match_one(tmp_path):
     start, end = assert_two_match_one(partial(build, CONFIG), steps, tmp_path)
-    frozen = ('pos_embed', 'projection.weight', 'projection.bias')
+    frozen = ('pos_embed', 'positions', 'projection.weight', 'projection.bias')
     for key, value in end.items():
         assert value.equal(start[key]) == key.endswith(frozen), key
