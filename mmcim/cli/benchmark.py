@@ -34,7 +34,7 @@ from mmengine.model import BaseModel
 from mmengine.optim import OptimWrapper, build_optim_wrapper
 from mmengine.registry import FUNCTIONS
 from mmpretrain.models import BaseSelfSupervisor, ImageClassifier
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
@@ -113,12 +113,12 @@ def seconds() -> float:
 class RandomDALLETokenizer(DALLETokenizer):
     """OpenAI's dVAE in its full size, with random weights."""
 
-    @classmethod
-    def _read(cls, checkpoint: str) -> dict[str, Tensor]:
+    def _load(self, checkpoint: str) -> Any:
         sizes = dict(n_hid=256, n_blocks=2, vocab_size=8192)
         parts = dict(encoder=_Encoder(**sizes), decoder=_Decoder(**sizes, n_init=128))
         found = nn.ModuleDict(parts).state_dict()
-        return {k: torch.randn_like(t) * t[0].numel() ** -0.5 for k, t in found.items()}
+        scaled = {k: torch.randn_like(t) * t[0].numel() ** -0.5 for k, t in found.items()}
+        return self.build(scaled, checkpoint)
 
 
 def build(cfg: Config) -> BaseModel:
