@@ -165,8 +165,9 @@ def _classes(runner: Runner) -> Iterator[str]:
             number = getattr(module, 'num_classes', None) or len(classes)
             reads = getattr(module, 'to_onehot', True)  # a data preprocessor may not
             if number != len(classes) and reads and not name.startswith('backbone'):
+                owner = '' if name == 'data_preprocessor' else 'model.'
                 yield (
-                    f'model.{name}.num_classes is {number}, but {mode}_dataloader has '
+                    f'{owner}{name}.num_classes is {number}, but {mode}_dataloader has '
                     f'{len(classes)} classes: set it to {len(classes)}'
                 )
 

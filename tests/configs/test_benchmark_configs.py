@@ -76,6 +76,15 @@ def data_root(tmp_path_factory):
     return folder
 
 
+def set_classes(node, number):
+    """Set the number of classes in head, losses and mixing."""
+    for key, value in node.items() if isinstance(node, dict) else enumerate(node):
+        if key == 'num_classes':
+            node[key] = number
+        elif isinstance(value, dict | list):
+            set_classes(value, number)
+
+
 def prepare(name, data_root, folder):
     """Load a config as the tools do, shrink it, and write the backbone that it wants.
 
@@ -152,6 +161,8 @@ def test_config_trains_and_validates(name, data_root, tmp_path):
     cfg.train_cfg.max_epochs = 1
     cfg.param_scheduler = []
     cfg.auto_scale_lr.enable = False
+    set_classes([cfg.model, cfg.data_preprocessor], 3)
+    cfg.val_evaluator.topk = cfg.test_evaluator.topk = (1,)
     runner = build_runner(cfg)
     start = Start()
     runner.register_hook(start)
@@ -177,9 +188,8 @@ def test_config_trains_and_validates(name, data_root, tmp_path):
         else {k for k, _ in runner.model.named_parameters()}
         - ({'backbone.pos_embed'} if 'corrim' in name else set())
     )
-    for top in ('top1', 'top5'):
-        scalar = runner.message_hub.get_scalar(f'val/accuracy/{top}')
-        assert 0 <= scalar.current() <= 100
+    scalar = runner.message_hub.get_scalar('val/accuracy/top1')
+    assert 0 <= scalar.current() <= 100
     assert list((tmp_path / 'run').glob('best_accuracy_top1_epoch_1.pth'))
     batch = next(iter(runner.val_dataloader))
     size = 128 if name.endswith('imagenette-128') else 224

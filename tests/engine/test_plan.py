@@ -84,7 +84,7 @@ CLASSES = dict(
     top5=(3, {}, (1, 5), r'val_evaluator.topk=\(1, 5\) of 3 classes: set'),
     head=(4, {}, (1,), 'model.head.num_classes is 4, but train_dataloader has 3'),
     loss=(3, dict(loss=4), (1,), 'model.head.loss.num_classes is 4'),
-    mixup=(3, dict(mixed=4), (1,), 'model.data_preprocessor.num_classes is 4'),
+    mixup=(3, dict(mixed=4), (1,), 'data_preprocessor.num_classes is 4'),
     no_mixup=(3, dict(unmixed=1000), (1,), None),
     backbone=(3, dict(backbone=1000), (1,), None),
 )

@@ -21,7 +21,7 @@ BASE = REPO / 'configs/segmentation/vit-tiny_upernet_1xb8-400i_camvid-240x180.py
 CONFIG = """
 _base_ = {base!r}
 loaders = dict(num_workers=0, dataset=dict(data_root='data'))
-train_dataloader = dict(batch_size=1, **loaders)
+train_dataloader = dict(batch_size=2, **loaders)
 val_dataloader = test_dataloader = loaders
 train_cfg = dict(max_iters=1, val_interval=1)
 param_scheduler = None
