@@ -45,9 +45,9 @@ TOP_LEVEL += ['runner_type']
 # Under another name a hook would run beside the default one.
 HOOK_NAMES = ['runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler']
 HOOK_NAMES += ['checkpoint', 'visualization', 'backbone_export', 'runner']
-# Keys of mmcls 0.x and mmseg 0.x. ``optimizer`` is not among them: it is a common
-# variable in newer configs.
-OLD_KEYS = ['data', 'lr_config', 'momentum_config', 'runner', 'total_epochs', 'fp16']
+# Keys of mmcls 0.x and mmseg 0.x. ``optimizer`` and ``data`` are not among them: they are
+# common variables in newer configs.
+OLD_KEYS = ['lr_config', 'momentum_config', 'runner', 'total_epochs', 'fp16']
 OLD_KEYS += ['optimizer_config', 'evaluation', 'checkpoint_config', 'log_config']
 OLD_KEYS += ['resume_from', 'workflow', 'dist_params', 'gpu_ids']
 # Where mmcim registers its Pretrained; that of other scopes loads weights in part.
@@ -110,7 +110,7 @@ def check_keys(cfg: Config | dict) -> None:
         BuildError: See :func:`check_arguments`.
     """
     for name in cfg:
-        if name in OLD_KEYS:
+        if name in OLD_KEYS or name == 'data' and 'samples_per_gpu' in str(cfg[name]):
             raise ConfigError(
                 f'{name} is a key of mmcls 0.x, which nothing reads; see '
                 'https://mmpretrain.readthedocs.io/en/latest/migration.html'

@@ -331,4 +331,4 @@ def test_mismatched_backbone_stops_finetuning(runs, name):
         assert words in message
     # Nothing but the config and the log that say what was tried.
     written = {path.suffix for path in (folder / name).rglob('*') if path.is_file()}
-    assert written == {'.py', '.log'}
+    assert written == {'.py', '.log', '.lock'}

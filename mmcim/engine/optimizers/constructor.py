@@ -139,7 +139,7 @@ class LayerDecayOptimWrapperConstructor(NetworkwiseOptimWrapperConstructor):
             raise ValueError(
                 'layer_decay_rate needs a backbone with get_layer_depth (as ResNet-50 '
                 f'has it), but {type(model).__name__} has none for {name}; or set '
-                "constructor='mmpretrain.NetworkwiseOptimWrapperConstructor'"
+                "optim_wrapper.constructor='mmpretrain.NetworkwiseOptimWrapperConstructor'"
             ) from error
         if self.paramwise_cfg.get('stage_wise'):
             stage = re.match(r'backbone\.layer(\d)', name)
