@@ -208,7 +208,7 @@ def test_misspelt_top_level_key_raises(key):
 @pytest.mark.parametrize('key', ['data', 'lr_config', 'runner', 'total_epochs'])
 def test_keys_of_mmcls_0_raise(key):
     text = f'{key} is a key of mmcls 0.x, which nothing reads; see '
-    assert message(**{key: {}}).startswith(text)
+    assert message(**{key: dict(samples_per_gpu=32)}).startswith(text)
 
 
 @pytest.mark.parametrize(
@@ -226,7 +226,9 @@ def test_misspelt_key_of_what_is_not_built_raises(key, text):
 
 
 def test_new_top_level_names_are_allowed():
-    check_keys(config(num_classes=3, sizes=[1], train_pipeline=[], model_name='x'))
+    check_keys(
+        config(num_classes=3, sizes=[1], train_pipeline=[], data=dict(data_root='x'))
+    )
 
 
 @pytest.mark.parametrize('key', ['model', 'train_cfg', 'optim_wrapper', 'val_evaluator'])
