@@ -8,6 +8,7 @@ here until a command line has been understood.
 
 import argparse
 import ast
+import errno
 import io
 import os
 import signal
@@ -117,6 +118,8 @@ def _end_after(parent: int) -> None:
 def _report(error: Exception) -> int:
     """Print an error in one line; its exit code."""
     code, text = getattr(error, 'exit_code', 1), str(error)
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        code, text = 2, f'{text}: make room, and run the same again'
     if 'in DataLoader worker process' in text:  # the traceback, and then the message
         text = text.strip().splitlines()[-1]
     if code == 1:

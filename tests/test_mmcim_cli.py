@@ -1,4 +1,5 @@
 # Copyright (c) mmcim contributors. All rights reserved.
+import errno
 import os
 import signal
 import subprocess
@@ -143,6 +144,14 @@ def guarded(monkeypatch, capsys):
 
 def test_what_the_user_can_fix_is_one_line(guarded):
     assert guarded(ConfigError('so and so')) == (2, 'error: so and so\n')
+
+
+def test_full_disk_is_one_line(guarded):
+    code, printed = guarded(OSError(errno.ENOSPC, 'No space left', 'scalars.json'))
+    assert code == 2
+    assert printed.startswith(
+        "error: [Errno 28] No space left: 'scalars.json': make room"
+    )
 
 
 def test_torchrun_reports_what_other_processes_raise(guarded, monkeypatch, tmp_path):

@@ -16,8 +16,11 @@ from PIL import Image
 from ..utils.errors import ConfigError
 from .image_files import Listing, list_images, read_image
 from .image_folder import is_val
+from .transforms import transforms_of
 
 NUM_PER_CLASS = 20  # for training; the quickstart labels so many
+# What reads the files that are looked at here.
+_LOADERS = {'LoadImage', 'LoadImageFromFile', 'LoadAnnotations'}
 _SAMPLE = 16  # images and masks that are opened
 _ENDS = (b'\xff\xd9', b'IEND\xaeB`\x82')  # of complete JPEG and PNG files
 
@@ -82,6 +85,11 @@ def inspect_dataset(
     sample = [dataset.get_data_info(int(index)) for index in chosen]
     if number and isinstance(sample[0].get('gt_label'), int | np.integer):
         _check_labels(dataset)
+    transforms = {type(t).__name__: t for t in transforms_of(dataset)}
+    loaders = {name: t for name, t in transforms.items() if name.startswith('Load')}
+    remote = any(getattr(t, 'backend_args', None) for t in loaders.values())
+    if remote or loaders.keys() - _LOADERS:
+        return  # images are read in another way
     if not training:
         every = map(dataset.get_data_info, range(len(dataset)))
         _refuse_unreadable(info['img_path'] for info in every if 'img_path' in info)
@@ -93,7 +101,7 @@ def inspect_dataset(
             sides.append(read_image(info['img_path']).shape[:2])
         except ConfigError:
             continue  # skipped in training
-        if 'seg_map_path' in info:
+        if 'seg_map_path' in info and 'LoadAnnotations' in (loaders or _LOADERS):
             values |= _mask_values(info['seg_map_path'], sides[-1])
     if sides and size and 2 * np.median(np.min(sides, axis=1)) < size[0]:
         height, width = sides[0]

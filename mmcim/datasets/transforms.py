@@ -2,6 +2,7 @@
 """Image transforms that run in the data-loader workers."""
 
 import os
+from collections.abc import Iterator
 from typing import Any
 
 from mmcv.transforms import BaseTransform
@@ -94,9 +95,14 @@ class LoadImage(BaseTransform):
 
 def list_skipped(dataset: Any, path: str) -> None:
     """Let a dataset, and those that it wraps, list the images that it skips in a file."""
-    for transform in getattr(getattr(dataset, 'pipeline', None), 'transforms', ()):
+    for transform in transforms_of(dataset):
         if isinstance(transform, LoadImage):
             transform.skipped, transform.num_images = path, len(dataset)
+
+
+def transforms_of(dataset: Any) -> Iterator[Any]:
+    """Give the transforms of a dataset, and of those that it wraps."""
+    yield from getattr(getattr(dataset, 'pipeline', None), 'transforms', ())
     for part in (getattr(dataset, 'dataset', None), *getattr(dataset, 'datasets', ())):
         if part is not None:
-            list_skipped(part, path)
+            yield from transforms_of(part)

@@ -21,8 +21,8 @@ from .hooks import SafeCheckpointHook
 
 # Of schedulers (Slurm, Kubernetes, torchrun) and people.
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-# Of the main process in a validation, whose others may be some batches behind.
-_PATIENCE = timedelta(seconds=10)
+# Set where all processes see it once the main process has left a validation.
+_LEFT = 'mmcim_main_process_has_left'
 
 
 class InterruptionHook(Hook):
@@ -49,6 +49,8 @@ class InterruptionHook(Hook):
         self.received, self._since, self._is_training = 0, 0.0, False
         self._timeout = timeout
         self._group: Any = None
+        self._store: Any = None
+        self._patience = timedelta(seconds=10)
 
     @contextmanager
     def listen(self) -> Iterator[None]:
@@ -66,6 +68,7 @@ class InterruptionHook(Hook):
         self._is_training = True
         if runner.world_size > 1:
             self._group = dist.new_group(backend='gloo', timeout=self._timeout)
+            self._store = dist.distributed_c10d._get_default_store()
 
     def after_train(self, runner: Runner) -> None:
         """All is saved."""
@@ -81,13 +84,16 @@ class InterruptionHook(Hook):
             raise SystemExit(128 + number)
 
     def after_val_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
-        """Leave; all processes that have got the signal leave together."""
-        if not self.received:
+        """Leave; the others that have got the signal wait for the main process."""
+        if not self.received or runner.iter % runner.optim_wrapper._accumulative_counts:
             return
         if is_main_process():
             self._save(runner, self.received, runner.iter)
-        if self._all_meet() or is_main_process():
-            raise SystemExit(128 + self.received)
+            if self._store:
+                self._store.set(_LEFT, '')
+        elif not self._main_has_left():
+            return
+        raise SystemExit(128 + self.received)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if not self._is_training or self.received and time.monotonic() > self._since + 1:
@@ -102,12 +108,12 @@ class InterruptionHook(Hook):
             dist.all_reduce(number, dist.ReduceOp.MAX, self._group)
         return int(number)
 
-    def _all_meet(self) -> bool:
-        """Wait for the other processes; they do not come if they have got no signal."""
+    def _main_has_left(self) -> bool:
+        """Wait for it once: it may have got no signal, or be past its last batch."""
+        patience, self._patience = self._patience, timedelta(milliseconds=1)
         try:
-            if self._group:
-                dist.monitored_barrier(self._group, _PATIENCE)
-        except RuntimeError:
+            self._store.wait([_LEFT], patience)
+        except dist.DistStoreError:
             return False
         return True
 

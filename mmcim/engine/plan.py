@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 from mmengine.dist import is_main_process
-from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
+from mmengine.optim import ConstantParamScheduler
+from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner, ValLoop
 from mmpretrain.models import BaseSelfSupervisor
 from torch import nn
 
@@ -96,7 +97,7 @@ def check_monitored(runner: Runner) -> None:
     hooks, loop = runner.hooks, runner._val_loop
     wanted = {name for hook in hooks for name in getattr(hook, 'key_indicators', ())}
     wanted |= {getattr(hook, 'monitor', 'auto') for hook in hooks}  # of early stopping
-    if wanted == {'auto'} or not isinstance(loop, BaseLoop):
+    if wanted == {'auto'} or type(loop) is not ValLoop:  # others have other metrics
         return
     loader, evaluator = loop.dataloader, deepcopy(loop.evaluator)
     batch = loader.collate_fn([loader.dataset[next(iter(loader.batch_sampler))[0]]])
@@ -124,15 +125,17 @@ def _schedules(runner: Runner) -> Iterator[str]:
         key = f'param_scheduler.{place} ({type(scheduler).__name__})'
         total = runner.max_epochs if scheduler.by_epoch else runner.max_iters
         begin, end = scheduler.begin, scheduler.end
-        # The last value of a cosine, and the last of several steps.
         end = begin + getattr(scheduler, 'T_max', end - begin)
-        end = max([end, *getattr(scheduler, 'milestones', ())])
-        goes_on = any(
-            other.param_name == scheduler.param_name and other.begin >= scheduler.end
+        last_step = begin + max(getattr(scheduler, 'milestones', [0]))
+        goes_on = isinstance(scheduler, ConstantParamScheduler) or any(
+            other.param_name == scheduler.param_name
+            and (other.begin >= scheduler.end or other.begin < scheduler.end < other.end)
             for other in schedulers
         )
         if scheduler.by_epoch and not by_epoch:
             yield f'{key} counts epochs, but training iterations: set by_epoch=False'
+        elif last_step >= total:
+            yield f'{key} has its last step at {last_step} of {total}: lower milestones'
         elif getattr(scheduler, 'start_factor', 1) < getattr(scheduler, 'end_factor', 1):
             if end >= total:
                 yield f'{key} warms up until {end} of {total}: set its end far below'

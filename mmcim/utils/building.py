@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
 from functools import partial, partialmethod
+from importlib.util import find_spec
 from typing import Any
 
 import mmengine.registry
@@ -36,7 +37,7 @@ _MISSPELT_AT_TOP = 0.85
 _NOT_ARGUMENTS = {'type', '_scope_', 'convert_to_iter_based', 'constructor'}
 _NOT_ARGUMENTS |= {'paramwise_cfg', 'magnitude_key', 'priority', 'by_epoch'}
 _NOT_ARGUMENTS |= {'requires_grad', 'num_batch_per_epoch', 'disable_subprocess_warning'}
-_POSITIVE = re.compile(r'(.+_)?(sizes?|interval|epochs|iters|counts)')
+_POSITIVE = re.compile(r'(?!pretrained_)(.+_)?(sizes?|interval|epochs|iters|counts)')
 # What mmengine's runner and ours read at the top of a config.
 TOP_LEVEL = [*inspect.signature(Runner.__init__).parameters, 'override', 'compile']
 TOP_LEVEL += ['custom_imports', 'find_unused_parameters', 'model_wrapper_cfg', 'sync_bn']
@@ -139,7 +140,7 @@ def check_arguments(cfg: Config | dict) -> None:
     """
     default = cfg.get('default_scope') or 'mmpretrain'
     for key, part in (node for name in TOP_LEVEL for node in _walk(cfg.get(name), name)):
-        if isinstance(part, int | float):
+        if isinstance(part, int | float) and not isinstance(part, bool):
             _check_positive(key, part)
         if not isinstance(part, dict):
             continue
@@ -199,6 +200,9 @@ def _find(kind: Any, scope: str) -> Callable | None:
 def _nearest_type(kind: str, scope: str) -> str:
     """Ask for the same class of another scope, or one of a similar name."""
     names: list[str] = []
+    library = kind.split('.')[0]
+    if library.startswith('mm') and library != kind and not find_spec(library):
+        return f' Install {library}.'
     for root in _ROOTS:
         for library, child in root.children.items():
             # A config of mmseg has to name mmpretrain's classes with their scope.

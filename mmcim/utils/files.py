@@ -86,8 +86,7 @@ def refuse_code(path: str | Path) -> None:
     if suffix in ('.yml', '.yaml') and os.path.isfile(path):
         try:
             yaml.safe_load(Path(path).read_bytes())
-        except yaml.constructor.ConstructorError as error:
+        except yaml.YAMLError as error:
             raise ConfigError(
-                f'{path} asks for an object of Python, which may run code: '
-                f'{error.problem}; keep to plain values'
+                f'{path} is no YAML of plain values; others may run code: {error}'
             ) from error

@@ -47,8 +47,8 @@ def load_config(
     refuse_code(path)
     try:
         cfg = Config.fromfile(path)
-    except (OSError, SyntaxError, TypeError) as error:  # of it or of what it inherits
-        raise ConfigError(f'config {path}: {error}') from error
+    except Exception as error:  # it is code, as is what it inherits
+        raise ConfigError(f'config {path}: {type(error).__name__}: {error}') from error
     drop_scope(cfg)
     options = dict(options or ())
     for name in {key.split('.')[0] for key in options} - {*cfg, *TOP_LEVEL}:

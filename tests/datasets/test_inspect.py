@@ -84,6 +84,21 @@ def test_masks_fit_images_and_classes(images, tmp_path, name, training):
             inspect_dataset(data, training, None, ignored=[11])
 
 
+@pytest.mark.parametrize(
+    'transform',
+    [
+        dict(type='LoadImage'),  # alone: the masks are not used
+        dict(type='LoadImage', backend_args=dict(backend='local')),
+        dict(type='LoadNumpyImage'),
+    ],
+)
+def test_what_is_read_in_another_way_is_not_looked_at(images, tmp_path, transform):
+    data = Listed([dict(img_path=p, seg_map_path='mask.npy') for p in images])
+    kind = type(transform.pop('type'), (), transform)
+    data.pipeline.transforms = [kind()]
+    inspect_dataset(data, False, None)
+
+
 def test_labels_are_those_of_classes(images, warnings):
     samples = [dict(img_path=p, gt_label=i % 3) for i, p in enumerate(images)]
     inspect_dataset(Listed(samples), True, None)

@@ -3,7 +3,6 @@
 
 import io
 import logging
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +10,7 @@ from mmengine.logging import MMLogger
 from mmengine.logging.logger import FilterDuplicateWarning
 from mmpretrain.datasets import CustomDataset
 from PIL import Image
+from torch.utils.data import ConcatDataset
 
 from mmcim.datasets.transforms import LoadImage, list_skipped
 from mmcim.utils import ConfigError
@@ -59,7 +59,7 @@ def test_skipped_images_are_listed_once_and_limited(tmp_path):
     ]
     path = tmp_path / 'unreadable_images.txt'
     for dataset in datasets:
-        list_skipped(SimpleNamespace(datasets=[dataset]), str(path))
+        list_skipped(ConcatDataset([dataset]), str(path))
     broken = [
         i for i in range(40) if datasets[0].get_data_info(i)['img_path'][-6:-4] >= '37'
         and datasets[0].get_data_info(i)['img_path'][-6:-4].isdigit()
@@ -72,6 +72,23 @@ def test_skipped_images_are_listed_once_and_limited(tmp_path):
         datasets[0][broken[2]]
     assert str(path) in str(e.value)
     assert len(path.read_text().splitlines()) == 3
+
+
+def test_images_of_all_parts_are_counted(tmp_path):
+    """Of 50 images, 2 are unreadable: one of 40, and one of 10."""
+    parts = []
+    for name, number in dict(large=40, small=10).items():
+        (tmp_path / name).mkdir()
+        for index in range(number):
+            content = encode(RGB, 'PNG') if index else b'no image'
+            (tmp_path / name / f'{index}.png').write_bytes(content)
+        load = dict(type='LoadImage', ignore_empty=True)
+        root = str(tmp_path / name)
+        parts.append(CustomDataset(data_root=root, with_label=False, pipeline=[load]))
+    list_skipped(ConcatDataset(parts), str(tmp_path / 'list.txt'))
+    for part in parts:
+        assert part[0]['img'].shape == (90, 70, 3)
+    assert len((tmp_path / 'list.txt').read_text().splitlines()) == 2
 
 
 class Messages(logging.Handler):

@@ -4,12 +4,17 @@
 import os
 import signal
 import threading
+from datetime import timedelta
+from types import SimpleNamespace
 
 import pytest
 import torch
 from mmengine.hooks import Hook
+from torch import distributed as dist
 
 from mmcim.checkpoints import load_checkpoint
+from mmcim.engine import interruption
+from mmcim.engine.interruption import InterruptionHook
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1]
 LOOPS = dict(
@@ -92,6 +97,25 @@ def test_validation_is_left(train, tmp_path):
     assert error.value.code == 143
     assert (tmp_path / 'last_checkpoint').read_text().endswith('epoch_1.pth')
     assert 'interrupted.pth' not in files(tmp_path)
+
+
+def test_other_processes_leave_a_validation_after_the_main_one(monkeypatch):
+    """Without its mark they go on: it may have got no signal, or be in a collective."""
+    monkeypatch.setattr(interruption, 'is_main_process', lambda: False)
+    hook = InterruptionHook()
+    hook.received, hook._store = 15, dist.HashStore()
+    hook._patience = timedelta(milliseconds=50)
+    runner = SimpleNamespace(
+        iter=4, optim_wrapper=SimpleNamespace(_accumulative_counts=2)
+    )
+    hook.after_val_iter(runner)
+    hook._store.set(interruption._LEFT, '')
+    runner.iter = 5  # the next step of the optimizer lacks gradients
+    hook.after_val_iter(runner)
+    runner.iter = 6
+    with pytest.raises(SystemExit) as error:
+        hook.after_val_iter(runner)
+    assert error.value.code == 143
 
 
 def test_signal_before_training_ends_it_at_once(train, tmp_path):

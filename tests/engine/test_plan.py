@@ -27,6 +27,8 @@ FITTING = dict(
     warm_up_alone=dict(WARM_UP, end=2),
     both=[dict(WARM_UP, end=2), dict(COSINE, begin=2)],
     chain=[dict(COSINE, end=3), dict(type='ConstantLR', begin=3, by_epoch=False)],
+    constant=[dict(type='ConstantLR', end=2, by_epoch=False), COSINE],
+    pieces=[dict(WARM_UP, end=2), COSINE],
     decay=dict(WARM_UP, start_factor=1.0, end_factor=0.1),
     steps=dict(type='MultiStepLR', milestones=[1], by_epoch=True),
 )
@@ -44,7 +46,7 @@ SCHEDULES = dict(
     period=(dict(COSINE, T_max=2), 'ends at 2, but training at 4'),
     milestones=(
         dict(type='MultiStepLR', milestones=[1, 7], by_epoch=True),
-        'MultiStepLR.*ends at 7, but training at 2',
+        'MultiStepLR.*its last step at 7 of 2: lower milestones',
     ),
     warm_up=(dict(WARM_UP, end=4), 'warms up until 4 of 4: set its end far below'),
     warm_up_without_end=(WARM_UP, 'param_scheduler.0 .*warms up'),

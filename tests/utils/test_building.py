@@ -246,6 +246,7 @@ def test_missing_key_raises(key):
             'ImageClasifier',
             "there is no type 'ImageClasifier'. Did you mean 'ImageClassifier'?",
         ),
+        ('model.head.loss', 'mmdet.CrossEntropyLoss', 'Install mmdet.'),
         ('model.head.loss', 'CrossEntropy', "Did you mean 'CrossEntropyLoss'?"),
         ('model.train_cfg.augments.0', 'MixUp', "Did you mean 'Mixup'?"),
         ('train_dataloader.dataset', 'Imagenet', "Did you mean 'ImageNet'?"),
@@ -574,5 +575,7 @@ def test_zero_and_negative_sizes_are_refused(key, value):
         check_arguments(cfg)
 
 
-def test_hook_without_interval_passes():
+def test_hook_without_interval_and_sizes_that_are_none_pass():
     check_arguments(config(**{'default_hooks.checkpoint.interval': -1}))
+    arguments = dict(pretrained_window_sizes=[0, 0, 0, 0])
+    check_arguments(dict(model=dict(type='SwinTransformerV2', **arguments)))

@@ -21,9 +21,10 @@ def folder(tmp_path):
             "_base_ = 'base.py'\nmodel = dict(arch=dict(width=8))",
             'a.py: .*cannot inherit from base',
         ),
+        ('model = dict(arch=undefined)', "a.py: NameError: name 'undefined'"),
     ],
 )
-def test_missing_base_raises(folder, text, message):
+def test_broken_config_raises(folder, text, message):
     (folder / 'a.py').write_text(text + '\n')
     with pytest.raises(ConfigError, match=message):
         load_config(folder / 'a.py')

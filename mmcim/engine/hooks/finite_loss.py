@@ -54,8 +54,10 @@ def diverged(runner: Runner, what: str) -> FloatingPointError:
     """
     saved = find_latest_checkpoint(runner.work_dir)
     again = f'Resume by --resume {saved} --override' if saved else 'Start again'
+    bf16 = getattr(runner.optim_wrapper, 'bf16', False)
+    or_float32 = ', or in float32 (optim_wrapper.enabled=False)' * bf16
     return FloatingPointError(
         f'{what}; learning rate {runner.optim_wrapper.get_lr()["lr"][0]:g}. {again} with '
         'a lower optim_wrapper.optimizer.lr, a longer warm-up, stronger clipping '
-        '(optim_wrapper.clip_grad.max_norm), or in float32 (optim_wrapper.enabled=False)'
+        f'(optim_wrapper.clip_grad.max_norm){or_float32}'
     )

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from mmengine.dist import is_main_process
+from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.fileio import LocalBackend, register_backend
 from mmengine.hooks import CheckpointHook
 from mmengine.logging import HistoryBuffer
@@ -68,11 +68,16 @@ class SafeCheckpointHook(CheckpointHook):
     Args:
         *args: See :class:`mmengine.hooks.CheckpointHook`.
         **kwargs: See :class:`mmengine.hooks.CheckpointHook`. Checkpoints are written
-            to a local folder; there are no ``backend_args``.
+            to the work directory; there are no ``backend_args`` and no ``out_dir``.
+
+    Raises:
+        ValueError: For arguments that nothing reads.
     """
 
     def __init__(self, *args, **kwargs) -> None:
         super().__init__(*args, **kwargs, backend_args=dict(backend=_BACKEND))
+        if self.args or self.out_dir:
+            raise ValueError(f'it has no argument {", ".join(self.args or ["out_dir"])}')
         self._saved_iter = -1
         AtomicLocalBackend.outdated.clear()  # of a run in this process that failed
 
@@ -167,9 +172,11 @@ def validate_if_due(runner: Runner) -> None:
         within_epoch = step > runner.epoch * len(loop.dataloader)
         step, total = (0 if within_epoch else runner.epoch), runner.max_epochs
     loop._decide_current_val_interval()
-    done = note.is_file() and note.read_text() == str(runner.iter)
+    # Nodes may have no folder in common.
+    done = [note.is_file() and note.read_text() == str(runner.iter)]
+    broadcast_object_list(done)
     due = step % loop.val_interval == 0 or step == total
-    if due and not done and step >= max(loop.val_begin, 1):
+    if due and not done[0] and step >= max(loop.val_begin, 1):
         runner.logger.info('Making up the validation that an interruption prevented.')
         runner.val_loop.run()
 

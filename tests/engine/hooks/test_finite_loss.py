@@ -30,6 +30,7 @@ def test_error_names_loss_iteration_rank_and_lr(make_runner, value):
         runner.train()
     assert 'learning rate 0.01' in str(error.value)
     assert 'optim_wrapper.clip_grad.max_norm' in str(error.value)
+    assert 'float32' not in str(error.value)  # which it is in
 
 
 def test_diverged_weights_replace_no_checkpoint(make_runner, tmp_path):

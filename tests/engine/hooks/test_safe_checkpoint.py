@@ -12,7 +12,11 @@ from mmengine.logging import HistoryBuffer
 from mmengine.model import BaseModel
 
 from mmcim.checkpoints import load_checkpoint
-from mmcim.engine.hooks.safe_checkpoint import AtomicLocalBackend, to_plain
+from mmcim.engine.hooks.safe_checkpoint import (
+    AtomicLocalBackend,
+    SafeCheckpointHook,
+    to_plain,
+)
 from mmcim.utils import ConfigError, atomic_write, files
 from tests.engine.conftest import Line
 
@@ -345,6 +349,12 @@ def test_nan_weights_do_not_replace_a_good_checkpoint(make_runner, tmp_path):
 
 class Killed(BaseException):
     """Stands for SIGKILL: nothing in mmengine or mmcim catches it."""
+
+
+@pytest.mark.parametrize('name', ['out_dir', 'create_symlink'])
+def test_arguments_that_nothing_reads_are_refused(name):
+    with pytest.raises(ValueError, match=f'no argument {name}'):
+        SafeCheckpointHook(interval=1, **{name: 'elsewhere'})
 
 
 @pytest.mark.parametrize('by_epoch', [True, False])
