@@ -17,6 +17,7 @@ import mmengine.registry
 import mmpretrain.registry
 from mmengine import runner as loops
 from mmengine.config import Config
+from mmengine.dist import init_dist
 from mmengine.logging import MMLogger, print_log
 from mmengine.registry import Registry
 from mmengine.runner import Runner
@@ -146,6 +147,9 @@ def check_arguments(cfg: Config | dict) -> None:
             continue
         if isinstance(ann_file := part.get('ann_file'), str):
             refuse_code(os.path.join(part.get('data_root') or '', ann_file))
+        for name in part if 'type' not in part else ():
+            if {*str(name)} <= {*'type'} and nearest(str(name), ['type']):  # not dtype
+                raise BuildError(f"{key}.{name}: Did you mean 'type'?")
         scope = part.get('_scope_') or default
         builder = _find_builder(key, part, scope)
         if builder is None and (close := _nearest_type(str(part.get('type')), scope)):
@@ -179,8 +183,15 @@ def _find_builder(key: str, part: dict, scope: str) -> Callable | None:
     builders = dict(
         train_cfg=getattr(loops, loop), val_cfg=loops.ValLoop, test_cfg=loops.TestLoop
     )
-    builders['randomness'] = Runner.set_randomness
+    builders |= dict(randomness=Runner.set_randomness, env_cfg=_env_cfg)
+    builders['env_cfg.dist_cfg'] = init_dist
     return DataLoader if key.endswith('_dataloader') else builders.get(key)
+
+
+def _env_cfg(
+    cudnn_benchmark: Any, mp_cfg: Any, dist_cfg: Any, resource_limit: Any
+) -> None:
+    """What mmengine's runner reads of it."""
 
 
 def _find(kind: Any, scope: str) -> Callable | None:

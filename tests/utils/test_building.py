@@ -217,12 +217,22 @@ def test_keys_of_mmcls_0_raise(key):
         ('default_hooks.chekpoint', "no such hook. Did you mean 'checkpoint'?"),
         ('test_dataloader.collate_ffn', "Did you mean 'collate_fn'?"),
         ('test_dataloader.dataset.pipeline.1.scael', "Did you mean 'scale'?"),
+        ('env_cfg.cuudnn_benchmark', "has no argument 'cuudnn_benchmark'"),
+        ('env_cfg.dist_cfg.bakend', "Did you mean 'backend'?"),
         ('test_dataloader.sampler.zoom', "DefaultSampler has no argument 'zoom'."),
     ],
 )
 def test_misspelt_key_of_what_is_not_built_raises(key, text):
     found = message(**{key: dict(type='LoggerHook')})
     assert found.startswith(f'{key}: ') and text in found
+
+
+def test_misspelt_type_raises():
+    cfg = config()
+    cfg.test_dataloader.dataset.pipeline[1] = dict(tyep='Resize', scale=8)
+    text = "test_dataloader.dataset.pipeline.1.tyep: Did you mean 'type'"
+    with pytest.raises(BuildError, match=text):
+        check_arguments(cfg)
 
 
 def test_new_top_level_names_are_allowed():
