@@ -121,7 +121,8 @@ def _report(error: Exception) -> int:
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         code, text = 2, f'{text}: make room, and run the same again'
     if 'in DataLoader worker process' in text:  # the traceback, and then the message
-        text = text.strip().splitlines()[-1]
+        last = text.strip().splitlines()[-1]
+        text = last.partition('Error: ')[2] or last
     if code == 1:
         text = f'{type(error).__name__}: {text}\nThe traceback is in {_keep_traceback()}'
     if isinstance(error, ImportError):

@@ -88,7 +88,8 @@ def _import(args: argparse.Namespace) -> Iterator[Finding]:
     done = subprocess.run(command, capture_output=True, text=True)
     _, _, error = done.stderr.strip().rpartition('Error: ')
     state = BROKEN if done.returncode else OK
-    yield state, f'import mmcim: exit code {done.returncode}: {error}', _INSTALL
+    reason = f': exit code {done.returncode}: {error}' if done.returncode else ''
+    yield state, f'import mmcim{reason}', _INSTALL
 
 
 def _devices(args: argparse.Namespace) -> Iterator[Finding]:

@@ -138,7 +138,8 @@ def _schedules(runner: Runner) -> Iterator[str]:
             yield f'{key} has its last step at {last_step} of {total}: lower milestones'
         elif getattr(scheduler, 'start_factor', 1) < getattr(scheduler, 'end_factor', 1):
             if end >= total:
-                yield f'{key} warms up until {end} of {total}: set its end far below'
+                unit = 'epochs' if scheduler.by_epoch else 'iterations'
+                yield f'{key} warms up until {end} of {total} {unit}: lower its end'
         elif end != total and not goes_on:
             yield f'{key} ends at {end}, but training at {total}: leave out end, T_max'
 
@@ -149,7 +150,8 @@ def _batch(runner: Runner) -> Iterator[str]:
     batches = runner.train_dataloader.batch_sampler
     # Endless samplers, which can skip samples, fill each batch.
     if size < batch and batches.drop_last and not hasattr(batches.sampler, 'skip'):
-        yield f'{size} images, fewer than a batch of {batch}: lower batch_size'
+        key = 'train_dataloader.batch_size'
+        yield f'{size} images, fewer than a batch of {batch}: lower {key}'
 
 
 def _classes(runner: Runner) -> Iterator[str]:

@@ -110,8 +110,8 @@ def start_summary(runner: Runner) -> str:
 def training_numbers(runner: Runner) -> str:
     """Loss, time left, speed, and what else has been logged lately (means), in one line.
 
-    The learning rate is that of the config, as scheduled, where parameter groups have
-    others.
+    The learning rate is the present one of the config, as scheduled, where parameter
+    groups have others.
     """
     hub, window = runner.message_hub, runner.log_processor.window_size
     scalars = {
@@ -120,7 +120,8 @@ def training_numbers(runner: Runner) -> str:
         if name.startswith('train/')
     }
     if 'base_lr' in scalars:
-        scalars['lr'] = scalars.pop('base_lr')
+        scalars['lr'] = hub.get_scalar('train/base_lr').current()
+        del scalars['base_lr']
     seconds, _ = scalars.pop('time', None), scalars.pop('data_time', None)
     shown = {name: f'{name} {value:.4g}' for name, value in scalars.items()}
     first = [shown.pop('loss')] if 'loss' in shown else []

@@ -297,7 +297,8 @@ def _find_part(cfg: Config | dict, built: Any, inside: str) -> str:
             common = part.keys() & built.keys()
             # By their text, since comparing arrays gives an array.
             same = all(repr(part[name]) == repr(built[name]) for name in common)
-            if same and 0 < len(part) <= 2 * len(common):
+            alike = 'type' in part or 'type' not in built
+            if same and alike and 0 < len(part) <= 2 * len(common):
                 found[key] = key.startswith(inside), len(common)
     return max(found, key=found.__getitem__, default='')
 

@@ -12,7 +12,7 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from ..paths import configs_dir
-from .building import TOP_LEVEL, explain_build_errors, nearest
+from .building import TOP_LEVEL, check_keys, explain_build_errors, nearest
 from .errors import ConfigError
 from .files import refuse_code
 from .scope import drop_scope
@@ -120,6 +120,7 @@ def build_runner(cfg: Config, mode: str | None = None) -> Runner:
             :class:`mmcim.utils.building.ConfigKeyErrors`.
     """
     if mode and cfg.get(f'{mode}_dataloader') is None:
+        check_keys(cfg)  # it may be misspelt, or a config of mmcls 0.x
         raise ConfigError(f'{mode}_dataloader is missing: the config cannot {mode}')
     cfg.setdefault('runner_type', 'StrictRunner')
     with explain_build_errors(cfg):

@@ -48,7 +48,7 @@ SCHEDULES = dict(
         dict(type='MultiStepLR', milestones=[1, 7], by_epoch=True),
         'MultiStepLR.*its last step at 7 of 2: lower milestones',
     ),
-    warm_up=(dict(WARM_UP, end=4), 'warms up until 4 of 4: set its end far below'),
+    warm_up=(dict(WARM_UP, end=4), 'warms up until 4 of 4 iterations: lower its end'),
     warm_up_without_end=(WARM_UP, 'param_scheduler.0 .*warms up'),
     second=(
         [dict(WARM_UP, end=2), dict(COSINE, begin=2, end=6)],

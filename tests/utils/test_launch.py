@@ -48,8 +48,11 @@ def test_unknown_options_raise(folder):
 
 
 def test_missing_dataloader_raises(folder):
-    cfg = load_config(folder / 'base.py')
+    cfg = load_config(folder / 'base.py', dict(default_scope='mmpretrain'))
     with pytest.raises(ConfigError, match='^test_dataloader is missing: .* cannot test'):
+        build_runner(cfg, 'test')
+    cfg.lr_config = dict(policy='step')
+    with pytest.raises(ConfigError, match='^lr_config is a key of mmcls 0.x'):
         build_runner(cfg, 'test')
 
 
