@@ -101,8 +101,8 @@ def initial_weights(cfg: Config) -> list[str]:
     """List the files that a config's model and its backbone are initialised with."""
     model = cfg.get('model') or {}
     parts = [part for part in (model, model.get('backbone')) if isinstance(part, dict)]
-    found = [part.get('init_cfg') or {} for part in parts]
-    return [init['checkpoint'] for init in found if 'checkpoint' in init]
+    found = [part['init_cfg'] for part in parts if isinstance(part.get('init_cfg'), dict)]
+    return [init['checkpoint'] for init in found if init.get('checkpoint')]
 
 
 def build_runner(cfg: Config, mode: str | None = None) -> Runner:

@@ -5,6 +5,7 @@ import pytest
 from mmengine.config import Config
 
 from mmcim.utils import ConfigError, build_runner, load_config
+from mmcim.utils.launch import initial_weights
 
 
 @pytest.fixture
@@ -103,3 +104,18 @@ def test_work_directory_follows_the_path_below_configs(folder, path, below):
 def test_pretrained_needs_a_backbone(folder):
     with pytest.raises(ConfigError, match='--pretrained: .*has no model.backbone to set'):
         load_config(folder / 'base.py', pretrained='x.pth')
+
+
+@pytest.mark.parametrize(
+    ('init_cfg', 'files'),
+    [
+        (dict(type='Pretrained', checkpoint='a.pth'), ['a.pth']),
+        (dict(type='Pretrained', checkpoint=None), []),
+        ([dict(type='TruncNormal', layer='Linear')], []),
+        (None, []),
+    ],
+)
+def test_initial_weights(init_cfg, files):
+    backbone = dict(type='ResNet', init_cfg=init_cfg)
+    assert initial_weights(Config(dict(model=dict(backbone=backbone)))) == files
+    assert initial_weights(Config(dict(model=dict(backbone='an object')))) == []
