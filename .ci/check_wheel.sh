@@ -45,10 +45,12 @@ mmcim --help >/dev/null
 cat >tokenizer.py <<'EOF'
 _base_ = 'mmcim::quickstart/tokenizer.py'
 train_cfg = dict(max_iters=4)
+param_scheduler = None
 EOF
 cat >pretrain.py <<'EOF'
 _base_ = 'mmcim::quickstart/cim_respix.py'
 train_cfg = dict(max_iters=4)
+param_scheduler = None
 model = dict(tokenizer=dict(checkpoint='tokenizer/iter_4.pth'))
 EOF
 for step in tokenizer pretrain; do

@@ -87,7 +87,9 @@ def start_summary(runner: Runner) -> str:
     images, counts = data['images_per_iteration'], optim['accumulative_counts']
     size, model = data['dataset']['size'], unwrapped(runner.model)
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    frozen = sum(t.numel() for t in model.state_dict().values()) - trained
+    # A tokenizer's weights are buffers.
+    tensors = [*model.parameters(), *model.buffers()]
+    frozen = sum(t.numel() for t in tensors) - trained
     files = filter(None, [runner._load_from, *initial_weights(runner.cfg)])
     how = 'resumed from' if runner._resume else 'weights of'
     origin = next((f'{how} {file}' for file in files), 'from scratch')
