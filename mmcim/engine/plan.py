@@ -64,8 +64,10 @@ def check_data(runner: Runner) -> None:
             inspect_dataset(dataset, mode == 'train', size, ignored)
 
 
-def compare_classes(runner: Runner, trained: dict[str, Any] | None) -> None:
-    """Warn of class names that differ from those of the training, which may be meant.
+def compare_data(runner: Runner, trained: dict[str, Any] | None) -> None:
+    """Warn of class names and sizes that differ from the training's, which may be meant.
+
+    Sizes of images are compared if the backbone has one.
 
     Args:
         runner: See :func:`check_plan`.
@@ -73,12 +75,15 @@ def compare_classes(runner: Runner, trained: dict[str, Any] | None) -> None:
     """
     if not trained or isinstance(unwrapped(runner.model), BaseSelfSupervisor):
         return
-    classes = trained['train_dataloader']['dataset']['classes']
+    backbone = getattr(unwrapped(runner.model), 'backbone', None)
+    names = ['classes', 'image_size'] if hasattr(backbone, 'img_size') else ['classes']
+    first = trained['train_dataloader']['dataset']
     for mode, loop in _loops(runner):
-        own = describe_data(loop.dataloader.dataset)['classes']
-        differences = compare(dict(classes=classes), dict(classes=own), 'training', mode)
-        if classes and own and differences:
-            runner.logger.warning(f'Classes differ: {first_few(differences.values())}.')
+        second = describe_data(loop.dataloader.dataset)
+        known = [name for name in names if first[name] and second[name]]
+        left, right = ({name: part[name] for name in known} for part in (first, second))
+        if differences := compare(left, right, 'training', mode):
+            runner.logger.warning(f'The data differ: {first_few(differences.values())}.')
 
 
 @torch.no_grad()

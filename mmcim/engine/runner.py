@@ -194,7 +194,7 @@ class StrictRunner(ConfigKeyErrors, Runner):
         data_parallel.collect_through_group(self._val_loop, self._test_loop)
         super().load_or_resume()
         self._has_loaded = True
-        plan.compare_classes(self, self.record or self.loaded_record)
+        plan.compare_data(self, self.record or self.loaded_record)
         if training:
             check_processes({**self.record, 'resumed_iteration': self.iter})
             is_done = self.iter >= self.max_iters

@@ -94,6 +94,7 @@ def tested(toy, trained):
         missing=case(folder / 'nowhere.pth'),
         mean=case(good, '--cfg-options', 'model.data_preprocessor.mean=[0,0,0]'),
         classes=case(good, '--cfg-options', 'test_dataloader.dataset.data_prefix=other'),
+        size=case(good, '--cfg-options', 'test_dataloader.dataset.pipeline.1.scale=24'),
         none=['test.py', toy.config, '--work-dir', folder / 'work'],
         backbone_file=['test.py', REPO / 'configs/benchmarks/knn_in1k.py'],
         no_test=case(good, '--cfg-options', 'test_evaluator=None'),
@@ -178,9 +179,16 @@ def test_invalid_checkpoint_exits_with_code_2(tested, name, parts):
     assert 'accuracy' not in result.output
 
 
-def test_other_class_names_are_a_warning(tested):
+@pytest.mark.parametrize(
+    ('name', 'warning'),
+    [
+        ('classes', 'classes.1 is b in training and c in test'),
+        ('size', 'image_size.0 is 16 in training and 24 in test'),
+    ],
+)
+def test_other_class_names_and_sizes_are_a_warning(tested, name, warning):
     _, results = tested
-    result = results['classes']
+    result = results[name]
     assert result.code == 0, result.output
-    assert 'classes.1 is b in training and c in test' in result.output
+    assert warning in result.output
     assert '\naccuracy/top1: ' in result.output

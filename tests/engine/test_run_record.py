@@ -370,7 +370,7 @@ def test_different_class_names_warn(make_runner, monkeypatch, val, message):
     runner = with_classes(make_runner(scores=[1, 2]), ('cat', 'dog'), val)
     warnings = keep_warnings(runner, monkeypatch)
     runner.train()
-    found = [text for text in warnings if 'Classes differ' in text]
+    found = [text for text in warnings if 'The data differ' in text]
     assert len(found) == (message is not None)
     assert all(message in text for text in found)
 

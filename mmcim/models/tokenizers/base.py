@@ -128,9 +128,13 @@ class BaseTokenizer(BaseModule, metaclass=ABCMeta):
 
         Raises:
             TypeError: If the images are not floating point.
+            ValueError: If a side is not a multiple of the stride.
         """
         if not images.is_floating_point():
             raise TypeError(f'images are {images.dtype}, not floating point in [0, 1]')
+        shape = tuple(images.shape)
+        if any(side % self.stride for side in shape[-2:]):  # the rest would be left out
+            raise ValueError(f'sides must be multiples of {self.stride}, got {shape}')
         with torch.autocast(images.device.type, enabled=False):
             ids = self._encode(images.float())
         if not self._has_encoded:  # looking at every batch would slow a GPU down

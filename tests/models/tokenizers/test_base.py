@@ -182,6 +182,7 @@ def test_half_precision_images_are_computed_in_float32(tokenizer):
     ('images', 'error', 'message'),
     [
         (torch.zeros(1, 3, 8, 8, dtype=torch.uint8), TypeError, 'uint8, not floating'),
+        (torch.zeros(1, 3, 8, 9), ValueError, r'multiples of 4, got .1, 3, 8, 9'),
         (torch.zeros(1, 1, 8, 8), RuntimeError, 'to have 3 channels, but got 1'),
     ],
 )
