@@ -3,13 +3,18 @@
 
 They are augmented as in training. Columns:
 
-CIM: original, tokenizer's reconstruction, mask, corrupted, and restored (ResPix) or
-replaced and detected (RevDet).
-ConMIM: the image of the online encoder, the same masked, that of the momentum encoder.
-CorrIM: the context, and of each exemplar its crop and its region in the context; with a
-checkpoint also the region that the model finds, red where it is sure.
-BEiT, SimMIM, MAE: the image and the same masked; BEiT also the decoded tokens.
-MoCo v3: the two crops.
+CIM: original, tokenizer's reconstruction, mask, corrupted, and target, predicted and
+restored (ResPix) or replaced and detected (RevDet).
+BEiT: original, mask, tokenizer's reconstruction, and the same with predicted tokens.
+MAE, SimMIM: original, mask, and restored, or, where MAE's targets are normalised, target
+and predicted.
+ConMIM: the image of the online encoder, the same masked, a masked patch, the momentum
+encoder's image, and how similar that patch is to each of its patches.
+CorrIM: the context, and of three exemplars the crop, its region in the context, and
+where the model finds it.
+MoCo v3: the two crops. Tokenizer training: original and reconstruction.
+
+Predicted pixels stand with their PSNR and that of a prediction of zeros.
 
 Example: mmcim show CONFIG CHECKPOINT --out grid.png
 """
@@ -18,6 +23,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmpretrain.models.selfsup import BaseSelfSupervisor
@@ -30,7 +36,7 @@ from ..engine.checks import check_same_inputs, check_same_model
 from ..engine.seeding import seed_generators
 from ..models.selfsup import CIM, RevDet
 from ..utils import ConfigError, check_keys, explain_build_errors, load_config
-from ..visualization import cim_panels, save_grid, view_panels
+from ..visualization import draw_panels, make_panels, save_image
 
 
 def run(args: argparse.Namespace) -> None:
@@ -46,19 +52,18 @@ def run(args: argparse.Namespace) -> None:
     cfg = load_config(args.config, args.cfg_options)
     model = load_model(cfg, args.checkpoint)
     batch = first_images(cfg, args.num)
-    data = model.data_preprocessor(batch, training=True)
-    if isinstance(model, CIM):
-        detector = None
-        if args.detector:
-            other, checkpoint = args.detector
-            found = load_model(load_config(other), checkpoint)
-            detector = getattr(found, 'enhancer', None)
-            if not isinstance(detector, RevDet):
-                raise ConfigError(f'--detector: {other} is no CIM-RevDet')
-        panels = cim_panels(model, data['inputs'], detector=detector)
-    else:
-        panels = view_panels(model, data['inputs'], predict=args.checkpoint is not None)
-    save_grid(panels, args.out)
+    detector = None
+    if args.detector:
+        other, checkpoint = args.detector
+        found = load_model(load_config(other), checkpoint)
+        detector = getattr(found, 'enhancer', None)
+        if not isinstance(model, CIM) or not isinstance(detector, RevDet):
+            raise ConfigError(f'--detector: CIM takes a CIM-RevDet, {other} is none')
+    with torch.no_grad():
+        inputs = model.data_preprocessor(batch, training=True)['inputs']
+        images, legend = make_panels(model, inputs, detector)
+    title = f'{type(model).__name__}, {args.checkpoint or "random weights"}'
+    save_image(draw_panels(images, title, legend), args.out)
     print(f'wrote {args.out}')
 
 
@@ -87,11 +92,9 @@ def load_model(cfg: Config, checkpoint: str | Path | None) -> BaseSelfSupervisor
     """Build a method with the weights of its checkpoint, in eval mode.
 
     Raises:
-        ConfigError: If the checkpoint is not of this model, or there is nothing to show.
+        ConfigError: If the checkpoint is not of this model.
     """
     model = build_model(cfg, BaseSelfSupervisor)
-    if getattr(model, 'tokenizer', model) is None:
-        raise ConfigError('model: without a tokenizer there is nothing to show')
     if checkpoint:
         file = read_weights(checkpoint)
         check_same_model(model, file.tensors, str(checkpoint))

@@ -1,5 +1,5 @@
 # Copyright (c) mmcim contributors. All rights reserved.
 """Images of what the models see and do."""
 
-from .grid import save_grid
-from .panels import cim_panels, view_panels
+from .figure import draw_panels, rendered, save_image
+from .panels import grey_out, make_panels, overlay

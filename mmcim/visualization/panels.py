@@ -1,53 +1,99 @@
 # Copyright (c) mmcim contributors. All rights reserved.
-"""What the methods see, generate and predict, step by step."""
+"""What each method sees, generates and predicts, step by step.
+
+``mmcim show`` and the images of a training are drawn from here.
+"""
+
+from collections.abc import Callable
+from functools import singledispatch
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from mmpretrain.models.selfsup import BaseSelfSupervisor
 from torch import Tensor
 
-from mmcim.models.selfsup import CIM, CorrIM, MAEBaseline, ResPix, RevDet
-from mmcim.models.selfsup.cim import Corruption
-from mmcim.models.selfsup.discrete_vae import psnr
+from ..models.selfsup import (
+    CIM,
+    BEiTBaseline,
+    ConMIM,
+    CorrIM,
+    DiscreteVAETrainer,
+    MAEBaseline,
+    MoCoV3Baseline,
+    ResPix,
+    RevDet,
+    SimMIMBaseline,
+)
+from ..models.selfsup.cim import Corruption
+from ..models.selfsup.discrete_vae import psnr
+from .figure import Colour
 
-_REPLACED = (0.85, 0.2, 0.15)
-_ORIGINAL = (0.13, 0.35, 0.6)
+RED, BLUE = (0.85, 0.2, 0.15), (0.13, 0.35, 0.6)
 # Normalised pixels are shown from -2 to 2 standard deviations.
 _SHOWN_RANGE = 4.0
+_SHOWN_EXEMPLARS = 3
 
 
-@torch.no_grad()
-def cim_panels(
-    model: CIM, inputs: dict, detector: RevDet | None = None
-) -> dict[str, Tensor]:
-    """Corrupt a batch as in training, and show each step.
+class Panels(NamedTuple):
+    """Images of a batch and how to read them.
+
+    Attributes:
+        images: Heading -> images, float in [0, 1], (B, 3, H, W), all of one size. Below
+            the name there may be lines of numbers.
+        legend: What is what -> its colour.
+    """
+
+    images: dict[str, Tensor]
+    legend: dict[str, Colour] = {}
+
+
+@singledispatch
+def make_panels(
+    model: BaseSelfSupervisor, inputs: dict, detector: RevDet | None = None
+) -> Panels:
+    """Show what a method does to a batch in training, and what it predicts.
+
+    Call it without gradients and with the model in eval mode. Masks and samples are drawn
+    as in training.
 
     Args:
-        model: In eval mode, with a tokenizer and a generator.
-        inputs: ``images`` and ``tokenizer_images`` as from its data preprocessor.
-        detector: Looks at the same corrupted images as the model's own enhancer. By
-            default the model's own enhancer, if it is one.
+        model: A method of :mod:`mmcim.models.selfsup`.
+        inputs: What its data preprocessor gives in training.
+        detector: Looks at the same corrupted images as a :class:`CIM`. By default the
+            model's own enhancer, if it is one.
 
     Returns:
-        Heading -> images, float in [0, 1], (B, 3, H, W). Always ``original``,
-        ``tokenizer``, ``mask`` and ``corrupted``; from ResPix ``target`` and
-        ``predicted``, normalised as in the loss, and ``restored``, in pixels; from a
-        RevDet ``replaced`` (the truth) and ``detected`` (the probability), red for
-        replaced tokens and blue for original ones. Below ``predicted`` and ``restored``
-        stand two more lines: their PSNR, and that of a prediction of zeros.
+        Of CIM ``original``, ``tokenizer``, ``mask``, ``corrupted``; from ResPix
+        ``target`` and ``predicted``, normalised as in the loss, and ``restored``, in
+        pixels; from a RevDet ``replaced`` (the truth) and ``detected``.
+        Of BEiT ``original``, ``mask``, ``tokenizer`` and ``predicted``, the decoded
+        tokens. Of SimMIM and MAE ``original``, ``mask`` and ``restored``, or, where MAE
+        normalises its targets, ``target`` and ``predicted``. Of ConMIM ``original``,
+        ``masked``, ``query``, one masked patch, and ``momentum`` and ``similarity``, its
+        cosine with each patch of the momentum encoder's image. Of CorrIM ``context``, and
+        of the first three exemplars ``exemplar``, ``region`` and ``found``. Of MoCo v3
+        the two crops; of a tokenizer's training ``original`` and ``restored``.
+
+        Predictions of pixels stand with their PSNR and that of a prediction of zeros.
     """
+    return Panels(dict(original=model.data_preprocessor.denormalize(inputs['images'])))
+
+
+@make_panels.register
+def _cim(model: CIM, inputs: dict, detector: RevDet | None = None) -> Panels:
     denormalize, enhancer = model.data_preprocessor.denormalize, model.enhancer
     batch = model.corrupt(inputs)
-    original = denormalize(inputs['images'])
-    decoded = model.tokenizer.decode(batch.golden)
-    panels = dict(
-        original=original,
-        tokenizer=denormalize(model.to_enhancer(decoded, original.shape[-2:])),
-        mask=grey_out(original, batch.mask),
-        corrupted=denormalize(batch.corrupted),
-    )
+    original = denormalize(batch.images)
+    panels, legend = dict(original=original), {}
+    if batch.golden is not None:
+        decoded = model.tokenizer.decode(batch.golden)
+        decoded = model.to_enhancer(decoded, original.shape[-2:])
+        panels['tokenizer'] = denormalize(decoded)
+    panels['mask'] = grey_out(original, batch.mask)
+    panels['corrupted'] = denormalize(batch.corrupted)
     if isinstance(enhancer, ResPix):
-        panels.update(_respix_panels(model, batch))
+        panels |= _respix(model, batch)
     elif detector is None:
         detector = enhancer
     if detector is not None:
@@ -55,87 +101,151 @@ def cim_panels(
         found = detector.predict(batch.corrupted).float().sigmoid()
         panels['replaced'] = overlay(original, truth)
         panels['detected'] = overlay(original, found)
-    return panels
+        legend = {'replaced': RED, 'original': BLUE}
+    return Panels(panels, legend)
 
 
-def _respix_panels(model: CIM, batch: Corruption) -> dict[str, Tensor]:
-    """Show the prediction as it is trained and as pixels, against that of zeros."""
+def _respix(model: CIM, batch: Corruption) -> dict[str, Tensor]:
+    """Show the prediction as it is trained and as pixels."""
     head, denormalize = model.enhancer.head, model.data_preprocessor.denormalize
     target, pred = head.target(batch.images), model.enhancer.predict(batch.corrupted)
-
-    def shown(normalised: Tensor) -> Tensor:
-        return (0.5 + normalised.float() / _SHOWN_RANGE).clamp(0, 1)
 
     def restored(prediction: Tensor) -> Tensor:
         return denormalize(head.restore(prediction, batch.corrupted))
 
-    panels = dict(target=shown(target))
-    truths = dict(predicted=shown(target), restored=denormalize(batch.images))
-    for (name, truth), view in zip(truths.items(), (shown, restored), strict=True):
-        image, zeros = view(pred), view(torch.zeros_like(pred))
-        ours, base = psnr(image, truth).mean(), psnr(zeros, truth).mean()
-        panels[f'{name}\n{ours:.1f} dB\nzeros {base:.1f} dB'] = image
-    return panels
+    return {
+        'target': _normalised(target),
+        **_compared('predicted', _normalised, pred, _normalised(target)),
+        **_compared('restored', restored, pred, denormalize(batch.images)),
+    }
 
 
-@torch.no_grad()
-def view_panels(
-    model: BaseSelfSupervisor, inputs: dict, predict: bool
-) -> dict[str, Tensor]:
-    """Show what a method sees of a batch, one panel after the other.
-
-    Args:
-        model: Any method but CIM.
-        inputs: What its data preprocessor gives.
-        predict: Whether to show what it finds as well, which only a trained model is
-            worth. CorrIM alone finds something to show.
-
-    Returns:
-        Name -> images, float in [0, 1], (B, 3, H, W), all of one size. Of CorrIM
-        ``context``, and for each exemplar from 1 on ``exemplar``, ``region`` and
-        ``found``, red inside and blue outside. Of all others ``image``, and where it has
-        such ``masked``, ``momentum`` (the image of the momentum encoder), ``second``
-        (crop) and ``tokens`` (decoded).
-    """
-    if isinstance(model, CorrIM):
-        return _corrim_panels(model, inputs, predict)
-    denormalize = model.data_preprocessor.denormalize
-    images = denormalize(inputs['images'])
-    panels = dict(image=images)
-    if isinstance(model, MAEBaseline) or getattr(model, 'masking', None):
-        panels['masked'] = grey_out(images, _draw_mask(model, inputs['images']))
-    for name, key in dict(momentum='momentum_images', second='second_crops').items():
-        if key in inputs:
-            panels[name] = denormalize(inputs[key])
-    if 'tokenizer_images' in inputs:
-        tokens = model.tokenizer.encode(inputs['tokenizer_images'])
-        decoded = model.tokenizer.decode(tokens)
-        panels['tokens'] = F.interpolate(decoded, images.shape[-2:])
-    return panels
+@make_panels.register
+def _beit(model: BEiTBaseline, inputs: dict, detector: None = None) -> Panels:
+    panels, mask = _masked(model, inputs)
+    golden = model.tokenizer.encode(inputs['tokenizer_images'])  # (B, h, w)
+    tokens = model.backbone(inputs['images'], mask)[-1]
+    logits = model.head(tokens[:, model.backbone.num_extra_tokens :], mask)  # (M, V)
+    predicted = golden.masked_scatter(mask, logits.argmax(dim=1))
+    size = inputs['images'].shape[-2:]
+    for name, ids in dict(tokenizer=golden, predicted=predicted).items():
+        panels[name] = F.interpolate(model.tokenizer.decode(ids), size)
+    return Panels(panels)
 
 
-def _draw_mask(model: BaseSelfSupervisor, images: Tensor) -> Tensor:
-    """As in a training step, (B, h, w), True or 1 where a patch is masked."""
-    if isinstance(model, MAEBaseline):
-        grid = tuple(model.backbone.patch_resolution)
-        return model.backbone(images, mask=True)[1].unflatten(1, grid)
-    return model.draw_mask(images)
+@make_panels.register
+def _simmim(model: SimMIMBaseline, inputs: dict, detector: None = None) -> Panels:
+    panels, mask = _masked(model, inputs)
+    tokens = model.backbone(inputs['images'], mask)[-1]
+    tokens = tokens[:, model.backbone.num_extra_tokens :]  # (B, h * w, C)
+    pred = model.neck(tokens.transpose(1, 2).unflatten(2, mask.shape[1:]))
+    return Panels({**panels, **_filled(model, inputs['images'], mask, pred)})
 
 
-def _corrim_panels(model: CorrIM, inputs: dict, predict: bool) -> dict[str, Tensor]:
+@make_panels.register
+def _mae(model: MAEBaseline, inputs: dict, detector: None = None) -> Panels:
+    images, head = inputs['images'], model.head
+    original = model.data_preprocessor.denormalize(images)
+    latent, mask, restore = model.backbone(images, mask=True)
+    pred = head.unpatchify(model.neck(latent, restore).float())  # (B, 3, H, W)
+    mask = mask.unflatten(1, tuple(model.backbone.patch_resolution)).bool()  # (B, h, w)
+    panels = dict(original=original, mask=grey_out(original, mask))
+    if not head.norm_pix:
+        return Panels({**panels, **_filled(model, images, mask, pred)})
+    # The statistics of a hidden patch are known to nobody who has to predict it.
+    panels['target'] = _normalised(head.unpatchify(head.construct_target(images)))
+    return Panels(
+        {**panels, **_compared('predicted', _normalised, pred, panels['target'])}
+    )
+
+
+@make_panels.register
+def _conmim(model: ConMIM, inputs: dict, detector: None = None) -> Panels:
+    images, seen = inputs['images'], inputs['momentum_images']
+    panels, mask = _masked(model, inputs)
+    panels['masked'] = panels.pop('mask')
+    keys = model._encode(model.momentum_encoder, seen, None)
+    cosines = model.head(model._encode(model, images, mask), keys)  # (B, N, N)
+    cosines = cosines * model.head.temperature
+    count = mask.flatten(1).cumsum(dim=1)  # (B, N)
+    query = (2 * count < count[:, -1:]).sum(dim=1)  # (B,), the middle masked patch
+    is_query = F.one_hot(query, mask[0].numel()).view_as(mask)
+    found = cosines[torch.arange(len(mask)), query].view(mask.shape)
+    panels['query'] = overlay(panels['original'], is_query)
+    panels['momentum'] = model.data_preprocessor.denormalize(seen)
+    panels['similarity'] = overlay(panels['momentum'], (found + 1) / 2)
+    return Panels(panels, {'query, cosine of 1': RED, 'cosine of -1': BLUE})
+
+
+@make_panels.register
+def _corrim(model: CorrIM, inputs: dict, detector: None = None) -> Panels:
     denormalize = model.data_preprocessor.denormalize
     context = denormalize(inputs['context'])
-    size = context.shape[-2:]
+    found = model.predict(inputs).softmax(dim=2)[:, :, 1]  # (B, E, H, W)
     panels = dict(context=context)
-    if predict:
-        probabilities = model.predict(inputs).softmax(dim=2)[:, :, 1]
-    for i in range(inputs['exemplars'].size(1)):
+    for i in range(min(_SHOWN_EXEMPLARS, inputs['exemplars'].size(1))):
         exemplar = denormalize(inputs['exemplars'][:, i])
-        panels[f'exemplar {i + 1}'] = F.interpolate(exemplar, size)
+        panels[f'exemplar {i + 1}'] = F.interpolate(exemplar, context.shape[-2:])
         panels[f'region {i + 1}'] = overlay(context, inputs['regions'][:, i])
-        if predict:
-            panels[f'found {i + 1}'] = overlay(context, probabilities[:, i])
-    return panels
+        panels[f'found {i + 1}'] = overlay(context, found[:, i])
+    return Panels(panels, {'inside': RED, 'outside': BLUE})
+
+
+@make_panels.register
+def _mocov3(model: MoCoV3Baseline, inputs: dict, detector: None = None) -> Panels:
+    keys = {'first crop': 'images', 'second crop': 'second_crops'}
+    denormalize = model.data_preprocessor.denormalize
+    return Panels({name: denormalize(inputs[key]) for name, key in keys.items()})
+
+
+@make_panels.register
+def _tokenizer(model: DiscreteVAETrainer, inputs: dict, detector: None = None) -> Panels:
+    original, network = inputs['tokenizer_images'], model.backbone
+    ids = network(original).argmax(1)  # (B, h, w)
+    restored = network.decode(network.embed(ids)).float().clamp(0, 1)
+    heading = f'restored\n{psnr(restored, original).mean():.1f} dB'
+    return Panels({'original': original, heading: restored})
+
+
+def _masked(model: BaseSelfSupervisor, inputs: dict) -> tuple[dict, Tensor]:
+    """The original and the masked image; and the mask, bool, (B, h, w)."""
+    original = model.data_preprocessor.denormalize(inputs['images'])
+    mask = model.draw_mask(inputs['images'])
+    return dict(original=original, mask=grey_out(original, mask)), mask
+
+
+def _filled(
+    model: BaseSelfSupervisor, images: Tensor, mask: Tensor, pred: Tensor
+) -> dict[str, Tensor]:
+    """Put predicted pixels, normalised as the images, where these are masked."""
+    denormalize = model.data_preprocessor.denormalize
+    hidden = _enlarge(mask, images.shape[-2:]) > 0.5
+
+    def fill(prediction: Tensor) -> Tensor:
+        return denormalize(torch.where(hidden, prediction.float(), images))
+
+    return _compared('restored', fill, pred, denormalize(images))
+
+
+def _compared(
+    name: str, view: Callable[[Tensor], Tensor], pred: Tensor, truth: Tensor
+) -> dict[str, Tensor]:
+    """Show a prediction, with its PSNR and that of a prediction of zeros.
+
+    Args:
+        name: Of the panel.
+        view: Makes an image of a prediction.
+        pred: (B, 3, H, W).
+        truth: What the image should be.
+    """
+    image = view(pred)
+    ours, zeros = (psnr(im, truth).mean() for im in (image, view(torch.zeros_like(pred))))
+    return {f'{name}\n{ours:.1f} dB\nzeros {zeros:.1f} dB': image}
+
+
+def _normalised(pixels: Tensor) -> Tensor:
+    """Show normalised pixels, zero as grey."""
+    return (0.5 + pixels.float() / _SHOWN_RANGE).clamp(0, 1)
 
 
 def _enlarge(grid: Tensor, size: torch.Size) -> Tensor:
@@ -152,6 +262,6 @@ def grey_out(images: Tensor, mask: Tensor) -> Tensor:
 def overlay(images: Tensor, fraction: Tensor) -> Tensor:
     """Colour images from blue to red, where the fraction (B, h, w) is 0 and 1."""
     fraction = _enlarge(fraction, images.shape[-2:])
-    blue, red = (images.new_tensor(c).view(3, 1, 1) for c in (_ORIGINAL, _REPLACED))
+    blue, red = (images.new_tensor(c).view(3, 1, 1) for c in (BLUE, RED))
     colour = blue + fraction * (red - blue)
     return 0.35 * images.mean(dim=1, keepdim=True) + 0.65 * colour
