@@ -64,7 +64,8 @@ def draw_panels(
     top = _LINE * (1 + max(name.count('\n') + 1 for name in panels) + bool(title))
     total = left + max(width + _GAP, _MIN_WIDTH), top + height + _LINE * 2 * bool(legend)
     # A little more, since matplotlib cuts fractions of pixels off.
-    figure = Figure([(side + 0.01) / _DPI for side in total], _DPI, facecolor='white')
+    size = (total[0] + 0.01) / _DPI, (total[1] + 0.01) / _DPI
+    figure = Figure(size, _DPI, facecolor='white')
     figure.figimage(grid.numpy(), left, total[1] - top - height)
 
     def write(x: float, y: float, text: str, **style: Any) -> None:
