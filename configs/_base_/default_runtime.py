@@ -13,6 +13,8 @@ default_hooks = dict(
     checkpoint=dict(type='SafeCheckpointHook', interval=1, max_keep_ckpts=3),
     # Beside each checkpoint: epoch_1_backbone.safetensors.
     backbone_export=dict(type='BackboneExportHook'),
+    # Images and numbers that show whether it learns, through the visualizer.
+    watch=dict(type='WatchHook', interval=1000),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     visualization=dict(type='VisualizationHook', enable=False),
     # Runner.from_cfg does not read runner_type.

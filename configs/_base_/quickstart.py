@@ -21,6 +21,7 @@ param_scheduler = [warm_up, cosine]
 default_hooks = dict(
     logger=dict(interval=20),
     checkpoint=dict(by_epoch=False, interval=200, max_keep_ckpts=1),
+    watch=dict(interval=100),
 )
 custom_hooks = [dict(type='FiniteLossHook', interval=20)]
 log_processor = dict(by_epoch=False, window_size=20)

@@ -78,7 +78,7 @@ def extract_features(
             batch = torch.stack([_load(image, size) for image in chosen])
             outputs = backbone(((batch.to(device) - mean) / std).to(weight.dtype))
             outputs = outputs if isinstance(outputs, Tensor) else outputs[-1]
-            features.append(_pool(backbone, outputs).cpu())
+            features.append(pool(backbone, outputs).cpu())
     finally:
         backbone.train(training)
     return torch.cat(features).float()
@@ -92,7 +92,7 @@ def _load(image: ImageLike, size: tuple[int, int]) -> Tensor:
     return pil_to_tensor(fit_image(image, size)).float()
 
 
-def _pool(backbone: nn.Module, features: Tensor) -> Tensor:
+def pool(backbone: nn.Module, features: Tensor) -> Tensor:
     """Average what is not a vector, (B, C, h, w) or tokens (B, N, C), to (B, C)."""
     if features.ndim == 4:
         return features.mean(dim=(2, 3))

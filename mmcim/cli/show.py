@@ -33,7 +33,7 @@ from torch import nn
 from ..checkpoints import read_weights
 from ..engine import StrictRunner
 from ..engine.checks import check_same_inputs, check_same_model
-from ..engine.seeding import seed_generators
+from ..engine.seeding import fixed_batch, seed_generators
 from ..models.selfsup import CIM, RevDet
 from ..utils import ConfigError, check_keys, explain_build_errors, load_config
 from ..visualization import draw_panels, make_panels, save_image
@@ -48,10 +48,13 @@ def run(args: argparse.Namespace) -> None:
     Raises:
         ConfigError: If a config or checkpoint does not fit.
     """
-    seed_generators(args.seed)
+    seed_generators(args.seed)  # of random weights
     cfg = load_config(args.config, args.cfg_options)
     model = load_model(cfg, args.checkpoint)
-    batch = first_images(cfg, args.num)
+    with explain_build_errors(cfg, 'train_dataloader'):
+        loader = StrictRunner.build_dataloader({**cfg.train_dataloader, 'num_workers': 0})
+    batch = fixed_batch(loader, args.num, args.seed)
+    seed_generators(args.seed)
     detector = None
     if args.detector:
         other, checkpoint = args.detector
@@ -101,14 +104,3 @@ def load_model(cfg: Config, checkpoint: str | Path | None) -> BaseSelfSupervisor
         check_same_inputs(model, file.meta, str(checkpoint), cfg.get('override', False))
         model.load_state_dict(file.tensors)
     return model.eval()
-
-
-def first_images(cfg: Config, num: int) -> dict:
-    """The first images of the training set, as the loader gives them."""
-    with explain_build_errors(cfg, 'train_dataloader'):
-        config = {**cfg.train_dataloader, 'num_workers': 0}
-        loader = StrictRunner.build_dataloader(config)
-    # Drawn from the seed of the command line.
-    dataset = loader.dataset.dataset  # type: ignore[attr-defined]
-    chosen = range(min(num, len(dataset)))
-    return loader.collate_fn([dataset[i] for i in chosen])

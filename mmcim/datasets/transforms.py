@@ -83,7 +83,9 @@ class LoadImage(BaseTransform):
                 return
             file.write(f'{path}\n')
         # mmengine's loggers show a repeated warning once.
-        MMLogger.get_current_instance().warning(f'{error}. Another one is used.')
+        logger = MMLogger.get_current_instance()
+        extra = dict(event='skipped_image')
+        logger.warning(f'{error}. Another one is used.', extra=extra)
         number = len(listed) + 1
         if self.num_images and number > max(self.max_skipped * self.num_images, 1):
             raise ConfigError(

@@ -2,3 +2,4 @@
 from .hooks import *  # noqa: F403
 from .optimizers import *  # noqa: F403
 from .runner import RequireStrictRunnerHook, StrictRunner
+from .watch import WatchHook

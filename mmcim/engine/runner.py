@@ -24,6 +24,7 @@ from ..utils.building import ConfigKeyErrors, explain_build_errors
 from ..utils.terminal import remove_lines, show_on_screen
 from . import checks, data_parallel, plan
 from .data_parallel import begin_loader_worker, check_processes, together
+from .events import EventsHook
 from .hooks import MomentumUpdateHook
 from .interruption import InterruptionHook
 from .lr_scaling import lr_ratio, scaled_schedulers
@@ -57,8 +58,9 @@ class StrictRunner(ConfigKeyErrors, Runner):
     - The screen shows what a person wants to know (:mod:`mmcim.engine.terminal`).
     - Several processes run on CPUs as on GPUs; they stop if their settings differ.
     - Checkpoints are read as data; none of their contents is executed.
-    - A training owns its work directory (:mod:`mmcim.engine.work_dir`), and leaves it in
-      order after a signal (:mod:`mmcim.engine.interruption`).
+    - A training owns its work directory (:mod:`mmcim.engine.work_dir`), writes what
+      happens into it (:mod:`mmcim.engine.events`), and leaves it in order after a signal
+      (:mod:`mmcim.engine.interruption`).
     - A process that waits for another one, or for a worker of a data loader, fails after
       ``env_cfg.dist_cfg.timeout`` seconds.
 
@@ -79,7 +81,9 @@ class StrictRunner(ConfigKeyErrors, Runner):
         if momentum_encoder_of(unwrapped(self.model)):
             self.register_hook(MomentumUpdateHook())
         self._interruption = InterruptionHook(self._timeout)
-        self.register_hook(self._interruption)
+        self._events = EventsHook(self)
+        for hook in (self._events, self._interruption):
+            self.register_hook(hook)
 
     @classmethod
     def from_cfg(cls, cfg: Config) -> Runner:
@@ -163,6 +167,7 @@ class StrictRunner(ConfigKeyErrors, Runner):
             stack.callback(remove_lines)  # before an error is printed
             begin(self, stack)
             super().dump_config()
+            stack.enter_context(self._events.listen())
             stack.enter_context(self._interruption.listen())
             return super().train()
 

@@ -17,7 +17,7 @@ from mmengine.dist import get_rank, get_world_size
 from mmengine.hooks import Hook
 from mmengine.registry import DATA_SAMPLERS, DATASETS
 from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 # What is seeded; the same numbers in another place give another seed.
 _SAMPLE, _TRAINING, _EVALUATION = range(3)
@@ -69,6 +69,29 @@ class SeededDataset(Dataset):
         index, numbers = place
         seed_generators(*numbers)
         return self.dataset[index]
+
+
+def fixed_batch(loader: DataLoader, num: int, seed: int = 0, shard: bool = False) -> Any:
+    """Collate samples that are spread over a dataset, the same whenever it is called.
+
+    Args:
+        loader: Whose dataset and collate function are used, without worker processes.
+        num: Of samples, at most.
+        seed: Of what a pipeline draws.
+        shard: Whether each process gets a part, of one size in all of them.
+
+    Returns:
+        What the loader gives.
+    """
+    dataset, world = loader.dataset, get_world_size() if shard else 1
+    size = len(dataset)  # type: ignore[arg-type]
+    num = max(min(num, size) // world, 1)
+    places = [
+        (i * world + get_rank() * shard) * size // (num * world) for i in range(num)
+    ]
+    if isinstance(dataset, SeededDataset):
+        return loader.collate_fn([dataset[i, (seed, _SAMPLE, i)] for i in places])
+    return loader.collate_fn([dataset[i] for i in places])
 
 
 class SeededSampler(Sampler):

@@ -36,8 +36,7 @@ class TerminalHook(Hook):
 
     def before_run(self, runner: Runner) -> None:
         """Take over how often a line is logged."""
-        loggers = (hook for hook in runner.hooks if isinstance(hook, LoggerHook))
-        self._interval = next((hook.interval for hook in loggers), 50)
+        self._interval = log_interval(runner)
 
     def _after_iter(
         self, runner: Runner, batch_idx: int, *args: Any, mode: str = 'train', **kwargs
@@ -74,6 +73,12 @@ class TerminalHook(Hook):
     def _close(self, mode: str) -> None:
         if line := self._lines.pop(mode, None):
             line.close()
+
+
+def log_interval(runner: Runner) -> int:
+    """How often :class:`mmengine.hooks.LoggerHook` logs, in iterations."""
+    loggers = (hook for hook in runner.hooks if isinstance(hook, LoggerHook))
+    return next((hook.interval for hook in loggers), 50)
 
 
 def start_summary(runner: Runner) -> str:
@@ -124,7 +129,9 @@ def training_numbers(runner: Runner) -> str:
     if 'base_lr' in scalars:
         scalars['lr'] = hub.get_scalar('train/base_lr').current()
         del scalars['base_lr']
-    seconds, _ = scalars.pop('time', None), scalars.pop('data_time', None)
+    seconds = scalars.pop('time', None)
+    for name in ('data_time', 'images_per_s'):
+        scalars.pop(name, None)
     shown = {name: f'{name} {value:.4g}' for name, value in scalars.items()}
     first = [shown.pop('loss')] if 'loss' in shown else []
     if seconds:

@@ -2,11 +2,13 @@
 """Test of a self-supervised model: its own losses on unseen images."""
 
 from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
 from mmengine.dist import all_reduce_dict
 from mmengine.model import BaseModel
+from mmpretrain.models.selfsup import BaseSelfSupervisor
 from mmpretrain.registry import LOOPS
 
 from ..utils.terminal import track
@@ -24,19 +26,36 @@ class SelfSupTestLoop(MetricsLoop):
     ``[]`` does.
     """
 
-    @torch.no_grad()
     def compute(self, model: BaseModel) -> dict[str, float]:
         """Compute the losses: name -> mean."""
-        sums, count = defaultdict[str, Any](float), 0
-        batches = track(self.dataloader, f'Testing {type(model).__name__}')
-        for place, batch in enumerate(batches):
-            # SeedHook seeds what the model draws.
+        return mean_losses(model, self._seeded(f'Testing {type(model).__name__}'))
+
+    def _seeded(self, title: str) -> Iterator[dict]:
+        """Give the batches; :class:`SeedHook` seeds what the model draws for each."""
+        for place, batch in enumerate(track(self.dataloader, title)):
             self.runner.call_hook('before_test_iter', batch_idx=place, data_batch=batch)
-            data = model.data_preprocessor(batch, training=False)
-            size = len(data['inputs']['images'])
-            for name, value in model(**data, mode='loss').items():
-                sums[name] = sums[name] + size * value.float()
-            count += size
-        means = {name: value / count for name, value in sums.items()}
-        all_reduce_dict(means, op='mean')
-        return {name: value.item() for name, value in means.items()}
+            yield batch
+
+
+@torch.no_grad()
+def mean_losses(model: BaseSelfSupervisor, batches: Iterable[dict]) -> dict[str, float]:
+    """Average what a model's ``loss`` gives over images.
+
+    Args:
+        model: In eval mode, not wrapped.
+        batches: From its data loader. Every process has some, not too different in
+            number; the mean of the processes' means is reported.
+
+    Returns:
+        Name -> mean.
+    """
+    sums, count = defaultdict[str, Any](float), 0
+    for batch in batches:
+        data = model.data_preprocessor(batch, training=False)
+        size = len(data['inputs']['images'])
+        for name, value in model(**data, mode='loss').items():
+            sums[name] = sums[name] + size * value.float()
+        count += size
+    means = {name: value / count for name, value in sums.items()}
+    all_reduce_dict(means, op='mean')
+    return {name: value.item() for name, value in means.items()}

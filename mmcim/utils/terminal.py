@@ -47,15 +47,21 @@ def show(text: str, style: str | None = None) -> None:
     live().console.print(text, style=style, markup=False)
 
 
+def is_warning(record: logging.LogRecord) -> bool:
+    """Whether it warns a user, and is no library's advice to developers."""
+    is_advice = any(words in record.getMessage() for words in _FOR_DEVELOPERS)
+    return record.levelno >= logging.WARNING and not is_advice
+
+
 class ScreenHandler(logging.Handler):
     """Shows what mmcim reports, and warnings, but no library's advice to developers."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print a record, above the lines of progress."""
-        text, is_warning = record.getMessage(), record.levelno >= logging.WARNING
-        if is_warning and not any(words in text for words in _FOR_DEVELOPERS):
+        text = record.getMessage()
+        if is_warning(record):
             show(f'{record.levelname.lower()}: {text}', style='yellow')
-        elif not is_warning and record.pathname.startswith(_PACKAGE):
+        elif record.levelno < logging.WARNING and record.pathname.startswith(_PACKAGE):
             show(text)
 
 

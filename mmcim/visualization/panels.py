@@ -122,24 +122,25 @@ def _respix(model: CIM, batch: Corruption) -> dict[str, Tensor]:
 
 @make_panels.register
 def _beit(model: BEiTBaseline, inputs: dict, detector: None = None) -> Panels:
-    panels, mask = _masked(model, inputs)
-    golden = model.tokenizer.encode(inputs['tokenizer_images'])  # (B, h, w)
-    tokens = model.backbone(inputs['images'], mask)[-1]
-    logits = model.head(tokens[:, model.backbone.num_extra_tokens :], mask)  # (M, V)
-    predicted = golden.masked_scatter(mask, logits.argmax(dim=1))
-    size = inputs['images'].shape[-2:]
-    for name, ids in dict(tokenizer=golden, predicted=predicted).items():
-        panels[name] = F.interpolate(model.tokenizer.decode(ids), size)
-    return Panels(panels)
+    original = model.data_preprocessor.denormalize(inputs['images'])
+    mask, golden, logits = model.predict(inputs)
+    predicted = golden.masked_scatter(mask, logits.argmax(dim=1))  # (B, h, w)
+    decoded, shown = map(model.tokenizer.decode, (golden, predicted))
+    size = original.shape[-2:]
+    return Panels(
+        dict(
+            original=original,
+            mask=grey_out(original, mask),
+            tokenizer=F.interpolate(decoded, size),
+            predicted=F.interpolate(shown, size),
+        )
+    )
 
 
 @make_panels.register
 def _simmim(model: SimMIMBaseline, inputs: dict, detector: None = None) -> Panels:
-    panels, mask = _masked(model, inputs)
-    tokens = model.backbone(inputs['images'], mask)[-1]
-    tokens = tokens[:, model.backbone.num_extra_tokens :]  # (B, h * w, C)
-    pred = model.neck(tokens.transpose(1, 2).unflatten(2, mask.shape[1:]))
-    return Panels({**panels, **_filled(model, inputs['images'], mask, pred)})
+    mask, pred = model.predict(inputs['images'])
+    return Panels(_filled(model, inputs['images'], mask, pred))
 
 
 @make_panels.register
@@ -149,21 +150,19 @@ def _mae(model: MAEBaseline, inputs: dict, detector: None = None) -> Panels:
     latent, mask, restore = model.backbone(images, mask=True)
     pred = head.unpatchify(model.neck(latent, restore).float())  # (B, 3, H, W)
     mask = mask.unflatten(1, tuple(model.backbone.patch_resolution)).bool()  # (B, h, w)
-    panels = dict(original=original, mask=grey_out(original, mask))
     if not head.norm_pix:
-        return Panels({**panels, **_filled(model, images, mask, pred)})
+        return Panels(_filled(model, images, mask, pred))
     # The statistics of a hidden patch are known to nobody who has to predict it.
-    panels['target'] = _normalised(head.unpatchify(head.construct_target(images)))
-    return Panels(
-        {**panels, **_compared('predicted', _normalised, pred, panels['target'])}
-    )
+    target = _normalised(head.unpatchify(head.construct_target(images)))
+    panels = dict(original=original, mask=grey_out(original, mask), target=target)
+    return Panels({**panels, **_compared('predicted', _normalised, pred, target)})
 
 
 @make_panels.register
 def _conmim(model: ConMIM, inputs: dict, detector: None = None) -> Panels:
     images, seen = inputs['images'], inputs['momentum_images']
-    panels, mask = _masked(model, inputs)
-    panels['masked'] = panels.pop('mask')
+    original, momentum = map(model.data_preprocessor.denormalize, (images, seen))
+    mask = model.draw_mask(images)
     keys = model._encode(model.momentum_encoder, seen, None)
     cosines = model.head(model._encode(model, images, mask), keys)  # (B, N, N)
     cosines = cosines * model.head.temperature
@@ -171,9 +170,13 @@ def _conmim(model: ConMIM, inputs: dict, detector: None = None) -> Panels:
     query = (2 * count < count[:, -1:]).sum(dim=1)  # (B,), the middle masked patch
     is_query = F.one_hot(query, mask[0].numel()).view_as(mask)
     found = cosines[torch.arange(len(mask)), query].view(mask.shape)
-    panels['query'] = overlay(panels['original'], is_query)
-    panels['momentum'] = model.data_preprocessor.denormalize(seen)
-    panels['similarity'] = overlay(panels['momentum'], (found + 1) / 2)
+    panels = dict(
+        original=original,
+        masked=grey_out(original, mask),
+        query=overlay(original, is_query),
+        momentum=momentum,
+        similarity=overlay(momentum, (found + 1) / 2),
+    )
     return Panels(panels, {'query, cosine of 1': RED, 'cosine of -1': BLUE})
 
 
@@ -207,24 +210,18 @@ def _tokenizer(model: DiscreteVAETrainer, inputs: dict, detector: None = None) -
     return Panels({'original': original, heading: restored})
 
 
-def _masked(model: BaseSelfSupervisor, inputs: dict) -> tuple[dict, Tensor]:
-    """The original and the masked image; and the mask, bool, (B, h, w)."""
-    original = model.data_preprocessor.denormalize(inputs['images'])
-    mask = model.draw_mask(inputs['images'])
-    return dict(original=original, mask=grey_out(original, mask)), mask
-
-
 def _filled(
     model: BaseSelfSupervisor, images: Tensor, mask: Tensor, pred: Tensor
 ) -> dict[str, Tensor]:
     """Put predicted pixels, normalised as the images, where these are masked."""
     denormalize = model.data_preprocessor.denormalize
-    hidden = _enlarge(mask, images.shape[-2:]) > 0.5
+    hidden, original = _enlarge(mask, images.shape[-2:]) > 0.5, denormalize(images)
 
     def fill(prediction: Tensor) -> Tensor:
         return denormalize(torch.where(hidden, prediction.float(), images))
 
-    return _compared('restored', fill, pred, denormalize(images))
+    panels = dict(original=original, mask=grey_out(original, mask))
+    return {**panels, **_compared('restored', fill, pred, original)}
 
 
 def _compared(

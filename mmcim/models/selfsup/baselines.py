@@ -53,14 +53,23 @@ class BEiTBaseline(SelfSupervisor, BEiT):
         Returns:
             ``loss`` and ``token_acc``, in [0, 1].
         """
+        mask, golden, logits = self.predict(inputs)
+        return dict(
+            loss=self.head.loss(logits, golden[mask], mask),
+            token_acc=token_accuracy(logits, golden[mask]),
+        )
+
+    def predict(self, inputs: dict) -> tuple[Tensor, Tensor, Tensor]:
+        """Tokenize, mask, predict; see :meth:`loss` for the inputs.
+
+        Returns:
+            The mask, bool, and the golden tokens, int64, (B, h, w); and the logits of the
+            masked patches, (M, V).
+        """
         images = inputs['images']
         mask = self.draw_mask(images)
-        target = self.tokenizer.encode(inputs['tokenizer_images'])[mask]
-        logits = self.head(_patch_tokens(self.backbone, images, mask), mask)
-        return dict(
-            loss=self.head.loss(logits, target, mask),
-            token_acc=token_accuracy(logits, target),
-        )
+        golden = self.tokenizer.encode(inputs['tokenizer_images'])
+        return mask, golden, self.head(_patch_tokens(self.backbone, images, mask), mask)
 
 
 @MODELS.register_module()
@@ -89,11 +98,19 @@ class SimMIMBaseline(SelfSupervisor, SimMIM):
         Returns:
             ``loss``.
         """
-        images = inputs['images']
+        mask, pred = self.predict(inputs['images'])
+        return dict(loss=self.head.loss(pred, inputs['images'], mask))
+
+    def predict(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Mask and restore normalised images, (B, 3, H, W).
+
+        Returns:
+            The mask, bool, (B, h, w), and normalised pixels, (B, 3, H, W).
+        """
         mask = self.draw_mask(images)
         tokens = _patch_tokens(self.backbone, images, mask)
         features = tokens.transpose(1, 2).unflatten(2, mask.shape[1:])  # (B, C, h, w)
-        return dict(loss=self.head.loss(self.neck(features), images, mask))
+        return mask, self.neck(features)
 
 
 @MODELS.register_module()

@@ -1,0 +1,75 @@
+# Copyright (c) mmcim contributors. All rights reserved.
+"""Numbers that tell a healthy pre-training from a sick one, on a few held-out images."""
+
+from typing import Any
+
+import torch
+from mmengine.dist import all_gather, all_reduce
+from mmpretrain.models.selfsup import BaseSelfSupervisor
+from torch import Tensor
+
+from ..apis.features import pool
+from ..checkpoints.layout import backbone_prefix
+from ..evaluation.loss_loop import mean_losses
+from ..models.selfsup import CIM, BEiTBaseline
+
+
+@torch.no_grad()
+def diagnose(model: BaseSelfSupervisor, data: dict) -> dict[str, float]:
+    """Compute the losses of a batch, and what shows a collapse.
+
+    Args:
+        model: In eval mode, not wrapped.
+        data: From its data loader, a batch of each process, all of one size.
+
+    Returns:
+        What :func:`mean_losses` gives. Of a model that predicts tokens also
+        ``token_base_acc``, the accuracy of always predicting the most frequent token;
+        ``token_entropy``, of the predicted distribution, in nats; ``codes_predicted`` and
+        ``codes_used``, how many tokens are the most likely one of a masked patch, and how
+        many the images have there. Of a model that exports a backbone
+        ``effective_rank``, see :func:`effective_rank`, of its pooled features.
+    """
+    numbers = mean_losses(model, [data])
+    inputs = model.data_preprocessor(data, training=False)['inputs']
+    if isinstance(model, BEiTBaseline):
+        mask, golden, logits = model.predict(inputs)
+        numbers |= _token_numbers(logits, golden[mask])
+    elif isinstance(model, CIM) and model.generator is not None:
+        batch: Any = model.corrupt(inputs)
+        numbers |= _token_numbers(batch.logits, batch.golden[batch.mask])
+    if backbone_prefix(model):
+        features = pool(model.backbone, model.extract_feat(inputs)[-1])  # (B, D)
+        numbers['effective_rank'] = effective_rank(torch.cat(all_gather(features)))
+    return numbers
+
+
+def _token_numbers(logits: Tensor, target: Tensor) -> dict[str, float]:
+    """Compare predictions (M, V) with tokens (M,), of all processes."""
+    entropy = torch.distributions.Categorical(logits=logits.float()).entropy().mean()
+    count = logits.size(1)
+    used = torch.stack([i.bincount(minlength=count) for i in (target, logits.argmax(1))])
+    all_reduce(used)
+    all_reduce(entropy, op='mean')
+    golden, predicted = used
+    return dict(
+        token_base_acc=(golden.max() / golden.sum()).item(),
+        token_entropy=entropy.item(),
+        codes_used=golden.count_nonzero().item(),
+        codes_predicted=predicted.count_nonzero().item(),
+    )
+
+
+def effective_rank(features: Tensor) -> float:
+    """Count the dimensions that features use (RankMe, arXiv 2210.02885, eq. 1).
+
+    Args:
+        features: (N, D).
+
+    Returns:
+        The exponential of the entropy of the singular values, in [1, min(N, D)]; 1 if
+        all features are parallel, as in a collapse.
+    """
+    values = torch.linalg.svdvals(features.double())
+    fractions = values / values.sum()
+    return torch.special.entr(fractions).sum().exp().item()

@@ -1,0 +1,118 @@
+# Copyright (c) mmcim contributors. All rights reserved.
+"""What happens to a training, as lines of ``events.jsonl`` in its work directory."""
+
+import json
+import logging
+import os
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.hooks import Hook
+from mmengine.runner import BaseLoop, Runner
+
+from ..utils.terminal import is_warning
+
+EVENTS = 'events.jsonl'
+
+
+class EventsHook(Hook):
+    """Write an event a line, each when it happens; :class:`StrictRunner` adds the hook.
+
+    A line is a JSON object with ``time`` (ISO 8601, UTC), ``iter`` (counted from 0) and
+    ``event``:
+
+    - ``start`` and ``resume``, with ``settings`` (the config), ``record`` (see
+      :func:`mmcim.engine.run_record.describe_run`) and ``versions``;
+    - ``warning`` and ``skipped_image``, with ``message``: what the log has of that kind;
+    - ``checkpoint``, with ``path``; ``validation``, with ``metrics``;
+    - ``end``, or ``interrupted`` or ``error``, with ``message``.
+
+    Whoever logs with ``extra=dict(event=NAME, ...)`` adds an event of that name, as the
+    online probe does. The main process writes; skipped images come from all.
+
+    Args:
+        runner: The run.
+    """
+
+    priority = 'VERY_HIGH'
+
+    def __init__(self, runner: Runner) -> None:
+        self._runner = runner
+
+    @contextmanager
+    def listen(self) -> Iterator[None]:
+        """Note what is logged while this runs, and how it ends."""
+        handler, logger = _LogHandler(self), self._runner.logger
+        logger.addHandler(handler)
+        try:
+            yield
+            self.write('end')
+        except BaseException as error:
+            is_signal = isinstance(error, SystemExit | KeyboardInterrupt)
+            message = f'{type(error).__name__}: {error}'
+            self.write('interrupted' if is_signal else 'error', message=message)
+            raise
+        finally:
+            logger.removeHandler(handler)
+
+    def before_train(self, runner: Runner) -> None:
+        """Describe what starts."""
+        gpu = torch.cuda.is_available()
+        versions = dict(
+            python=platform.python_version(),
+            system=platform.platform(),
+            device=torch.cuda.get_device_name() if gpu else platform.processor(),
+        )
+        settings = runner.cfg.to_dict()
+        event = 'resume' if runner._resume else 'start'
+        self.write(event, settings=settings, record=runner.record, versions=versions)
+
+    def after_save_checkpoint(self, runner: Runner, path: str) -> None:
+        """Note a checkpoint."""
+        self.write('checkpoint', path=path)
+
+    def after_val_epoch(self, runner: Runner, metrics: dict[str, Any]) -> None:
+        """Note a validation."""
+        self.write('validation', metrics=metrics)
+
+    def write(self, event: str, **what: Any) -> None:
+        """Append a line.
+
+        Args:
+            event: What happens.
+            **what: More about it; what JSON cannot hold is written as text.
+        """
+        if self._runner.rank and event != 'skipped_image':
+            return
+        loop = self._runner._train_loop  # the attribute would build it
+        iteration = loop.iter if isinstance(loop, BaseLoop) else 0
+        now = datetime.now(timezone.utc).isoformat(timespec='seconds')
+        line = dict(time=now, iter=iteration, event=event, **what)
+        text = json.dumps(line, default=str) + '\n'
+        # In one call: processes and workers of data loaders write to the same file.
+        path = Path(self._runner.work_dir, EVENTS)
+        file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        try:
+            os.write(file, text.encode(errors='backslashreplace'))
+        finally:
+            os.close(file)
+
+
+class _LogHandler(logging.Handler):
+    """Turns warnings, and records with an event, into events."""
+
+    def __init__(self, hook: EventsHook) -> None:
+        super().__init__(logging.INFO)
+        self._hook = hook
+
+    def emit(self, record: logging.LogRecord) -> None:
+        event = getattr(record, 'event', None)
+        if event or is_warning(record):
+            metrics = getattr(record, 'metrics', None)
+            what = dict(metrics=metrics) if metrics else {}
+            self._hook.write(event or 'warning', message=record.getMessage(), **what)
