@@ -6,6 +6,7 @@ Everything else that libraries log is in the log file alone.
 
 import atexit
 import logging
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache
@@ -55,6 +56,8 @@ def is_warning(record: logging.LogRecord) -> bool:
 
 class ScreenHandler(logging.Handler):
     """Shows what mmcim reports, and warnings, but no library's advice to developers."""
+
+    stream = sys.stderr  # mmengine's MLflow backend looks whether it is open
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print a record, above the lines of progress."""

@@ -2,4 +2,5 @@
 """Images of what the models see and do."""
 
 from .figure import draw_panels, rendered, save_image
+from .mlflow import MLflowVisBackend
 from .panels import grey_out, make_panels, overlay
