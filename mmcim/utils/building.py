@@ -38,7 +38,9 @@ _MISSPELT_AT_TOP = 0.85
 _NOT_ARGUMENTS = {'type', '_scope_', 'convert_to_iter_based', 'constructor'}
 _NOT_ARGUMENTS |= {'paramwise_cfg', 'magnitude_key', 'priority', 'by_epoch'}
 _NOT_ARGUMENTS |= {'requires_grad', 'num_batch_per_epoch', 'disable_subprocess_warning'}
-_POSITIVE = re.compile(r'(?!pretrained_)(.+_)?(sizes?|interval|epochs|iters|counts)')
+# What numbers of these names, or that end with them, may be.
+_POSITIVE = ('size', 'sizes', 'interval', 'epochs', 'iters', 'counts', 'temperature')
+_FRACTIONS = ('prob', 'momentum', 'fraction')
 # What mmengine's runner and ours read at the top of a config.
 TOP_LEVEL = [*inspect.signature(Runner.__init__).parameters, 'override', 'compile']
 TOP_LEVEL += ['custom_imports', 'find_unused_parameters', 'model_wrapper_cfg', 'sync_bn']
@@ -134,15 +136,15 @@ def check_arguments(cfg: Config | dict) -> None:
     """Compare all parts of a config with the classes that get them.
 
     Raises:
-        BuildError: If there is no such class, if it has no such argument, or if a size is
-            not positive. What only ``**kwargs`` take and no parent class knows is an
-            error if it resembles an argument, and a warning otherwise.
+        BuildError: If there is no such class, if it has no such argument, or if a number
+            is out of the range of its name. What only ``**kwargs`` take and no parent
+            class knows is an error if it resembles an argument, and a warning otherwise.
         ConfigError: If an annotation file may run code.
     """
     default = cfg.get('default_scope') or 'mmpretrain'
     for key, part in (node for name in TOP_LEVEL for node in _walk(cfg.get(name), name)):
         if isinstance(part, int | float) and not isinstance(part, bool):
-            _check_positive(key, part)
+            _check_range(key, part)
         if not isinstance(part, dict):
             continue
         if isinstance(ann_file := part.get('ann_file'), str):
@@ -223,12 +225,15 @@ def _nearest_type(kind: str, scope: str) -> str:
     return nearest(kind, names, _MISSPELT)
 
 
-def _check_positive(key: str, value: float) -> None:
-    """Refuse sizes, lengths and intervals that are zero or negative."""
+def _check_range(key: str, value: float) -> None:
+    """Refuse sizes, lengths and intervals of 0 or less, and probabilities above 1."""
     name = re.sub(r'(\.\d+)+$', '', key).rpartition('.')[2]
+    kind = '' if name.startswith('pretrained_') else name.rpartition('_')[2]
     never = name == 'interval' and value == -1  # for mmengine's hooks
-    if value <= 0 and _POSITIVE.fullmatch(name) and not never:
+    if value <= 0 and kind in _POSITIVE and not never:
         raise BuildError(f'{key} is {value}, but has to be positive')
+    if kind in _FRACTIONS and not 0 <= value <= 1:
+        raise BuildError(f'{key} is {value}, but has to be in [0, 1]')
 
 
 @contextmanager

@@ -585,6 +585,27 @@ def test_zero_and_negative_sizes_are_refused(key, value):
         check_arguments(cfg)
 
 
+@pytest.mark.parametrize(
+    ('part', 'problem'),
+    [
+        (
+            dict(type='DevicePreprocessor', flip_prob=1.5),
+            r'flip_prob is 1.5, .* \[0, 1\]',
+        ),
+        (dict(type='StrongAugment', grey_prob=-0.1), r'grey_prob is -0.1, .* \[0, 1\]'),
+        (dict(type='ConMIM', end_momentum=1.1), r'end_momentum is 1.1, .* \[0, 1\]'),
+        (dict(type='CIMGenerator', temperature=0), 'temperature is 0, .* positive'),
+        (
+            dict(type='DiscreteVAETrainer', temperature=(1.0, 0.0)),
+            'temperature.1 is 0.0,',
+        ),
+    ],
+)
+def test_numbers_out_of_the_range_of_their_name_are_refused(part, problem):
+    with pytest.raises(BuildError, match=f'^model.{problem}'):
+        check_arguments(dict(model=part))
+
+
 def test_hook_without_interval_and_sizes_that_are_none_pass():
     check_arguments(config(**{'default_hooks.checkpoint.interval': -1}))
     arguments = dict(pretrained_window_sizes=[0, 0, 0, 0])

@@ -9,8 +9,6 @@ from mmengine.model import BaseDataPreprocessor
 from mmpretrain.registry import MODELS
 from torch import Tensor, nn
 
-from ..checks import check_fractions
-
 
 class ModelInputs(dict):
     """Tensors of a batch by name; of the shape of ``images``.
@@ -42,9 +40,6 @@ class DevicePreprocessor(BaseDataPreprocessor):
             left and right matter.
         non_blocking: Whether to copy to the device without waiting; needs
             ``pin_memory=True`` in the loader.
-
-    Raises:
-        ValueError: If a value is out of its range.
     """
 
     def __init__(
@@ -56,7 +51,6 @@ class DevicePreprocessor(BaseDataPreprocessor):
         non_blocking: bool = False,
     ) -> None:
         super().__init__(non_blocking)
-        check_fractions(flip_prob=flip_prob)
         self.to_rgb = to_rgb
         self.flip_prob = flip_prob
         self.register_buffer('mean', torch.tensor(mean).float().view(3, 1, 1), False)

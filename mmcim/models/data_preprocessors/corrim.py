@@ -7,7 +7,6 @@ from mmengine.utils import to_2tuple
 from mmpretrain.registry import MODELS
 from torch import Tensor
 
-from ..checks import check_fractions
 from .base import DevicePreprocessor, build_augment, random_flip, resize
 from .exemplars import crop_regions, region_maps
 
@@ -32,9 +31,6 @@ class CorrIMDataPreprocessor(DevicePreprocessor):
             the default reproduces its maps best.
         context_size: Size (h, w) of the contexts.
         **kwargs: See :class:`DevicePreprocessor`.
-
-    Raises:
-        ValueError: If a value is out of its range.
     """
 
     def __init__(
@@ -47,7 +43,6 @@ class CorrIMDataPreprocessor(DevicePreprocessor):
         **kwargs,
     ) -> None:
         super().__init__(**kwargs)
-        check_fractions(exemplar_flip_prob=exemplar_flip_prob)
         self.exemplars = MODELS.build(exemplars)
         self.augment = build_augment(augment)
         self.exemplar_flip_prob = exemplar_flip_prob

@@ -39,9 +39,6 @@ class DiscreteVAETrainer(SelfSupervisor):
         usage_window: Iterations over which ``codes_used`` counts, and after which it is
             looked whether one code stands for almost all patches.
         **kwargs: See :class:`SelfSupervisor`.
-
-    Raises:
-        ValueError: If an argument is out of range.
     """
 
     preprocessor = 'CIMDataPreprocessor'
@@ -58,11 +55,6 @@ class DiscreteVAETrainer(SelfSupervisor):
         **kwargs,
     ) -> None:
         super().__init__(backbone, **kwargs)
-        if min(temperature) <= 0 or min(kl_weight) < 0 or not 0 < anneal <= 1:
-            raise ValueError(
-                'temperature must be above 0, kl_weight at least 0 and anneal in '
-                f'(0, 1], got {temperature}, {kl_weight} and {anneal}'
-            )
         self.temperature = temperature
         self.kl_weight = kl_weight
         self.anneal = anneal
