@@ -2,6 +2,7 @@
 """The runner of all configs: resumes exactly, and loads all of a checkpoint or fails."""
 
 from contextlib import ExitStack
+from functools import partialmethod
 from os.path import dirname, join, realpath
 from typing import Any
 
@@ -20,7 +21,7 @@ from torch.utils.data import DataLoader
 
 from ..checkpoints import adopt_pretrained
 from ..models.layers.momentum import momentum_encoder_of
-from ..utils.building import ConfigKeyErrors, explain_build_errors
+from ..utils.building import check_keys, explain_build_errors
 from ..utils.terminal import remove_lines, show_on_screen
 from . import checks, data_parallel, plan
 from .data_parallel import begin_loader_worker, check_processes, together
@@ -39,7 +40,7 @@ _OF_WORKERS |= {'timeout'}
 
 
 @RUNNERS.register_module()
-class StrictRunner(ConfigKeyErrors, Runner):
+class StrictRunner(Runner):
     """mmengine's runner with a contract about checkpoints, settings and random numbers.
 
     Chosen by ``runner_type = 'StrictRunner'`` in a config, and then used by the tools of
@@ -87,9 +88,23 @@ class StrictRunner(ConfigKeyErrors, Runner):
 
         Raises:
             ConfigError: If a key is misspelt, or if the backbone's file does not fit.
+            BuildError: For every error of what is built.
         """
         adopt_pretrained(cfg)
-        return super().from_cfg(cfg)
+        check_keys(cfg)
+        with explain_build_errors(cfg):
+            return super().from_cfg(cfg)
+
+    def _build(self, part: str, key: str, *args: Any) -> Any:
+        """Build a part that is only built in training or test; errors name its key."""
+        with explain_build_errors(self.cfg, key):
+            return getattr(super(), f'build_{part}')(*args)
+
+    build_train_loop = partialmethod(_build, 'train_loop', 'train_dataloader')
+    build_val_loop = partialmethod(_build, 'val_loop', 'val_dataloader')
+    build_test_loop = partialmethod(_build, 'test_loop', 'test_dataloader')
+    build_optim_wrapper = partialmethod(_build, 'optim_wrapper', 'optim_wrapper')
+    build_param_scheduler = partialmethod(_build, 'param_scheduler', 'param_scheduler')
 
     def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
         """Build a logger that writes all to a file, and to the screen what matters."""

@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
-from functools import partial, partialmethod
+from functools import partial
 from importlib.util import find_spec
 from typing import Any
 
@@ -27,7 +27,6 @@ from torch.utils.data import DataLoader
 from .arguments import constructors, keyword_arguments, takes_any_keyword
 from .errors import ConfigError
 from .files import refuse_code
-from .scope import drop_scope
 
 # How alike two names must be for one to be a misspelling of the other. At the top of a
 # config all others are free variables.
@@ -66,53 +65,21 @@ class BuildError(ConfigError):
     """An error in building, with the dotted key of the config that it is about."""
 
 
-class ConfigKeyErrors:
-    """Part of a runner whose errors in building name the dotted key of the config.
-
-    It goes before :class:`mmengine.runner.Runner` among the bases of a class. All that
-    the runner builds is built under :func:`explain_build_errors`; its training and tests
-    are not.
-    """
-
-    cfg: Config
-
-    def _build(self, part: str, key: str, *args: Any) -> Any:
-        with explain_build_errors(self.cfg, key):
-            return getattr(super(), f'build_{part}')(*args)
-
-    build_train_loop = partialmethod(_build, 'train_loop', 'train_dataloader')
-    build_val_loop = partialmethod(_build, 'val_loop', 'val_dataloader')
-    build_test_loop = partialmethod(_build, 'test_loop', 'test_dataloader')
-    build_optim_wrapper = partialmethod(_build, 'optim_wrapper', 'optim_wrapper')
-    build_param_scheduler = partialmethod(_build, 'param_scheduler', 'param_scheduler')
-
-    @classmethod
-    def from_cfg(cls, cfg: Config) -> Runner:
-        """Build the runner of a config.
-
-        Args:
-            cfg: The complete config.
-
-        Raises:
-            ConfigError: If a key is misspelt.
-            BuildError: For every error of what is built.
-        """
-        drop_scope(cfg)
-        check_keys(cfg)
-        with explain_build_errors(cfg):
-            return super().from_cfg(cfg)  # type: ignore[misc]
-
-
 def check_keys(cfg: Config | dict) -> None:
     """Find keys of a config that nothing would read, and types that do not exist.
 
-    They are found before anything is built, also in what this run does not build.
+    They are found before anything is built, also in what this run does not build. Of what
+    comes from a base ``mmcim::...`` the scope 'mmcim' is taken out: mmcim registers in the
+    scopes of others, and ``default_scope`` says in which.
 
     Raises:
         ConfigError: If a key at the top is of mmcls 0.x or resembles a known one, if
             there is no model, or if the default scope is another library's.
         BuildError: See :func:`check_arguments`.
     """
+    for _, part in _walk(cfg):
+        if isinstance(part, dict) and part.get('_scope_') == 'mmcim':
+            del part['_scope_']
     for name in cfg:
         if name in OLD_KEYS or name == 'data' and 'samples_per_gpu' in str(cfg[name]):
             raise ConfigError(
