@@ -18,7 +18,7 @@ import mmpretrain.registry
 from mmengine import runner as loops
 from mmengine.config import Config
 from mmengine.dist import init_dist
-from mmengine.logging import MMLogger, print_log
+from mmengine.logging import print_log
 from mmengine.registry import Registry
 from mmengine.runner import Runner
 from torch.nn.utils import clip_grad_norm_, clip_grad_value_
@@ -68,9 +68,9 @@ class BuildError(ConfigError):
 def check_keys(cfg: Config | dict) -> None:
     """Find keys of a config that nothing would read, and types that do not exist.
 
-    They are found before anything is built, also in what this run does not build. Of what
-    comes from a base ``mmcim::...`` the scope 'mmcim' is taken out: mmcim registers in the
-    scopes of others, and ``default_scope`` says in which.
+    They are found before anything is built, also in what this run does not build. The
+    scope 'mmcim', which mmengine notes in what comes from a base ``mmcim::...``, is taken
+    out: mmcim registers in the scopes of others, and ``default_scope`` says in which.
 
     Raises:
         ConfigError: If a key at the top is of mmcls 0.x or resembles a known one, if
@@ -213,18 +213,13 @@ def explain_build_errors(cfg: Config | dict, key: str = '') -> Iterator[None]:
             equal parts it is the one whose key begins alike (with ``test``, for example).
 
     Raises:
-        BuildError: For each error but those that are one already. The log file gets its
-            traceback.
+        BuildError: For each error but those that are one already.
     """
     try:
         yield
     except BuildError:
         raise
     except Exception as error:
-        for handler in MMLogger.get_current_instance().handlers:
-            if isinstance(handler, logging.FileHandler) and handler.stream:
-                handler.stream.write(traceback.format_exc())
-                handler.flush()
         raise BuildError(_explain(error, cfg, key)) from error
 
 

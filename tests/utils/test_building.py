@@ -305,15 +305,6 @@ def test_constructor_error_names_the_key(key, value, text):
     assert text in found
 
 
-def test_traceback_is_in_log_file(capsys):
-    message(**{'model.head.num_classes': 0})
-    (log,) = Path('work').glob('*/*.log')
-    text = log.read_text()
-    assert 'Traceback' in text and 'num_classes=0 must be' in text
-    assert 'linear_head.py' in text
-    assert 'Traceback' not in ''.join(capsys.readouterr())
-
-
 def test_default_scope_is_one_whose_pretrained_is_strict():
     """That of mmengine leaves random what it does not find."""
     for registry in (mmpretrain.registry, mmseg.registry):
