@@ -15,8 +15,6 @@ default_hooks = dict(
     backbone_export=dict(type='BackboneExportHook'),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     visualization=dict(type='VisualizationHook', enable=False),
-    # Runner.from_cfg does not read runner_type.
-    runner=dict(type='RequireStrictRunnerHook'),
 )
 custom_hooks = [
     # Stops a run whose loss is NaN or infinite.

@@ -10,11 +10,10 @@ import torch
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.dist import is_distributed, is_main_process
-from mmengine.hooks import Hook
 from mmengine.logging import MMLogger
 from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper
-from mmengine.registry import HOOKS, RUNNERS
+from mmengine.registry import RUNNERS
 from mmengine.runner import BaseLoop, Runner
 from torch import nn
 from torch.utils.data import DataLoader
@@ -269,21 +268,3 @@ class StrictRunner(Runner):
         super().save_checkpoint(out_dir, filename, *args, meta=meta, **kwargs)
         if is_main_process():
             self.call_hook('after_save_checkpoint', path=join(out_dir, filename))
-
-
-@HOOKS.register_module()
-class RequireStrictRunnerHook(Hook):
-    """Stop a config's run that another runner would carry out.
-
-    ``Runner.from_cfg`` does not read ``runner_type``; ``RUNNERS.build``, which the tools
-    of mmpretrain call, does.
-    """
-
-    def before_run(self, runner: Runner) -> None:
-        """Look at the class of the runner.
-
-        Raises:
-            TypeError: If it is not :class:`StrictRunner`.
-        """
-        if not isinstance(runner, StrictRunner):
-            raise TypeError('this config needs a StrictRunner; build it by RUNNERS.build')
