@@ -27,7 +27,6 @@ from .data_parallel import begin_loader_worker, check_processes, together
 from .hooks import MomentumUpdateHook
 from .interruption import InterruptionHook
 from .lr_scaling import lr_ratio, scaled_schedulers
-from .resume import override_settings
 from .run_record import describe_run, unwrapped
 from .seeding import SeededDataset, SeededSampler, SeedHook
 from .terminal import TerminalHook, start_summary
@@ -247,7 +246,7 @@ class StrictRunner(Runner):
             if realpath(dirname(filename)) == realpath(self.work_dir):
                 self.call_hook('before_resume', checkpoint=checkpoint, path=filename)
             if self._override:
-                override_settings(self, checkpoint)
+                checks.override_settings(self, checkpoint)
         else:
             checks.check_same_inputs(model, meta, filename, self._override)
         self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
