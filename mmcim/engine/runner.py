@@ -11,7 +11,6 @@ from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.dist import is_distributed, is_main_process
 from mmengine.logging import MMLogger
-from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper
 from mmengine.registry import RUNNERS
 from mmengine.runner import BaseLoop, Runner
@@ -127,7 +126,7 @@ class StrictRunner(Runner):
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
         """Move the model to its device, and wrap it where there are several processes."""
-        if self.distributed and not is_model_wrapper(model):
+        if self.distributed:
             return data_parallel.wrap_distributed(model.to(get_device()), self.cfg)
         return super().wrap_model(None, model)
 
