@@ -123,8 +123,9 @@ def _report(error: Exception) -> int:
     if 'in DataLoader worker process' in text:  # the traceback, and then the message
         last = text.strip().splitlines()[-1]
         text = last.partition('Error: ')[2] or last
+    path = _keep_traceback(code)
     if code == 1:
-        text = f'{type(error).__name__}: {text}\nThe traceback is in {_keep_traceback()}'
+        text = f'{type(error).__name__}: {text}\nThe traceback is in {path}'
     if isinstance(error, ImportError):
         text += '\nSee what is missing, and how to fix it, with: mmcim doctor'
     # torchrun reports the error of another process at the end.
@@ -140,11 +141,11 @@ def _report(error: Exception) -> int:
     return code
 
 
-def _keep_traceback() -> str:
-    """Write the traceback to the log of the run, or to a new file; its path."""
+def _keep_traceback(code: int) -> str:
+    """Write the traceback to the log of the run, or that of a 1 to a file; its path."""
     library = sys.modules.get('mmengine.logging')
     log = library and library.MMLogger.get_current_instance().log_file
-    path = log or tempfile.mkstemp('.log', 'mmcim_')[1]
+    path = log or (tempfile.mkstemp('.log', 'mmcim_')[1] if code == 1 else os.devnull)
     with open(path, 'a') as file:
         traceback.print_exc(file=file)
     return path

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -172,6 +173,15 @@ def test_traceback_of_an_unexpected_error_is_in_a_file(guarded):
     path = Path(where.removeprefix('The traceback is in '))
     assert 'in command\n    raise error\nRuntimeError: broken' in path.read_text()
     path.unlink()
+
+
+def test_traceback_of_a_wrong_config_is_in_the_log(guarded, monkeypatch, tmp_path):
+    log = tmp_path / 'run.log'
+    library = SimpleNamespace(MMLogger=SimpleNamespace())
+    library.MMLogger.get_current_instance = lambda: SimpleNamespace(log_file=str(log))
+    monkeypatch.setitem(sys.modules, 'mmengine.logging', library)
+    assert guarded(ConfigError('so and so')) == (2, 'error: so and so\n')
+    assert 'in command\n    raise error\n' in log.read_text()
 
 
 def test_missing_package_is_a_case_for_the_doctor(guarded):

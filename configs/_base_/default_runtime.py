@@ -17,8 +17,6 @@ default_hooks = dict(
     watch=dict(type='WatchHook', interval=1000),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     visualization=dict(type='VisualizationHook', enable=False),
-    # Runner.from_cfg does not read runner_type.
-    runner=dict(type='RequireStrictRunnerHook'),
 )
 custom_hooks = [
     # Stops a run whose loss is NaN or infinite.

@@ -50,12 +50,7 @@ class ImageFolder(CustomDataset):
             raise ValueError(f'{self.img_prefix} has no image for {chosen}; add images')
         if not self.with_label:
             return files
-        classes = self._metainfo.setdefault('classes', tuple(listing.classes))
-        if len(classes) != len(listing.classes):
-            raise ValueError(
-                f'{self.img_prefix} has {len(listing.classes)} class folders, but '
-                f'metainfo names {len(classes)} classes'
-            )
+        self._metainfo.setdefault('classes', tuple(listing.classes))
         labels = {name: label for label, name in enumerate(listing.classes)}
         return [(file, labels[file.split(os.sep)[0]]) for file in files]
 

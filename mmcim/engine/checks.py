@@ -74,6 +74,42 @@ def check_resumable(runner: Runner, checkpoint: dict, filename: str) -> None:
         runner.logger.warning(f'The first step lacks the gradients of {lost} iterations.')
 
 
+def override_settings(runner: Runner, checkpoint: dict) -> None:
+    """Put a run's settings into the checkpoint that it is about to resume from.
+
+    Optimizer states and weights stay. Schedules are as if they had been followed from
+    the start, and the iteration is the one at the same fraction of the same epoch.
+
+    Args:
+        runner: With its record and that of the checkpoint.
+        checkpoint: Changed in place.
+    """
+    meta = checkpoint['meta']
+    if runner.cfg.get('randomness', {}).get('seed') is not None:
+        meta['seed'] = None
+    length = runner.record['train_dataloader']['iterations_per_epoch']
+    if length:
+        then = runner.loaded_record['train_dataloader']['iterations_per_epoch']
+        done = meta['iter'] - meta['epoch'] * then
+        meta['iter'] = meta['epoch'] * length + done * length // then
+    _follow_schedules(runner, meta['iter'], length)
+    state = checkpoint['optimizer']['state']
+    checkpoint['optimizer'] = {**runner.optim_wrapper.state_dict(), 'state': state}
+    checkpoint.pop('param_schedulers', None)
+    if (steps := checkpoint['state_dict'].get('momentum_encoder.steps')) is not None:
+        steps.fill_(meta['iter'] // runner.optim_wrapper._accumulative_counts)
+
+
+def _follow_schedules(runner: Runner, num_iters: int, epoch_length: int | None) -> None:
+    """Step the schedulers as training does, iterations first."""
+    schedulers = sorted(runner.param_schedulers or (), key=lambda s: s.by_epoch)
+    for iteration in range(1, num_iters + 1):
+        ends_epoch = epoch_length and iteration % epoch_length == 0
+        for scheduler in schedulers:
+            if ends_epoch or not scheduler.by_epoch:
+                scheduler.step()
+
+
 def check_same_model(
     model: nn.Module, state_dict: dict[str, Tensor], filename: str
 ) -> None:

@@ -2,6 +2,7 @@
 """The runner of all configs: resumes exactly, and loads all of a checkpoint or fails."""
 
 from contextlib import ExitStack
+from functools import partialmethod
 from os.path import dirname, join, realpath
 from typing import Any
 
@@ -9,18 +10,16 @@ import torch
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.dist import is_distributed, is_main_process
-from mmengine.hooks import Hook
 from mmengine.logging import MMLogger
-from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper
-from mmengine.registry import HOOKS, RUNNERS
+from mmengine.registry import RUNNERS
 from mmengine.runner import BaseLoop, Runner
 from torch import nn
 from torch.utils.data import DataLoader
 
 from ..checkpoints import adopt_pretrained
 from ..models.layers.momentum import momentum_encoder_of
-from ..utils.building import ConfigKeyErrors, explain_build_errors
+from ..utils.building import check_keys, explain_build_errors
 from ..utils.terminal import remove_lines, show_on_screen
 from . import checks, data_parallel, plan
 from .data_parallel import begin_loader_worker, check_processes, together
@@ -28,7 +27,6 @@ from .events import EventsHook
 from .hooks import MomentumUpdateHook
 from .interruption import InterruptionHook
 from .lr_scaling import lr_ratio, scaled_schedulers
-from .resume import override_settings
 from .run_record import describe_run, unwrapped
 from .seeding import SeededDataset, SeededSampler, SeedHook
 from .terminal import TerminalHook, start_summary
@@ -40,7 +38,7 @@ _OF_WORKERS |= {'timeout'}
 
 
 @RUNNERS.register_module()
-class StrictRunner(ConfigKeyErrors, Runner):
+class StrictRunner(Runner):
     """mmengine's runner with a contract about checkpoints, settings and random numbers.
 
     Chosen by ``runner_type = 'StrictRunner'`` in a config, and then used by the tools of
@@ -91,9 +89,23 @@ class StrictRunner(ConfigKeyErrors, Runner):
 
         Raises:
             ConfigError: If a key is misspelt, or if the backbone's file does not fit.
+            BuildError: For every error of what is built.
         """
         adopt_pretrained(cfg)
-        return super().from_cfg(cfg)
+        check_keys(cfg)
+        with explain_build_errors(cfg):
+            return super().from_cfg(cfg)
+
+    def _build(self, part: str, key: str, *args: Any) -> Any:
+        """Build a part that is only built in training or test; errors name its key."""
+        with explain_build_errors(self.cfg, key):
+            return getattr(super(), f'build_{part}')(*args)
+
+    build_train_loop = partialmethod(_build, 'train_loop', 'train_dataloader')
+    build_val_loop = partialmethod(_build, 'val_loop', 'val_dataloader')
+    build_test_loop = partialmethod(_build, 'test_loop', 'test_dataloader')
+    build_optim_wrapper = partialmethod(_build, 'optim_wrapper', 'optim_wrapper')
+    build_param_scheduler = partialmethod(_build, 'param_scheduler', 'param_scheduler')
 
     def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
         """Build a logger that writes all to a file, and to the screen what matters."""
@@ -118,7 +130,7 @@ class StrictRunner(ConfigKeyErrors, Runner):
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
         """Move the model to its device, and wrap it where there are several processes."""
-        if self.distributed and not is_model_wrapper(model):
+        if self.distributed:
             return data_parallel.wrap_distributed(model.to(get_device()), self.cfg)
         return super().wrap_model(None, model)
 
@@ -238,7 +250,7 @@ class StrictRunner(ConfigKeyErrors, Runner):
             if realpath(dirname(filename)) == realpath(self.work_dir):
                 self.call_hook('before_resume', checkpoint=checkpoint, path=filename)
             if self._override:
-                override_settings(self, checkpoint)
+                checks.override_settings(self, checkpoint)
         else:
             checks.check_same_inputs(model, meta, filename, self._override)
         self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
@@ -259,21 +271,3 @@ class StrictRunner(ConfigKeyErrors, Runner):
         super().save_checkpoint(out_dir, filename, *args, meta=meta, **kwargs)
         if is_main_process():
             self.call_hook('after_save_checkpoint', path=join(out_dir, filename))
-
-
-@HOOKS.register_module()
-class RequireStrictRunnerHook(Hook):
-    """Stop a config's run that another runner would carry out.
-
-    ``Runner.from_cfg`` does not read ``runner_type``; ``RUNNERS.build``, which the tools
-    of mmpretrain call, does.
-    """
-
-    def before_run(self, runner: Runner) -> None:
-        """Look at the class of the runner.
-
-        Raises:
-            TypeError: If it is not :class:`StrictRunner`.
-        """
-        if not isinstance(runner, StrictRunner):
-            raise TypeError('this config needs a StrictRunner; build it by RUNNERS.build')

@@ -20,7 +20,7 @@ from ..apis.features import extract_features
 from ..checkpoints.layout import backbone_prefix, normalization
 from ..datasets.image_files import list_images
 from ..datasets.image_folder import is_val
-from ..evaluation.linear_probe import linear_probe
+from ..evaluation.frozen_features import linear_probe
 from ..visualization import draw_panels, make_panels
 from .diagnostics import diagnose
 from .run_record import unwrapped

@@ -1,18 +1,44 @@
 # Copyright (c) mmcim contributors. All rights reserved.
-"""Test of a self-supervised model: its own losses on unseen images."""
+"""Tests without an evaluator, and that of a self-supervised model: its own losses."""
 
+from abc import abstractmethod
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
 from mmengine.dist import all_reduce_dict
-from mmengine.model import BaseModel
+from mmengine.model import BaseModel, is_model_wrapper
+from mmengine.runner import TestLoop
 from mmpretrain.models.selfsup import BaseSelfSupervisor
 from mmpretrain.registry import LOOPS
 
 from ..utils.terminal import track
-from .metrics_loop import MetricsLoop
+
+
+class MetricsLoop(TestLoop):
+    """Test loop that reports what :meth:`compute` gives; no evaluator is needed."""
+
+    def run(self) -> dict[str, float]:
+        """Compute the metrics and report them to the hooks: name -> value."""
+        self.runner.call_hook('before_test')
+        self.runner.call_hook('before_test_epoch')
+        model = self.runner.model.eval()
+        metrics = self.compute(model.module if is_model_wrapper(model) else model)
+        self.runner.call_hook('after_test_epoch', metrics=metrics)
+        self.runner.call_hook('after_test')
+        return metrics
+
+    @abstractmethod
+    def compute(self, model: BaseModel) -> dict[str, float]:
+        """Compute the metrics, the same in every process.
+
+        Args:
+            model: In evaluation mode, not wrapped.
+
+        Returns:
+            Name -> value.
+        """
 
 
 @LOOPS.register_module()

@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
-from functools import partial, partialmethod
+from functools import partial
 from importlib.util import find_spec
 from typing import Any
 
@@ -18,7 +18,7 @@ import mmpretrain.registry
 from mmengine import runner as loops
 from mmengine.config import Config
 from mmengine.dist import init_dist
-from mmengine.logging import MMLogger, print_log
+from mmengine.logging import print_log
 from mmengine.registry import Registry
 from mmengine.runner import Runner
 from torch.nn.utils import clip_grad_norm_, clip_grad_value_
@@ -27,7 +27,6 @@ from torch.utils.data import DataLoader
 from .arguments import constructors, keyword_arguments, takes_any_keyword
 from .errors import ConfigError
 from .files import refuse_code
-from .scope import drop_scope
 
 # How alike two names must be for one to be a misspelling of the other. At the top of a
 # config all others are free variables.
@@ -38,7 +37,9 @@ _MISSPELT_AT_TOP = 0.85
 _NOT_ARGUMENTS = {'type', '_scope_', 'convert_to_iter_based', 'constructor'}
 _NOT_ARGUMENTS |= {'paramwise_cfg', 'magnitude_key', 'priority', 'by_epoch'}
 _NOT_ARGUMENTS |= {'requires_grad', 'num_batch_per_epoch', 'disable_subprocess_warning'}
-_POSITIVE = re.compile(r'(?!pretrained_)(.+_)?(sizes?|interval|epochs|iters|counts)')
+# What numbers of these names, or that end with them, may be.
+_POSITIVE = ('size', 'sizes', 'interval', 'epochs', 'iters', 'counts', 'temperature')
+_FRACTIONS = ('prob', 'momentum', 'fraction')
 # What mmengine's runner and ours read at the top of a config.
 TOP_LEVEL = [*inspect.signature(Runner.__init__).parameters, 'override', 'compile']
 TOP_LEVEL += ['custom_imports', 'find_unused_parameters', 'model_wrapper_cfg', 'sync_bn']
@@ -46,7 +47,7 @@ TOP_LEVEL += ['activation_checkpointing', 'efficient_conv_bn_eval', 'tta_model']
 TOP_LEVEL += ['runner_type']
 # Under another name a hook would run beside the default one.
 HOOK_NAMES = ['runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler']
-HOOK_NAMES += ['checkpoint', 'visualization', 'backbone_export', 'runner']
+HOOK_NAMES += ['checkpoint', 'visualization', 'backbone_export']
 # Keys of mmcls 0.x and mmseg 0.x. ``optimizer`` and ``data`` are not among them: they are
 # common variables in newer configs.
 OLD_KEYS = ['lr_config', 'momentum_config', 'runner', 'total_epochs', 'fp16']
@@ -64,53 +65,21 @@ class BuildError(ConfigError):
     """An error in building, with the dotted key of the config that it is about."""
 
 
-class ConfigKeyErrors:
-    """Part of a runner whose errors in building name the dotted key of the config.
-
-    It goes before :class:`mmengine.runner.Runner` among the bases of a class. All that
-    the runner builds is built under :func:`explain_build_errors`; its training and tests
-    are not.
-    """
-
-    cfg: Config
-
-    def _build(self, part: str, key: str, *args: Any) -> Any:
-        with explain_build_errors(self.cfg, key):
-            return getattr(super(), f'build_{part}')(*args)
-
-    build_train_loop = partialmethod(_build, 'train_loop', 'train_dataloader')
-    build_val_loop = partialmethod(_build, 'val_loop', 'val_dataloader')
-    build_test_loop = partialmethod(_build, 'test_loop', 'test_dataloader')
-    build_optim_wrapper = partialmethod(_build, 'optim_wrapper', 'optim_wrapper')
-    build_param_scheduler = partialmethod(_build, 'param_scheduler', 'param_scheduler')
-
-    @classmethod
-    def from_cfg(cls, cfg: Config) -> Runner:
-        """Build the runner of a config.
-
-        Args:
-            cfg: The complete config.
-
-        Raises:
-            ConfigError: If a key is misspelt.
-            BuildError: For every error of what is built.
-        """
-        drop_scope(cfg)
-        check_keys(cfg)
-        with explain_build_errors(cfg):
-            return super().from_cfg(cfg)  # type: ignore[misc]
-
-
 def check_keys(cfg: Config | dict) -> None:
     """Find keys of a config that nothing would read, and types that do not exist.
 
-    They are found before anything is built, also in what this run does not build.
+    They are found before anything is built, also in what this run does not build. The
+    scope 'mmcim', which mmengine notes in what comes from a base ``mmcim::...``, is taken
+    out: mmcim registers in the scopes of others, and ``default_scope`` says in which.
 
     Raises:
         ConfigError: If a key at the top is of mmcls 0.x or resembles a known one, if
             there is no model, or if the default scope is another library's.
         BuildError: See :func:`check_arguments`.
     """
+    for _, part in _walk(cfg):
+        if isinstance(part, dict) and part.get('_scope_') == 'mmcim':
+            del part['_scope_']
     for name in cfg:
         if name in OLD_KEYS or name == 'data' and 'samples_per_gpu' in str(cfg[name]):
             raise ConfigError(
@@ -134,15 +103,15 @@ def check_arguments(cfg: Config | dict) -> None:
     """Compare all parts of a config with the classes that get them.
 
     Raises:
-        BuildError: If there is no such class, if it has no such argument, or if a size is
-            not positive. What only ``**kwargs`` take and no parent class knows is an
-            error if it resembles an argument, and a warning otherwise.
+        BuildError: If there is no such class, if it has no such argument, or if a number
+            is out of the range of its name. What only ``**kwargs`` take and no parent
+            class knows is an error if it resembles an argument, and a warning otherwise.
         ConfigError: If an annotation file may run code.
     """
     default = cfg.get('default_scope') or 'mmpretrain'
     for key, part in (node for name in TOP_LEVEL for node in _walk(cfg.get(name), name)):
         if isinstance(part, int | float) and not isinstance(part, bool):
-            _check_positive(key, part)
+            _check_range(key, part)
         if not isinstance(part, dict):
             continue
         if isinstance(ann_file := part.get('ann_file'), str):
@@ -223,12 +192,15 @@ def _nearest_type(kind: str, scope: str) -> str:
     return nearest(kind, names, _MISSPELT)
 
 
-def _check_positive(key: str, value: float) -> None:
-    """Refuse sizes, lengths and intervals that are zero or negative."""
+def _check_range(key: str, value: float) -> None:
+    """Refuse sizes, lengths and intervals of 0 or less, and probabilities above 1."""
     name = re.sub(r'(\.\d+)+$', '', key).rpartition('.')[2]
+    kind = '' if name.startswith('pretrained_') else name.rpartition('_')[2]
     never = name == 'interval' and value == -1  # for mmengine's hooks
-    if value <= 0 and _POSITIVE.fullmatch(name) and not never:
+    if value <= 0 and kind in _POSITIVE and not never:
         raise BuildError(f'{key} is {value}, but has to be positive')
+    if kind in _FRACTIONS and not 0 <= value <= 1:
+        raise BuildError(f'{key} is {value}, but has to be in [0, 1]')
 
 
 @contextmanager
@@ -241,18 +213,13 @@ def explain_build_errors(cfg: Config | dict, key: str = '') -> Iterator[None]:
             equal parts it is the one whose key begins alike (with ``test``, for example).
 
     Raises:
-        BuildError: For each error but those that are one already. The log file gets its
-            traceback.
+        BuildError: For each error but those that are one already.
     """
     try:
         yield
     except BuildError:
         raise
     except Exception as error:
-        for handler in MMLogger.get_current_instance().handlers:
-            if isinstance(handler, logging.FileHandler) and handler.stream:
-                handler.stream.write(traceback.format_exc())
-                handler.flush()
         raise BuildError(_explain(error, cfg, key)) from error
 
 

@@ -56,19 +56,14 @@ def atomic_write(path: str | os.PathLike) -> Iterator[BinaryIO]:
         os.close(folder)
 
 
-def remove_stale_files(folder: str | Path) -> list[Path]:
+def remove_stale_files(folder: str | Path) -> None:
     """Remove what a killed process left half-written by :func:`atomic_write`.
 
     Args:
         folder: The folder to clean; only its own files, not those below.
-
-    Returns:
-        The files that were removed.
     """
-    stale = [*Path(folder).glob('.*.[0-9]*.tmp')]
-    for path in stale:
+    for path in Path(folder).glob('.*.[0-9]*.tmp'):
         path.unlink(missing_ok=True)
-    return stale
 
 
 def refuse_code(path: str | Path) -> None:

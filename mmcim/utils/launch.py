@@ -15,7 +15,6 @@ from ..paths import configs_dir
 from .building import TOP_LEVEL, check_keys, explain_build_errors, nearest
 from .errors import ConfigError
 from .files import refuse_code
-from .scope import drop_scope
 
 
 def load_config(
@@ -49,7 +48,6 @@ def load_config(
         cfg = Config.fromfile(path)
     except Exception as error:  # it is code, as is what it inherits
         raise ConfigError(f'config {path}: {type(error).__name__}: {error}') from error
-    drop_scope(cfg)
     options = dict(options or ())
     for name in {key.split('.')[0] for key in options} - {*cfg, *TOP_LEVEL}:
         close = nearest(name, [*cfg, *TOP_LEVEL])
@@ -117,7 +115,7 @@ def build_runner(cfg: Config, mode: str | None = None) -> Runner:
 
     Raises:
         ConfigError: For everything in the config that cannot be built; see
-            :class:`mmcim.utils.building.ConfigKeyErrors`.
+            :func:`mmcim.utils.building.check_keys`.
     """
     if mode and cfg.get(f'{mode}_dataloader') is None:
         check_keys(cfg)  # it may be misspelt, or a config of mmcls 0.x

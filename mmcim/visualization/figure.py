@@ -14,7 +14,7 @@ from matplotlib.patches import Patch
 from PIL import Image
 from torch import Tensor
 
-from ..models.data_preprocessors.base import resize
+from ..models.data_preprocessors.preprocessors import resize
 from ..utils.files import atomic_write
 
 Colour = tuple[float, float, float]

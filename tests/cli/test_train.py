@@ -43,6 +43,9 @@ def terminate(fd):
 os.fsync = terminate
 """
 
+# Lets mmengine's own runner carry out the config.
+ALLOW = 'del mmcim.engine.SafeCheckpointHook.before_run'
+
 
 @pytest.fixture(scope='module')
 def resumed(toy):
@@ -62,11 +65,7 @@ def resumed(toy):
             'crash': [*arguments, killed],
             'copy': ['train.py', '--help'],
             'without': [*arguments, without, '--resume']
-            + [
-                '--cfg-options',
-                'runner_type=Runner',
-                'default_hooks.runner.type=EmptyCacheHook',
-            ],
+            + ['--cfg-options', 'runner_type=Runner'],
             'resume': [*arguments, killed, '--resume'],
             'theirs': [MMPRETRAIN_TRAIN, toy.config, '--work-dir', theirs],
         },
@@ -75,7 +74,7 @@ def resumed(toy):
             'crash': CRASH,
             'copy': copy.format(str(found)),
             # last_checkpoint still names the folder that this one was copied from.
-            'without': copy.format(str(without)),
+            'without': f'{copy.format(str(without))}; {ALLOW}',
         },
     )
     assert results['crash'].code == -signal.SIGKILL, results['crash'].output

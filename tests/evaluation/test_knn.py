@@ -9,7 +9,8 @@ import torch
 from mmengine.config import Config
 from mmengine.runner import Runner
 
-from mmcim.evaluation import knn, knn_accuracy
+from mmcim.evaluation import frozen_features
+from mmcim.evaluation.frozen_features import knn_accuracy
 
 SKLEARN = pytest.importorskip('sklearn.datasets')
 
@@ -51,7 +52,7 @@ class TestKNNAccuracy:
 
     def test_chunk_size_does_not_change_result(self, digits, monkeypatch):
         whole = knn_accuracy(*digits)
-        monkeypatch.setattr(knn, '_CHUNK', 7 * 200)
+        monkeypatch.setattr(frozen_features, '_CHUNK', 7 * 200)
         assert knn_accuracy(*digits) == whole
 
     def test_features_are_normalized(self, digits):

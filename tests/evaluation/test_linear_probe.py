@@ -13,7 +13,8 @@ from mmpretrain.structures import DataSample
 from torch import nn
 from torch.utils.data import Dataset
 
-from mmcim.evaluation import LinearProbeLoop, collect_features, linear_probe
+from mmcim.evaluation import LinearProbeLoop
+from mmcim.evaluation.frozen_features import collect_features, linear_probe
 
 pytest.importorskip('sklearn')
 

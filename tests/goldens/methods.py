@@ -212,7 +212,7 @@ def mocov3() -> dict:
 def discrete_vae() -> dict:
     network = dict(stride=4, vocab_size=VOCAB, width=16, depth=1, code_dims=8)
     backbone = dict(type='DiscreteVAENet', **network)
-    return dict(type='DiscreteVAETrainer', backbone=backbone, l1_weight=0.5)
+    return dict(type='DiscreteVAETrainer', backbone=backbone)
 
 
 def plain_batch() -> dict:

@@ -81,6 +81,18 @@ class SafeCheckpointHook(CheckpointHook):
         self._saved_iter = -1
         AtomicLocalBackend.outdated.clear()  # of a run in this process that failed
 
+    def before_run(self, runner: Runner) -> None:
+        """Stop a run that mmengine's runner would carry out, and not exactly.
+
+        ``Runner.from_cfg`` does not read ``runner_type``; ``RUNNERS.build``, which the
+        tools of mmpretrain call, does.
+
+        Raises:
+            TypeError: If it is not a :class:`StrictRunner`.
+        """
+        if not hasattr(runner, 'loaded_record'):
+            raise TypeError('this config needs a StrictRunner; build it by RUNNERS.build')
+
     def before_resume(self, runner: Runner, checkpoint: dict, path: str) -> None:
         """Note what was to be removed once this checkpoint had been written."""
         self.last_ckpt = path

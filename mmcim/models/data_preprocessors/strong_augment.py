@@ -9,8 +9,6 @@ from mmpretrain.registry import MODELS
 from torch import Tensor, nn
 from torchvision.transforms.v2 import ColorJitter
 
-from ..checks import check_fractions
-
 # ITU-R 601, the weights of Pillow's conversion to grey.
 _GREY = (0.299, 0.587, 0.114)
 # The columns of the factors.
@@ -70,9 +68,6 @@ class StrongAugment(nn.Module):
         blur_prob: Probability of the blur.
         blur_sigma: The blur's standard deviation in pixels is uniform between these two.
         solarize_prob: Probability of the solarisation.
-
-    Raises:
-        ValueError: If a value is out of its range.
     """
 
     def __init__(
@@ -99,8 +94,6 @@ class StrongAugment(nn.Module):
         self.blur_prob = blur_prob
         self.blur_sigma = tuple(blur_sigma)
         self.solarize_prob = solarize_prob
-        probabilities = {k: v for k, v in vars(self).items() if k.endswith('_prob')}
-        check_fractions(**probabilities)
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:

@@ -165,9 +165,7 @@ class BlockMasking(BaseMasking):
         h, w = grid
         num_masked = _scaled(self.num_masked, self, grid)
         min_block = max(1, _scaled(self.min_block, self, grid))
-        # A rectangle is smaller than the grid on both sides.
-        if not 0 < num_masked < h * w or min(h, w) < 2:
-            raise ValueError(f'{num_masked=} does not fit a grid of {h} x {w} patches')
+        self._check_count(num_masked, num_masked, grid)
         # One draw for all proposals: area, aspect, top, left.
         draws = torch.rand(self.max_proposals, 4, batch_size, device=device)
         rows = torch.arange(h, device=device).view(1, h, 1)

@@ -9,8 +9,6 @@ import torch
 from mmengine.model import BaseModel, BaseModule
 from torch import Tensor, nn
 
-from ..checks import check_fractions
-
 
 class MomentumEncoder(nn.Module):
     """Copies of a model's modules whose parameters are moving averages of theirs.
@@ -32,9 +30,6 @@ class MomentumEncoder(nn.Module):
             children of the same names.
         momentum: m at the start, in [0, 1].
         end_momentum: m at the end, in [0, 1].
-
-    Raises:
-        ValueError: If a momentum is out of its range.
     """
 
     steps: Tensor
@@ -49,7 +44,6 @@ class MomentumEncoder(nn.Module):
         end_momentum: float = 1.0,
     ) -> None:
         super().__init__()
-        check_fractions(momentum=momentum, end_momentum=end_momentum)
         self.momentum = momentum
         self.end_momentum = end_momentum
         for name in names:

@@ -30,7 +30,7 @@ class CIMGenerator(BaseSelfSupervisor):
         **kwargs: See :class:`mmpretrain.models.BaseSelfSupervisor`.
 
     Raises:
-        ValueError: If ``sampling`` or ``temperature`` is something else.
+        ValueError: If ``sampling`` is something else.
     """
 
     SAMPLING = ('softmax', 'argmax', 'uniform')
@@ -46,8 +46,6 @@ class CIMGenerator(BaseSelfSupervisor):
         super().__init__(backbone, head=head, **kwargs)
         if sampling not in self.SAMPLING:
             raise ValueError(f'sampling={sampling!r} is none of {self.SAMPLING}')
-        if temperature <= 0:
-            raise ValueError(f'temperature={temperature} must be positive')
         self.sampling = sampling
         self.temperature = temperature
 

@@ -116,15 +116,10 @@ class DenoisingContrastHead(BaseModule):
 
     Args:
         temperature: tau.
-
-    Raises:
-        ValueError: If the temperature is not positive.
     """
 
     def __init__(self, temperature: float = 0.1) -> None:
         super().__init__()
-        if temperature <= 0:
-            raise ValueError(f'temperature={temperature} must be positive')
         self.temperature = temperature
 
     def forward(self, queries: Tensor, keys: Tensor) -> Tensor:

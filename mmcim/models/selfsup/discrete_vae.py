@@ -4,12 +4,16 @@
 import math
 
 import torch
+import torch.nn.functional as F
 from mmengine.logging import MessageHub
 from mmpretrain.registry import MODELS
 from torch import Tensor
 
 from ..tokenizers.base import warn_if_collapsed
 from .base import SelfSupervisor
+
+# Of each batch; to measure the PSNR takes another pass of the decoder.
+_PSNR_IMAGES = 16
 
 
 @MODELS.register_module()
@@ -32,16 +36,9 @@ class DiscreteVAETrainer(SelfSupervisor):
             one that rises, as in the paper, warms up. The default suits drawings;
             for photographs a third of it is better.
         anneal: Part of the run, in (0, 1], in which both change.
-        l1_weight: Weight of the mean absolute error of pixels in [0, 1].
-        l2_weight: Weight of their mean squared error.
         usage_window: Iterations over which ``codes_used`` counts, and after which it is
             looked whether one code stands for almost all patches.
-        psnr_images: Images of each batch that ``psnr`` is measured on; each costs
-            another pass of the decoder.
         **kwargs: See :class:`SelfSupervisor`.
-
-    Raises:
-        ValueError: If an argument is out of range.
     """
 
     preprocessor = 'CIMDataPreprocessor'
@@ -54,25 +51,14 @@ class DiscreteVAETrainer(SelfSupervisor):
         temperature: tuple[float, float] = (2.0, 0.25),
         kl_weight: tuple[float, float] = (3e-3, 3e-4),
         anneal: float = 0.5,
-        l1_weight: float = 0.0,
-        l2_weight: float = 1.0,
         usage_window: int = 100,
-        psnr_images: int = 16,
         **kwargs,
     ) -> None:
         super().__init__(backbone, **kwargs)
-        if min(temperature) <= 0 or min(kl_weight) < 0 or not 0 < anneal <= 1:
-            raise ValueError(
-                'temperature must be above 0, kl_weight at least 0 and anneal in '
-                f'(0, 1], got {temperature}, {kl_weight} and {anneal}'
-            )
         self.temperature = temperature
         self.kl_weight = kl_weight
         self.anneal = anneal
-        self.l1_weight = l1_weight
-        self.l2_weight = l2_weight
         self.usage_window = usage_window
-        self.psnr_images = psnr_images
         # Last iteration at which a code was the most likely one of any position.
         last_used = torch.full((self.backbone.vocab_size,), -usage_window)
         self.register_buffer('last_used', last_used)
@@ -105,7 +91,7 @@ class DiscreteVAETrainer(SelfSupervisor):
         # loss
         loss_kl = self._scheduled(self.kl_weight) * kl_to_uniform(logits)
         return {
-            'loss_recon': self.reconstruction_loss(restored, images),
+            'loss_recon': F.mse_loss(restored, images),
             'loss_kl': loss_kl,
             **self._watch(images, logits.detach()),
             'temperature': logits.new_full((), temperature),
@@ -115,18 +101,11 @@ class DiscreteVAETrainer(SelfSupervisor):
         """Logits (B, vocab_size, h, w) of ``inputs['tokenizer_images']``."""
         return self.backbone(inputs['tokenizer_images'])
 
-    def reconstruction_loss(self, restored: Tensor, images: Tensor) -> Tensor:
-        """Weighted sum of the mean absolute and mean squared error of all pixels."""
-        error = restored - images
-        return (
-            self.l1_weight * error.abs().mean() + self.l2_weight * error.square().mean()
-        )
-
     @torch.no_grad()
     def _watch(self, images: Tensor, logits: Tensor) -> dict[str, Tensor]:
         """What the finished tokenizer would do; see :meth:`loss`."""
         ids = logits.argmax(1)
-        codes = self.backbone.embed(ids[: self.psnr_images])
+        codes = self.backbone.embed(ids[:_PSNR_IMAGES])
         restored = self.backbone.decode(codes).float()
         now = MessageHub.get_current_instance().get_info('iter', 0)
         last_used = self.last_used if self.training else self.last_used_in_test
@@ -134,7 +113,7 @@ class DiscreteVAETrainer(SelfSupervisor):
         if not self.training or (now + 1) % self.usage_window == 0:
             warn_if_collapsed(ids)
         return {
-            'psnr': psnr(restored.clamp(0, 1), images[: self.psnr_images]).mean(),
+            'psnr': psnr(restored.clamp(0, 1), images[:_PSNR_IMAGES]).mean(),
             'codes_used': (last_used > now - self.usage_window).sum().float(),
         }
 

@@ -12,8 +12,6 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from mmcim.models.data_preprocessors import CIMDataPreprocessor
-
 MEAN, STD = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]
 
 
@@ -220,13 +218,3 @@ class TestWrongInput:
             build()(pseudo_collate(samples))
         with pytest.raises(TypeError, match="'default_collate'"):
             build()(pseudo_collate(samples[:2]))
-
-    @pytest.mark.parametrize(
-        'kwargs',
-        [
-            dict(flip_prob=1.5),
-        ],
-    )
-    def test_invalid_arguments_raise(self, kwargs):
-        with pytest.raises(ValueError, match=next(iter(kwargs))):
-            CIMDataPreprocessor(**{'mean': MEAN, 'std': STD, **kwargs})

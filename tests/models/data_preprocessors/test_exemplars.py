@@ -391,8 +391,3 @@ def test_label_margin_is_applied():
     _, eroded = preprocess(training=False, label_margin=2.0)
     assert (plain['regions'] | eroded['regions']).equal(plain['regions'])
     assert eroded['regions'].sum() < 0.9 * plain['regions'].sum()
-
-
-def test_invalid_preprocessor_arguments_raise():
-    with pytest.raises(ValueError, match='exemplar_flip_prob=2.0'):
-        preprocess(exemplar_flip_prob=2.0)

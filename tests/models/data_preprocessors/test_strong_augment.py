@@ -254,8 +254,6 @@ def test_autocast_changes_nothing():
     [
         dict(brightness=-0.1),
         dict(hue=0.6),
-        dict(grey_prob=1.1),
-        dict(jitter_prob=-0.1),
     ],
 )
 def test_invalid_arguments_raise(wrong):

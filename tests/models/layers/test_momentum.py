@@ -103,9 +103,3 @@ def test_step_count_is_in_state_dict(model):
     assert other.momentum_encoder.update(other, 10) == pytest.approx(
         1 - 0.1 * math.cos(math.pi * 3 / 20) ** 2
     )
-
-
-@pytest.mark.parametrize('wrong', [dict(momentum=1.1), dict(end_momentum=-0.1)])
-def test_invalid_arguments_raise(model, wrong):
-    with pytest.raises(ValueError, match=next(iter(wrong))):
-        MomentumEncoder(model, ('neck',), **wrong)

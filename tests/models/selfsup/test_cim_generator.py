@@ -92,8 +92,6 @@ def test_extract_feat_uses_unmasked_images():
 def test_invalid_arguments_raise():
     with pytest.raises(ValueError, match='sampling'):
         build(sampling='gumbel')
-    with pytest.raises(ValueError, match='temperature'):
-        build(temperature=0)
 
 
 def test_masked_token_loss_matches_loop():

@@ -118,10 +118,6 @@ class TestLoss:
             got = head.loss(queries, keys, mask)
         assert got['loss'].equal(expected['loss'])
 
-    def test_temperature_scales_similarities(self):
-        with pytest.raises(ValueError, match='temperature'):
-            DenoisingContrastHead(0)
-
 
 class TestViews:
     def run(self, training=True, batch=64, **kwargs):

@@ -91,10 +91,8 @@ def test_psnr_in_closed_form():
     torch.testing.assert_close(psnr(images, originals), expected, rtol=0, atol=1e-3)
 
 
-@pytest.mark.parametrize('weights', [(0.0, 1.0), (1.0, 0.0), (0.5, 2.0)])
-def test_losses_match_definition(hub, weights):
-    l1_weight, l2_weight = weights
-    model = build(kl_weight=(0.3, 0.1), l1_weight=l1_weight, l2_weight=l2_weight)
+def test_losses_match_definition(hub):
+    model = build(kl_weight=(0.3, 0.1))
     at(hub, 0, 100)
     images = inputs()['tokenizer_images']
     torch.manual_seed(1)
@@ -112,8 +110,7 @@ def test_losses_match_definition(hub, weights):
         likely = logits.argmax(1)
         restored = network.decode(network.embed(likely)).clamp(0, 1)
         mse = (restored - images).square().mean((1, 2, 3))
-    recon = l1_weight * error.abs().mean() + l2_weight * (error**2).mean()
-    torch.testing.assert_close(losses['loss_recon'].detach(), recon)
+    torch.testing.assert_close(losses['loss_recon'].detach(), (error**2).mean())
     torch.testing.assert_close(losses['loss_kl'].detach(), 0.3 * kl)
     torch.testing.assert_close(losses['psnr'], (10 * (1 / mse).log10()).mean())
     assert losses['codes_used'] == len(likely.unique())
@@ -244,19 +241,6 @@ def test_training_on_digits_lowers_loss(hub):
     assert recon < first['loss_recon'] / 3
     assert sum(step['psnr'] for step in last) / 5 > first['psnr'] + 5
     assert history[-1]['codes_used'] >= 8
-
-
-@pytest.mark.parametrize(
-    ('wrong', 'message'),
-    [
-        (dict(temperature=(1.0, 0.0)), 'temperature must be above 0'),
-        (dict(kl_weight=(-1.0, 0.0)), 'kl_weight at least 0'),
-        (dict(anneal=0.0), r'anneal in \(0, 1\]'),
-    ],
-)
-def test_invalid_arguments_raise(wrong, message):
-    with pytest.raises(ValueError, match=message):
-        build(**wrong)
 
 
 class Record(Hook):
