@@ -76,7 +76,7 @@ def _attention_layer(backbone: nn.Module, layer: int) -> nn.Module:
     kinds, name = (FusedAttention, MultiheadAttention), type(backbone).__name__
     found = [module for module in backbone.modules() if isinstance(module, kinds)]
     if not found:
-        raise ConfigError(f'{name} has no attention: expected a ViT or a FusedBEiTViT')
+        raise ConfigError(f'{name} has no known attention: expected ViT or FusedBEiTViT')
     if not -len(found) <= layer < len(found):
         raise ConfigError(f'layer={layer}: expected 0 to {len(found) - 1} of this {name}')
     return found[layer]

@@ -48,8 +48,8 @@ def run(args: Namespace) -> None:
     Raises:
         ConfigError: If a file or an option does not fit.
     """
-    for option, tasks in dict(layer='attention', k='neighbours and codes').items():
-        if getattr(args, option) is not None and args.what not in tasks:
+    for option, tasks in {'--layer': 'attention', '-k': 'neighbours, codes'}.items():
+        if getattr(args, option.strip('-')) is not None and args.what not in tasks:
             raise ConfigError(f'{option} is an option of {tasks}, not of {args.what}')
     load: Any = apis.load_tokenizer if args.what == 'codes' else apis.load_backbone
     network = load(args.file).to(get_device())

@@ -137,7 +137,7 @@ def test_hooks_are_removed(encoder, images, tmp_path):
 
 
 def test_attention_errors_name_the_problem(resnet, encoder, images):
-    with pytest.raises(ConfigError, match='ResNet has no attention: expected a ViT'):
+    with pytest.raises(ConfigError, match='ResNet has no known attention: expected ViT'):
         attention_maps(resnet, images)
     for layer in (2, -3):
         with pytest.raises(ConfigError, match=f'layer={layer}: expected 0 to 1'):

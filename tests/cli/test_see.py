@@ -108,13 +108,13 @@ def test_codes_have_rows(see):
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
-        (['attention', 'resnet.safetensors', 'images'], 'ResNet has no attention'),
+        (['attention', 'resnet.safetensors', 'images'], 'ResNet has no known attention'),
         (['attention', 'vit.safetensors', 'images', '--layer', '2'], 'expected 0 to 1'),
         (
             ['pca', 'vit.safetensors', 'images', '--layer', '1'],
-            'layer is an option of a',
+            '--layer is an option of',
         ),
-        (['tsne', 'vit.safetensors', 'images', '-k', '1'], 'option of neighbours and c'),
+        (['tsne', 'vit.safetensors', 'images', '-k', '1'], '-k is an option of neigh'),
         (['neighbours', 'vit.safetensors', 'images', '-k', '8'], 'k=8: expected 1 to 7'),
         (['tsne', 'vit.safetensors', 'images/a/0.png'], 't-SNE of 1 images'),
         (['pca', 'vit.safetensors', 'nowhere'], 'nowhere is not a folder'),
