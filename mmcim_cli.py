@@ -33,6 +33,7 @@ _Parser = partial(
 )
 # They use little of mmcim; the first two have to work where torch is missing.
 LIGHT = ('configs', 'doctor', 'quickstart')
+_IMAGE = ('.png', '.jpg', '.jpeg', '.webp')
 
 
 def tool(command: str) -> None:
@@ -228,11 +229,21 @@ def _show(add: Add) -> None:
     add('checkpoint', nargs='?', help='its checkpoint; random weights if omitted')
     help_ = 'a CIM-RevDet that looks at the same corrupted images as this CIM'
     add('--detector', nargs=2, metavar=('CONFIG', 'CHECKPOINT'), help=help_)
-    image = _file('.png', '.jpg', '.jpeg', '.webp')
-    add('--out', type=image, default='images.png', help='image to write')
+    add('--out', type=_file(*_IMAGE), default='images.png', help='image to write')
     add('--num', type=_positive, default=8, help='number of images')
     add('--seed', type=int, default=0, help='of all that is drawn')
     _cfg_options(add)
+
+
+def _see(add: Add) -> None:
+    add('what', choices=['attention', 'pca', 'neighbours', 'tsne', 'codes'])
+    add('file', metavar='FILE', help='backbone or tokenizer')
+    add('images', nargs='+', metavar='IMAGES', help='files or folders')
+    add('--out', type=_file(*_IMAGE), default='see.png', help='image to write')
+    add('--num', type=_positive, help='number of images')
+    add('--img-size', type=_positive, metavar='PX', help='side of the resized images')
+    add('--layer', type=int, help='of attention, from 0; negative ones from the last')
+    add('-k', type=_positive, help='number of neighbours or codes')
 
 
 def _benchmark(add: Add) -> None:
@@ -308,8 +319,8 @@ def _positive(text: str) -> int:
 
 
 _ALL = (
-    _train, _test, _quickstart, _export, _convert_dalle, _show, _benchmark, _configs,
-    _doctor,
+    _train, _test, _quickstart, _export, _convert_dalle, _show, _see, _benchmark,
+    _configs, _doctor,
 )  # fmt: skip
 COMMANDS = {add.__name__[1:].replace('_', '-'): add for add in _ALL}
 

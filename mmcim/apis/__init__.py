@@ -1,5 +1,9 @@
 # Copyright (c) mmcim contributors. All rights reserved.
-"""A few functions for notebooks: trained backbones and their features."""
+"""A few functions for notebooks: trained networks, and what they have learned."""
 
-from .features import extract_features
+from .features import extract_features  # noqa: I001
 from .models import load_backbone
+from .see import (
+    attention_maps, images_per_code, load_tokenizer, nearest_neighbours, pca_colours,
+    tsne,
+)  # fmt: skip

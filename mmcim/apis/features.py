@@ -2,8 +2,10 @@
 """Features of images."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from copy import copy
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
@@ -11,14 +13,15 @@ from torch import Tensor, nn
 from torchvision.transforms.functional import pil_to_tensor
 
 from mmcim.datasets import fit_image, list_images
+from mmcim.utils.errors import ConfigError
 
 ImageLike = str | Path | Image.Image
+Images = str | Path | Sequence[ImageLike]
 
 
-@torch.no_grad()
 def extract_features(
     backbone: nn.Module,
-    images: str | Path | Sequence[ImageLike],
+    images: Images,
     batch_size: int = 64,
     img_size: int | tuple[int, int] | None = None,
 ) -> Tensor:
@@ -56,36 +59,97 @@ def extract_features(
         >>> distances = torch.cdist(features, features).fill_diagonal_(torch.inf)
         >>> most_similar = [files[i] for i in distances.argmin(dim=1)]
     """
+    return run_backbone(
+        backbone, images, lambda maps: pool(backbone, maps), None, batch_size, img_size
+    )
+
+
+@torch.no_grad()
+def run_backbone(
+    backbone: nn.Module,
+    images: Images,
+    read: Callable[[Tensor], Tensor],
+    out_type: str | None = None,
+    batch_size: int = 64,
+    img_size: int | tuple[int, int] | None = None,
+) -> Tensor:
+    """Compute something of all images, batch by batch.
+
+    Args:
+        backbone: See :func:`extract_features`.
+        images: See :func:`extract_features`.
+        read: Gives, for the backbone's last output of a batch, what is kept of it.
+        out_type: What a transformer returns, in place of its own setting; 'featmap' asks
+            any backbone for feature maps, (B, C, h, w).
+        batch_size: Images at a time.
+        img_size: See :func:`extract_features`.
+
+    Returns:
+        What ``read`` gives, of all images, float32, on the CPU.
+
+    Raises:
+        ConfigError: If the backbone has no feature maps.
+        ValueError: See :func:`extract_features`.
+    """
     normalization = getattr(backbone, 'normalization', None)
     if normalization is None:
         raise ValueError(
             'this backbone does not specify how images are normalised; set '
             'backbone.normalization = (mean, std), three values each, on the scale 0..255'
         )
-    if isinstance(images, str | Path):
-        images = [os.path.join(images, file) for file in list_images(images).files]
-    size = img_size or getattr(backbone, 'img_size', 224)  # a ResNet has none
-    size = (size, size) if isinstance(size, int) else tuple(size)  # type: ignore[arg-type]
+    images, size = image_list(images), input_size(backbone, img_size)
     weight = next(backbone.parameters())
     device = weight.device
     mean, std = (torch.tensor(v, device=device).view(3, 1, 1) for v in normalization)
     training = backbone.training
     backbone.train(False)
-    features = []
+    network: Any = copy(backbone)  # of the same parts, with its own attributes
+    if out_type and hasattr(network, 'out_type'):
+        network.out_type = out_type
+    found = []
     try:
         for start in range(0, len(images), batch_size):
-            chosen = images[start : start + batch_size]
-            batch = torch.stack([_load(image, size) for image in chosen])
-            outputs = backbone(((batch.to(device) - mean) / std).to(weight.dtype))
+            batch = read_images(images[start : start + batch_size], size)
+            outputs = network(((batch.to(device) - mean) / std).to(weight.dtype))
             outputs = outputs if isinstance(outputs, Tensor) else outputs[-1]
-            features.append(pool(backbone, outputs).cpu())
+            if out_type == 'featmap' and outputs.ndim != 4:
+                raise ConfigError(f'{type(backbone).__name__} gives no feature maps')
+            found.append(read(outputs).cpu())
     finally:
         backbone.train(training)
-    return torch.cat(features).float()
+    return torch.cat(found).float()
+
+
+def image_list(images: Images) -> Sequence[ImageLike]:
+    """List the images of a folder; a list of images stays as it is."""
+    if isinstance(images, str | Path):
+        return [os.path.join(images, file) for file in list_images(images).files]
+    return images
+
+
+def input_size(backbone: nn.Module, img_size: Any) -> tuple[int, int]:
+    """Height and width that images are resized to, see :func:`extract_features`."""
+    size = img_size or getattr(backbone, 'img_size', 224)  # a ResNet has none
+    return (size, size) if isinstance(size, int) else tuple(size)
+
+
+def read_images(images: Sequence[ImageLike], size: tuple[int, int]) -> Tensor:
+    """Read, resize and crop images.
+
+    Args:
+        images: Paths or PIL images.
+        size: Height and width, see :func:`mmcim.datasets.fit_image`.
+
+    Returns:
+        (B, 3, H, W), float32, RGB on the scale 0..255.
+
+    Raises:
+        ValueError: If one cannot be read, or its mode leaves open which value is white.
+    """
+    return torch.stack([_load(image, size) for image in images])
 
 
 def _load(image: ImageLike, size: tuple[int, int]) -> Tensor:
-    """Give (3, H, W) on the scale 0..255."""
     # I;16, too: Pillow would clip the values.
     if isinstance(image, Image.Image) and image.mode[0] in 'IF':
         raise ValueError(f'PIL images of mode {image.mode} are ambiguous; give the file')

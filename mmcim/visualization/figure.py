@@ -1,5 +1,5 @@
 # Copyright (c) mmcim contributors. All rights reserved.
-"""One way to draw: labelled panels of images, as an array or a file."""
+"""The ways to draw: labelled panels of images, and points, as an array or a file."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from matplotlib import colormaps
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
@@ -32,6 +33,7 @@ def draw_panels(
     rows: Sequence[str] = (),
     min_side: int = 96,
     max_side: int = 256,
+    captions: Mapping[str, Sequence[str]] = {},
 ) -> np.ndarray:
     """Draw images beside one another, a column per name and a row per image.
 
@@ -44,6 +46,8 @@ def draw_panels(
         min_side: Images are enlarged by the whole factor that brings their height to at
             least this many pixels.
         max_side: Those of more pixels are reduced to this height.
+        captions: Heading -> a text of one or two lines below each of its images; a line
+            that is too long loses its beginning.
 
     Returns:
         (H', W', 3), uint8, RGB.
@@ -54,7 +58,8 @@ def draw_panels(
         images = resize(images, (max_side, width))
     factor = max(1, -(-min_side // images.size(2)))
     images = images.repeat_interleave(factor, 2).repeat_interleave(factor, 3)
-    images = F.pad(images.clamp(0, 1), (_GAP, 0, _GAP, 0), value=1)
+    below = 2 * _LINE * bool(captions)
+    images = F.pad(images.clamp(0, 1), (_GAP, 0, _GAP, below), value=1)
     cell = images.shape[2:]
     grid = images.unflatten(0, (-1, len(panels)))  # (B, P, 3, h, w)
     grid = grid.permute(0, 3, 1, 4, 2).flatten(2, 3).flatten(0, 1)  # (B * h, P * w, 3)
@@ -62,7 +67,8 @@ def draw_panels(
 
     left = max((_LINE // 2 * len(name) for name in rows), default=0)
     top = _LINE * (1 + max(name.count('\n') + 1 for name in panels) + bool(title))
-    total = left + max(width + _GAP, _MIN_WIDTH), top + height + _LINE * 2 * bool(legend)
+    width = max(width + _GAP, _MIN_WIDTH, 9 * len(title) - left)
+    total = left + width, top + height + _LINE * 2 * bool(legend)
     # A little more, since matplotlib cuts fractions of pixels off.
     size = (total[0] + 0.01) / _DPI, (total[1] + 0.01) / _DPI
     figure = Figure(size, _DPI, facecolor='white')
@@ -75,11 +81,46 @@ def draw_panels(
     for column, name in enumerate(panels):
         x = left + cell[1] * (column + 0.5)
         write(x, top, name, ha='center', va='bottom', size=9)
+        for row, text in enumerate(captions.get(name, ())):
+            lines = (_shorten(line, cell[1] // 7) for line in text.split('\n'))
+            y = top + cell[0] * (row + 1) - below + 2
+            write(x, y, '\n'.join(lines), ha='center', va='top', size=7)
     for row, name in enumerate(rows):
         write(left, top + cell[0] * (row + 0.5), name, ha='right', size=9)
     patches = [Patch(color=colour, label=name) for name, colour in (legend or {}).items()]
     if patches:
         figure.legend(handles=patches, loc='lower left', ncols=len(patches), fontsize=9)
+    return rendered(figure)
+
+
+def _shorten(line: str, room: int) -> str:
+    """Leave out the beginning of what has more than so many characters."""
+    return line if len(line) <= room else f'\N{HORIZONTAL ELLIPSIS}{line[1 - room :]}'
+
+
+def draw_points(points: np.ndarray, groups: Sequence[str], title: str) -> np.ndarray:
+    """Draw points in the plane, in the colours of their groups.
+
+    Args:
+        points: (N, 2); the axes have no scale.
+        groups: The group of each; in the legend, if there is more than one.
+        title: Above them.
+
+    Returns:
+        (H, W, 3), uint8, RGB.
+    """
+    names = sorted(set(groups))
+    figure = Figure((10, 8), _DPI, facecolor='white', layout='constrained')
+    axes = figure.add_subplot(xticks=[], yticks=[])
+    axes.set_aspect('equal', adjustable='datalim')
+    axes.set_title(title, loc='left', weight='bold', size=10)
+    table = colormaps['tab10' if len(names) <= 10 else 'turbo']
+    colours = table.resampled(max(10, len(names)))
+    for i, name in enumerate(names):
+        x, y = points[[group == name for group in groups]].T
+        axes.scatter(x, y, s=20, color=colours(i), label=name, linewidths=0, alpha=0.8)
+    if len(names) > 1:
+        figure.legend(loc='outside right upper', ncols=1 + len(names) // 30)
     return rendered(figure)
 
 

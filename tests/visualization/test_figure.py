@@ -4,7 +4,7 @@ import pytest
 import torch
 from PIL import Image
 
-from mmcim.visualization import draw_panels, save_image
+from mmcim.visualization import draw_panels, draw_points, save_image
 
 RED = (1.0, 0.0, 0.0)
 
@@ -83,3 +83,56 @@ def test_failed_write_leaves_no_file(tmp_path):
     with pytest.raises(KeyError, match='.unknown'):
         save_image(np.zeros((2, 2, 3), np.uint8), tmp_path / 'grid.unknown')
     assert list(tmp_path.iterdir()) == []
+
+
+def test_long_title_has_room():
+    panels = {'x': torch.zeros(1, 3, 96, 96)}
+    title = 'principal components, work_dirs/cim_respix/iter_400_backbone.safetensors'
+    image = draw_panels(panels, title)
+    written = np.nonzero((image[:16] < 128).any(axis=(0, 2)))[0]
+    assert 480 < written.max() < image.shape[1] - 8
+    assert draw_panels(panels, 'short').shape[1] == 480
+
+
+def test_captions_are_below_their_images():
+    panels = dict.fromkeys(['a', 'b'], torch.zeros(2, 3, 96, 96))
+    captions = {'b': ['first\n0.5', 'x' * 99]}
+    image = draw_panels(panels, captions=captions)
+    assert image.shape[0] == 32 + 2 * (100 + 32)
+    for row in range(2):
+        below = image[32 + 132 * row + 100 :][:32] < 128
+        assert not below[:, :104].any() and below[:, 104:204].any()
+        assert not below[:, 204:].any()
+    first, second = image[132:164, 104:204], image[264:, 104:204]
+    lines = [(part < 128).any(axis=(1, 2)) for part in (first, second)]
+    assert lines[0][16:].any() and not lines[1][16:].any()
+
+
+def test_points_have_the_colours_of_their_groups():
+    points = np.array([[0.0, 0], [0, 9], [9, 9], [9, 0]])
+    image = draw_points(points, ['b', 'a', 'a', 'b'], 'four points')
+    # The first two colours of tab10, at 80 % on white.
+    blue, orange = is_colour(image, (76, 146, 195)), is_colour(image, (255, 153, 62))
+    plot, legend = slice(0, 880), image[:80, 880:]
+    assert is_colour(legend, (76, 146, 195)).any()
+    top, bottom = (np.nonzero(part[:, plot])[0].mean() for part in (blue, orange))
+    assert top < 200 and bottom > 600
+    columns = np.nonzero(blue[:, plot])[1]
+    assert np.ptp(columns) > 400
+
+
+def test_points_of_one_group_have_no_legend():
+    image = draw_points(np.eye(2), ['a', 'a'], 'two points')
+    with_legend = draw_points(np.eye(2), ['a', 'b'], 'two points')
+    frame = [
+        (part[400] < 128).all(axis=-1).nonzero()[0].max() for part in (image, with_legend)
+    ]
+    assert frame[0] > frame[1]
+
+
+def test_many_groups_have_colours_of_their_own():
+    image = draw_points(
+        np.random.default_rng(0).random((40, 2)), list(map(str, range(40))), ''
+    )
+    colours = {tuple(colour) for colour in image.reshape(-1, 3)[::7]}
+    assert len(colours) > 40
