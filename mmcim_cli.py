@@ -244,8 +244,7 @@ def _benchmark(add: Add) -> None:
 
 
 def _report(add: Add) -> None:
-    help_ = 'work directory, or a folder with some below it'
-    add('work_dirs', nargs='+', type=Path, metavar='WORK_DIR', help=help_)
+    add('work_dirs', nargs='+', type=Path, metavar='WORK_DIR', help='of runs, or above')
     add('--out', type=_file('.html'), default='report.html', help='page to write')
 
 

@@ -2,20 +2,12 @@
 """Curves: a plot per scalar with all runs in it, and one slider that smooths them."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any
 
+import bokeh.models as bk
 import numpy as np
 from bokeh.document import Document
 from bokeh.embed import components
-from bokeh.models import (
-    ColumnDataSource,
-    CustomJS,
-    GlyphRenderer,
-    HoverTool,
-    Legend,
-    LegendItem,
-    Slider,
-)
 from bokeh.palettes import Category10_10
 from bokeh.plotting import figure
 from bokeh.resources import Resources
@@ -25,124 +17,87 @@ from .runs import Points, RunHistory
 _POINTS = 40_000  # on a page
 _DASHES = ('solid', 'dashed', 'dotted', 'dotdash')  # for one ten of runs after another
 # An exponential moving average; after a gap it begins again.
-_SMOOTH = """
-for (const {data, change} of sources) {
-  let mean = NaN
-  data.smooth = Array.from(data.value, (value) =>
-    mean = isNaN(mean) ? value : cb_obj.value * mean + (1 - cb_obj.value) * value)
+_SMOOTH = """for (const {data, change} of sources) {
+  let m = NaN
+  data.smooth = Array.from(data.value, v => m = isNaN(m) ? v : v + cb_obj.value * (m - v))
   change.emit()
 }"""
-
 # What a legend hides in one plot, in all others.
-_HIDE = """
-for (const {renderers} of cb_obj.document.roots())
-  for (const other of renderers ?? [])
-    if (other.name == cb_obj.name) other.visible = cb_obj.visible"""
+_HIDE = """for (const plot of cb_obj.document.roots())
+  for (const line of plot.renderers ?? [])
+    if (line.name == cb_obj.name) line.visible = cb_obj.visible"""
+# A page decides on the background. With a tool for dragging, a finger on a plot would not
+# scroll the page.
+_LOOK = dict(
+    height=300, sizing_mode='stretch_width', x_axis_label='iteration',
+    tools='box_zoom,reset,save', active_drag=None,
+    background_fill_color=None, border_fill_color=None, outline_line_color=None,
+)  # fmt: skip
+_LEGEND = dict(
+    click_policy='hide', orientation='horizontal', border_line_color=None,
+    background_fill_color=None, spacing=0, location='top_left',
+)  # fmt: skip
+_TOOLTIPS = [('', '$name'), ('iteration', '@iteration'), ('value', '@value{%.5g}')]
 
 
-class Curves(NamedTuple):
-    """Parts of a page.
-
-    Attributes:
-        library: Script elements with what of Bokeh is needed.
-        script: Script element that draws into the following.
-        slider: Element of the slider.
-        plots: Name of each scalar -> element of its plot.
-        longest: Number of points above which a curve shows means.
-    """
-
-    library: str
-    script: str
-    slider: str
-    plots: dict[str, str]
-    longest: int
-
-
-def draw_curves(runs: Sequence[RunHistory]) -> Curves:
+def draw_curves(runs: Sequence[RunHistory]) -> dict[str, Any]:
     """Draw all scalars of runs.
 
     Args:
         runs: In the order of their colours.
+
+    Returns:
+        HTML: ``scripts``, what of Bokeh is needed and what draws into ``slider`` and into
+        ``plots``, a dict by the name of the scalar. And ``longest``, the number of points
+        above which curves show means.
     """
-    names = sorted({name for run in runs for name in run.scalars})
-    count = sum(len(run.scalars) for run in runs)
-    longest = max(50, min(1000, _POINTS // max(1, count)))
-    hide, sources, models = CustomJS(code=_HIDE), [], {}
-    for name in names:
-        plot, items = _empty_plot(), []
+    longest = _POINTS // max(40, *(len(run.scalars) * len(runs) for run in runs))
+    columns = 2 if max(len(run.name) for run in runs) <= 18 else 1  # on a phone
+    hide, sources, models = bk.CustomJS(code=_HIDE), [], {}
+    for name in sorted({name for run in runs for name in run.scalars}):
+        plot, items = figure(**_LOOK), []
+        plot.toolbar.logo, plot.axis.axis_label_text_font_style = None, 'normal'
         for index, run in enumerate(runs):
             if points := run.scalars.get(name):
-                source = ColumnDataSource(_columns(points, longest))
-                renderers = _draw_line(plot, source, run.name, index)
-                renderers[-1].js_on_change('visible', hide)
-                items.append(LegendItem(label=dict(value=run.name), renderers=renderers))
+                source = bk.ColumnDataSource(_columns(points, longest))
+                lines = _draw_line(plot, source, run.name, index)
+                lines[-1].js_on_change('visible', hide)
+                items.append(bk.LegendItem(label={'value': run.name}, renderers=lines))
                 sources.append(source)
-        _add_legend(plot, items)
+        plot.add_layout(bk.Legend(items=items, ncols=columns, **_LEGEND), 'below')
         models[name] = plot
-    slider = Slider(start=0, end=0.98, step=0.02, value=0, title='Smoothing')
+    slider = bk.Slider(start=0, end=0.98, step=0.02, value=0, title='Smoothing')
     slider.sizing_mode = 'stretch_width'
-    slider.js_on_change('value', CustomJS(args=dict(sources=sources), code=_SMOOTH))
-    models[''] = slider
+    slider.js_on_change('value', bk.CustomJS(args={'sources': sources}, code=_SMOOTH))
     document = Document()
     with document.models.freeze():  # else each root looks through all others
-        for model in models.values():
+        for model in (slider, *models.values()):
             document.add_root(model)
-    script, divs = components(models)
-    parts = ['bokeh', 'bokeh-widgets']
-    library = Resources(mode='inline', minified=True, components=parts).render_js()
-    return Curves(library, script, divs.pop(''), divs, longest)
+    script, plots = components({'': slider, **models})
+    library = Resources('inline', components=['bokeh', 'bokeh-widgets']).render_js()
+    page = dict(scripts=(library, script), slider=plots.pop(''), plots=plots)
+    return dict(page, longest=longest)
 
 
-def _empty_plot() -> figure:
-    # A page decides on its background. With a tool for dragging, a finger on a plot
-    # would not scroll the page.
-    plot = figure(
-        height=300,
-        sizing_mode='stretch_width',
-        tools='box_zoom,reset,save',
-        active_drag=None,
-        background_fill_color=None,
-        border_fill_color=None,
-        outline_line_color=None,
-        x_axis_label='iteration',
-    )
-    plot.toolbar.logo = None
-    plot.axis.axis_label_text_font_style = 'normal'
-    plot.grid.grid_line_alpha = 0.6
-    return plot
-
-
-def _draw_line(
-    plot: figure, source: ColumnDataSource, name: str, index: int
-) -> list[GlyphRenderer]:
+def _draw_line(plot: figure, source: bk.ColumnDataSource, name: str, index: int) -> list:
     """Draw what was logged, pale, and what the slider makes of it, which comes last."""
     style = dict(source=source, color=Category10_10[index % 10], name=name)
     dash = _DASHES[index // 10 % len(_DASHES)]
-    renderers = [plot.line('iteration', 'value', alpha=0.25, line_dash=dash, **style)]
+    lines = [plot.line('iteration', 'value', alpha=0.25, line_dash=dash, **style)]
     if len(source.data['value']) <= 30:  # a line of one point would not be seen
-        renderers.append(plot.scatter('iteration', 'smooth', size=5, **style))
-    line = plot.line('iteration', 'smooth', line_width=1.8, line_dash=dash, **style)
-    hover = HoverTool(
-        renderers=[line],
-        tooltips=[('', '$name'), ('iteration', '@iteration'), ('value', '@value{%.5g}')],
-        formatters={'@value': 'printf'},
-        mode='vline',
-        visible=False,  # in the toolbar
+        lines.append(plot.scatter('iteration', 'smooth', size=5, **style))
+    lines.append(
+        plot.line('iteration', 'smooth', line_width=1.8, line_dash=dash, **style)
     )
+    hover = bk.HoverTool(renderers=lines[-1:], tooltips=_TOOLTIPS, mode='vline')
+    hover.formatters, hover.visible = {'@value': 'printf'}, False  # not in the toolbar
     plot.add_tools(hover)
-    return [*renderers, line]
+    return lines
 
 
-def _add_legend(plot: figure, items: list[LegendItem]) -> None:
-    short = max(len(item.label.value) for item in items) <= 18
-    legend = Legend(items=items, click_policy='hide', ncols=2 if short else 1)
-    legend.update(border_line_color=None, background_fill_color=None, spacing=0)
-    plot.add_layout(legend, 'below')
-
-
-def _columns(points: Points[float], longest: int) -> dict[str, np.ndarray]:
+def _columns(points: Points, longest: int) -> dict[str, np.ndarray]:
     """Arrays of a curve; of a long one means of neighbouring points."""
-    table = np.array(sorted(points.items()))
+    table = np.array(sorted(points.items()), dtype=float)
     table[~np.isfinite(table)] = np.nan  # a gap
     begins = np.arange(0, len(table), -(-len(table) // longest))
     counts = np.diff([*begins, len(table)])

@@ -12,7 +12,7 @@ from PIL import Image
 from .runs import RunHistory
 
 IMAGES = 40  # on a page, or two of each name and run where this is more
-_ALL_BYTES, _LARGEST, _SIDE = 1_700_000, 200_000, 1400
+_LARGEST, _SIDE = 150_000, 1400  # bytes and pixels of one
 
 
 class Gallery(NamedTuple):
@@ -33,20 +33,22 @@ class Gallery(NamedTuple):
     damaged: int
 
 
-def read_galleries(runs: Sequence[RunHistory]) -> list[Gallery]:
+def read_galleries(runs: Sequence[RunHistory], room: int) -> list[Gallery]:
     """Read images, those of one name beside each other.
 
     Of more than :data:`IMAGES` some are left out, evenly, never the first and last.
 
     Args:
         runs: In the order of the page.
+        room: Characters that all images may take.
     """
     names = sorted({name for run in runs for name in run.images})
     pairs = [(name, run) for name in names for run in runs if name in run.images]
     found = [(name, run.name, sorted(run.images[name].items())) for name, run in pairs]
     most = max(2, IMAGES // max(1, len(found)))
     chosen = [_evenly(files, most) for *_, files in found]
-    limit = min(_LARGEST, _ALL_BYTES // max(1, sum(map(len, chosen))))
+    # Base64 takes four thirds.
+    limit = min(_LARGEST, room * 3 // 4 // max(1, sum(map(len, chosen))))
     galleries = []
     for (name, run, files), some in zip(found, chosen):
         images = [(step, _webp(path, limit)) for step, path in some]

@@ -6,20 +6,20 @@ such as the half-written last line of a run that was killed or still trains.
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from ..utils.errors import ConfigError
 
 SPEED = {'time', 'data_time', 'images_per_s', 'data_wait', 'memory'}
-_COUNTERS = {'step', 'iter', 'epoch'}
-_ENDS = dict(end='finished', interrupted='interrupted', error='failed')
+_STEPS, _TIMES = {'step', 'iter', 'epoch'}, {'time', 'data_time'}
+_ENDS = dict(end='finished', interrupted='interrupted', error='failed:')
 _LARGEST_RESULT = 100_000  # bytes; other JSON files may be lists of images
-_T = TypeVar('_T')
-Points = dict[int, _T]  # by iteration, which counts from 1
+Points = dict[int, Any]  # values or files by iteration, which counts from 1
 
 
 @dataclass
@@ -41,9 +41,9 @@ class RunHistory:
     name: str
     settings: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, Any] = field(default_factory=dict)
-    scalars: dict[str, Points[float]] = field(default_factory=dict)
+    scalars: dict[str, Points] = field(default_factory=dict)
     evaluations: set[str] = field(default_factory=set)
-    images: dict[str, Points[Path]] = field(default_factory=dict)
+    images: dict[str, Points] = field(default_factory=dict)
     events: list[dict[str, Any]] = field(default_factory=list)
     results: dict[str, float] = field(default_factory=dict)
     changed: str = 'unknown'
@@ -56,8 +56,7 @@ class RunHistory:
             if kind in ('start', 'resume'):
                 break
             if kind in _ENDS:
-                message = event.get('message')
-                return f'{_ENDS[kind]}: {message}' if message else _ENDS[kind]
+                return f'{_ENDS[kind]} {event.get("message", "")}'.strip()
         return f'no end recorded, last entry {self.changed}'
 
     def last(self, name: str) -> float | None:
@@ -83,16 +82,13 @@ def find_runs(folders: Sequence[Path]) -> dict[str, Path]:
         below = {path.parent.parent for path in folder.rglob('vis_data')}
         below |= {path.parent for path in folder.rglob('events.jsonl')}
         if not below:
-            reason = 'has no events.jsonl and no */vis_data' if folder.is_dir() else ''
-            raise ConfigError(f'no run: {folder} {reason or "is no folder"}')
+            raise ConfigError(f'no run (events.jsonl or */vis_data) in {folder}')
         found += [folder] if folder in below else sorted(below)
-    parts = [path.parts for path in dict.fromkeys(found)]
     names = {}
-    for own in parts:
-        lengths = range(1, len(own) + 1)
-        shared = (sum(other[-n:] == own[-n:] for other in parts) for n in lengths)
-        length = next(n for n, count in zip(lengths, shared) if count == 1)
-        names[str(Path(*own[-length:]))] = Path(*own)
+    for path in (paths := dict.fromkeys(found)):
+        ends = [path.parts[-n:] for n in range(1, len(path.parts) + 1)]
+        own = next(e for e in ends if sum(p.parts[-len(e) :] == e for p in paths) == 1)
+        names[str(Path(*own))] = path
     return names
 
 
@@ -106,12 +102,11 @@ def read_run(name: str, folder: Path) -> RunHistory:
     events = [*_json_lines(folder / 'events.jsonl')]
     run = RunHistory(name, events=events, results=_read_results(folder))
     starts = [event for event in events if event.get('event') in ('start', 'resume')]
-    for event in starts:  # the last one counts
-        record = dict(_as_dict(event.get('record')))
-        run.versions = _flat(_as_dict(record.pop('environment', None)))
-        run.versions |= _flat(_as_dict(event.get('versions')))
-        run.settings = _flat(_as_dict(event.get('settings')))
-        run.settings |= _flat({'record': record} if record else {})
+    for event in starts[-1:]:
+        record = dict(event.get('record') or {})
+        environment = record.pop('environment', {})
+        run.versions = _flat(environment) | _flat(event.get('versions', {}))
+        run.settings = _flat(event.get('settings', {})) | _flat(record, 'record')
     resumed = [event['iter'] for event in starts if isinstance(event.get('iter'), int)]
     sessions = sorted(folder.glob('*/vis_data'))  # timestamps
     for session in sessions:
@@ -126,33 +121,27 @@ def read_run(name: str, folder: Path) -> RunHistory:
 def _add_session(run: RunHistory, folder: Path, resumed: Sequence[int]) -> None:
     """Add what one process has logged, in place of what it has repeated."""
     lines = [line for line in _json_lines(folder / 'scalars.json') if 'step' in line]
-    trained = [line for line in lines if isinstance(line.get('iter'), int)]
-    last = 0
+    trained, last = [line for line in lines if 'iter' in line], 0
     if trained:
         first = trained[0]['iter']
         last = max((i for i in resumed if i < first), default=first - 1)
         for points in [*run.scalars.values(), *run.images.values()]:
             for iteration in [i for i in points if i > last]:
                 del points[iteration]
-    of_training = {name for line in trained for name in line}
+    of_training = {name for line in trained for name in line} - SPEED
     for line in lines:
-        numbers = {k: v for k, v in line.items() if _is_number(v) and k not in _COUNTERS}
-        if isinstance(line.get('iter'), int):
-            last = iteration = line['iter']
-        elif isinstance(line['step'], int):
-            # mmengine counts validations by the epoch, if at all: it is later than the
-            # training lines above it.
-            iteration = max(line['step'], last)
-            numbers = {
-                f'val/{name}' if name in of_training else name: value
-                for name, value in numbers.items()
-                if name not in ('time', 'data_time')
-            }
+        numbers = {k: float(line[k]) for k in line.keys() - _STEPS if _is_number(line[k])}
+        iteration = last = line.get('iter', last)
+        if 'iter' not in line:
+            # mmengine counts validations by the epoch, or all as 0, and gives their time;
+            # they are later than the training lines above.
+            is_exact = line['step'] and 'time' not in line
+            iteration = line['step'] if is_exact else max(line['step'], last)
+            names = numbers.keys() - _TIMES
+            numbers = {f'val/{k}' if k in of_training else k: numbers[k] for k in names}
             run.evaluations |= numbers.keys() - SPEED
-        else:
-            continue
         for name, value in numbers.items():
-            run.scalars.setdefault(name, {})[iteration] = float(value)
+            run.scalars.setdefault(name, {})[iteration] = value
     for path in sorted((folder / 'vis_image').glob('*_*.png')):
         name, _, step = path.stem.rpartition('_')
         if step.isdecimal():
@@ -161,34 +150,26 @@ def _add_session(run: RunHistory, folder: Path, resumed: Sequence[int]) -> None:
 
 def _read_results(folder: Path) -> dict[str, float]:
     """Read the metrics of tests: JSON files of numbers alone."""
-    found = {}
+    found: dict[str, float] = {}
     for path in sorted([*folder.glob('*.json'), *folder.glob('*/*.json')]):
-        try:
-            small = path.stat().st_size <= _LARGEST_RESULT
-            metrics = json.loads(path.read_text('utf-8')) if small else None
-        except (OSError, ValueError):  # also what is no JSON and no UTF-8
-            continue
-        if isinstance(metrics, dict) and all(map(_is_number, metrics.values())):
-            # mmengine's own files are named by the time of the test.
-            is_dated = path.stem == path.parent.name
-            source = 'last test' if is_dated else path.relative_to(folder)
-            names = metrics.keys() - {'time', 'data_time'}
-            found |= {f'{name} ({source})': metrics[name] for name in sorted(names)}
+        with suppress(OSError, ValueError):  # a broken link, no JSON, no UTF-8
+            is_small = path.stat().st_size <= _LARGEST_RESULT
+            metrics = json.loads(path.read_text('utf-8')) if is_small else None
+            if isinstance(metrics, dict) and all(map(_is_number, metrics.values())):
+                # mmengine's own files are named by the time of the test.
+                is_dated = path.stem == path.parent.name
+                source = 'last test' if is_dated else path.relative_to(folder)
+                names = metrics.keys() - _TIMES
+                found |= {f'{name} ({source})': metrics[name] for name in names}
     return found
 
 
-def _json_lines(path: Path) -> Iterable[dict[str, Any]]:
-    try:
-        text = path.read_text('utf-8', errors='replace')
-    except OSError:
-        return
+def _json_lines(path: Path) -> Iterator[dict[str, Any]]:
+    text = path.read_text('utf-8', 'replace') if path.is_file() else ''
     for line in text.split('\n'):
-        try:
-            value = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(value, dict):
-            yield value
+        with suppress(ValueError):
+            if isinstance(value := json.loads(line), dict):
+                yield value
 
 
 def _flat(node: Any, name: str = '') -> dict[str, Any]:
@@ -199,10 +180,6 @@ def _flat(node: Any, name: str = '') -> dict[str, Any]:
         return {name: node} if name else {}
     items = [(f'{name}.{key}' if name else str(key), node[key]) for key in node]
     return {k: v for key, value in items for k, v in _flat(value, key).items()}
-
-
-def _as_dict(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
 
 
 def _is_number(value: Any) -> bool:
