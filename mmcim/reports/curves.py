@@ -35,7 +35,7 @@ _LOOK = dict(
 )  # fmt: skip
 _LEGEND = dict(
     click_policy='hide', orientation='horizontal', border_line_color=None,
-    background_fill_color=None, spacing=0, location='top_left',
+    background_fill_color=None, spacing=8, location='top_left',
 )  # fmt: skip
 _TOOLTIPS = [('', '$name'), ('iteration', '@iteration'), ('value', '@value{%.5g}')]
 
@@ -91,6 +91,7 @@ def _draw_line(plot: figure, source: bk.ColumnDataSource, name: str, index: int)
     )
     hover = bk.HoverTool(renderers=lines[-1:], tooltips=_TOOLTIPS, mode='vline')
     hover.formatters, hover.visible = {'@value': 'printf'}, False  # not in the toolbar
+    hover.attachment = ('above', 'below', 'left', 'right')[index % 4]  # beside each other
     plot.add_tools(hover)
     return lines
 

@@ -91,9 +91,8 @@ def test_page_renders_and_fits_the_window(page):
     assert page.evaluate('document.documentElement.scrollWidth') == width
     boxes = [plot.bounding_box() for plot in plots.all()]
     assert all(box['height'] > 250 and box['width'] > 300 for box in boxes)
-    assert (
-        boxes[3]['x'] == boxes[4]['x'] if width < 800 else boxes[3]['y'] == boxes[4]['y']
-    )
+    shared = 'x' if width < 800 else 'y'
+    assert boxes[3][shared] == boxes[4][shared]
     # Something is drawn, not only room for it.
     canvas = page.locator('.plot canvas').first
     assert len(canvas.evaluate('c => c.toDataURL()')) > 3000
@@ -141,8 +140,7 @@ def test_hover_tells_run_iteration_and_value(page):
     plot.scroll_into_view_if_needed()
     box = plot.bounding_box()
     page.mouse.move(box['x'] + box['width'] / 2, box['y'] + 100)
-    tip = page.locator('.bk-Tooltip').first
-    tip.wait_for()
-    text = tip.text_content()
-    assert 'iteration' in text and '0.001' in text
-    assert EVIL in text or text.startswith(': a')
+    tips = page.locator('.bk-Tooltip')
+    tips.get_by_text('0.001').first.wait_for()
+    assert tips.get_by_text('iteration').first.is_visible()
+    assert tips.get_by_text(EVIL).first.is_visible()
