@@ -29,7 +29,7 @@ _HIDE = """for (const plot of cb_obj.document.roots())
 # A page decides on the background. With a tool for dragging, a finger on a plot would not
 # scroll the page.
 _LOOK = dict(
-    height=300, sizing_mode='stretch_width', x_axis_label='iteration',
+    frame_height=210, sizing_mode='stretch_width', x_axis_label='iteration',
     tools='box_zoom,reset,save', active_drag=None,
     background_fill_color=None, border_fill_color=None, outline_line_color=None,
 )  # fmt: skip
@@ -48,10 +48,10 @@ def draw_curves(runs: Sequence[RunHistory]) -> dict[str, Any]:
 
     Returns:
         HTML: ``scripts``, what of Bokeh is needed and what draws into ``slider`` and into
-        ``plots``, a dict by the name of the scalar. And ``longest``, the number of points
+        ``plots``, a dict by the name of the scalar. And ``most``, the number of points
         above which curves show means.
     """
-    longest = _POINTS // max(40, *(len(run.scalars) * len(runs) for run in runs))
+    most = _POINTS // max(40, *(len(run.scalars) * len(runs) for run in runs))
     columns = 2 if max(len(run.name) for run in runs) <= 18 else 1  # on a phone
     hide, sources, models = bk.CustomJS(code=_HIDE), [], {}
     for name in sorted({name for run in runs for name in run.scalars}):
@@ -59,7 +59,7 @@ def draw_curves(runs: Sequence[RunHistory]) -> dict[str, Any]:
         plot.toolbar.logo, plot.axis.axis_label_text_font_style = None, 'normal'
         for index, run in enumerate(runs):
             if points := run.scalars.get(name):
-                source = bk.ColumnDataSource(_columns(points, longest))
+                source = bk.ColumnDataSource(_columns(points, most))
                 lines = _draw_line(plot, source, run.name, index)
                 lines[-1].js_on_change('visible', hide)
                 items.append(bk.LegendItem(label={'value': run.name}, renderers=lines))
@@ -75,8 +75,7 @@ def draw_curves(runs: Sequence[RunHistory]) -> dict[str, Any]:
             document.add_root(model)
     script, plots = components({'': slider, **models})
     library = Resources('inline', components=['bokeh', 'bokeh-widgets']).render_js()
-    page = dict(scripts=(library, script), slider=plots.pop(''), plots=plots)
-    return dict(page, longest=longest)
+    return dict(scripts=(library, script), slider=plots.pop(''), plots=plots, most=most)
 
 
 def _draw_line(plot: figure, source: bk.ColumnDataSource, name: str, index: int) -> list:

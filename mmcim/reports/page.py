@@ -72,8 +72,9 @@ def _best(run: RunHistory, name: str) -> str | None:
 
 def _compare(tables: Sequence[dict[str, Any]]) -> list[Row]:
     keys = sorted({key for table in tables for key in table})
-    rows = [(key, [table.get(key) for table in tables]) for key in keys]
-    return [(key, cells, any(c != cells[0] for c in cells)) for key, cells in rows]
+    known = [table for table in tables if table]  # a run may have crashed before
+    differ = {key for t in known for key in keys if t.get(key) != known[0].get(key)}
+    return [(key, [t.get(key) for t in tables], key in differ) for key in keys]
 
 
 def _shorten(events: Sequence[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], int]]:

@@ -40,8 +40,8 @@ def test_each_scalar_has_a_plot_and_bokeh_is_in_the_page():
 def test_points_are_fewer_where_there_are_many_curves():
     few = [RunHistory('a', scalars={'loss': {1: 1.0}})]
     many = [RunHistory(name, scalars={'loss': {1: 1.0}}) for name in map(str, range(50))]
-    assert draw_curves(few)['longest'] == 1000
-    assert draw_curves(many)['longest'] == 800
+    assert draw_curves(few)['most'] == 1000
+    assert draw_curves(many)['most'] == 800
 
 
 def test_no_runs_with_scalars():

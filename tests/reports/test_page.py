@@ -82,6 +82,17 @@ def test_one_run_differs_from_none():
     assert table(page, 'All settings')['lr'] == ['1']
 
 
+def test_run_without_settings_differs_in_none():
+    runs = [
+        RunHistory(name, settings={'lr': 1, 'seed': i}) for i, name in enumerate('ab')
+    ]
+    page = parse(RunHistory('crashed'), *runs, RunHistory('older'))
+    cells = ['–', '0', '1', '–']
+    assert table(page, 'Settings that differ').pop('seed') == cells
+    assert 'lr' not in table(page, 'Settings that differ')
+    assert page.xpath('//h1')[0].text == '4 runs'
+
+
 def test_plots_are_in_sections(page):
     sections = {}
     for heading in page.xpath('//section[@id="curves"]//h3'):
