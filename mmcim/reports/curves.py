@@ -22,7 +22,8 @@ _SMOOTH = """for (const {data, change} of sources) {
   data.smooth = Array.from(data.value, v => m = isNaN(m) ? v : v + cb_obj.value * (m - v))
   change.emit()
 }"""
-# What a legend hides in one plot, in all others.
+# What a legend hides in one plot, in all others. Called for the last line of a run: a
+# legend toggles them one after the other.
 _HIDE = """for (const plot of cb_obj.document.roots())
   for (const line of plot.renderers ?? [])
     if (line.name == cb_obj.name) line.visible = cb_obj.visible"""
@@ -67,7 +68,7 @@ def draw_curves(runs: Sequence[RunHistory]) -> dict[str, Any]:
         plot.add_layout(bk.Legend(items=items, ncols=columns, **_LEGEND), 'below')
         models[name] = plot
     slider = bk.Slider(start=0, end=0.98, step=0.02, value=0, title='Smoothing')
-    slider.sizing_mode = 'stretch_width'
+    slider.sizing_mode, slider.bar_color = 'stretch_width', '#0a5fb4'
     slider.js_on_change('value', bk.CustomJS(args={'sources': sources}, code=_SMOOTH))
     document = Document()
     with document.models.freeze():  # else each root looks through all others
