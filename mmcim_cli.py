@@ -32,7 +32,7 @@ _Parser = partial(
     argparse.ArgumentParser, formatter_class=argparse.RawDescriptionHelpFormatter
 )
 # They use little of mmcim; the first two have to work where torch is missing.
-LIGHT = ('configs', 'doctor', 'quickstart')
+LIGHT = ('configs', 'doctor', 'quickstart', 'report')
 _IMAGE = ('.png', '.jpg', '.jpeg', '.webp')
 
 
@@ -62,8 +62,9 @@ def run(args: argparse.Namespace) -> Any:
     """
     with quiet():
         if args.command in LIGHT and 'mmcim' not in sys.modules:
-            # The package without its __init__, which imports everything.
-            sys.modules['mmcim'] = module_from_spec(find_spec('mmcim'))  # type: ignore[arg-type]
+            # Packages without their __init__, which imports everything.
+            for name in ('mmcim', 'mmcim.utils')[: 1 + (args.command == 'report')]:
+                sys.modules[name] = module_from_spec(find_spec(name))  # type: ignore[arg-type]
         module = import_module(f'mmcim.cli.{args.command.replace("-", "_")}')
     # About their own defaults; what matters they log.
     warnings.filterwarnings('ignore', module=r'mm(cv|engine|pretrain|seg)\.')
@@ -98,7 +99,7 @@ def guard(call: Callable[[], object]) -> None:
         if distributed and distributed.is_initialized():
             distributed.destroy_process_group()
     except Exception as error:
-        sys.exit(_report(error))
+        sys.exit(_print_error(error))
 
 
 def end_with_parent() -> None:
@@ -116,7 +117,7 @@ def _end_after(parent: int) -> None:
     os.killpg(0, signal.SIGKILL)
 
 
-def _report(error: Exception) -> int:
+def _print_error(error: Exception) -> int:
     """Print an error in one line; its exit code."""
     code, text = getattr(error, 'exit_code', 1), str(error)
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
@@ -254,6 +255,11 @@ def _benchmark(add: Add) -> None:
     _cfg_options(add)
 
 
+def _report(add: Add) -> None:
+    add('work_dirs', nargs='+', type=Path, metavar='WORK_DIR', help='of runs, or above')
+    add('--out', type=_file('.html'), default='report.html', help='page to write')
+
+
 def _configs(add: Add) -> None:
     add('words', nargs='*', metavar='WORD', help='to search for, in path or description')
 
@@ -319,8 +325,8 @@ def _positive(text: str) -> int:
 
 
 _ALL = (
-    _train, _test, _quickstart, _export, _convert_dalle, _show, _see, _benchmark,
-    _configs, _doctor,
+    _train, _test, _quickstart, _export, _convert_dalle, _show, _see, _report,
+    _benchmark, _configs, _doctor,
 )  # fmt: skip
 COMMANDS = {add.__name__[1:].replace('_', '-'): add for add in _ALL}
 

@@ -71,7 +71,7 @@ def _packages(args: argparse.Namespace) -> Iterator[Finding]:
         return
     for package in required:
         extra = re.search(r'extra == .(\w+)', str(package.marker))
-        if extra and extra[1] in ('dev', 'docs'):
+        if extra and extra[1] in ('dev', 'docs', 'browser'):
             continue
         name, wanted = package.name, package.specifier
         found = next((d.version for d in metadata.distributions(name=name)), '')
