@@ -47,6 +47,10 @@ class EventsHook(Hook):
     @contextmanager
     def listen(self) -> Iterator[None]:
         """Note what is logged while this runs, and how it ends."""
+        path = Path(self._runner.work_dir, EVENTS)
+        if path.is_file() and not path.read_bytes().endswith(b'\n'):
+            with path.open('ab') as file:
+                file.write(b'\n')  # a crash has cut the last line
         handler, logger = _LogHandler(self), self._runner.logger
         logger.addHandler(handler)
         try:

@@ -85,3 +85,11 @@ def test_nothing_is_noted_after_the_run(make_runner, tmp_path):
     before = len(events(tmp_path))
     runner.logger.warning('too late')
     assert len(events(tmp_path)) == before
+
+
+def test_a_line_that_a_crash_has_cut_harms_no_other(make_runner, tmp_path):
+    (tmp_path / 'events.jsonl').write_bytes(b'{"event": "chec')
+    make_runner().train()
+    first, second, *_ = (tmp_path / 'events.jsonl').read_text().splitlines()
+    assert first == '{"event": "chec'
+    assert json.loads(second)['event'] in ('start', 'warning')
