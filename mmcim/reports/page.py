@@ -59,7 +59,11 @@ def _summarise(runs: Sequence[RunHistory], evaluations: Sequence[str]) -> list[R
     rows: dict[str, list] = {'status': [run.status for run in runs], 'iterations': ends}
     for name, title in _TITLES.items():
         rows[title] = [run.last(name) for run in runs]
-    rows |= {f'best {n}': [_best(run, n) for run in runs] for n in evaluations}
+    for name in evaluations:
+        if name.startswith('held_out/'):  # often neither high nor low is best
+            rows[name] = [run.last(name) for run in runs]
+        else:
+            rows[f'best {name}'] = [_best(run, name) for run in runs]
     return [(t, cells, False) for t, cells in rows.items() if set(cells) != {None}]
 
 
