@@ -177,7 +177,7 @@ def test_masked_input_without_generator(configs, inputs):
         ),
         (
             dict(masking=dict(type='BlockMasking', num_patches=16)),
-            '75 does not fit a grid of 4 x 4',
+            'masks 75 to 75 of 4 x 4',
         ),
         (
             dict(masking=dict(type='RatioMasking', mask_patch_size=3)),
