@@ -10,9 +10,9 @@ import torch
 from mmengine.dist import all_gather_object, is_main_process
 from mmengine.hooks import Hook
 from mmengine.logging import MessageHub
+from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from mmpretrain.models.selfsup import BaseSelfSupervisor
-from mmpretrain.registry import HOOKS
 from torch import nn
 from torch.nn.utils import get_total_norm
 
