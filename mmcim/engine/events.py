@@ -3,10 +3,9 @@
 
 import json
 import logging
-import os
 import platform
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,8 @@ import torch
 from mmengine.hooks import Hook
 from mmengine.runner import BaseLoop, Runner
 
+from ..utils.errors import ConfigError
+from ..utils.files import append_line
 from ..utils.terminal import is_warning
 
 EVENTS = 'events.jsonl'
@@ -49,8 +50,7 @@ class EventsHook(Hook):
         """Note what is logged while this runs, and how it ends."""
         path = Path(self._runner.work_dir, EVENTS)
         if path.is_file() and not path.read_bytes().endswith(b'\n'):
-            with path.open('ab') as file:
-                file.write(b'\n')  # a crash has cut the last line
+            append_line(path, '')  # a crash has cut the last line
         handler, logger = _LogHandler(self), self._runner.logger
         logger.addHandler(handler)
         try:
@@ -59,7 +59,8 @@ class EventsHook(Hook):
         except BaseException as error:
             is_signal = isinstance(error, SystemExit | KeyboardInterrupt)
             message = f'{type(error).__name__}: {error}'
-            self.write('interrupted' if is_signal else 'error', message=message)
+            with suppress(ConfigError):  # the disk may be full, which is not the cause
+                self.write('interrupted' if is_signal else 'error', message=message)
             raise
         finally:
             logger.removeHandler(handler)
@@ -97,14 +98,9 @@ class EventsHook(Hook):
         iteration = loop.iter if isinstance(loop, BaseLoop) else 0
         now = datetime.now(timezone.utc).isoformat(timespec='seconds')
         line = dict(time=now, iter=iteration, event=event, **what)
-        text = json.dumps(line, default=str) + '\n'
-        # In one call: processes and workers of data loaders write to the same file.
+        # Processes and workers of data loaders write to the same file.
         path = Path(self._runner.work_dir, EVENTS)
-        file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-        try:
-            os.write(file, text.encode(errors='backslashreplace'))
-        finally:
-            os.close(file)
+        append_line(path, json.dumps(line, default=str))
 
 
 class _LogHandler(logging.Handler):

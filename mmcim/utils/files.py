@@ -1,5 +1,5 @@
 # Copyright (c) mmcim contributors. All rights reserved.
-"""Files that are there completely or not at all."""
+"""Files, and lines of files, that are there completely or not at all."""
 
 import os
 from collections.abc import Iterator
@@ -42,11 +42,7 @@ def atomic_write(path: str | os.PathLike) -> Iterator[BinaryIO]:
     except BaseException as error:
         temporary.unlink(missing_ok=True)
         if isinstance(error, OSError):
-            raise ConfigError(
-                f'cannot write {path}: {error.strerror}. What was there before is whole: '
-                'make room, or remove the cause, and run the same again; a training '
-                'resumes by --resume'
-            ) from error
+            raise _unwritable(path, error) from error
         raise
     # The new name is an entry of the folder, which has to reach the disk as well.
     folder = os.open(path.parent, os.O_RDONLY)
@@ -54,6 +50,31 @@ def atomic_write(path: str | os.PathLike) -> Iterator[BinaryIO]:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def append_line(path: str | os.PathLike, line: str) -> None:
+    """Append a line to a file in one piece, whoever else does so at the same time.
+
+    Args:
+        path: A local file, which is made if it is missing.
+        line: Without its end.
+
+    Raises:
+        ConfigError: If it cannot be written, for example since the disk is full.
+    """
+    try:
+        with open(path, 'ab', buffering=0) as file:
+            file.write(f'{line}\n'.encode(errors='backslashreplace'))
+    except OSError as error:
+        raise _unwritable(path, error) from error
+
+
+def _unwritable(path: str | os.PathLike, error: OSError) -> ConfigError:
+    return ConfigError(
+        f'cannot write {path}: {error.strerror}. What was there before is whole: make '
+        'room, or remove the cause, and run the same again; a training resumes by '
+        '--resume'
+    )
 
 
 def remove_stale_files(folder: str | Path) -> None:

@@ -11,7 +11,6 @@ import mmcv
 import numpy as np
 import pytest
 import torch
-from mmengine.config import Config
 from mmengine.logging import MMLogger
 from mmengine.registry import DefaultScope
 from mmpretrain.registry import DATASETS
@@ -19,8 +18,9 @@ from PIL import Image
 from torch import nn
 
 from mmcim.apis import extract_features
-from mmcim.cli import show
 from mmcim.datasets import ImageFolder, list_images, read_image
+from mmcim.engine import StrictRunner
+from mmcim.engine.seeding import fixed_batch
 from mmcim.utils import ConfigError
 
 HEIGHT, WIDTH = 6, 4
@@ -370,7 +370,7 @@ def test_visualization_reads_same_pixels(every_kind):
         batch_size=1,
     )
     with DefaultScope.overwrite_default_scope('mmpretrain'):
-        batch = show.first_images(Config(dict(train_dataloader=loader)), 99)
+        batch = fixed_batch(StrictRunner.build_dataloader(loader), 99)
     assert len(batch['inputs']) == len(EXACT)
     for inputs, sample in zip(batch['inputs'], batch['data_samples']):
         expected = read_image(sample.img_path).transpose(2, 0, 1)

@@ -7,6 +7,7 @@ import pytest
 from mmengine.hooks import Hook
 
 from mmcim.datasets.transforms import LoadImage
+from mmcim.utils import ConfigError, files
 
 
 def events(folder):
@@ -93,3 +94,14 @@ def test_a_line_that_a_crash_has_cut_harms_no_other(make_runner, tmp_path):
     first, second, *_ = (tmp_path / 'events.jsonl').read_text().splitlines()
     assert first == '{"event": "chec'
     assert json.loads(second)['event'] in ('start', 'warning')
+
+
+def test_a_full_disk_is_named(make_runner, tmp_path, monkeypatch):
+    def full(*args, **kwargs):
+        raise OSError(28, 'No space left on device')
+
+    fill = Act(1, lambda runner: monkeypatch.setattr(files, 'open', full, False))
+    runner = make_runner([fill])
+    with pytest.raises(ConfigError, match=f'cannot write {tmp_path}.*: No space'):
+        runner.train()
+    assert named(tmp_path)[0] == 'start'

@@ -107,6 +107,7 @@ def test_failed_write_keeps_previous_checkpoint(make_runner, monkeypatch, tmp_pa
     assert {n for n in left if not n.endswith('.py')} == {
         '.run.lock',
         'epoch_1.pth',
+        'events.jsonl',
         'last_checkpoint',
     }
     assert load_checkpoint(tmp_path / 'epoch_1.pth')['meta']['epoch'] == 1
