@@ -104,4 +104,4 @@ def test_a_full_disk_is_named(make_runner, tmp_path, monkeypatch):
     runner = make_runner([fill])
     with pytest.raises(ConfigError, match=f'cannot write {tmp_path}.*: No space'):
         runner.train()
-    assert named(tmp_path)[0] == 'start'
+    assert 'start' in named(tmp_path)
