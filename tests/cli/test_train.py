@@ -44,7 +44,10 @@ os.fsync = terminate
 """
 
 # Lets mmengine's own runner carry out the config.
-ALLOW = 'del mmcim.engine.SafeCheckpointHook.before_run'
+ALLOW = """
+from mmcim.engine import SafeCheckpointHook, WatchHook
+del SafeCheckpointHook.before_run, WatchHook.after_train_iter
+"""
 
 
 @pytest.fixture(scope='module')
@@ -74,7 +77,7 @@ def resumed(toy):
             'crash': CRASH,
             'copy': copy.format(str(found)),
             # last_checkpoint still names the folder that this one was copied from.
-            'without': f'{copy.format(str(without))}; {ALLOW}',
+            'without': f'{copy.format(str(without))}\n{ALLOW}',
         },
     )
     assert results['crash'].code == -signal.SIGKILL, results['crash'].output
