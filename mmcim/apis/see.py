@@ -20,6 +20,7 @@ from mmcim.utils.errors import ConfigError
 from .features import Images, image_list, read_images, run_backbone
 
 _PATCHES = 10  # shown of each code
+_LEAST = 1e-6  # difference of two features
 
 
 @torch.no_grad()
@@ -172,15 +173,18 @@ def tsne(features: Tensor, seed: int = 0) -> Tensor:
         (N, 2), float32. Distances between far groups, and their sizes, mean nothing.
 
     Raises:
-        ConfigError: If there are fewer than four images.
+        ConfigError: If there are fewer than four images, or all features are equal.
     """
     from sklearn.manifold import TSNE
 
     if len(features) < 4:
         raise ConfigError(f't-SNE of {len(features)} images: expected at least 4')
+    features = F.normalize(features)
+    if not (features - features[0]).abs().max() > _LEAST:  # also of NaN
+        raise ConfigError('t-SNE: all features are equal, or some are not finite')
     perplexity = min(30, (len(features) - 1) / 3)
     method = TSNE(perplexity=perplexity, init='pca', random_state=seed)
-    return torch.from_numpy(method.fit_transform(F.normalize(features).numpy()))
+    return torch.from_numpy(method.fit_transform(features.numpy()))
 
 
 def load_tokenizer(path: str | Path) -> tokenizers.BaseTokenizer:

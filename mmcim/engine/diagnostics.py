@@ -1,6 +1,7 @@
 # Copyright (c) mmcim contributors. All rights reserved.
 """Numbers that tell a healthy pre-training from a sick one, on a few held-out images."""
 
+import math
 from typing import Any
 
 import torch
@@ -12,15 +13,17 @@ from ..apis.features import pool
 from ..checkpoints.layout import backbone_prefix
 from ..evaluation.loss_loop import mean_losses
 from ..models.selfsup import CIM, BEiTBaseline
+from .seeding import seed_generators
 
 
 @torch.no_grad()
-def diagnose(model: BaseSelfSupervisor, data: dict) -> dict[str, float]:
+def diagnose(model: BaseSelfSupervisor, data: dict, seed: int = 0) -> dict[str, float]:
     """Compute the losses of a batch, and what shows a collapse.
 
     Args:
         model: In eval mode, not wrapped.
         data: From its data loader, a batch of each process, all of one size.
+        seed: Of masks and samples, which all numbers share.
 
     Returns:
         What :func:`mean_losses` gives. Of a model that predicts tokens also
@@ -30,8 +33,10 @@ def diagnose(model: BaseSelfSupervisor, data: dict) -> dict[str, float]:
         many the images have there. Of a model that exports a backbone
         ``effective_rank``, see :func:`effective_rank`, of its pooled features.
     """
+    seed_generators(seed)
     numbers = mean_losses(model, [data])
     inputs = model.data_preprocessor(data, training=False)['inputs']
+    seed_generators(seed)
     if isinstance(model, BEiTBaseline):
         mask, golden, logits = model.predict(inputs)
         numbers |= _token_numbers(logits, golden[mask])
@@ -46,7 +51,8 @@ def diagnose(model: BaseSelfSupervisor, data: dict) -> dict[str, float]:
 
 def _token_numbers(logits: Tensor, target: Tensor) -> dict[str, float]:
     """Compare predictions (M, V) with tokens (M,), of all processes."""
-    entropy = torch.distributions.Categorical(logits=logits.float()).entropy().mean()
+    log_p = logits.float().log_softmax(dim=1)
+    entropy = -(log_p.exp() * log_p).sum(dim=1).mean()
     count = logits.size(1)
     used = torch.stack([i.bincount(minlength=count) for i in (target, logits.argmax(1))])
     all_reduce(used)
@@ -68,8 +74,10 @@ def effective_rank(features: Tensor) -> float:
 
     Returns:
         The exponential of the entropy of the singular values, in [1, min(N, D)]; 1 if
-        all features are parallel, as in a collapse.
+        all features are parallel, as in a collapse. NaN if they are not finite.
     """
+    if not features.isfinite().all():
+        return math.nan
     values = torch.linalg.svdvals(features.double())
     fractions = values / values.sum()
     return torch.special.entr(fractions).sum().exp().item()

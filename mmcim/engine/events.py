@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from mmengine.hooks import Hook
-from mmengine.runner import BaseLoop, Runner
+from mmengine.runner import Runner
 
 from ..utils.errors import ConfigError
 from ..utils.files import append_line
@@ -24,8 +24,8 @@ EVENTS = 'events.jsonl'
 class EventsHook(Hook):
     """Write an event a line, each when it happens; :class:`StrictRunner` adds the hook.
 
-    A line is a JSON object with ``time`` (ISO 8601, UTC), ``iter`` (counted from 0) and
-    ``event``:
+    A line is a JSON object with ``time`` (ISO 8601, UTC), ``iter`` (how many are done)
+    and ``event``:
 
     - ``start`` and ``resume``, with ``settings`` (the config), ``record`` (see
       :func:`mmcim.engine.run_record.describe_run`) and ``versions``;
@@ -44,13 +44,15 @@ class EventsHook(Hook):
 
     def __init__(self, runner: Runner) -> None:
         self._runner = runner
+        self._done = 0
 
     @contextmanager
     def listen(self) -> Iterator[None]:
         """Note what is logged while this runs, and how it ends."""
         path = Path(self._runner.work_dir, EVENTS)
-        if path.is_file() and not path.read_bytes().endswith(b'\n'):
-            append_line(path, '')  # a crash has cut the last line
+        cut = path.is_file() and not path.read_bytes().endswith(b'\n')  # by a crash
+        if cut and not self._runner.rank:
+            append_line(path, '')
         handler, logger = _LogHandler(self), self._runner.logger
         logger.addHandler(handler)
         try:
@@ -67,6 +69,7 @@ class EventsHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Describe what starts."""
+        self._done = runner.iter
         gpu = torch.cuda.is_available()
         versions = dict(
             python=platform.python_version(),
@@ -76,6 +79,10 @@ class EventsHook(Hook):
         settings = runner.cfg.to_dict()
         event = 'resume' if runner._resume else 'start'
         self.write(event, settings=settings, record=runner.record, versions=versions)
+
+    def after_train_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
+        """Count, before what other hooks do after an iteration."""
+        self._done = runner.iter + 1
 
     def after_save_checkpoint(self, runner: Runner, path: str) -> None:
         """Note a checkpoint."""
@@ -94,13 +101,13 @@ class EventsHook(Hook):
         """
         if self._runner.rank and event != 'skipped_image':
             return
-        loop = self._runner._train_loop  # the attribute would build it
-        iteration = loop.iter if isinstance(loop, BaseLoop) else 0
         now = datetime.now(timezone.utc).isoformat(timespec='seconds')
-        line = dict(time=now, iter=iteration, event=event, **what)
+        line = dict(time=now, iter=self._done, event=event, **what)
+        if event == 'skipped_image':
+            del line['iter']  # loader workers do not know it
         # Processes and workers of data loaders write to the same file.
         path = Path(self._runner.work_dir, EVENTS)
-        append_line(path, json.dumps(line, default=str))
+        append_line(path, json.dumps(line, default=_plain))
 
 
 class _LogHandler(logging.Handler):
@@ -115,4 +122,12 @@ class _LogHandler(logging.Handler):
         if event or is_warning(record):
             metrics = getattr(record, 'metrics', None)
             what = dict(metrics=metrics) if metrics else {}
-            self._hook.write(event or 'warning', message=record.getMessage(), **what)
+            try:
+                self._hook.write(event or 'warning', message=record.getMessage(), **what)
+            except ConfigError:  # a full disk: the next checkpoint ends the run
+                self.handleError(record)
+
+
+def _plain(value: Any) -> Any:
+    """What JSON holds of a number or array of numpy or torch; of others a text."""
+    return value.tolist() if hasattr(value, 'tolist') else str(value)

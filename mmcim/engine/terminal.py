@@ -129,9 +129,7 @@ def training_numbers(runner: Runner) -> str:
     if 'base_lr' in scalars:
         scalars['lr'] = hub.get_scalar('train/base_lr').current()
         del scalars['base_lr']
-    seconds = scalars.pop('time', None)
-    for name in ('data_time', 'images_per_s'):
-        scalars.pop(name, None)
+    seconds, _ = scalars.pop('time', None), scalars.pop('data_time', None)
     shown = {name: f'{name} {value:.4g}' for name, value in scalars.items()}
     first = [shown.pop('loss')] if 'loss' in shown else []
     if seconds:

@@ -1,28 +1,24 @@
 # Copyright (c) mmcim contributors. All rights reserved.
 """Images and numbers that show, while a model trains, whether it learns."""
 
-import os
 import time
+from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
 from mmengine.dist import all_gather_object, is_main_process
-from mmengine.hooks import Hook
-from mmengine.logging import MessageHub
+from mmengine.hooks import Hook, IterTimerHook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from mmpretrain.models.selfsup import BaseSelfSupervisor
-from torch import nn
+from torch import Tensor
 from torch.nn.utils import get_total_norm
+from torch.utils.hooks import RemovableHandle
 
-from ..apis.features import extract_features
-from ..checkpoints.layout import backbone_prefix, normalization
-from ..datasets.image_files import list_images
-from ..datasets.image_folder import is_val
-from ..evaluation.frozen_features import linear_probe
+from ..checkpoints.layout import backbone_prefix
 from ..visualization import draw_panels, make_panels
 from .diagnostics import diagnose
+from .online_probe import OnlineProbe
 from .run_record import unwrapped
 from .seeding import fixed_batch, seed_generators
 from .terminal import log_interval
@@ -43,11 +39,14 @@ class WatchHook(Hook):
     - ``held_out/...``: losses and diagnostics on fixed images of the ``test_dataloader``,
       see :func:`mmcim.engine.diagnostics.diagnose`;
     - ``probe/top1`` and ``probe/top5``, in percent, of logistic regression on features of
-      a labelled folder, see :func:`probe`.
+      a labelled folder, see :class:`mmcim.engine.online_probe.OnlineProbe`.
 
-    Of any training, as often as :class:`mmengine.hooks.LoggerHook` logs:
-    ``images_per_s``; ``data_wait``, the fraction of the time in which the model waits for
-    data; and ``grad_norm`` where no gradients are clipped, which would log it.
+    What cannot be read is left out with a warning.
+
+    Of any training, every so many iterations as :class:`mmengine.hooks.LoggerHook` has as
+    its interval: ``images_per_s``; ``data_wait``, the fraction of the time in which the
+    model waits for data; and ``grad_norm`` where gradients are not clipped by their norm,
+    which would log it.
 
     Args:
         interval: Iterations between two looks.
@@ -72,48 +71,56 @@ class WatchHook(Hook):
         self.probe_images = probe_images
         self._shown: dict | None = None
         self._held_out: dict | None = None
+        self._probe: OnlineProbe | None = None
+        self._norm: Tensor | None = None
         self._norm_is_due = False
+        self._handle: RemovableHandle | None = None
         self._seconds = 0.0
 
     def before_train(self, runner: Runner) -> None:
-        """Choose the images; look at a model that has learned nothing yet."""
-        if not runner.optim_wrapper.clip_grad_kwargs:
-            optimizer = runner.optim_wrapper.optimizer
-            optimizer.register_step_pre_hook(self._log_norm)
+        """Read the images; look at a model that has learned nothing yet."""
+        wrapper, model = runner.optim_wrapper, unwrapped(runner.model)
+        if getattr(wrapper, 'grad_name', None) != 'grad_norm':
+            self._handle = wrapper.optimizer.register_step_pre_hook(self._keep_norm)
         self._start = time.monotonic()
-        if not isinstance(unwrapped(runner.model), BaseSelfSupervisor):
+        if not isinstance(model, BaseSelfSupervisor):
             return
-        if self.num_images and is_main_process():
-            self._shown = fixed_batch(runner.train_dataloader, self.num_images)
+        if self.num_images:
+            self._shown = self._read(runner, 'panels', self._read_shown)
         if self.num_held_out and runner.cfg.get('test_dataloader'):
-            self._held_out = self._read_held_out(runner)
+            self._held_out = self._read(runner, 'held-out numbers', self._read_held_out)
+        if self.probe_root and backbone_prefix(model):
+            self._probe = self._read(runner, 'probe', self._read_probe)
         if runner.iter == 0:
             self._look(runner, 0)
 
     def before_train_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
-        """Let the next step of the optimizer log its gradients' norm, if that is due."""
+        """Let the next step of the optimizer keep its gradients' norm, if that is due."""
         self._norm_is_due |= self.every_n_train_iters(runner, log_interval(runner))
 
     def after_train_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
-        """Log the speed; look, if that is due."""
+        """Log the speed and look, if that is due."""
         hub, interval = runner.message_hub, log_interval(runner)
         if self.every_n_train_iters(runner, interval):
             images = runner.record['train_dataloader']['images_per_iteration']
             names = ('train/time', 'train/data_time')
             seconds, wait = (hub.get_scalar(name).mean(interval) for name in names)
-            hub.update_scalar('train/images_per_s', images / seconds)
-            hub.update_scalar('train/data_wait', wait / seconds)
+            numbers = dict(images_per_s=images / seconds, data_wait=wait / seconds)
+            if self._norm is not None:
+                numbers['grad_norm'] = self._norm.item()
+            runner.visualizer.add_scalars(numbers, runner.iter + 1)
         is_last = self.is_last_train_iter(runner)
         if is_last or self.every_n_train_iters(runner, self.interval):
             self._look(runner, runner.iter + 1)
 
     def after_train(self, runner: Runner) -> None:
         """Report what the looks have cost."""
+        if self._handle:
+            self._handle.remove()
         if self._seconds:
             cost = self._seconds / (time.monotonic() - self._start)
-            runner.logger.info(
-                f'Panels, held-out numbers and probe took {cost:.1%} of it'
-            )
+            what = 'Panels, held-out numbers and probe'
+            runner.logger.info(f'{what} took {cost:.1%} of the training time')
 
     def _look(self, runner: Runner, step: int) -> None:
         start, model = time.monotonic(), unwrapped(runner.model)
@@ -129,68 +136,59 @@ class WatchHook(Hook):
                 runner.visualizer.add_image('panels', image, step)
             numbers = {}
             if self._held_out:
-                found = diagnose(model, self._held_out)
+                found = diagnose(model, self._held_out, _SEED)
                 numbers = {f'held_out/{name}': value for name, value in found.items()}
-            if self.probe_root and backbone_prefix(model) and is_main_process():
-                numbers |= self._probe(runner, model, self.probe_root, step)
+            if self._probe:
+                numbers |= self._log_probe(runner, self._probe.accuracy(model), step)
             if numbers:
                 runner.visualizer.add_scalars(numbers, step)
         model.train(was_training)
-        self._seconds += time.monotonic() - start
+        self._seconds += (seconds := time.monotonic() - start)
+        for hook in runner.hooks:
+            if isinstance(hook, IterTimerHook) and step:
+                hook.t += seconds  # it is no time that the model waits for data
 
-    def _probe(self, runner: Runner, model: nn.Module, folder: str, step: int) -> dict:
-        size = runner.record['train_dataloader']['dataset']['image_size']
-        found = probe(model, folder, self.probe_images, size and tuple(size))
+    def _log_probe(self, runner: Runner, found: dict[str, float], step: int) -> dict:
         numbers = {f'probe/{name}': value for name, value in found.items()}
         text = ', '.join(f'{name} {value:.1f} %' for name, value in found.items())
         extra = dict(event='probe', metrics=numbers)
         runner.logger.info(f'Probe after {step} iterations: {text}', extra=extra)
         return numbers
 
-    def _read_held_out(self, runner: Runner) -> dict | None:
-        """Read this process's part; without all of them, nobody has any."""
-        config = {**runner.cfg.test_dataloader, 'num_workers': 0}
+    def _read(self, runner: Runner, what: str, read: Callable[[Runner], Any]) -> Any:
+        """Read images; what some process cannot read, all go without."""
+        found = problem = None
         try:
-            loader = runner.build_dataloader(config, _SEED)
-            batch, problem = fixed_batch(loader, self.num_held_out, shard=True), None
-        except (ValueError, OSError) as error:
-            batch, problem = None, str(error)
-        problems = list(filter(None, all_gather_object(problem)))
-        if problems:
-            runner.logger.warning(f'No numbers on held-out images: {problems[0]}')
-        return None if problems else batch
+            found = read(runner)
+        except Exception as error:  # of any dataset and pipeline
+            problem = f'{type(error).__name__}: {error}'
+        if problems := [text for text in all_gather_object(problem) if text]:
+            runner.logger.warning(f'There will be no {what}. {problems[0]}')
+            return None
+        return found
 
-    def _log_norm(self, optimizer: torch.optim.Optimizer, *args: Any) -> None:
+    def _read_shown(self, runner: Runner) -> dict | None:
+        if not is_main_process():
+            return None
+        return fixed_batch(runner.train_dataloader, self.num_images)
+
+    def _read_held_out(self, runner: Runner) -> dict:
+        config = {**runner.cfg.test_dataloader, 'num_workers': 0}
+        loader = runner.build_dataloader(config, _SEED)
+        return fixed_batch(loader, self.num_held_out, shard=True)
+
+    def _read_probe(self, runner: Runner) -> OnlineProbe | None:
+        size = runner.record['train_dataloader']['dataset']['image_size']
+        model, folder = unwrapped(runner.model), str(self.probe_root)
+        if not is_main_process():
+            return None
+        return OnlineProbe(model, folder, self.probe_images, size and tuple(size))
+
+    def _keep_norm(self, optimizer: torch.optim.Optimizer, *args: Any) -> None:
         if self._norm_is_due:
             groups = optimizer.param_groups
             grads = [p.grad for group in groups for p in group['params']]
-            norm = get_total_norm([grad for grad in grads if grad is not None])
-            MessageHub.get_current_instance().update_scalar('train/grad_norm', norm)
+            self._norm = get_total_norm([grad for grad in grads if grad is not None])
+            # A fused optimizer undoes the scaling of float16 by itself.
+            self._norm = self._norm / (getattr(optimizer, 'grad_scale', None) or 1)
             self._norm_is_due = False
-
-
-def probe(
-    model: nn.Module, folder: str, num: int, size: tuple[int, int] | None
-) -> dict[str, float]:
-    """Fit logistic regression on features of the backbone as it is exported.
-
-    Args:
-        model: A pre-training, in eval mode, not wrapped.
-        folder: Of images in ``<class>/``; :func:`mmcim.datasets.image_folder.is_val` of a
-            fifth of them is for validation.
-        num: Images at most, spread over the folder.
-        size: Height and width of the images; None for the backbone's own.
-
-    Returns:
-        ``top1`` and ``top5``, in percent.
-    """
-    backbone: Any = model.get_submodule(str(backbone_prefix(model)).rstrip('.'))
-    backbone.normalization = tuple(normalization(model).values())
-    files = list_images(folder, by_class=True).files
-    files = files[:: -(-len(files) // num)]
-    paths = [os.path.join(folder, file) for file in files]
-    features = extract_features(backbone, paths, img_size=size).numpy()
-    names = [file.split(os.sep)[0] for file in files]
-    labels = np.unique(names, return_inverse=True)[1]
-    val = np.array([is_val(file) for file in files])
-    return linear_probe(features[~val], labels[~val], features[val], labels[val])

@@ -103,7 +103,8 @@ def read_run(name: str, folder: Path) -> RunHistory:
     run = RunHistory(name, events=events, results=_read_results(folder))
     starts = [event for event in events if event.get('event') in ('start', 'resume')]
     for event in starts[-1:]:
-        record = dict(event.get('record') or {})
+        record = event.get('record')
+        record = {**record} if isinstance(record, dict) else {}
         environment = record.pop('environment', {})
         run.versions = _flat(environment) | _flat(event.get('versions', {}))
         run.settings = _flat(event.get('settings', {})) | _flat(record, 'record')
@@ -120,7 +121,11 @@ def read_run(name: str, folder: Path) -> RunHistory:
 
 def _add_session(run: RunHistory, folder: Path, resumed: Sequence[int]) -> None:
     """Add what one process has logged, in place of what it has repeated."""
-    lines = [line for line in _json_lines(folder / 'scalars.json') if 'step' in line]
+    lines = [
+        line
+        for line in _json_lines(folder / 'scalars.json')
+        if isinstance(line.get('step'), int) and isinstance(line.get('iter', 0), int)
+    ]
     trained, last = [line for line in lines if 'iter' in line], 0
     if trained:
         first = trained[0]['iter']

@@ -47,7 +47,7 @@ TOP_LEVEL += ['activation_checkpointing', 'efficient_conv_bn_eval', 'tta_model']
 TOP_LEVEL += ['runner_type']
 # Under another name a hook would run beside the default one.
 HOOK_NAMES = ['runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler']
-HOOK_NAMES += ['checkpoint', 'visualization', 'backbone_export']
+HOOK_NAMES += ['checkpoint', 'visualization', 'backbone_export', 'watch']
 # Keys of mmcls 0.x and mmseg 0.x. ``optimizer`` and ``data`` are not among them: they are
 # common variables in newer configs.
 OLD_KEYS = ['lr_config', 'momentum_config', 'runner', 'total_epochs', 'fp16']

@@ -320,3 +320,9 @@ def test_kind_of_a_tokenizer_is_found(tmp_path, vit):
         load_tokenizer(vit)
     with pytest.raises(ConfigError, match='missing.pth does not exist'):
         load_tokenizer(tmp_path / 'missing.pth')
+
+
+@pytest.mark.parametrize('value', [1.0, 0.0, torch.nan])
+def test_tsne_of_equal_features_raises(value):
+    with pytest.raises(ConfigError, match='all features are equal'):
+        tsne(torch.full((8, 3), value))

@@ -45,6 +45,24 @@ def test_token_numbers_against_loops():
     assert found['codes_predicted'] == len(best) == 3
 
 
+def test_one_predicted_token_is_as_good_as_its_frequency(configs):  # noqa: F811
+    model = MODELS.build(configs).eval()
+    head = model.generator.head.fc
+    head.weight.data.zero_()
+    found = {}
+    images = torch.randint(100, 256, (8, 3, 32, 32), dtype=torch.uint8)
+    for token in range(16):
+        head.bias.data.zero_()[token] = 9
+        found[token] = diagnose(model, dict(inputs=images))
+    best = max(found.values(), key=lambda numbers: numbers['token_acc'])
+    assert best['token_acc'] == pytest.approx(best['token_base_acc'])
+    assert best['codes_predicted'] == 1 and 1 < best['codes_used'] < 16
+
+
+def test_features_that_are_not_finite_have_no_rank():
+    assert math.isnan(effective_rank(torch.tensor([[1.0, math.nan], [0, 1]])))
+
+
 def test_cim_without_a_generator_has_no_token_numbers(configs):  # noqa: F811
     config = {**configs, 'tokenizer': None, 'generator': None, 'grid': (4, 4)}
     model = MODELS.build(config).eval()

@@ -47,7 +47,7 @@ def test_a_whole_run(make_runner, tmp_path):
     assert start['record']['train_dataloader']['dataset']['size'] == 8
     by_name = {e['event']: e for e in found}
     assert by_name['warning']['message'] == 'mind the gap'
-    assert by_name['warning']['iter'] == 1
+    assert by_name['warning']['iter'] == 1 and by_name['checkpoint']['iter'] == 4
     assert by_name['validation']['metrics'] == {'score': 0.75}
     assert by_name['checkpoint']['path'] == f'{tmp_path}/epoch_2.pth'
     times = [datetime.fromisoformat(e['time']) for e in found]
@@ -77,7 +77,7 @@ def test_skipped_images_are_events_of_their_own(make_runner, tmp_path):
     path = str(tmp_path / 'missing.jpg')
     make_runner([Act(1, lambda runner: load.transform(dict(img_path=path)))]).train()
     (skipped,) = [e for e in events(tmp_path) if e['event'] == 'skipped_image']
-    assert 'missing.jpg' in skipped['message']
+    assert 'missing.jpg' in skipped['message'] and 'iter' not in skipped
 
 
 def test_nothing_is_noted_after_the_run(make_runner, tmp_path):

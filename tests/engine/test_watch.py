@@ -3,6 +3,8 @@
 
 import json
 import math
+import shutil
+import time
 
 import numpy as np
 import pytest
@@ -12,9 +14,10 @@ from mmengine.hooks import Hook
 from mmpretrain.registry import RUNNERS
 from PIL import Image
 
-from mmcim.engine.seeding import fixed_batch, seed_generators
-from mmcim.engine.watch import WatchHook, probe
-from mmcim.visualization import make_panels
+from mmcim.engine import watch
+from mmcim.engine.online_probe import OnlineProbe
+from mmcim.engine.seeding import seed_generators
+from mmcim.engine.watch import WatchHook
 
 from ..conftest import REPO
 from ..models.selfsup.conftest import GreyTokenizer  # noqa: F401
@@ -98,14 +101,9 @@ def test_held_out_losses_are_those_of_a_test(tmp_path):
     runner = train(tiny('mae', tmp_path / 'run'))
     model = runner.model.eval()
     dataset = runner.build_dataloader(runner.cfg.test_dataloader).dataset.dataset
-    chosen = [i * len(dataset) // 6 for i in range(6)]
-    batch = torch.stack([dataset[i]['inputs'] for i in chosen])
+    batch = torch.stack([dataset[i * len(dataset) // 6]['inputs'] for i in range(6)])
+    seed_generators(0)
     with torch.no_grad():
-        # The panels have drawn flips and masks before.
-        shown = fixed_batch(runner.train_dataloader, 2)
-        seed_generators(0)
-        inputs = model.data_preprocessor(shown, training=True)['inputs']
-        make_panels(model, inputs)
         images = model.data_preprocessor(dict(inputs=batch))['inputs']
         expected = model.loss(images)['loss'].item()
     found = scalars(tmp_path / 'run')['held_out/loss'][2]
@@ -119,7 +117,7 @@ def test_missing_held_out_images_are_a_warning(tmp_path, caplog):
     train(cfg)
     assert not [k for k in scalars(tmp_path / 'run') if k.startswith('held_out')]
     events = (tmp_path / 'run/events.jsonl').read_text()
-    assert 'No numbers on held-out images' in events and 'missing' in events
+    assert 'no held-out numbers' in events and 'missing' in events
 
 
 def test_speed_and_wait_for_data(tmp_path):
@@ -142,7 +140,7 @@ class Gradients(Hook):
 
 
 @pytest.mark.parametrize('counts', [1, 3])
-def test_gradient_norm_is_logged_once_per_interval(make_runner, counts):
+def test_gradient_norm_is_logged_once_per_interval(make_runner, tmp_path, counts):
     gradients = Gradients()
     wrapper = dict(optimizer=dict(type='SGD', lr=0.01), accumulative_counts=counts)
     epochs = dict(by_epoch=True, max_epochs=10)
@@ -153,8 +151,23 @@ def test_gradient_norm_is_logged_once_per_interval(make_runner, counts):
     # Due in iterations 10 and 20, and computed in the next step of the optimizer.
     steps = [9, 19] if counts == 1 else [slice(9, 12), slice(18, 20)]
     expected = [abs(np.sum(gradients.norms[step])) for step in steps]
-    logged = [float(v) for v in runner.message_hub.get_scalar('train/grad_norm').data[0]]
-    assert logged == pytest.approx(expected, rel=1e-5)
+    logged = scalars(tmp_path)['grad_norm']
+    steps = [10, 20] if counts == 1 else [20]  # by then of the step before
+    assert list(logged) == steps
+    assert list(logged.values()) == pytest.approx(expected[-len(steps) :], rel=1e-5)
+    assert not runner.optim_wrapper.optimizer._optimizer_step_pre_hooks
+
+
+def test_scaled_gradients_of_a_fused_optimizer(make_runner, tmp_path):
+    class Fused(torch.optim.SGD):
+        grad_scale = torch.tensor(1024.0)  # as torch.amp.GradScaler sets it
+
+    optimizer = Fused([torch.nn.Parameter(torch.zeros(2))], lr=0.1)
+    optimizer.param_groups[0]['params'][0].grad = 1024 * torch.tensor([3.0, 4.0])
+    hook = WatchHook()
+    hook._norm_is_due = True
+    hook._keep_norm(optimizer)
+    assert hook._norm.item() == 5
 
 
 def test_clipped_gradients_are_logged_by_the_optimizer_alone(make_runner):
@@ -184,8 +197,55 @@ def test_probe_separates_what_is_separable(shades, tmp_path):
     lines = (tmp_path / 'run/events.jsonl').read_text().splitlines()
     events = [e for e in map(json.loads, lines) if e['event'] == 'probe']
     assert [e['metrics']['probe/top1'] for e in events] == [100.0] * 3
+    assert not hasattr(runner.model.enhancer.backbone, 'normalization')
     # With fewer images, of both classes.
-    assert probe(runner.model, str(shades), 10, (24, 24))['top1'] == 100.0
+    probe = OnlineProbe(runner.model, str(shades), 10, (24, 24))
+    assert len(probe.images) == 10 and set(probe.labels) == {0, 1}
+    assert probe.accuracy(runner.model)['top1'] == 100.0
+
+
+@pytest.mark.parametrize('problem', ['one class', 'damaged', 'missing'])
+def test_a_probe_that_cannot_be_read_is_a_warning(problem, shades, tmp_path):
+    if problem == 'one class':
+        shutil.rmtree(shades / 'dark')
+    elif problem == 'damaged':
+        (shades / 'dark/3.png').write_bytes(b'no image')
+    else:
+        shades = tmp_path / 'nowhere'
+    train(tiny('cim_respix', tmp_path / 'run', probe_root=str(shades)))
+    assert 'probe/top1' not in scalars(tmp_path / 'run')
+    events = (tmp_path / 'run/events.jsonl').read_text()
+    assert events.count('There will be no probe.') == 1
+
+
+def test_features_that_are_not_finite_have_no_accuracy(shades, tmp_path):
+    model = train(tiny('mae', tmp_path / 'run')).model.eval()
+    probe = OnlineProbe(model, str(shades), 10, (24, 24))
+    model.backbone.cls_token.data.fill_(torch.nan)
+    assert np.isnan(probe.accuracy(model)['top1'])
+
+
+@pytest.mark.parametrize('method', ['mae', 'cim_respix'])
+def test_divergence_is_named_by_the_loss(method, tmp_path):
+    cfg = tiny(method, tmp_path / 'run')
+    cfg.optim_wrapper.optimizer.lr = 1e30
+    cfg.train_cfg.max_iters = 4
+    cfg.custom_hooks[0].interval = 1
+    with pytest.raises(FloatingPointError, match='a loss is not finite'):
+        train(cfg)
+
+
+def test_a_look_is_no_wait_for_data(tmp_path, monkeypatch):
+    def slow(*args):
+        time.sleep(1)
+        return dict(loss=0.0)
+
+    monkeypatch.setattr(watch, 'diagnose', slow)
+    cfg = tiny('mae', tmp_path / 'run')
+    cfg.train_cfg.max_iters = 4
+    train(cfg)
+    waited = scalars(tmp_path / 'run')['data_time']
+    assert max(waited[step] for step in (2, 3, 4)) < 0.9
 
 
 def test_classifiers_log_speed_alone(tmp_path):

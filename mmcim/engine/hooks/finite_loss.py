@@ -21,6 +21,8 @@ class FiniteLossHook(Hook):
         interval: In iterations; ideally that of the logger.
     """
 
+    priority = 'ABOVE_NORMAL'  # before others make something of NaN
+
     def __init__(self, interval: int = 50) -> None:
         self.interval = interval
 
