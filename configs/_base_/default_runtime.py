@@ -6,6 +6,8 @@ custom_imports = dict(imports=['mmcim'], allow_failed_imports=False)
 runner_type = 'StrictRunner'
 
 default_hooks = dict(
+    # Reads what is logged once per interval, without waiting for a GPU in between.
+    runtime_info=dict(type='DeferredInfoHook'),
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=50),
     param_scheduler=dict(type='ParamSchedulerHook'),

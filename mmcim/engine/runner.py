@@ -268,6 +268,7 @@ class StrictRunner(Runner):
         main process calls.
         """
         meta = {**meta, 'run': self.record}
+        self.call_hook('before_checkpoint')
         super().save_checkpoint(out_dir, filename, *args, meta=meta, **kwargs)
         if is_main_process():
             self.call_hook('after_save_checkpoint', path=join(out_dir, filename))

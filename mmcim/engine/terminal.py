@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from mmengine.dist import is_main_process
-from mmengine.hooks import Hook, LoggerHook
+from mmengine.hooks import Hook
 from mmengine.runner import EpochBasedTrainLoop, Runner
 from mmpretrain.models import BaseSelfSupervisor
 
@@ -17,6 +17,7 @@ from ..checkpoints import backbone_path
 from ..checkpoints.layout import backbone_prefix
 from ..utils.launch import initial_weights
 from ..utils.terminal import ProgressLine, show
+from .hooks.runtime_info import log_interval
 from .run_record import unwrapped
 
 _TITLES = dict(train='Training', val='Validating', test='Testing')
@@ -73,12 +74,6 @@ class TerminalHook(Hook):
     def _close(self, mode: str) -> None:
         if line := self._lines.pop(mode, None):
             line.close()
-
-
-def log_interval(runner: Runner) -> int:
-    """How often :class:`mmengine.hooks.LoggerHook` logs, in iterations."""
-    loggers = (hook for hook in runner.hooks if isinstance(hook, LoggerHook))
-    return next((hook.interval for hook in loggers), 50)
 
 
 def start_summary(runner: Runner) -> str:

@@ -18,10 +18,10 @@ from torch.utils.hooks import RemovableHandle
 from ..checkpoints.layout import backbone_prefix
 from ..visualization import draw_panels, make_panels
 from .diagnostics import diagnose
+from .hooks.runtime_info import log_interval
 from .online_probe import OnlineProbe
 from .run_record import unwrapped
 from .seeding import fixed_batch, seed_generators
-from .terminal import log_interval
 
 _MAX_SIDE = 128  # pixels of an image that is drawn
 _SEED = 0  # of masks and samples, the same each time

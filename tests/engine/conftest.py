@@ -89,7 +89,8 @@ def make_runner(tmp_path):
                 'optim_wrapper', dict(optimizer=dict(type='SGD', lr=0.01))
             ),
             default_hooks=dict(
-                checkpoint=checkpoint or dict(type='SafeCheckpointHook', interval=1)
+                runtime_info=kwargs.pop('runtime_info', dict(type='DeferredInfoHook')),
+                checkpoint=checkpoint or dict(type='SafeCheckpointHook', interval=1),
             ),
             custom_hooks=list(hooks),
             default_scope='mmpretrain',

@@ -33,16 +33,20 @@ class AutoAmpOptimWrapper(OptimWrapper):
     step of the other.
 
     The norms before clipping are logged as ``grad_norm_<network>``, and that of all
-    gradients together as ``grad_norm``.
+    gradients together as ``grad_norm``, by :class:`DeferredInfoHook`.
 
     Args:
         enabled: False keeps float32 everywhere.
         **kwargs: ``optimizer``, ``accumulative_counts`` and ``clip_grad``, see
             :class:`mmengine.optim.OptimWrapper`.
+
+    Attributes:
+        grad_norms: Of the last step, name -> scalar on the device.
     """
 
     def __init__(self, *, enabled: bool = True, **kwargs) -> None:
         super().__init__(**kwargs)
+        self.grad_norms: dict[str, torch.Tensor] = {}
         self.bf16 = enabled and bf16_on_gpu()
 
     @contextmanager
@@ -72,9 +76,7 @@ class AutoAmpOptimWrapper(OptimWrapper):
         clip = self.clip_grad_kwargs
         norms = torch.stack([self.clip_func(part, **clip) for part in networks.values()])
         total = torch.linalg.vector_norm(norms, float(clip.get('norm_type', 2)))
-        # One transfer for all norms, as each is a synchronisation with the GPU.
-        first, *others = torch.cat([total[None], norms]).tolist()
-        self.message_hub.update_scalar('train/grad_norm', first)
+        self.grad_norms = dict(grad_norm=total)
         if len(networks) > 1:
-            for name, norm in zip(networks, others, strict=True):
-                self.message_hub.update_scalar(f'train/grad_norm_{name or "rest"}', norm)
+            names = (f'grad_norm_{name or "rest"}' for name in networks)
+            self.grad_norms |= zip(names, norms)

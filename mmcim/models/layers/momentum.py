@@ -50,6 +50,8 @@ class MomentumEncoder(nn.Module):
             self.add_module(name, deepcopy(getattr(model, name)))
         self.requires_grad_(False)
         self.register_buffer('steps', torch.zeros((), dtype=torch.int64))
+        self._steps: int | None = None  # known: to read the buffer waits for a GPU
+        self.register_load_state_dict_post_hook(lambda module, _: module.forget_steps())
 
     @torch.no_grad()
     def copy_from(self, model: nn.Module) -> None:
@@ -57,6 +59,7 @@ class MomentumEncoder(nn.Module):
         for name, copy in self.named_children():
             copy.load_state_dict(getattr(model, name).state_dict())
         self.steps.zero_()
+        self.forget_steps()
 
     @torch.no_grad()
     def begin_from(self, model: BaseModel, missing: Sequence[str]) -> None:
@@ -75,6 +78,7 @@ class MomentumEncoder(nn.Module):
         elif any(name.startswith('momentum_encoder.backbone.') for name in missing):
             self.copy_from(model)
         self.steps.zero_()
+        self.forget_steps()
 
     def coefficient(self, step: int, num_steps: int) -> float:
         """The momentum m of a step.
@@ -100,13 +104,20 @@ class MomentumEncoder(nn.Module):
         Returns:
             The momentum m that this step had.
         """
-        momentum = self.coefficient(int(self.steps), num_steps)
+        if self._steps is None:
+            self._steps = int(self.steps)
+        momentum = self.coefficient(self._steps, num_steps)
         for name, copy in self.named_children():
             own = tuple(copy.parameters())
             source = tuple(getattr(model, name).parameters())
             torch._foreach_lerp_(own, source, 1 - momentum)
         self.steps += 1
+        self._steps += 1
         return momentum
+
+    def forget_steps(self) -> None:
+        """Read the step count from its buffer again."""
+        self._steps = None
 
 
 def momentum_encoder_of(model: nn.Module) -> MomentumEncoder | None:
