@@ -52,18 +52,11 @@ def draw_panels(
     Returns:
         (H', W', 3), uint8, RGB.
     """
-    images = torch.stack(list(panels.values()), dim=1).flatten(0, 1).float().cpu()
-    if images.size(2) > max_side:
-        width = round(images.size(3) * max_side / images.size(2))
-        images = resize(images, (max_side, width))
-    factor = max(1, -(-min_side // images.size(2)))
-    images = images.repeat_interleave(factor, 2).repeat_interleave(factor, 3)
+    images = torch.stack(list(panels.values()), dim=1)  # (B, P, 3, h, w)
     below = 2 * _LINE * bool(captions)
-    images = F.pad(images.clamp(0, 1), (_GAP, 0, _GAP, below), value=1)
-    cell = images.shape[2:]
-    grid = images.unflatten(0, (-1, len(panels)))  # (B, P, 3, h, w)
-    grid = grid.permute(0, 3, 1, 4, 2).flatten(2, 3).flatten(0, 1)  # (B * h, P * w, 3)
+    grid = _arrange(images, min_side, max_side, below)
     height, width = grid.shape[:2]
+    cell = height // images.size(0), width // images.size(1)
 
     left = max((_LINE // 2 * len(name) for name in rows), default=0)
     top = _LINE * (1 + max(name.count('\n') + 1 for name in panels) + bool(title))
@@ -72,7 +65,7 @@ def draw_panels(
     # A little more, since matplotlib cuts fractions of pixels off.
     size = (total[0] + 0.01) / _DPI, (total[1] + 0.01) / _DPI
     figure = Figure(size, _DPI, facecolor='white')
-    figure.figimage(grid.numpy(), left, total[1] - top - height)
+    figure.figimage(grid, left, total[1] - top - height)
 
     def write(x: float, y: float, text: str, **style: Any) -> None:
         figure.text(x / total[0], 1 - y / total[1], text, **style)
@@ -91,6 +84,20 @@ def draw_panels(
     if patches:
         figure.legend(handles=patches, loc='lower left', ncols=len(patches), fontsize=9)
     return rendered(figure)
+
+
+def _arrange(images: Tensor, min_side: int, max_side: int, below: int) -> np.ndarray:
+    """Put rows and columns of images, (B, P, 3, h, w), into one, (H, W, 3)."""
+    num_columns = images.size(1)
+    images = images.flatten(0, 1).float().cpu().nan_to_num()
+    if images.size(2) > max_side:
+        width = round(images.size(3) * max_side / images.size(2))
+        images = resize(images, (max_side, width))
+    factor = max(1, -(-min_side // images.size(2)))
+    images = images.repeat_interleave(factor, 2).repeat_interleave(factor, 3)
+    images = F.pad(images.clamp(0, 1), (_GAP, 0, _GAP, below), value=1)
+    grid = images.unflatten(0, (-1, num_columns))  # (B, P, 3, h, w)
+    return grid.permute(0, 3, 1, 4, 2).flatten(2, 3).flatten(0, 1).numpy()
 
 
 def _shorten(line: str, room: int) -> str:
