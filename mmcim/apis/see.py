@@ -201,7 +201,8 @@ def load_tokenizer(path: str | Path) -> tokenizers.BaseTokenizer:
     for kind in kinds:
         with suppress(ValueError):
             return kind(str(path))
-    raise ConfigError(f'{path}: expected weights of {[kind.__name__ for kind in kinds]}')
+    names = ', '.join(kind.__name__ for kind in kinds)
+    raise ConfigError(f'{path} is no tokenizer: expected weights of {names}')
 
 
 class CodeUse(NamedTuple):

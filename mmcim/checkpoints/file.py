@@ -122,8 +122,9 @@ class BackboneFile:
         """
         if self.record is None:
             raise ConfigError(
-                f'{self.path} does not say which network its tensors are of, as files of '
-                'mmcim do; load it into a network of yours by mmcim.checkpoints.load_into'
+                f'{self.path} does not say which network its tensors are of: give a file '
+                'that mmcim has written of a backbone (a tokenizer has none), or load '
+                'this one into your own network with mmcim.checkpoints.load_into'
             )
         try:
             config = trusted_backbone_config(self.record.config)

@@ -10,12 +10,12 @@ neighbours  images beside the -k (5) most similar ones among IMAGES, by the cosi
             their features
 tsne        t-SNE of the features of images, coloured by class folder
 codes       the -k (10) most frequent codes of a tokenizer, each decoded, and patches that
-            are encoded as it
+            it encodes
 
 FILE is an exported backbone or the checkpoint beside it; of codes, a tokenizer's. IMAGES
-are files, or a folder with all folders in it. If there are more than --num, so many are
-taken, evenly spaced: 6 are drawn (neighbours are looked for among all), of tsne 2000, and
-200 are encoded.
+are files, or a folder, which is searched recursively. At most --num of them are taken,
+evenly spaced: by default 6 (neighbours are looked for among all), 2000 for tsne, and 200
+for codes.
 
 Example: mmcim see attention epoch_300_backbone.safetensors photos --out attention.png
 """
@@ -70,7 +70,8 @@ def draw_attention(backbone: nn.Module, paths: list[str], args: Namespace) -> np
     panels = {'image': _pixels(backbone, paths, args)}
     for i, part in enumerate(colours):
         panels[f'head {i}' if i else 'mean of heads'] = _enlarge(part, panels['image'])
-    title = f'attention, layer {layer}, 0 (black) to maximum (yellow), {args.file}'
+    which = 'the last layer' if layer == -1 else f'layer {layer}'
+    title = f'attention of {which}, black: 0, yellow: its maximum; {_name(args)}'
     return draw_panels(panels, title, max_side=_SIDE)
 
 
@@ -80,7 +81,7 @@ def draw_pca(backbone: nn.Module, paths: list[str], args: Namespace) -> np.ndarr
     images = _pixels(backbone, paths, args)
     colours = apis.pca_colours(backbone, paths, img_size=args.img_size)
     panels = {'image': images, 'components 1-3\nas RGB': _enlarge(colours, images)}
-    return draw_panels(panels, f'principal components, {args.file}', max_side=_SIDE)
+    return draw_panels(panels, f'principal components; {_name(args)}', max_side=_SIDE)
 
 
 def draw_neighbours(backbone: nn.Module, paths: list[str], args: Namespace) -> np.ndarray:
@@ -93,7 +94,7 @@ def draw_neighbours(backbone: nn.Module, paths: list[str], args: Namespace) -> n
     for rank, (column, values) in enumerate(zip(indices.T.tolist(), cosines.T), start=1):
         panels[f'{rank}'] = _pixels(backbone, [paths[i] for i in column], args)
         captions[f'{rank}'] = [f'{paths[i]}\n{v:.4f}' for i, v in zip(column, values)]
-    title = f'most similar of {len(paths):,} images, with cosine, {args.file}'
+    title = f'most similar of {len(paths):,} images, with cosine; {_name(args)}'
     return draw_panels(panels, title, captions=captions, max_side=_SIDE)
 
 
@@ -102,7 +103,7 @@ def draw_tsne(backbone: nn.Module, paths: list[str], args: Namespace) -> np.ndar
     paths = _spread(paths, args.num or 2000)
     features = apis.extract_features(backbone, paths, img_size=args.img_size)
     classes = [os.path.basename(os.path.dirname(path)) for path in paths]
-    title = f't-SNE of {len(paths):,} images, {args.file}'
+    title = f't-SNE of {len(paths):,} images; {_name(args)}'
     return draw_points(apis.tsne(features).numpy(), classes, title)
 
 
@@ -117,8 +118,13 @@ def draw_codes(tokenizer: Any, paths: list[str], args: Namespace) -> np.ndarray:
         f'code {i}: {use.counts[i]:,} ({fractions[i]:.1%})' for i in use.codes.tolist()
     ]
     title = f'{(use.counts > 0).sum():,} of {len(fractions):,} codes in use, entropy '
-    title += f'{use.entropy:.2f} bits, perplexity {2**use.entropy:.1f}, {args.file}'
+    title += f'{use.entropy:.2f} bits, perplexity {2**use.entropy:.1f}\n'
+    title += f'{len(paths):,} images at {size} px; {_name(args)}'
     return draw_panels({'decoded': use.decoded, **panels}, title, rows=rows, min_side=60)
+
+
+def _name(args: Namespace) -> str:
+    return os.path.basename(args.file)
 
 
 def _spread(items: Any, num: int) -> list:

@@ -65,7 +65,8 @@ def run(args: argparse.Namespace) -> None:
     with torch.no_grad():
         inputs = model.data_preprocessor(batch, training=True)['inputs']
         images, legend = make_panels(model, inputs, detector)
-    title = f'{type(model).__name__}, {args.checkpoint or "random weights"}'
+    weights = Path(args.checkpoint).name if args.checkpoint else 'random weights'
+    title = f'{type(model).__name__}, {weights}'
     save_image(draw_panels(images, title, legend), args.out)
     print(f'wrote {args.out}')
 

@@ -45,6 +45,7 @@ class EventsHook(Hook):
     def __init__(self, runner: Runner) -> None:
         self._runner = runner
         self._done = 0
+        self._is_interrupted = False
 
     @contextmanager
     def listen(self) -> Iterator[None]:
@@ -62,7 +63,8 @@ class EventsHook(Hook):
             is_signal = isinstance(error, SystemExit | KeyboardInterrupt)
             message = f'{type(error).__name__}: {error}'
             with suppress(ConfigError):  # the disk may be full, which is not the cause
-                self.write('interrupted' if is_signal else 'error', message=message)
+                if not self._is_interrupted:
+                    self.write('interrupted' if is_signal else 'error', message=message)
             raise
         finally:
             logger.removeHandler(handler)
@@ -74,7 +76,7 @@ class EventsHook(Hook):
         versions = dict(
             python=platform.python_version(),
             system=platform.platform(),
-            device=torch.cuda.get_device_name() if gpu else platform.processor(),
+            device=torch.cuda.get_device_name() if gpu else platform.processor() or 'cpu',
         )
         settings = runner.cfg.to_dict()
         event = 'resume' if runner._resume else 'start'
@@ -101,6 +103,7 @@ class EventsHook(Hook):
         """
         if self._runner.rank and event != 'skipped_image':
             return
+        self._is_interrupted |= event == 'interrupted'
         now = datetime.now(timezone.utc).isoformat(timespec='seconds')
         line = dict(time=now, iter=self._done, event=event, **what)
         if event == 'skipped_image':
@@ -121,9 +124,10 @@ class _LogHandler(logging.Handler):
         event = getattr(record, 'event', None)
         if event or is_warning(record):
             metrics = getattr(record, 'metrics', None)
-            what = dict(metrics=metrics) if metrics else {}
+            message = dict(message=record.getMessage())
+            what = dict(metrics=metrics) if metrics else message
             try:
-                self._hook.write(event or 'warning', message=record.getMessage(), **what)
+                self._hook.write(event or 'warning', **what)
             except ConfigError:  # a full disk: the next checkpoint ends the run
                 self.handleError(record)
 

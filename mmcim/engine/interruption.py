@@ -123,5 +123,6 @@ class InterruptionHook(Hook):
         files = [hook.save_interrupted(runner, done) for hook in hooks]
         runner.logger.info(
             f'Stopped by {signal.Signals(number).name} after {done} iterations; --resume '
-            f'continues from {", ".join(files) or "the last checkpoint"}'
+            f'continues from {", ".join(files) or "the last checkpoint"}',
+            extra=dict(event='interrupted'),
         )

@@ -151,6 +151,7 @@ def what_is_next(runner: Runner) -> str:
     command = 'show' if is_pretraining else 'test'
     text += f'\nCheckpoint: {checkpoint}\nNext:'
     text += f'\n  mmcim {command} {config} {checkpoint}'
+    text += f'\n  mmcim report {runner.work_dir}'
     if is_pretraining and (backbone := backbone_path(checkpoint)).is_file():
         text += f'\n  mmcim train CONFIG --pretrained {backbone}'
         text += '\n  mmcim configs finetune  # what CONFIG may be'

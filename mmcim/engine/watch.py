@@ -90,7 +90,7 @@ class WatchHook(Hook):
         if self.num_held_out and runner.cfg.get('test_dataloader'):
             self._held_out = self._read(runner, 'held-out numbers', self._read_held_out)
         if self.probe_root and backbone_prefix(model):
-            self._probe = self._read(runner, 'probe', self._read_probe)
+            self._probe = self._read(runner, 'probe (probe_root)', self._read_probe)
         if runner.iter == 0:
             self._look(runner, 0)
 
@@ -119,8 +119,7 @@ class WatchHook(Hook):
             self._handle.remove()
         if self._seconds:
             cost = self._seconds / (time.monotonic() - self._start)
-            what = 'Panels, held-out numbers and probe'
-            runner.logger.info(f'{what} took {cost:.1%} of the training time')
+            runner.logger.info(f'WatchHook took {cost:.1%} of the training time')
 
     def _look(self, runner: Runner, step: int) -> None:
         start, model = time.monotonic(), unwrapped(runner.model)
@@ -161,9 +160,9 @@ class WatchHook(Hook):
         try:
             found = read(runner)
         except Exception as error:  # of any dataset and pipeline
-            problem = f'{type(error).__name__}: {error}'
+            problem = str(error) or type(error).__name__
         if problems := [text for text in all_gather_object(problem) if text]:
-            runner.logger.warning(f'There will be no {what}. {problems[0]}')
+            runner.logger.warning(f'There will be no {what}: {problems[0]}')
             return None
         return found
 

@@ -61,7 +61,7 @@ def _summarise(runs: Sequence[RunHistory], evaluations: Sequence[str]) -> list[R
         rows[title] = [run.last(name) for run in runs]
     for name in evaluations:
         if name.startswith('held_out/'):  # often neither high nor low is best
-            rows[name] = [run.last(name) for run in runs]
+            rows[f'last {name}'] = [run.last(name) for run in runs]
         else:
             rows[f'best {name}'] = [_best(run, name) for run in runs]
     return [(t, cells, False) for t, cells in rows.items() if set(cells) != {None}]

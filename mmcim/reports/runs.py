@@ -17,6 +17,7 @@ from ..utils.errors import ConfigError
 
 SPEED = {'time', 'data_time', 'images_per_s', 'data_wait', 'memory'}
 _STEPS, _TIMES = {'step', 'iter', 'epoch'}, {'time', 'data_time'}
+_OF_RUN = {'resume', 'work_dir', 'load_from'}  # what is no setting
 _ENDS = dict(end='finished', interrupted='interrupted', error='failed:')
 _LARGEST_RESULT = 100_000  # bytes; other JSON files may be lists of images
 Points = dict[int, Any]  # values or files by iteration, which counts from 1
@@ -79,6 +80,8 @@ def find_runs(folders: Sequence[Path]) -> dict[str, Path]:
     """
     found: list[Path] = []
     for folder in map(Path.resolve, folders):
+        if not folder.is_dir():
+            raise ConfigError(f'{folder} is not a folder: give a work directory')
         below = {path.parent.parent for path in folder.rglob('vis_data')}
         below |= {path.parent for path in folder.rglob('events.jsonl')}
         if not below:
@@ -107,7 +110,9 @@ def read_run(name: str, folder: Path) -> RunHistory:
         record = {**record} if isinstance(record, dict) else {}
         environment = record.pop('environment', {})
         run.versions = _flat(environment) | _flat(event.get('versions', {}))
-        run.settings = _flat(event.get('settings', {})) | _flat(record, 'record')
+        settings = _flat(event.get('settings', {}))
+        facts = {f'record.{k}': v for k, v in _flat(record).items() if k not in settings}
+        run.settings = {k: v for k, v in (settings | facts).items() if k not in _OF_RUN}
     resumed = [event['iter'] for event in starts if isinstance(event.get('iter'), int)]
     sessions = sorted(folder.glob('*/vis_data'))  # timestamps
     for session in sessions:

@@ -59,8 +59,9 @@ def draw_panels(
     cell = height // images.size(0), width // images.size(1)
 
     left = max((_LINE // 2 * len(name) for name in rows), default=0)
-    top = _LINE * (1 + max(name.count('\n') + 1 for name in panels) + bool(title))
-    width = max(width + _GAP, _MIN_WIDTH, 9 * len(title) - left)
+    lines = title.splitlines()
+    top = _LINE * (1 + max(name.count('\n') + 1 for name in panels) + len(lines))
+    width = max(width + _GAP, _MIN_WIDTH, *(9 * len(line) - left for line in lines))
     total = left + width, top + height + _LINE * 2 * bool(legend)
     # A little more, since matplotlib cuts fractions of pixels off.
     size = (total[0] + 0.01) / _DPI, (total[1] + 0.01) / _DPI
@@ -75,9 +76,9 @@ def draw_panels(
         x = left + cell[1] * (column + 0.5)
         write(x, top, name, ha='center', va='bottom', size=9)
         for row, text in enumerate(captions.get(name, ())):
-            lines = (_shorten(line, cell[1] // 7) for line in text.split('\n'))
             y = top + cell[0] * (row + 1) - below + 2
-            write(x, y, '\n'.join(lines), ha='center', va='top', size=7)
+            short = (_shorten(line, cell[1] // 7) for line in text.split('\n'))
+            write(x, y, '\n'.join(short), ha='center', va='top', size=7)
     for row, name in enumerate(rows):
         write(left, top + cell[0] * (row + 0.5), name, ha='right', size=9)
     patches = [Patch(color=colour, label=name) for name, colour in (legend or {}).items()]

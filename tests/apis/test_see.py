@@ -316,7 +316,9 @@ def test_kind_of_a_tokenizer_is_found(tmp_path, vit):
     torch.save(dict(state_dict=state), tmp_path / 'iter_1.pth')
     tokenizer = load_tokenizer(tmp_path / 'iter_1.pth')
     assert type(tokenizer).__name__ == 'DiscreteVAE' and tokenizer.vocab_size == 8
-    with pytest.raises(ConfigError, match=r"expected weights of \['DALLE.*', 'VQVAE"):
+    with pytest.raises(
+        ConfigError, match='is no tokenizer: expected weights of D.*, VQVAE'
+    ):
         load_tokenizer(vit)
     with pytest.raises(ConfigError, match='missing.pth does not exist'):
         load_tokenizer(tmp_path / 'missing.pth')

@@ -99,7 +99,7 @@ def test_points_have_the_colours_of_their_folders(see):
 
 def test_codes_have_rows(see):
     image = see('codes', 'tokenizer.pth', 'images', '-k', '1', '--img-size', '32')
-    assert image.shape[0] == 48 + 64
+    assert image.shape[0] == 48 + 16 + 64
     files = sorted(map(str, ['images/a/0.png', 'images/b/1.png']))
     again = see('codes', 'tokenizer.pth', *files, '-k', '1', '--img-size', '32')
     assert again.shape[0] == image.shape[0]
@@ -120,7 +120,10 @@ def test_codes_have_rows(see):
         (['pca', 'vit.safetensors', 'nowhere'], 'nowhere is not a folder'),
         (['pca', 'vit.safetensors', 'tokenizer.pth'], 'Cannot read the image.*tokenizer'),
         (['pca', 'tokenizer.pth', 'images'], 'tokenizer.pth does not say which network'),
-        (['codes', 'vit.safetensors', 'images'], 'vit.safetensors: expected weights of'),
+        (
+            ['codes', 'vit.safetensors', 'images'],
+            'vit.safetensors is no tokenizer: ',
+        ),
     ],
 )
 def test_errors_name_the_problem(see, arguments, message):

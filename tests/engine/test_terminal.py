@@ -37,7 +37,8 @@ def test_a_run_in_a_pipe(make_runner, screen, tmp_path):
     end = lines.index(f'Checkpoint: {tmp_path}/epoch_2.pth')
     assert lines[end - 1].startswith('Done: 4 iterations, logged in ')
     run = f'{tmp_path}/{runner.timestamp}.py {tmp_path}/epoch_2.pth'
-    assert lines[end + 1 :] == ['Next:', f'  mmcim test {run}']
+    commands = [f'  mmcim test {run}', f'  mmcim report {tmp_path}']
+    assert lines[end + 1 :] == ['Next:', *commands]
     # What mmengine says is in the log file.
     assert 'Checkpoints will be saved' not in shown()
     assert 'Checkpoints will be saved' in next(tmp_path.glob('*/*.log')).read_text()

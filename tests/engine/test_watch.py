@@ -215,7 +215,7 @@ def test_a_probe_that_cannot_be_read_is_a_warning(problem, shades, tmp_path):
     train(tiny('cim_respix', tmp_path / 'run', probe_root=str(shades)))
     assert 'probe/top1' not in scalars(tmp_path / 'run')
     events = (tmp_path / 'run/events.jsonl').read_text()
-    assert events.count('There will be no probe.') == 1
+    assert events.count('There will be no probe (probe_root): ') == 1
 
 
 def test_features_that_are_not_finite_have_no_accuracy(shades, tmp_path):

@@ -60,7 +60,7 @@ def test_summary(page):
         'iterations': ['100', '–'],
         'loss': ['1', '–'],
         'memory, MiB': ['4096', '–'],
-        'held_out/loss_pix': ['0.75', '–'],
+        'last held_out/loss_pix': ['0.75', '–'],
         'best probe/top1': ['40 at 50', '–'],
     }
 
