@@ -125,18 +125,18 @@ class WatchHook(Hook):
         start, model = time.monotonic(), unwrapped(runner.model)
         was_training = model.training
         model.eval()
-        seed_generators(_SEED)  # SeedHook seeds the next iteration
+        numbers = {}
         with torch.no_grad():
+            if self._held_out:  # first: a loss says best what does not fit
+                found = diagnose(model, self._held_out, _SEED)
+                numbers = {f'held_out/{name}': value for name, value in found.items()}
+            seed_generators(_SEED)  # SeedHook seeds the next iteration
             if self._shown:
                 data = model.data_preprocessor(self._shown, training=True)
                 images, legend = make_panels(model, data['inputs'])
                 title = f'{type(model).__name__}, iteration {step}'
                 image = draw_panels(images, title, legend, max_side=_MAX_SIDE)
                 runner.visualizer.add_image('panels', image, step)
-            numbers = {}
-            if self._held_out:
-                found = diagnose(model, self._held_out, _SEED)
-                numbers = {f'held_out/{name}': value for name, value in found.items()}
             if self._probe:
                 numbers |= self._log_probe(runner, self._probe.accuracy(model), step)
             if numbers:
