@@ -330,6 +330,6 @@ def test_mismatched_backbone_stops_finetuning(runs, name):
     message = results[name].output[results[name].output.index('error: ') :]
     for words in BAD[name]:
         assert words in message
-    # Nothing but the config and the log that say what was tried.
+    # Nothing but the config, the log and the events that say what was tried.
     written = {path.suffix for path in (folder / name).rglob('*') if path.is_file()}
-    assert written == {'.py', '.log', '.lock'}
+    assert written == {'.py', '.log', '.lock', '.jsonl'}
