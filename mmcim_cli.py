@@ -20,7 +20,7 @@ import traceback
 import warnings
 from argparse import ArgumentTypeError
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout, suppress
 from functools import partial
 from importlib import import_module
 from importlib.util import find_spec, module_from_spec
@@ -148,7 +148,7 @@ def _keep_traceback(code: int) -> str:
     library = sys.modules.get('mmengine.logging')
     log = library and library.MMLogger.get_current_instance().log_file
     path = log or (tempfile.mkstemp('.log', 'mmcim_')[1] if code == 1 else os.devnull)
-    with open(path, 'a') as file:
+    with suppress(OSError), open(path, 'a') as file:  # the disk may be full
         traceback.print_exc(file=file)
     return path
 

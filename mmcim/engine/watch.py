@@ -54,6 +54,9 @@ class WatchHook(Hook):
         num_held_out: Images of the held-out numbers, of all processes; 0 for none.
         probe_root: A folder of ``<class>/*`` images, for the probe.
         probe_images: Of it, spread over the classes, at most so many are used.
+
+    Raises:
+        ValueError: If ``interval`` is no number.
     """
 
     def __init__(
@@ -64,6 +67,8 @@ class WatchHook(Hook):
         probe_root: str | None = None,
         probe_images: int = 1000,
     ) -> None:
+        if not isinstance(interval, int):
+            raise ValueError(f'{interval=} must be a number of iterations')
         self.interval = interval
         self.num_images = num_images
         self.num_held_out = num_held_out
