@@ -18,6 +18,7 @@ from torch import nn
 
 from mmcim_cli import end_with_parent
 
+from ..models.layers import SyncBatchNorm
 from ..utils.errors import ConfigError
 from .run_record import compare, first_few
 
@@ -148,6 +149,9 @@ def wrap_distributed(model: nn.Module, cfg: Config | dict) -> MMDistributedDataP
         model = revert_sync_batchnorm(model)
     elif cfg.get('sync_bn'):
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    for module in model.modules():
+        if type(module) is nn.SyncBatchNorm:
+            module.__class__ = SyncBatchNorm  # the same layer, which waits for nothing
     device_ids = [torch.cuda.current_device()] if on_gpu else None
     arguments |= dict(broadcast_buffers=False, init_sync=False, device_ids=device_ids)
     return MMDistributedDataParallel(model, **arguments)

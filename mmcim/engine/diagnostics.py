@@ -38,11 +38,12 @@ def diagnose(model: BaseSelfSupervisor, data: dict, seed: int = 0) -> dict[str, 
     inputs = model.data_preprocessor(data, training=False)['inputs']
     seed_generators(seed)
     if isinstance(model, BEiTBaseline):
-        mask, golden, logits = model.predict(inputs)
-        numbers |= _token_numbers(logits, golden[mask])
+        _, golden, patches, logits = model.predict(inputs)
+        numbers |= _token_numbers(logits, patches.targets(golden))
     elif isinstance(model, CIM) and model.generator is not None:
         batch: Any = model.corrupt(inputs)
-        numbers |= _token_numbers(batch.logits, batch.golden[batch.mask])
+        target = batch.patches.targets(batch.golden)
+        numbers |= _token_numbers(batch.logits, target)
     if backbone_prefix(model):
         features = pool(model.backbone, model.extract_feat(inputs)[-1])  # (B, D)
         numbers['effective_rank'] = effective_rank(torch.cat(all_gather(features)))
@@ -50,7 +51,9 @@ def diagnose(model: BaseSelfSupervisor, data: dict, seed: int = 0) -> dict[str, 
 
 
 def _token_numbers(logits: Tensor, target: Tensor) -> dict[str, float]:
-    """Compare predictions (M, V) with tokens (M,), of all processes."""
+    """Compare predictions (B, K, V) with targets (B, K), of all processes."""
+    counts = target >= 0
+    logits, target = logits[counts], target[counts]  # (M, V) and (M,)
     log_p = logits.float().log_softmax(dim=1)
     entropy = -(log_p.exp() * log_p).sum(dim=1).mean()
     count = logits.size(1)

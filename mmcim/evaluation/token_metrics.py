@@ -15,12 +15,12 @@ def token_accuracy(logits: Tensor, targets: Tensor) -> Tensor:
     Args:
         logits: (..., V), a score for every token of the vocabulary. Of those
             that are equal, in bfloat16 a few, one counts.
-        targets: (...), int64, the right ids.
+        targets: (...), int64, the right ids; negative ones do not count.
 
     Returns:
-        Float32 scalar in [0, 1]; NaN if there are no targets.
+        Float32 scalar in [0, 1]; NaN if no target counts.
     """
-    return (logits.argmax(-1) == targets).float().mean()
+    return (logits.argmax(-1) == targets).sum() / (targets >= 0).sum()
 
 
 @torch.no_grad()

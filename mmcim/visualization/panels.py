@@ -123,8 +123,8 @@ def _respix(model: CIM, batch: Corruption) -> dict[str, Tensor]:
 @make_panels.register
 def _beit(model: BEiTBaseline, inputs: dict, detector: None = None) -> Panels:
     original = model.data_preprocessor.denormalize(inputs['images'])
-    mask, golden, logits = model.predict(inputs)
-    predicted = golden.masked_scatter(mask, logits.argmax(dim=1))  # (B, h, w)
+    mask, golden, patches, logits = model.predict(inputs)
+    predicted = patches.replace(golden, logits.argmax(dim=2))  # (B, h, w)
     decoded, shown = map(model.tokenizer.decode, (golden, predicted))
     size = original.shape[-2:]
     return Panels(

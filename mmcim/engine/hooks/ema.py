@@ -16,6 +16,11 @@ class EMAHook(hooks.EMAHook):
     the effective batch is split. See :class:`mmpretrain.engine.hooks.EMAHook`.
     """
 
+    def before_run(self, runner: Runner) -> None:
+        """Build the averaged model; its steps are counted where no GPU is waited for."""
+        super().before_run(runner)
+        self.ema_model.steps = self.ema_model.steps.cpu()
+
     def after_train_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
         """Average after the last iteration of an effective batch."""
         if runner.optim_wrapper.should_update():

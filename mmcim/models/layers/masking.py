@@ -8,12 +8,55 @@ corrupted image) and 0 (False) means *kept*.
 import math
 from abc import ABCMeta, abstractmethod
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from mmpretrain.registry import MODELS
 from torch import Tensor
 
 from ...checkpoints.layout import Grid
+
+IGNORED = -100
+"""The target of a patch that is no part of a loss, as PyTorch's cross-entropy has it."""
+
+
+class MaskedPatches(NamedTuple):
+    """The masked patches of a batch, the same number of each image.
+
+    To pick them by a boolean mask, the host would have to wait for a GPU to know how many
+    they are. So each image gives as many as its masking strategy masks at most: first the
+    masked ones, row by row, then others to fill up.
+
+    Attributes:
+        index: Numbers of the patches, row by row in the image, int64, (B, K).
+        valid: bool, (B, K); False where a patch only fills up.
+    """
+
+    index: Tensor
+    valid: Tensor
+
+    def gather(self, tokens: Tensor) -> Tensor:
+        """Pick the tokens of these patches, (B, h * w, C) -> (B, K, C)."""
+        return tokens.take_along_dim(self.index[..., None], dim=1)
+
+    def targets(self, ids: Tensor) -> Tensor:
+        """Pick ids as targets, :data:`IGNORED` where not valid, (B, h, w) -> (B, K)."""
+        picked = ids.flatten(1).gather(1, self.index)
+        return picked.where(self.valid, IGNORED)
+
+    def replace(self, ids: Tensor, samples: Tensor) -> Tensor:
+        """Replace the ids of masked patches.
+
+        Args:
+            ids: (B, h, w).
+            samples: The new ones, (B, K); those that only fill up are left out.
+
+        Returns:
+            (B, h, w).
+        """
+        flat = ids.flatten(1)  # (B, h * w)
+        new = samples.where(self.valid, flat.gather(1, self.index))
+        return flat.scatter(1, self.index, new).view_as(ids)
 
 
 class BaseMasking(metaclass=ABCMeta):
@@ -39,6 +82,21 @@ class BaseMasking(metaclass=ABCMeta):
         Raises:
             ValueError: If the strategy does not suit the grid.
         """
+
+    def capacity(self, grid: Grid) -> int:
+        """The most patches of an image that are masked; all, if it is not known."""
+        return grid[0] * grid[1]
+
+    def patches(self, mask: Tensor) -> MaskedPatches:
+        """Find the masked patches of a batch.
+
+        Args:
+            mask: As this strategy draws it, bool, (B, h, w).
+        """
+        capacity, flat = self.capacity(tuple(mask.shape[1:])), mask.flatten(1)
+        # Masked first, each part in order; CUDA does not sort bool.
+        index = (~flat).byte().argsort(dim=1, stable=True)[:, :capacity]  # (B, K)
+        return MaskedPatches(index, flat.gather(1, index))
 
     def _check_count(self, low: int, high: int, grid: tuple[int, int]) -> None:
         if not 0 < low <= high < grid[0] * grid[1]:
@@ -85,6 +143,9 @@ class UniformMasking(BaseMasking):
     num_masked: tuple[int, int] = (100, 120)
     num_patches: int = 196
 
+    def capacity(self, grid: Grid) -> int:
+        return _scaled(self.num_masked[1], self, grid)
+
     def __call__(self, batch_size: int, grid: Grid, device: torch.device) -> Tensor:
         low, high = (_scaled(number, self, grid) for number in self.num_masked)
         self._check_count(low, high, grid)
@@ -112,15 +173,20 @@ class RatioMasking(BaseMasking):
     ratio: float = 0.5
     mask_patch_size: int = 1
 
+    def capacity(self, grid: Grid) -> int:
+        side = self.mask_patch_size
+        squares = (grid[0] // side) * (grid[1] // side)
+        # 0.6 * 25 is a little more than 15 in floating point.
+        return math.ceil(self.ratio * squares - 1e-9) * side**2
+
     def __call__(self, batch_size: int, grid: Grid, device: torch.device) -> Tensor:
         side = self.mask_patch_size
         if grid[0] % side or grid[1] % side:
             raise ValueError(f'{grid=} cannot be divided by mask_patch_size={side}')
-        h, w = grid[0] // side, grid[1] // side
-        # 0.6 * 25 is a little more than 15 in floating point.
-        num_masked = math.ceil(self.ratio * h * w - 1e-9)
-        self._check_count(num_masked, num_masked, (h, w))
-        mask = _mask_any(num_masked, batch_size, (h, w), device)
+        squares = grid[0] // side, grid[1] // side
+        num_masked = self.capacity(grid) // side**2
+        self._check_count(num_masked, num_masked, squares)
+        mask = _mask_any(num_masked, batch_size, squares, device)
         return mask.repeat_interleave(side, 1).repeat_interleave(side, 2)
 
 
@@ -156,6 +222,9 @@ class BlockMasking(BaseMasking):
     min_aspect: float = 0.3
     max_proposals: int = 64
     num_patches: int = 196
+
+    def capacity(self, grid: Grid) -> int:
+        return _scaled(self.num_masked, self, grid)
 
     def __post_init__(self) -> None:
         if not 0 < self.min_block <= self.num_masked or not 0 < self.min_aspect <= 1:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from mmcim.evaluation import token_accuracy
 
+from ..layers.masking import MaskedPatches
 from ..layers.momentum import MomentumEncoder
 from .base import MomentumSupervisor, SelfSupervisor
 
@@ -53,23 +54,26 @@ class BEiTBaseline(SelfSupervisor, BEiT):
         Returns:
             ``loss`` and ``token_acc``, in [0, 1].
         """
-        mask, golden, logits = self.predict(inputs)
+        _, golden, patches, logits = self.predict(inputs)
+        target = patches.targets(golden)  # (B, K)
         return dict(
-            loss=self.head.loss(logits, golden[mask], mask),
-            token_acc=token_accuracy(logits, golden[mask]),
+            loss=self.head.loss(logits, target),
+            token_acc=token_accuracy(logits, target),
         )
 
-    def predict(self, inputs: dict) -> tuple[Tensor, Tensor, Tensor]:
+    def predict(self, inputs: dict) -> tuple[Tensor, Tensor, MaskedPatches, Tensor]:
         """Tokenize, mask, predict; see :meth:`loss` for the inputs.
 
         Returns:
-            The mask, bool, and the golden tokens, int64, (B, h, w); and the logits of the
-            masked patches, (M, V).
+            The mask, bool, and the golden tokens, int64, (B, h, w); the K masked patches
+            of each image, and their logits, (B, K, V).
         """
         images = inputs['images']
-        mask = self.draw_mask(images)
-        golden = self.tokenizer.encode(inputs['tokenizer_images'])
-        return mask, golden, self.head(_patch_tokens(self.backbone, images, mask), mask)
+        mask = self.draw_mask(images)  # (B, h, w)
+        patches = self.masking.patches(mask)
+        golden = self.tokenizer.encode(inputs['tokenizer_images'])  # (B, h, w)
+        logits = self.head(_patch_tokens(self.backbone, images, mask), patches)
+        return mask, golden, patches, logits
 
 
 @MODELS.register_module()

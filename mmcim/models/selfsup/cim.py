@@ -9,6 +9,7 @@ from mmpretrain.models.selfsup import BaseSelfSupervisor
 from mmpretrain.registry import MODELS
 from torch import Tensor
 
+from ..layers.masking import MaskedPatches
 from .base import SelfSupervisor
 from .cim_enhancers import RevDet
 
@@ -19,9 +20,10 @@ class Corruption(NamedTuple):
     Attributes:
         images: Original, normalised, (B, 3, H, W).
         mask: bool, (B, h, w); True is masked.
+        patches: The K masked patches of each image.
         golden: Tokens of the original, int64, (B, h, w).
         mixed: Golden tokens with samples at the masked positions, (B, h, w).
-        logits: The generator's prediction at the M masked positions, (M, V).
+        logits: The generator's prediction at the masked positions, (B, K, V).
         corrupted: Decoded mixed tokens, normalised, (B, 3, H, W).
 
     Without a generator the tokens and logits are None.
@@ -29,6 +31,7 @@ class Corruption(NamedTuple):
 
     images: Tensor
     mask: Tensor
+    patches: MaskedPatches
     golden: Tensor | None
     mixed: Tensor | None
     logits: Tensor | None
@@ -136,19 +139,21 @@ class CIM(SelfSupervisor):
         """
         images = inputs['images']  # (B, 3, H, W)
         mask = self.draw_mask(images)  # (B, h, w)
+        patches = self.masking.patches(mask)  # K of each image
         if self.generator is None:
-            return self._blank(images, mask)
+            corrupted = self._blank(images, mask)
+            return Corruption(images, mask, patches, None, None, None, corrupted)
 
         # tokenize
         golden = self.tokenizer.encode(inputs['tokenizer_images'])  # (B, h, w)
         # generate
-        logits = self.generator.predict(images, mask)  # (M, V), of M masked patches
-        samples = self.generator.sample(logits)  # (M,)
+        logits = self.generator.predict(images, mask, patches)  # (B, K, V)
+        samples = self.generator.sample(logits)  # (B, K)
         # corrupt
-        mixed = golden.masked_scatter(mask, samples)  # (B, h, w)
+        mixed = patches.replace(golden, samples)  # (B, h, w)
         decoded = self.tokenizer.decode(mixed)  # (B, 3, h * stride, w * stride)
         corrupted = self.to_enhancer(decoded, images.shape[-2:])  # (B, 3, H, W)
-        return Corruption(images, mask, golden, mixed, logits, corrupted)
+        return Corruption(images, mask, patches, golden, mixed, logits, corrupted)
 
     def draw_mask(self, images: Tensor) -> Tensor:
         """Draw the masks of a batch, bool, (B, h, w); True is masked."""
@@ -161,10 +166,11 @@ class CIM(SelfSupervisor):
             images = F.interpolate(images, size, mode=self.upsampling).clamp(0, 1)
         return self.data_preprocessor.normalize(images)
 
-    def _blank(self, images: Tensor, mask: Tensor) -> Corruption:
+    @staticmethod
+    def _blank(images: Tensor, mask: Tensor) -> Tensor:
         """Hide masked patches behind the mean colour, which is zero once normalised."""
         hidden = F.interpolate(mask[:, None].to(images.dtype), size=images.shape[-2:])
-        return Corruption(images, mask, None, None, None, images * (1 - hidden))
+        return images * (1 - hidden)
 
     def _check_fit(self) -> None:
         """Compare what the parts declare; shapes are checked where they meet."""

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from mmcim.evaluation import token_accuracy
 
+from ..layers.masking import IGNORED, MaskedPatches
+
 
 @MODELS.register_module()
 class CIMGenerator(BaseSelfSupervisor):
@@ -54,49 +56,51 @@ class CIMGenerator(BaseSelfSupervisor):
         """Rows and columns of patches."""
         return tuple(self.backbone.patch_resolution)
 
-    def predict(self, images: Tensor, mask: Tensor) -> Tensor:
+    def predict(self, images: Tensor, mask: Tensor, patches: MaskedPatches) -> Tensor:
         """Predict the tokens of the masked patches.
 
         Args:
             images: Normalised, (B, 3, H, W).
             mask: bool, (B, h, w); True is masked.
+            patches: The K masked patches of each image.
 
         Returns:
-            Logits over the vocabulary, (M, V), in the order of ``ids[mask]``.
+            Logits over the vocabulary, (B, K, V).
         """
         tokens = self.backbone(images, mask)[-1]  # (B, 1 + h * w, C)
-        return self.head(tokens[:, self.backbone.num_extra_tokens :], mask)
+        return self.head(tokens[:, self.backbone.num_extra_tokens :], patches)
 
     @torch.no_grad()
     def sample(self, logits: Tensor) -> Tensor:
-        """Draw one token per row of logits, (M, V) -> int64, (M,)."""
+        """Draw one token for each vector of logits, (..., V) -> int64, (...)."""
         if self.sampling == 'argmax':
-            return logits.argmax(dim=1)
+            return logits.argmax(dim=-1)
         if self.sampling == 'uniform':
-            return torch.randint(logits.size(1), logits.shape[:1], device=logits.device)
-        probs = (logits.float() / self.temperature).softmax(dim=1)
+            return torch.randint(logits.size(-1), logits.shape[:-1], device=logits.device)
+        probs = (logits.float() / self.temperature).softmax(dim=-1)
         # Like torch.multinomial without its check of the probabilities, which on a GPU
         # would end a diverged run in a device assertion.
-        return (probs / torch.empty_like(probs).exponential_()).argmax(dim=1)
+        return (probs / torch.empty_like(probs).exponential_()).argmax(dim=-1)
 
     def loss(self, inputs: dict, data_samples: list | None = None) -> dict[str, Tensor]:
         """Masked image modeling of visual tokens.
 
         Args:
             inputs: ``images``, normalised, (B, 3, H, W); ``mask``, bool, (B, h, w), True
-                is masked; ``golden``, int64, (B, h, w), the tokens of the original image;
-                and ``logits``, (M, V), if they have been predicted already.
+                is masked; ``patches``, the K masked patches of each image; ``golden``,
+                int64, (B, h, w), the tokens of the original image; and ``logits``,
+                (B, K, V), if they have been predicted already.
             data_samples: Unused.
 
         Returns:
             ``loss_gen``, and to watch ``token_acc``, the accuracy on masked tokens.
         """
-        mask, logits = inputs['mask'], inputs.get('logits')
+        patches, logits = inputs['patches'], inputs.get('logits')
         if logits is None:
-            logits = self.predict(inputs['images'], mask)
-        target = inputs['golden'][mask]  # (M,)
+            logits = self.predict(inputs['images'], inputs['mask'], patches)
+        target = patches.targets(inputs['golden'])  # (B, K)
         return dict(
-            loss_gen=self.head.loss(logits, target, mask),
+            loss_gen=self.head.loss(logits, target),
             token_acc=token_accuracy(logits, target),
         )
 
@@ -127,34 +131,34 @@ class MaskedTokenHead(BaseModule):
         self.vocab_size = vocab_size
         self.fc = nn.Linear(embed_dims, vocab_size)
 
-    def forward(self, feats: Tensor, mask: Tensor) -> Tensor:
+    def forward(self, feats: Tensor, patches: MaskedPatches) -> Tensor:
         """Classify the masked patches.
 
         Args:
             feats: Patch tokens without the class token, (B, h * w, C).
-            mask: bool, (B, h, w); True is masked.
+            patches: K patches of each image.
 
         Returns:
-            Logits, (M, V), of the M masked patches of the batch, in the order of
-            ``ids[mask]``.
+            Logits, (B, K, V).
         """
-        return self.fc(feats[mask.flatten(1)])
+        return self.fc(patches.gather(feats))
 
-    def loss(self, logits: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+    def loss(self, logits: Tensor, target: Tensor) -> Tensor:
         """Cross-entropy of masked patches, averaged per image, then over images.
 
         Every image weighs the same however many of its patches are masked; so the loss
         does not depend on how a batch is split over processes.
 
         Args:
-            logits: (M, V).
-            target: Golden ids of the masked patches, int64, (M,).
-            mask: bool, (B, h, w); True is masked.
+            logits: (B, K, V).
+            target: Golden ids, int64, (B, K); :data:`IGNORED` where a patch does not
+                count.
 
         Returns:
             Scalar.
         """
-        loss = F.cross_entropy(logits.float(), target, reduction='none')  # (M,)
-        num_masked = mask.sum(dim=(1, 2))  # (B,)
-        image_of = torch.repeat_interleave(num_masked, output_size=len(target))  # (M,)
-        return (loss / num_masked[image_of]).sum() / len(mask)
+        loss = F.cross_entropy(  # (B, K), 0 where ignored
+            logits.flatten(0, 1).float(), target.flatten(), reduction='none'
+        ).view_as(target)
+        count = (target != IGNORED).sum(dim=1).clamp(min=1)  # (B,)
+        return (loss.sum(dim=1) / count).mean()

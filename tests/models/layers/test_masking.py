@@ -5,7 +5,13 @@ import random
 import pytest
 import torch
 
-from mmcim.models.layers import BlockMasking, RatioMasking, UniformMasking
+from mmcim.models.layers import (
+    BaseMasking,
+    BlockMasking,
+    RatioMasking,
+    UniformMasking,
+)
+from mmcim.models.layers.masking import IGNORED
 
 CPU = torch.device('cpu')
 
@@ -216,3 +222,45 @@ def test_impossible_masks_raise(build, word):
 def test_every_count_of_small_range_occurs():
     counts = UniformMasking((1, 3), num_patches=4)(200, (2, 2), CPU).sum(dim=(1, 2))
     assert set(counts.tolist()) == {1, 2, 3}
+
+
+@pytest.mark.parametrize('masking', [
+    UniformMasking((100, 120)), RatioMasking(0.6, mask_patch_size=2), BlockMasking(75),
+])  # fmt: skip
+@pytest.mark.parametrize('grid', [(14, 14), (6, 8)])
+def test_masked_patches_are_all_masked_ones_in_order(masking, grid):
+    torch.manual_seed(0)
+    mask = masking(64, grid, CPU)
+    index, valid = masking.patches(mask)
+    assert index.shape == valid.shape == (64, masking.capacity(grid))
+    for image in range(64):
+        expected = mask[image].flatten().nonzero().flatten()
+        assert index[image][valid[image]].equal(expected)
+        assert len(set(index[image].tolist())) == len(index[image])
+
+
+def test_a_strategy_of_unknown_number_gives_all_patches():
+    class Half(BaseMasking):
+        def __call__(self, batch_size, grid, device):
+            return torch.rand(batch_size, *grid, device=device) < 0.5
+
+    index, valid = Half().patches(torch.tensor([[[True, False], [False, True]]]))
+    assert index.tolist() == [[0, 3, 1, 2]]
+    assert valid.tolist() == [[True, True, False, False]]
+
+
+def test_masked_patches_gather_and_replace_like_a_boolean_mask():
+    torch.manual_seed(0)
+    masking = UniformMasking((4, 9), num_patches=12)
+    mask = masking(8, (3, 4), CPU)
+    patches = masking.patches(mask)
+    tokens, ids = torch.randn(8, 12, 5), torch.randint(100, (8, 3, 4))
+    samples = torch.randint(100, 200, patches.index.shape)
+
+    picked, targets = patches.gather(tokens), patches.targets(ids)
+    assert picked.shape == (8, 9, 5)
+    assert picked[patches.valid].equal(tokens[mask.flatten(1)])
+    assert targets[patches.valid].equal(ids[mask])
+    assert (targets[~patches.valid] == IGNORED).all()
+    expected = ids.masked_scatter(mask, samples[patches.valid])
+    assert patches.replace(ids, samples).equal(expected)

@@ -4,6 +4,7 @@ import torch
 from mmpretrain.registry import MODELS
 from torch.nn import functional as F
 
+from mmcim.models.layers import MaskedPatches
 from mmcim.models.tokenizers import BaseTokenizer
 
 
@@ -27,6 +28,14 @@ class GreyTokenizer(BaseTokenizer):
     def _decode(self, ids):
         grey = self.levels[ids][:, None].expand(-1, 3, -1, -1)
         return F.interpolate(grey, scale_factor=self.stride)
+
+
+def patches_of(mask, capacity=None):
+    """The masked patches of each image, filled up with others."""
+    flat = mask.flatten(1)
+    index = [sorted(range(flat.size(1)), key=lambda i: not row[i]) for row in flat]
+    index = torch.tensor(index)[:, :capacity]
+    return MaskedPatches(index, flat.gather(1, index))
 
 
 def vit(type='VisionTransformer', **kwargs):

@@ -6,7 +6,7 @@ from mmpretrain.registry import MODELS
 
 from mmcim.models.selfsup import MaskedTokenHead
 
-from .conftest import vit
+from .conftest import patches_of, vit
 
 
 def build(**kwargs):
@@ -66,7 +66,7 @@ def test_generator_is_self_supervisor():
     assert isinstance(generator, BaseSelfSupervisor)
     images, golden = torch.randn(2, 3, 32, 32), torch.randint(5, (2, 4, 4))
     mask = torch.rand(2, 4, 4) > 0.5
-    inputs = dict(images=images, golden=golden, mask=mask)
+    inputs = dict(images=images, golden=golden, mask=mask, patches=patches_of(mask))
     losses = generator(inputs, mode='loss')
 
     tokens = generator.backbone(images, mask)[0][:, 1:]
@@ -102,9 +102,10 @@ def test_masked_token_loss_matches_loop():
     mask = torch.tensor(
         [[[1, 0, 0], [0, 0, 0]], [[1, 1, 0], [0, 1, 1]], [[0, 0, 1], [1, 0, 0]]]
     ).bool()
-    logits = head(feats, mask)
-    assert logits.shape == (7, 11)  # only the masked ones are computed
-    loss = head.loss(logits, golden[mask], mask)
+    patches = patches_of(mask, capacity=4)
+    logits = head(feats, patches)
+    assert logits.shape == (3, 4, 11)  # as many as the image with most masked patches has
+    loss = head.loss(logits, patches.targets(golden))
 
     per_image = []
     for b in range(3):
@@ -131,8 +132,8 @@ def test_masked_token_loss_averages_over_images():
     mask = torch.rand(4, 3, 3) > 0.4  # different counts per image
 
     def loss(part):
-        logits = head(feats[part], mask[part])
-        return head.loss(logits, golden[part][mask[part]], mask[part])
+        patches = patches_of(mask[part])
+        return head.loss(head(feats[part], patches), patches.targets(golden[part]))
 
     halves = (loss(slice(0, 2)) + loss(slice(2, 4))) / 2
     torch.testing.assert_close(loss(slice(0, 4)), halves)
