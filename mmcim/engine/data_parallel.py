@@ -29,8 +29,7 @@ def refuse_unsupported(cfg: Config | dict, launcher: str) -> None:
     """Refuse what would train another way than is promised.
 
     Raises:
-        ValueError: For sharded training, DeepSpeed, MPI, Slurm without GPUs, and
-            mmengine's ``compile``.
+        ValueError: For sharded training, DeepSpeed, MPI, and Slurm without GPUs.
     """
     wrapper = (cfg.get('model_wrapper_cfg') or {}).get('type')
     optim = (cfg.get('optim_wrapper') or {}).get('type')
@@ -38,7 +37,6 @@ def refuse_unsupported(cfg: Config | dict, launcher: str) -> None:
     refused = {
         'launcher=mpi': launcher == 'mpi',
         'launcher=slurm without a GPU': launcher == 'slurm' and not on_gpu,
-        'compile': cfg.get('compile'),
         'strategy (FSDP, DeepSpeed)': cfg.get('strategy'),
         f'model_wrapper_cfg.type={wrapper}': wrapper not in (None, _WRAPPER),
         f'optim_wrapper.type={optim}': 'DeepSpeed' in str(optim),

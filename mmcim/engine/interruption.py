@@ -103,9 +103,10 @@ class InterruptionHook(Hook):
 
     def _agreed(self) -> int:
         """The signal that any process has got."""
+        if not self._group:
+            return self.received
         number = torch.tensor(self.received)
-        if self._group:
-            dist.all_reduce(number, dist.ReduceOp.MAX, self._group)
+        dist.all_reduce(number, dist.ReduceOp.MAX, self._group)
         return int(number)
 
     def _main_has_left(self) -> bool:

@@ -22,6 +22,7 @@ from ..models.layers.momentum import momentum_encoder_of
 from ..utils.building import check_keys, explain_build_errors
 from ..utils.terminal import remove_lines, show_on_screen
 from . import checks, data_parallel, plan
+from .compiling import compile_networks
 from .data_parallel import begin_loader_worker, check_processes, together
 from .events import EventsHook
 from .hooks import MomentumUpdateHook
@@ -133,6 +134,10 @@ class StrictRunner(Runner):
         if self.distributed:
             return data_parallel.wrap_distributed(model.to(get_device()), self.cfg)
         return super().wrap_model(None, model)
+
+    def _maybe_compile(self, target: str) -> None:
+        """Compile network by network, not mmengine's whole ``target``."""
+        compile_networks(unwrapped(self.model), self.cfg.get('compile'))
 
     @staticmethod
     def build_dataloader(

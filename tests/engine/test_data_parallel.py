@@ -77,7 +77,6 @@ def test_batch_norms_on_cpus_are_those_of_each_process(monkeypatch, sync_bn):
             'launcher=slurm without a GPU is not supported',
             marks=pytest.mark.skipif(torch.cuda.is_available(), reason='has a GPU'),
         ),
-        (dict(compile=True), 'none', 'compile is not supported'),
         (dict(strategy=dict(type='FSDPStrategy')), 'none', 'strategy .* not supported'),
         (
             dict(model_wrapper_cfg=dict(type='MMFullyShardedDataParallel')),
@@ -97,6 +96,6 @@ def test_unsupported_settings_raise(cfg, launcher, message):
 
 
 def test_runner_checks_unsupported_settings(make_runner):
-    with pytest.raises(ValueError, match='compile is not supported'):
-        make_runner(compile=True)
-    make_runner(compile=False, model_wrapper_cfg=dict(static_graph=True))
+    with pytest.raises(ValueError, match='strategy .* is not supported'):
+        make_runner(strategy=dict(type='FSDPStrategy'))
+    make_runner(model_wrapper_cfg=dict(static_graph=True))

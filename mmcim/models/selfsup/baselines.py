@@ -6,6 +6,8 @@ and update momentum encoders once per optimizer step.
 """
 
 import torch
+import torch.nn.functional as F
+from mmengine.dist import all_gather, get_rank
 from mmpretrain.models.selfsup import MAE, BEiT, MAEViT, MoCoV3, SimMIM
 from mmpretrain.registry import MODELS
 from torch import Tensor
@@ -195,8 +197,15 @@ class MoCoV3Baseline(MomentumSupervisor, MoCoV3):
         pairs = zip([_embed(self, crop) for crop in crops], reversed(keys))
         # Cosines over a small temperature need more digits than bfloat16 has.
         with torch.autocast(keys[0].device.type, enabled=False):
-            loss = sum(self.head.loss(own.float(), key.float()) for own, key in pairs)
+            loss = sum(self._contrast(own.float(), key.float()) for own, key in pairs)
         return dict(loss=loss)
+
+    def _contrast(self, own: Tensor, keys: Tensor) -> Tensor:
+        """The head's loss of (B, D), with labels that no host copies to a GPU."""
+        predicted = F.normalize(self.head.predictor([own])[0], dim=1)
+        keys = F.normalize(torch.cat(all_gather(keys)), dim=1)  # of all processes
+        labels = torch.arange(len(own), device=own.device) + get_rank() * len(own)
+        return self.head.loss_module(predicted @ keys.T / self.head.temperature, labels)
 
 
 def _patch_tokens(backbone: torch.nn.Module, images: Tensor, mask: Tensor) -> Tensor:
