@@ -185,7 +185,7 @@ def _train(add: Add) -> None:
     _flags(
         add,
         override="resume with the config's settings where the checkpoint's differ",
-        amp='mixed precision for a config that has none: bfloat16 where a GPU has it',
+        amp='mixed precision for a config that has none, where the device has it',
         no_validate='do not evaluate during training',
         auto_scale_lr='scale the learning rate to the effective batch',
     )

@@ -28,6 +28,9 @@ custom_hooks = [
 env_cfg = dict(
     # Fast for inputs of one size; randomness.deterministic=True turns it off.
     cudnn_benchmark=True,
+    # What GPUs compute of float32 in TF32: 'none', 'convolutions', which is PyTorch's
+    # default, or 'all', which adds matrix products.
+    tf32='convolutions',
     mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
     # On machines with no GPU the tools take gloo instead. What a process waits for, the
     # others or a worker of its data loader, has failed after these seconds.

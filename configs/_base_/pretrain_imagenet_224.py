@@ -9,7 +9,6 @@ data_preprocessor = dict(
     std=[58.395, 57.12, 57.375],
     to_rgb=True,
     flip_prob=0.5,
-    non_blocking=True,
 )
 
 load = dict(type='LoadImage', ignore_empty=True)

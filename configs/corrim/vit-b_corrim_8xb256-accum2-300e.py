@@ -45,8 +45,8 @@ train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
 # For an effective batch of 4096. Gradients are not clipped: the released command asks for
 # 1.0, but its code does so only with the mixed precision that it never turns on. To clip:
 #   --cfg-options optim_wrapper.clip_grad.max_norm=1.0
-# Where a GPU has bfloat16 we compute in it; the released code ran in float32, which is
-#   --cfg-options optim_wrapper.enabled=False
+# Where the hardware has bfloat16 we compute in it; the released code ran in float32:
+#   --cfg-options optim_wrapper.precision=float32
 optim_wrapper = dict(
     optimizer=dict(lr=2.4e-3, betas=(0.9, 0.95)),
     clip_grad=None,

@@ -43,6 +43,7 @@ from ..models.selfsup import CIM
 from ..models.tokenizers import DALLETokenizer
 from ..models.tokenizers.dalle import _Decoder, _Encoder
 from ..utils import load_config
+from ..utils.precision import set_tf32
 from .show import build_model
 
 COUNTED_IMAGES = 2  # the fewest that batch norm takes
@@ -199,7 +200,10 @@ def measure(path: str, args: argparse.Namespace) -> None:
     cfg, device = load_config(path, args.cfg_options), get_device()
     torch.manual_seed(0)
     torch.backends.cudnn.benchmark = cfg.get('env_cfg', {}).get('cudnn_benchmark', False)
+    set_tf32(cfg.get('env_cfg', {}).get('tf32'))
     model = build(cfg).to(device)
+    if cfg.get('channels_last'):
+        model = model.to(memory_format=torch.channels_last)
     optim_wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
     size = args.batch_size or cfg.train_dataloader.batch_size
     batch = synthetic_batch(cfg, size)

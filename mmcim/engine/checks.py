@@ -93,8 +93,9 @@ def override_settings(runner: Runner, checkpoint: dict) -> None:
         done = meta['iter'] - meta['epoch'] * then
         meta['iter'] = meta['epoch'] * length + done * length // then
     _follow_schedules(runner, meta['iter'], length)
-    state = checkpoint['optimizer']['state']
-    checkpoint['optimizer'] = {**runner.optim_wrapper.state_dict(), 'state': state}
+    saved = checkpoint['optimizer']
+    kept = {name: saved[name] for name in ('state', 'loss_scaler') if name in saved}
+    checkpoint['optimizer'] = {**runner.optim_wrapper.state_dict(), **kept}
     checkpoint.pop('param_schedulers', None)
     if (steps := checkpoint['state_dict'].get('momentum_encoder.steps')) is not None:
         steps.fill_(meta['iter'] // runner.optim_wrapper._accumulative_counts)

@@ -14,7 +14,7 @@ import mmpretrain
 import numpy as np
 import torch
 from mmengine.model import BaseModel, BaseTTAModel, is_model_wrapper
-from mmengine.optim import AmpOptimWrapper, OptimWrapper, _ParamScheduler
+from mmengine.optim import OptimWrapper, _ParamScheduler
 from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch import nn
 from torch.utils.data import Dataset
@@ -69,6 +69,7 @@ def describe_run(runner: Runner) -> dict[str, Any]:
             environment=dict(
                 processes=runner.world_size,
                 precision=_precision(wrapper),
+                tf32=runner.cfg.get('env_cfg', {}).get('tf32'),
                 **{m.__name__: m.__version__ for m in (torch, mmengine, mmpretrain)},
                 mmcim=__version__,
             ),
@@ -148,9 +149,10 @@ def _describe_scheduler(scheduler: _ParamScheduler) -> dict[str, Any]:
 
 
 def _precision(wrapper: OptimWrapper) -> str:
-    if isinstance(wrapper, AmpOptimWrapper):
-        return f'{wrapper.cast_dtype or torch.float16} autocast'
-    return 'bfloat16 autocast' if getattr(wrapper, 'bf16', False) else 'float32'
+    # mmengine's wrapper for mixed precision takes None for float16.
+    dtype = getattr(wrapper, 'cast_dtype', torch.float32) or torch.float16
+    name = str(dtype).removeprefix('torch.')
+    return name if dtype is torch.float32 else f'{name} autocast'
 
 
 def _flat(node: Any, name: str = '') -> dict[str, Any]:

@@ -11,6 +11,7 @@ from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.dist import is_distributed, is_main_process
 from mmengine.logging import MMLogger
+from mmengine.model import BaseDataPreprocessor
 from mmengine.optim import OptimWrapper
 from mmengine.registry import RUNNERS
 from mmengine.runner import BaseLoop, Runner
@@ -20,6 +21,7 @@ from torch.utils.data import DataLoader
 from ..checkpoints import adopt_pretrained
 from ..models.layers.momentum import momentum_encoder_of
 from ..utils.building import check_keys, explain_build_errors
+from ..utils.precision import set_tf32
 from ..utils.terminal import remove_lines, show_on_screen
 from . import checks, data_parallel, plan
 from .compiling import compile_networks
@@ -117,6 +119,7 @@ class StrictRunner(Runner):
     def setup_env(self, env_cfg: dict) -> None:
         """Start the process group, also on CPUs, and settle how long anything waits."""
         data_parallel.refuse_unsupported(self.cfg, self.launcher)
+        set_tf32(env_cfg.get('tf32'))
         self._timeout = data_parallel.set_timeout(self, env_cfg.get('dist_cfg', {}))
         if self.distributed and not (is_distributed() or torch.cuda.is_available()):
             # With gloo; mmengine would select a GPU.
@@ -130,7 +133,16 @@ class StrictRunner(Runner):
         super().set_randomness(seed, deterministic=deterministic)
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
-        """Move the model to its device, and wrap it where there are several processes."""
+        """Move the model to its device, and wrap it where there are several processes.
+
+        With ``channels_last = True`` in the config the channels of images and feature
+        maps are innermost in memory. Batches are copied to a GPU without waiting.
+        """
+        if self.cfg.get('channels_last'):
+            model = model.to(memory_format=torch.channels_last)
+        for module in model.modules() if torch.cuda.is_available() else ():
+            if isinstance(module, BaseDataPreprocessor):
+                module._non_blocking = True
         if self.distributed:
             return data_parallel.wrap_distributed(model.to(get_device()), self.cfg)
         return super().wrap_model(None, model)
@@ -157,6 +169,7 @@ class StrictRunner(Runner):
             dataset = dict(type=SeededDataset, dataset=dataloader['dataset'])
             dataloader = {**dataloader, 'sampler': sampler, 'dataset': dataset}
             dataloader.setdefault('worker_init_fn', dict(type=begin_loader_worker))
+            dataloader.setdefault('pin_memory', torch.cuda.is_available())
         return Runner.build_dataloader(dataloader, seed=seed)
 
     def scale_lr(

@@ -93,6 +93,9 @@ def start_summary(runner: Runner) -> str:
     files = filter(None, [runner._load_from, *initial_weights(runner.cfg)])
     how = 'resumed from' if runner._resume else 'weights of'
     origin = next((f'{how} {file}' for file in files), 'from scratch')
+    precision = record['environment']['precision']
+    if chosen := getattr(runner.optim_wrapper, 'precision', None):
+        precision = f'{precision} ({chosen.reason})'
     return (
         f'Training {type(model).__name__}:\n'
         f'  Images: {size} to train on\n'
@@ -103,8 +106,7 @@ def start_summary(runner: Runner) -> str:
         f'  Effective batch: {images * counts} = {world_size} process(es) x '
         f'{images // world_size} x {counts} accumulated\n'
         f'  Learning rate: {runner.optim_wrapper.optimizer.defaults["lr"]:g}\n'
-        f'  Device: {next(model.parameters()).device}, '
-        f'{record["environment"]["precision"]}\n'
+        f'  Device: {next(model.parameters()).device}, {precision}\n'
         f'  Work directory: {runner.work_dir}'
     )
 

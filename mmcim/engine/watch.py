@@ -189,7 +189,8 @@ class WatchHook(Hook):
         return OnlineProbe(model, folder, self.probe_images, size and tuple(size))
 
     def _keep_norm(self, optimizer: torch.optim.Optimizer, *args: Any) -> None:
-        if self._norm_is_due:
+        # A fused optimizer is also asked for steps that a gradient scaler skips.
+        if self._norm_is_due and not getattr(optimizer, 'found_inf', None):
             groups = optimizer.param_groups
             grads = [p.grad for group in groups for p in group['params']]
             self._norm = get_total_norm([grad for grad in grads if grad is not None])

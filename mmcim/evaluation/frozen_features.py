@@ -10,11 +10,11 @@ import torch.nn.functional as F
 from mmengine.device import get_device
 from mmengine.dist import broadcast_object_list, collect_results
 from mmengine.model import BaseModel
-from mmengine.runner.amp import autocast
 from mmpretrain.registry import LOOPS
 from torch.utils.data import DataLoader
 
 from ..engine.data_parallel import collect_device
+from ..utils.precision import choose_precision
 from ..utils.terminal import track
 from .loss_loop import MetricsLoop
 
@@ -36,17 +36,19 @@ def collect_features(
     Args:
         model: A classifier in eval mode, not wrapped.
         dataloader: Images with labels.
-        fp16: Whether to compute under autocast.
+        fp16: Whether to compute in the precision that ``precision='auto'`` would choose
+            for a training, and not in float32.
 
     Returns:
         In the main process the features (N, D), float32, and the labels (N,), int64.
         None in the others.
     """
     pairs: list[tuple] = []
+    precision = choose_precision('auto' if fp16 else 'float32')
     size = len(dataloader.dataset)  # type: ignore[arg-type]
     for batch in track(dataloader, f'Features of {size} images'):
         data = model.data_preprocessor(batch, False)
-        with autocast(enabled=fp16):
+        with precision.autocast():
             feats = model.extract_feat(data['inputs'], stage='pre_logits')
         labels = torch.cat([sample.gt_label for sample in data['data_samples']])
         pairs.extend(zip(feats.float().cpu().numpy(), labels.tolist(), strict=True))
@@ -181,7 +183,7 @@ class FrozenFeatureLoop(MetricsLoop):
         train_dataloader: The labelled images. Give it the test pipeline: random crops or
             flips would blur the features.
         **kwargs: See :class:`mmengine.runner.TestLoop`; with ``fp16`` the features are
-            computed under autocast.
+            computed as :func:`collect_features` says.
 
     Attributes:
         prefix: Of the names of the metrics, as ``knn`` in ``knn/top1``.

@@ -44,7 +44,7 @@ _FRACTIONS = ('prob', 'momentum', 'fraction')
 TOP_LEVEL = [*inspect.signature(Runner.__init__).parameters, 'override', 'compile']
 TOP_LEVEL += ['custom_imports', 'find_unused_parameters', 'model_wrapper_cfg', 'sync_bn']
 TOP_LEVEL += ['activation_checkpointing', 'efficient_conv_bn_eval', 'tta_model']
-TOP_LEVEL += ['runner_type']
+TOP_LEVEL += ['runner_type', 'channels_last']
 # Under another name a hook would run beside the default one.
 HOOK_NAMES = ['runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler']
 HOOK_NAMES += ['checkpoint', 'visualization', 'backbone_export', 'watch']
@@ -158,7 +158,7 @@ def _find_builder(key: str, part: dict, scope: str) -> Callable | None:
 
 
 def _env_cfg(
-    cudnn_benchmark: Any, mp_cfg: Any, dist_cfg: Any, resource_limit: Any
+    cudnn_benchmark: Any, mp_cfg: Any, dist_cfg: Any, resource_limit: Any, tf32: Any
 ) -> None:
     """What mmengine's runner reads of it."""
 

@@ -93,6 +93,7 @@ val_cfg = dict()
 test_cfg = dict()
 optim_wrapper = dict(
     type='AutoAmpOptimWrapper',
+    precision='float32',
     constructor='NetworkwiseOptimWrapperConstructor',
     optimizer=dict(type='AdamW', lr=1e-2, weight_decay=0.05),
     clip_grad=dict(max_norm=3.0))

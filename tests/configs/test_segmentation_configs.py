@@ -135,7 +135,7 @@ def test_amp_is_where_the_name_says_so(name):
         wrapper = build_optim_wrapper(torch.nn.Linear(1, 1), cfg)
     if '-amp-' in name:
         assert isinstance(wrapper, AutoAmpOptimWrapper)
-        assert cfg.get('enabled', True)
+        assert cfg.get('precision', 'auto') == 'auto'
     else:
         assert type(wrapper) is OptimWrapper
 

@@ -9,7 +9,10 @@ from mmengine.runner import Runner
 
 from mmcim.checkpoints import load_checkpoint
 from mmcim.engine import StrictRunner
+from mmcim.engine import runner as runner_module
 from mmcim.utils import ConfigError
+
+from .conftest import Line
 
 LOOPS = dict(
     epochs=dict(
@@ -165,3 +168,38 @@ def test_configs_use_strict_runner(repo):
         cfg = Config.fromfile(repo / f'configs/{name}.py', import_custom_modules=False)
         assert RUNNERS.get(cfg.runner_type) is StrictRunner
     assert issubclass(StrictRunner, Runner)
+
+
+def test_batches_are_copied_to_a_gpu_without_waiting(make_runner, monkeypatch):
+    runner = make_runner()
+    preprocessor = runner.model.data_preprocessor
+    assert not preprocessor._non_blocking
+    assert not runner.train_dataloader.pin_memory
+    config = dict(runner.cfg.get('train_dataloader') or runner._train_dataloader)
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
+    runner.wrap_model(None, runner.model)
+    assert preprocessor._non_blocking
+    assert runner.build_dataloader(config).pin_memory
+    assert not runner.build_dataloader({**config, 'pin_memory': False}).pin_memory
+
+
+@pytest.mark.parametrize('channels_last', [False, True])
+def test_channels_last(make_runner, channels_last, tmp_path):
+    model = Line()
+    model.conv = torch.nn.Conv2d(3, 4, 3)
+    make_runner(model=model, channels_last=channels_last).train()
+    weight = model.conv.weight
+    assert weight.is_contiguous(memory_format=torch.channels_last) == channels_last
+    assert weight.is_contiguous() != channels_last
+
+
+def test_tf32_is_set_and_recorded(make_runner, monkeypatch):
+    set_to = []
+    monkeypatch.setattr(runner_module, 'set_tf32', set_to.append)
+    runner = make_runner(
+        env_cfg=dict(tf32='all'), train_cfg=dict(by_epoch=True, max_epochs=1)
+    )
+    assert set_to == ['all']
+    runner.cfg.env_cfg = dict(tf32='all')  # as from_cfg keeps it
+    runner.train()
+    assert runner.record['environment']['tf32'] == 'all'

@@ -166,6 +166,10 @@ def test_scaled_gradients_of_a_fused_optimizer(make_runner, tmp_path):
     optimizer.param_groups[0]['params'][0].grad = 1024 * torch.tensor([3.0, 4.0])
     hook = WatchHook()
     hook._norm_is_due = True
+    optimizer.found_inf = torch.tensor(1.0)  # a step that will be skipped
+    hook._keep_norm(optimizer)
+    assert hook._norm is None
+    optimizer.found_inf = torch.tensor(0.0)
     hook._keep_norm(optimizer)
     assert hook._norm.item() == 5
 

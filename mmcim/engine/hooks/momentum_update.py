@@ -14,7 +14,8 @@ class MomentumUpdateHook(Hook):
 
     Iterations that only accumulate gradients do not count, so that its momentum does
     not depend on how the effective batch is split. The momentum is logged
-    as ``momentum``. See :class:`mmcim.models.layers.momentum.MomentumEncoder`.
+    as ``momentum``. Steps that a gradient scaler skips count, as they do for schedules.
+    See :class:`mmcim.models.layers.momentum.MomentumEncoder`.
     :class:`StrictRunner` adds the hook to a run whose model has a momentum encoder.
     """
 

@@ -1,6 +1,7 @@
 # Copyright (c) mmcim contributors. All rights reserved.
 """Losses are read from the device once per logging interval."""
 
+import math
 from typing import Any
 
 import torch
@@ -41,8 +42,12 @@ class DeferredInfoHook(_RuntimeInfoHook):
             names, values = zip(*self._waiting)
             # One transfer, as each waits for the device.
             numbers = torch.stack([value.float() for value in values]).tolist()
+            dtype = getattr(runner.optim_wrapper, 'cast_dtype', torch.float32)
             for name, number in zip(names, numbers):
-                runner.message_hub.update_scalar(name, number)
+                # A step that the gradient scaler of float16 has skipped has no norm.
+                skipped = dtype is torch.float16 and 'grad_norm' in name
+                if math.isfinite(number) or not skipped:
+                    runner.message_hub.update_scalar(name, number)
             self._waiting.clear()
             self._has_read = True
 

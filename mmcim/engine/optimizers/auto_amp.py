@@ -3,28 +3,28 @@
 
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
+from typing import Any
 
 import torch
-from mmengine.optim import OptimWrapper
+from mmengine.device import get_device
+from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from mmpretrain.registry import OPTIM_WRAPPERS
-from torch import nn
+from torch import Tensor, nn
 
-
-def bf16_on_gpu() -> bool:
-    """Whether there is a GPU with native bfloat16."""
-    return torch.cuda.is_available() and torch.cuda.is_bf16_supported(
-        including_emulation=False
-    )
+from ...utils.precision import choose_precision
 
 
 @OPTIM_WRAPPERS.register_module()
-class AutoAmpOptimWrapper(OptimWrapper):
+class AutoAmpOptimWrapper(AmpOptimWrapper):
     """Mixed precision where the hardware has it, and clipping per sub-model.
 
-    The forward pass runs in bfloat16 autocast on a GPU that supports it and in float32
-    everywhere else, so that one config serves all machines. bfloat16 has the range of
-    float32 and needs no loss scaling.
+    The forward pass runs in the precision that
+    :func:`mmcim.utils.precision.choose_precision` chooses for the device, so that one
+    config serves all machines. bfloat16 has the range of float32 and needs no loss
+    scaling. With float16 a gradient scaler multiplies the loss, divides the gradients
+    before they are clipped, and skips steps whose gradients are not finite; its state is
+    in the checkpoints.
 
     ``clip_grad=dict(max_norm=3.0)`` clips the gradient norm of each sub-model separately.
     Sub-models are identified by the entry ``network`` of the parameter groups, which
@@ -36,30 +36,55 @@ class AutoAmpOptimWrapper(OptimWrapper):
     gradients together as ``grad_norm``, by :class:`DeferredInfoHook`.
 
     Args:
-        enabled: False keeps float32 everywhere.
+        precision: 'auto', 'bfloat16', 'float16' or 'float32'.
         **kwargs: ``optimizer``, ``accumulative_counts`` and ``clip_grad``, see
             :class:`mmengine.optim.OptimWrapper`.
 
     Attributes:
+        precision: What has been chosen, and why.
         grad_norms: Of the last step, name -> scalar on the device.
     """
 
-    def __init__(self, *, enabled: bool = True, **kwargs) -> None:
-        super().__init__(**kwargs)
-        self.grad_norms: dict[str, torch.Tensor] = {}
-        self.bf16 = enabled and bf16_on_gpu()
+    def __init__(self, *, precision: str = 'auto', **kwargs) -> None:
+        OptimWrapper.__init__(self, **kwargs)  # the parent's refuses CPUs
+        self.grad_norms: dict[str, Tensor] = {}
+        self.precision = choose_precision(precision)
+        self.cast_dtype = self.precision.dtype
+        scaled = self.cast_dtype is torch.float16
+        self.loss_scaler = torch.amp.GradScaler(get_device(), enabled=scaled)
+        self._scale_update_param = None
 
     @contextmanager
     def optim_context(self, model: nn.Module) -> Iterator[None]:
-        """Add autocast to mmengine's context for accumulated gradients.
+        """Add the precision to mmengine's context for accumulated gradients.
 
         Args:
             model: The model, possibly wrapped for distributed training.
         """
-        # On a machine with no GPU even a disabled CUDA autocast would warn.
-        autocast = torch.autocast('cuda', torch.bfloat16) if self.bf16 else nullcontext()
-        with super().optim_context(model), autocast:
+        accumulation, chosen = OptimWrapper.optim_context(self, model), self.precision
+        with accumulation, chosen.autocast(), chosen.attention():
             yield
+
+    def backward(self, loss: Tensor, **kwargs: Any) -> None:
+        """Compute the gradients of the scaled loss.
+
+        Args:
+            loss: Scalar.
+            **kwargs: See :meth:`torch.Tensor.backward`.
+        """
+        with self.precision.attention():  # activation checkpointing computes it again
+            super().backward(loss, **kwargs)
+
+    def load_state_dict(self, state_dict: dict) -> None:
+        """Load the optimizer, and the scaler if the checkpoint has the state of one.
+
+        Args:
+            state_dict: As a checkpoint has it; of float32 and bfloat16 the scaler's is
+                empty.
+        """
+        if not state_dict.get('loss_scaler'):
+            state_dict.pop('loss_scaler', None)
+        super().load_state_dict(state_dict)
 
     def _clip_grad(self) -> None:
         if self.grad_name != 'grad_norm':

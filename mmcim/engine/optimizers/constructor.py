@@ -5,9 +5,10 @@ import re
 from typing import Any
 
 from mmengine.model import BaseModel
-from mmengine.optim import DefaultOptimWrapperConstructor
+from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
+from mmengine.registry import OPTIMIZERS
 from mmpretrain.registry import OPTIM_WRAPPER_CONSTRUCTORS
-from torch import nn
+from torch import nn, optim
 
 # As in BEiT, where mask tokens and relative position bias tables do decay.
 _NEVER_DECAYED = ('cls_token', 'pos_embed', 'position_embedding')
@@ -15,6 +16,7 @@ _NEVER_DECAYED = ('cls_token', 'pos_embed', 'position_embedding')
 _ARGUMENTS = {'bias_decay_mult', 'bias_lr_mult', 'bypass_duplicate', 'custom_keys'}
 _ARGUMENTS |= {'dcn_offset_lr_mult', 'dwconv_decay_mult', 'flat_decay_mult'}
 _ARGUMENTS |= {'layer_decay_rate', 'norm_decay_mult', 'stage_wise'}
+_FUSED = (optim.Adam, optim.AdamW, optim.SGD)
 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
@@ -25,6 +27,8 @@ class NetworkwiseOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     * One-dimensional parameters, biases, ``cls_token`` and position embeddings never
       decay. Everything else does, unless ``paramwise_cfg`` says otherwise.
     * Parameters with the same hyper-parameters and the same sub-model form one group.
+    * AdamW, Adam and SGD run as one fused kernel, unless ``optimizer.fused`` says
+      otherwise, and whatever the checkpoint was trained with that a run resumes from.
     * A sub-model is a child of the model that is a complete model itself, as
       ``generator`` and ``enhancer`` are in :class:`CIM`; its name is the group's
       ``network``. The remaining parameters, all of them in a classifier, have none.
@@ -45,8 +49,19 @@ class NetworkwiseOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         # shared ones twice without this one.
         paramwise_cfg = {'bypass_duplicate': True, **(paramwise_cfg or {})}
         super().__init__(optim_wrapper_cfg, paramwise_cfg)
+        self.optimizer_cfg: dict = optim_wrapper_cfg['optimizer']
+        kind = self.optimizer_cfg.get('type')
+        kind = OPTIMIZERS.get(kind) if isinstance(kind, str) else kind
+        if kind in _FUSED:
+            self.optimizer_cfg = {'fused': True, **self.optimizer_cfg}
         for name in paramwise_cfg.keys() - _ARGUMENTS:
             raise ValueError(f'paramwise_cfg has no {name!r}, only {sorted(_ARGUMENTS)}')
+
+    def __call__(self, model: nn.Module) -> OptimWrapper:
+        """Build the optimizer of a model and its wrapper."""
+        wrapper = super().__call__(model)
+        wrapper.optimizer.register_load_state_dict_pre_hook(_keep_fused)
+        return wrapper
 
     def add_params(
         self, params: list[dict], module: nn.Module, prefix: str = '', **kwargs: Any
@@ -146,3 +161,10 @@ class LayerDecayOptimWrapperConstructor(NetworkwiseOptimWrapperConstructor):
             inside = name.startswith('backbone.')
             depth, count = int(stage[1]) if stage else 0 if inside else 7, 8
         return self.rate ** (count - 1 - depth)
+
+
+def _keep_fused(optimizer: optim.Optimizer, state_dict: dict) -> dict:
+    """Change how a loaded optimizer computes to how this one does."""
+    own = {k: v for k, v in optimizer.defaults.items() if k == 'fused'}
+    groups = [{**group, **own} for group in state_dict['param_groups']]
+    return {**state_dict, 'param_groups': groups}

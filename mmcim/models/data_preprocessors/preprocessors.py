@@ -41,8 +41,6 @@ class DevicePreprocessor(BaseDataPreprocessor):
             BGR.
         flip_prob: Probability of an image's horizontal flip in training. Use 0 where
             left and right matter.
-        non_blocking: Whether to copy to the device without waiting; needs
-            ``pin_memory=True`` in the loader.
     """
 
     def __init__(
@@ -51,9 +49,8 @@ class DevicePreprocessor(BaseDataPreprocessor):
         std: Sequence[float] = (58.395, 57.12, 57.375),
         to_rgb: bool = False,
         flip_prob: float = 0.5,
-        non_blocking: bool = False,
     ) -> None:
-        super().__init__(non_blocking)
+        super().__init__()
         self.to_rgb = to_rgb
         self.flip_prob = flip_prob
         self.register_buffer('mean', torch.tensor(mean).float().view(3, 1, 1), False)

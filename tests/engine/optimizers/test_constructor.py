@@ -1,4 +1,6 @@
 # Copyright (c) mmcim contributors. All rights reserved.
+from copy import deepcopy
+
 import pytest
 import torch
 from mmengine.model import BaseModel
@@ -39,11 +41,12 @@ class Pair(BaseModel):
         return x
 
 
-def build(model, **paramwise_cfg):
+def build(model, optimizer='AdamW', fused=None, **paramwise_cfg):
+    kwargs = {} if fused is None else dict(fused=fused)
     return build_optim_wrapper(
         model,
         dict(
-            optimizer=dict(type='AdamW', lr=1e-3, weight_decay=0.05),
+            optimizer=dict(type=optimizer, lr=1e-3, weight_decay=0.05, **kwargs),
             constructor=NAME,
             paramwise_cfg=paramwise_cfg or None,
         ),
@@ -161,3 +164,46 @@ def test_step_matches_one_group_per_parameter():
             optimizer.step()
     for a, b in zip(model.parameters(), other.parameters(), strict=True):
         assert torch.equal(a, b)
+
+
+def take_steps(model, optimizer, steps=3):
+    for step in range(steps):
+        torch.manual_seed(step)
+        for param in model.parameters():
+            param.grad = torch.randn_like(param) if param.requires_grad else None
+        optimizer.step()
+
+
+@pytest.mark.parametrize('name', ['AdamW', 'Adam', 'SGD', torch.optim.AdamW])
+def test_fused_steps_are_those_of_plain_ones(name):
+    models = Network(), Network()
+    models[1].load_state_dict(models[0].state_dict())
+    for model, fused in zip(models, (None, False)):
+        optimizer = build(model, name, fused)
+        assert {group['fused'] for group in optimizer.param_groups} == {fused is None}
+        take_steps(model, optimizer)
+    for a, b in zip(models[0].parameters(), models[1].parameters()):
+        torch.testing.assert_close(a, b)
+
+
+def test_others_are_built_as_they_are():
+    optimizer = build(Network(), 'Lamb')
+    assert not any('fused' in group for group in optimizer.param_groups)
+
+
+@pytest.mark.parametrize('fused', [False, True])
+def test_loaded_optimizer_computes_as_this_run_does(fused):
+    """Whatever the checkpoint's did; moments, learning rates and decay are loaded."""
+    models = Network(), Network()
+    first = build(models[0], fused=not fused)
+    take_steps(models[0], first)
+    models[1].load_state_dict(models[0].state_dict())
+    first.param_groups[0]['lr'] = 0.5
+    second = build(models[1], fused=fused)
+    second.load_state_dict(deepcopy(first.state_dict()))
+    assert {group['fused'] for group in second.param_groups} == {fused}
+    assert second.param_groups[0]['lr'] == 0.5
+    for model, optimizer in zip(models, (first, second)):
+        take_steps(model, optimizer)
+    for a, b in zip(models[0].parameters(), models[1].parameters()):
+        torch.testing.assert_close(a, b)

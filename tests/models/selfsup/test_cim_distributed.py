@@ -15,6 +15,7 @@ from .two_processes import assert_two_match_one
 # Not Adam: it would amplify rounding in the gradients of key biases.
 OPTIM = dict(
     type='AutoAmpOptimWrapper',
+    precision='float32',
     constructor='NetworkwiseOptimWrapperConstructor',
     optimizer=dict(type='SGD', lr=0.05, momentum=0.9, weight_decay=0.05),
     clip_grad=dict(max_norm=0.1),

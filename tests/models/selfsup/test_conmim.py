@@ -273,6 +273,7 @@ class TestModel:
 
 OPTIM = dict(
     type='AutoAmpOptimWrapper',
+    precision='float32',
     constructor='NetworkwiseOptimWrapperConstructor',
     optimizer=dict(type='AdamW', lr=1e-3, weight_decay=0.05),
 )
