@@ -39,6 +39,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 
+from ..engine.activation_checkpointing import checkpoint_activations
 from ..models.selfsup import CIM
 from ..models.tokenizers import DALLETokenizer
 from ..models.tokenizers.dalle import _Decoder, _Encoder
@@ -142,6 +143,7 @@ def build(cfg: Config) -> BaseModel:
         cfg.model.tokenizer = dict(type=RandomDALLETokenizer, checkpoint='random')
     model = build_model(cfg, BaseSelfSupervisor, ImageClassifier)
     model.init_weights()
+    checkpoint_activations(model, cfg.get('activation_checkpointing') or ())
     return model.train()
 
 

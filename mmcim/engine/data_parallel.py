@@ -139,7 +139,9 @@ def wrap_distributed(model: nn.Module, cfg: Config | dict) -> MMDistributedDataP
             those that the model has as ``SyncBN``), ``find_unused_parameters`` and
             ``model_wrapper_cfg`` (further arguments of ``DistributedDataParallel``).
     """
-    arguments = dict(find_unused_parameters=cfg.get('find_unused_parameters', False))
+    # Gradients are where they are exchanged: no second copy of them.
+    arguments: dict[str, Any] = dict(gradient_as_bucket_view=True)
+    arguments['find_unused_parameters'] = cfg.get('find_unused_parameters', False)
     arguments |= cfg.get('model_wrapper_cfg') or {}
     arguments.pop('type', None)
     on_gpu = any(parameter.is_cuda for parameter in model.parameters())

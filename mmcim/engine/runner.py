@@ -24,6 +24,7 @@ from ..utils.building import check_keys, explain_build_errors
 from ..utils.precision import set_tf32
 from ..utils.terminal import remove_lines, show_on_screen
 from . import checks, data_parallel, plan
+from .activation_checkpointing import checkpoint_activations
 from .compiling import compile_networks
 from .data_parallel import begin_loader_worker, check_processes, together
 from .events import EventsHook
@@ -56,6 +57,8 @@ class StrictRunner(Runner):
       :func:`mmcim.checkpoints.load_into`.
     - ``auto_scale_lr`` counts accumulated batches and scales whole schedules.
     - A momentum encoder follows the model after each optimizer step.
+    - ``activation_checkpointing`` names sub-models whose layers are recomputed in the
+      backward pass (:mod:`mmcim.engine.activation_checkpointing`).
     - The screen shows what a person wants to know (:mod:`mmcim.engine.terminal`).
     - Several processes run on CPUs as on GPUs; they stop if their settings differ.
     - Checkpoints are read as data; none of their contents is executed.
@@ -197,6 +200,10 @@ class StrictRunner(Runner):
             stack.callback(remove_lines)  # before an error is printed
             begin(self, stack)
             super().dump_config()
+            # Taken out: mmengine would recompute whole sub-models, the reentrant way.
+            names = self.cfg.pop('activation_checkpointing', None) or ()
+            with explain_build_errors(self.cfg, 'activation_checkpointing'):
+                checkpoint_activations(unwrapped(self.model), names)
             stack.enter_context(self._events.listen())
             stack.enter_context(self._interruption.listen())
             return super().train()

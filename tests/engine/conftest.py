@@ -76,7 +76,8 @@ def make_runner(tmp_path):
                 val_cfg=dict(),
             )
         # What StrictRunner reads in the config itself.
-        names = ('override', 'compile', 'strategy', 'model_wrapper_cfg', 'channels_last')
+        names = ['override', 'compile', 'strategy', 'model_wrapper_cfg']
+        names += ['activation_checkpointing', 'channels_last']
         cfg = {name: kwargs.pop(name) for name in names if name in kwargs}
         torch.manual_seed(0)
         kwargs.setdefault('train_cfg', dict(by_epoch=True, max_epochs=2))

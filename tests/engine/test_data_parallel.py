@@ -6,9 +6,11 @@ from functools import partial
 import pytest
 import torch
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
 from mmcim.engine import data_parallel
 from mmcim.engine.data_parallel import refuse_unsupported, wrap_distributed
+from mmcim.engine.optimizers import AutoAmpOptimWrapper
 
 from ..models.selfsup.two_processes import assert_two_match_one
 
@@ -51,6 +53,39 @@ def test_two_processes_match_one(tmp_path, momentum):
     # A bias in front of a norm changes by rounding only.
     still = {name for name, value in end.items() if value.allclose(start[name])}
     assert still <= {'conv.bias', 'fc.bias'}
+
+
+def clipped_steps(zero_kwargs, model, part):
+    optim_wrapper = AutoAmpOptimWrapper(
+        optimizer=torch.optim.SGD(model.parameters(), lr=0.1),
+        accumulative_counts=2,
+        clip_grad=dict(max_norm=0.05),
+    )
+    optim_wrapper.initialize_count_status(model, 0, 5)  # the last step has one half
+    for i in range(5):
+        target = torch.randn(4, 6, generator=torch.Generator().manual_seed(i))
+        with optim_wrapper.optim_context(model):
+            loss = (model(images(4)[part]) - target[part]).square().mean()
+        optim_wrapper.update_params(loss, zero_kwargs=zero_kwargs)
+    assert optim_wrapper.grad_norms['grad_norm'] > 0.05
+    if isinstance(model, DistributedDataParallel):
+        assert model.gradient_as_bucket_view
+
+
+@pytest.mark.parametrize('set_to_none', [True, False])
+def test_clipping_and_accumulation_in_two_processes_match_one(tmp_path, set_to_none):
+    train = partial(clipped_steps, dict(set_to_none=set_to_none))
+    start, end = assert_two_match_one(partial(Normed, 0.1), train, tmp_path)
+    assert not end['fc.weight'].allclose(start['fc.weight'])
+
+
+def test_wrapper_arguments_of_the_config_win(monkeypatch):
+    monkeypatch.setattr(
+        data_parallel, 'MMDistributedDataParallel', lambda model, **kwargs: kwargs
+    )
+    model, key = nn.Linear(1, 1), 'gradient_as_bucket_view'
+    assert wrap_distributed(model, {})[key] is True
+    assert wrap_distributed(model, dict(model_wrapper_cfg={key: False}))[key] is False
 
 
 @pytest.mark.parametrize('sync_bn', [None, 'torch'])

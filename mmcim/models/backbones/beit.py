@@ -20,7 +20,6 @@ from mmpretrain.models.backbones.base_backbone import BaseBackbone
 from mmpretrain.models.utils import build_norm_layer, resize_pos_embed
 from mmpretrain.registry import MODELS
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint as recompute
 
 from .beit_layers import BEiTLayer, RelativePositionBias, relative_position_bias
 
@@ -55,8 +54,6 @@ class FusedBEiTViT(BaseBackbone):
         use_rel_pos_bias: Whether each layer has its own relative position bias table.
         use_shared_rel_pos_bias: Whether all layers share one.
         layer_scale_init_value: Initial scale of the branches; 0 for no scale.
-        checkpoint: Whether training recomputes each layer in the backward pass instead of
-            keeping what it computed: less memory, about a third more time.
         patch_cfg: More arguments of mmcv's ``PatchEmbed``.
         init_cfg: See :class:`mmengine.model.BaseModule`.
 
@@ -89,7 +86,6 @@ class FusedBEiTViT(BaseBackbone):
         use_rel_pos_bias: bool = True,
         use_shared_rel_pos_bias: bool = False,
         layer_scale_init_value: float = 0.1,
-        checkpoint: bool = False,
         patch_cfg: dict = dict(),  # noqa: B006
         init_cfg: dict | None = None,
     ) -> None:
@@ -107,7 +103,6 @@ class FusedBEiTViT(BaseBackbone):
         self.final_norm = final_norm
         self.frozen_stages = frozen_stages
         self.use_rel_pos_bias = use_rel_pos_bias
-        self.checkpoint = checkpoint
         patches = dict(kernel_size=patch_size, stride=patch_size, input_size=img_size)
         patches = {**patches, 'in_channels': in_channels, **patch_cfg}
         self._add_embeddings(patches, use_abs_pos_emb, drop_rate)
@@ -224,10 +219,7 @@ class FusedBEiTViT(BaseBackbone):
             shared = relative_position_bias(self.rel_pos_bias, grid)
         outs = []
         for i, layer in enumerate(self.layers):
-            if self.checkpoint and self.training:
-                x = recompute(layer, x, shared, grid, use_reentrant=False)
-            else:
-                x = layer(x, shared, grid)
+            x = layer(x, shared, grid)
             if i == self.num_layers - 1 and self.final_norm:
                 x = self.ln1(x)
             if i in self.out_indices:

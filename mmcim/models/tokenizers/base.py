@@ -70,6 +70,9 @@ class BaseTokenizer(BaseModule, metaclass=ABCMeta):
     A tokenizer is frozen by construction: it has no parameters and an empty state
     dict, stays in eval mode, builds no graph, and no initialisation of a parent
     module reaches it. It sets its own precision and ignores an outer autocast.
+
+    Args:
+        chunk_size: Images that are encoded or decoded at a time: fewer take less memory.
     """
 
     vocab_size: int
@@ -88,6 +91,10 @@ class BaseTokenizer(BaseModule, metaclass=ABCMeta):
     """What the ids mean: ``type`` (class name), ``source`` and ``sha256``."""
 
     _has_encoded = False
+
+    def __init__(self, chunk_size: int = 64) -> None:
+        super().__init__()
+        self.chunk_size = chunk_size
 
     def check_fit(self, model: BaseModel, key: str, inputs: BaseDataPreprocessor) -> None:
         """Check that a model that predicts tokens can learn them.
@@ -136,7 +143,8 @@ class BaseTokenizer(BaseModule, metaclass=ABCMeta):
         if any(side % self.stride for side in shape[-2:]):  # the rest would be left out
             raise ValueError(f'sides must be multiples of {self.stride}, got {shape}')
         with torch.autocast(images.device.type, enabled=False):
-            ids = self._encode(images.float())
+            parts = images.split(self.chunk_size)
+            ids = torch.cat([self._encode(part.float()) for part in parts])
         if not self._has_encoded:  # looking at every batch would slow a GPU down
             self._has_encoded = True
             warn_if_collapsed(ids)
@@ -154,7 +162,7 @@ class BaseTokenizer(BaseModule, metaclass=ABCMeta):
             (B, 3, h * stride, w * stride) float32, RGB in [0, 1].
         """
         with torch.autocast(ids.device.type, enabled=False):
-            return self._decode(ids)
+            return torch.cat([self._decode(part) for part in ids.split(self.chunk_size)])
 
     @abstractmethod
     def _encode(self, images: Tensor) -> Tensor:

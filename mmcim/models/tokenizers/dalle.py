@@ -16,22 +16,26 @@ _URL = 'https://cdn.openai.com/dall-e'
 _GROUPS = 4
 # The logit-Laplace distribution leaves out 0.1 at either end of [0, 1].
 _EPS = 0.1
-# Images whose logits are held at a time: only their argmax is needed, and the
-# logits of 256 images would take 1.6 GB.
-_LOGITS_BATCH = 16
 
 
 class _Conv(nn.Module):
-    """A convolution with "same" padding that computes in the dtype of its input."""
+    """A convolution with "same" padding that computes in the dtype of its input.
+
+    Its weights stay in that dtype; the originals wait on the CPU for another one.
+    """
+
+    originals: tuple[Tensor, Tensor] | None = None
 
     def __init__(self, n_in: int, n_out: int, kernel: int) -> None:
         super().__init__()
-        self.w = nn.Parameter(torch.empty(n_out, n_in, kernel, kernel))
-        self.b = nn.Parameter(torch.empty(n_out))
+        self.w: Tensor = nn.Parameter(torch.empty(n_out, n_in, kernel, kernel))
+        self.b: Tensor = nn.Parameter(torch.empty(n_out))
 
     def forward(self, x: Tensor) -> Tensor:
-        padding = self.w.shape[-1] // 2
-        return F.conv2d(x, self.w.to(x.dtype), self.b.to(x.dtype), padding=padding)
+        if self.w.dtype != x.dtype:
+            self.originals = self.originals or (self.w.cpu(), self.b.cpu())
+            self.w, self.b = (original.to(x) for original in self.originals)
+        return F.conv2d(x, self.w, self.b, padding=self.w.shape[-1] // 2)
 
 
 class _Block(nn.Module):
@@ -162,17 +166,19 @@ class _Decoder(nn.Module):
 class DALLETokenizer(BaseTokenizer):
     """OpenAI's dVAE: 8192 codes, stride 8, the tokenizer of BEiT and CIM.
 
-    Gives the ids and the images of the original implementation. Like it, it
-    computes on a GPU in float16, except the encoder's last layer and the decoder's
-    first, and on a CPU in float32.
+    Gives the ids and the images of the original implementation. The encoder's last layer
+    and the decoder's first compute in float32, all others in ``precision``.
 
     Args:
         checkpoint: Path of the file that ``mmcim convert-dalle`` writes. The widths, the
             depth and the vocabulary are read from it.
+        precision: 'float16', 'bfloat16' or 'float32'. Defaults to float16 on a GPU, as in
+            the original, and float32 on a CPU.
+        **kwargs: See :class:`BaseTokenizer`.
 
     Raises:
         ValueError: If there is no such file, or it does not hold these two modules; says
-            how to get it.
+            how to get it. If there is no such precision.
 
     Example:
         >>> tokenizer = DALLETokenizer('weights/dalle_dvae.safetensors')
@@ -183,6 +189,7 @@ class DALLETokenizer(BaseTokenizer):
         torch.Size([2, 3, 112, 112])
     """
 
+    PRECISIONS = ('float16', 'bfloat16', 'float32')
     stride = 8
     expected = (
         "Expected OpenAI's weights (400 MB), converted by\n"
@@ -191,8 +198,11 @@ class DALLETokenizer(BaseTokenizer):
         '--out weights/dalle_dvae.safetensors --trust-pickle'
     )
 
-    def __init__(self, checkpoint: str) -> None:
-        super().__init__()
+    def __init__(self, checkpoint: str, precision: str | None = None, **kwargs) -> None:
+        super().__init__(**kwargs)
+        if precision not in (None, *self.PRECISIONS):
+            raise ValueError(f'precision={precision!r} is none of {self.PRECISIONS}')
+        self.precision = precision
         self.encoder, self.decoder = self._load(checkpoint).children()
         self.decoder.simplify()
         # Measured: the encoder is 1.2 times faster so on a CPU.
@@ -216,14 +226,12 @@ class DALLETokenizer(BaseTokenizer):
     def _encode(self, images: Tensor) -> Tensor:
         pixels = (1 - 2 * _EPS) * images + _EPS
         pixels = pixels.contiguous(memory_format=torch.channels_last)
-        features = self.encoder(pixels, _compute_dtype(images))
-        parts = features.split(_LOGITS_BATCH)
-        return torch.cat([self.encoder.logits(part).argmax(1) for part in parts])
+        features = self.encoder(pixels, self._dtype(images))
+        return self.encoder.logits(features).argmax(1)
 
     def _decode(self, ids: Tensor) -> Tensor:
-        logits = self.decoder(ids, _compute_dtype(ids))
+        logits = self.decoder(ids, self._dtype(ids))
         return ((logits.sigmoid() - _EPS) / (1 - 2 * _EPS)).clamp(0, 1)
 
-
-def _compute_dtype(x: Tensor) -> torch.dtype:
-    return torch.float16 if x.is_cuda else torch.float32
+    def _dtype(self, x: Tensor) -> torch.dtype:
+        return getattr(torch, self.precision or ('float16' if x.is_cuda else 'float32'))

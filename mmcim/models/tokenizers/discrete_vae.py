@@ -134,6 +134,7 @@ class DiscreteVAE(BaseTokenizer):
     Args:
         checkpoint: Path of the trainer's checkpoint, or of a ``.safetensors`` file with
             the network's tensors. The sizes of the network are read from it.
+        **kwargs: See :class:`BaseTokenizer`.
 
     Raises:
         ValueError: If the checkpoint holds another network.
@@ -150,8 +151,8 @@ class DiscreteVAE(BaseTokenizer):
         'configs/tokenizer train; docs/quickstart.md has the commands of a small one'
     )
 
-    def __init__(self, checkpoint: str) -> None:
-        super().__init__()
+    def __init__(self, checkpoint: str, **kwargs) -> None:
+        super().__init__(**kwargs)
         self.network = self._load(checkpoint)
         self.stride = self.network.stride
         self.vocab_size = self.network.vocab_size

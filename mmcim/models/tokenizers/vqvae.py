@@ -76,6 +76,7 @@ class VQVAETokenizer(BaseTokenizer):
     Args:
         checkpoint: Path of the state dict. The widths of the layers and the
             vocabulary are read from it.
+        **kwargs: See :class:`BaseTokenizer`.
 
     Raises:
         ValueError: If the file is no such state dict.
@@ -96,8 +97,8 @@ class VQVAETokenizer(BaseTokenizer):
         'convolutions; for a network of your own see DiscreteVAE'
     )
 
-    def __init__(self, checkpoint: str) -> None:
-        super().__init__()
+    def __init__(self, checkpoint: str, **kwargs) -> None:
+        super().__init__(**kwargs)
         self.network = self._load(checkpoint)
         self.vocab_size = self.network.codebook.num_embeddings
         freeze(self)

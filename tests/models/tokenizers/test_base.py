@@ -67,8 +67,24 @@ def test_one_code_for_most_patches_warns_once(tokenizer, monkeypatch, same, warn
     ids = torch.arange(100).clamp(max=100 - same).view(1, 10, 10)
     monkeypatch.setattr(tokenizer, '_encode', lambda images: ids)
     for _ in range(2):
-        assert tokenizer.encode(torch.rand(1, 3, 40, 40)) is ids
+        assert tokenizer.encode(torch.rand(1, 3, 40, 40)).equal(ids)
     assert ['one code to at least 90%' in text for text in texts] == [True] * warns
+
+
+@pytest.mark.parametrize('chunk_size', [1, 2, 5, 64])
+def test_chunks_of_images_give_the_same(checkpoint, chunk_size):
+    whole = DiscreteVAE(checkpoint, chunk_size=5)
+    chunked = DiscreteVAE(checkpoint, chunk_size=chunk_size)
+    sizes = []
+    for name in ('encoder', 'decoder'):
+        part = getattr(chunked.network, name)
+        part.register_forward_pre_hook(lambda _, args: sizes.append(len(args[0])))
+    images = torch.rand(5, 3, 16, 24)
+    ids = whole.encode(images)
+    assert len(ids.unique()) > 5
+    assert chunked.encode(images).equal(ids)
+    torch.testing.assert_close(chunked.decode(ids), whole.decode(ids))
+    assert max(sizes) == min(chunk_size, 5) and sum(sizes) == 2 * 5
 
 
 def test_no_parameters_and_empty_state_dict(tokenizer):

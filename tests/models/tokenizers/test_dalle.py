@@ -1,6 +1,7 @@
 # Copyright (c) mmcim contributors. All rights reserved.
 """Comparison with OpenAI's implementation (PyPI's dall-e), including the file format."""
 
+import copy
 import os
 import subprocess
 import sys
@@ -143,6 +144,51 @@ def test_matches_openai_implementation_in_half_precision_on_gpu(narrow):
     restored = dall_e.unmap_pixels(torch.sigmoid(stats[:, :3]))
     torch.testing.assert_close(tokenizer.decode(ids), restored, rtol=0, atol=5e-3)
     encoder.cpu(), decoder.cpu()
+    unmoved = DALLETokenizer(str(narrow[2]))
+    assert tokenizer.cpu().encode(images.cpu()).equal(unmoved.encode(images.cpu()))
+
+
+@pytest.mark.parametrize(
+    ('precision', 'agreement', 'atol'), [('float16', 0.98, 5e-3), ('bfloat16', 0.9, 4e-2)]
+)
+def test_precision_changes_near_ties_only(narrow, precision, agreement, atol):
+    images = random_images(2, 48, 64)
+    exact = DALLETokenizer(str(narrow[2]), precision='float32')
+    ids = exact.encode(images)
+    assert DALLETokenizer(str(narrow[2])).encode(images).equal(ids)  # on a CPU
+    tokenizer = DALLETokenizer(str(narrow[2]), precision=precision)
+    assert (tokenizer.encode(images) == ids).float().mean() > agreement
+    decoded = tokenizer.decode(ids)
+    assert decoded.dtype == torch.float32
+    torch.testing.assert_close(decoded, exact.decode(ids), rtol=0, atol=atol)
+    assert not decoded.equal(exact.decode(ids))
+
+
+def test_weights_stay_in_the_precision_and_return_exactly(narrow):
+    """As when it is moved to a GPU, used, and moved back."""
+    tokenizer = DALLETokenizer(str(narrow[2]))
+    images, before = random_images(2, 48, 64), tokenizer.identity
+    ids, tensors = tokenizer.encode(images), dict(tokenizer.named_buffers())
+    decoded = tokenizer.decode(ids)
+    tokenizer.precision = 'float16'
+    for _ in range(2):
+        tokenizer.encode(images), tokenizer.decode(ids)
+    kept = {'encoder.blocks.output.conv', 'decoder.blocks.input'}
+    for name, buffer in tokenizer.named_buffers():
+        exact = name.rpartition('.')[0] in kept
+        assert buffer.dtype == (torch.float32 if exact else torch.float16), name
+    tokenizer.precision = None
+    copied = copy.deepcopy(tokenizer)
+    for other in (tokenizer, copied):
+        assert other.encode(images).equal(ids) and other.decode(ids).equal(decoded)
+        for name, buffer in other.named_buffers():
+            assert buffer.equal(tensors[name]) and buffer.dtype == torch.float32
+    assert tokenizer.identity == before and tokenizer.state_dict() == {}
+
+
+def test_unknown_precision_raises(narrow):
+    with pytest.raises(ValueError, match="precision='half' is none of"):
+        DALLETokenizer(str(narrow[2]), precision='half')
 
 
 def test_tokenizer_is_frozen(narrow):
