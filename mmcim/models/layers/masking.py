@@ -28,20 +28,20 @@ class MaskedPatches(NamedTuple):
     masked ones, row by row, then others to fill up.
 
     Attributes:
-        index: Numbers of the patches, row by row in the image, int64, (B, K).
+        positions: Numbers of the patches, row by row in the image, int64, (B, K).
         valid: bool, (B, K); False where a patch only fills up.
     """
 
-    index: Tensor
+    positions: Tensor
     valid: Tensor
 
     def gather(self, tokens: Tensor) -> Tensor:
         """Pick the tokens of these patches, (B, h * w, C) -> (B, K, C)."""
-        return tokens.take_along_dim(self.index[..., None], dim=1)
+        return tokens.take_along_dim(self.positions[..., None], dim=1)
 
     def targets(self, ids: Tensor) -> Tensor:
         """Pick ids as targets, :data:`IGNORED` where not valid, (B, h, w) -> (B, K)."""
-        picked = ids.flatten(1).gather(1, self.index)
+        picked = ids.flatten(1).gather(1, self.positions)
         return picked.where(self.valid, IGNORED)
 
     def replace(self, ids: Tensor, samples: Tensor) -> Tensor:
@@ -55,8 +55,8 @@ class MaskedPatches(NamedTuple):
             (B, h, w).
         """
         flat = ids.flatten(1)  # (B, h * w)
-        new = samples.where(self.valid, flat.gather(1, self.index))
-        return flat.scatter(1, self.index, new).view_as(ids)
+        new = samples.where(self.valid, flat.gather(1, self.positions))
+        return flat.scatter(1, self.positions, new).view_as(ids)
 
 
 class BaseMasking(metaclass=ABCMeta):
@@ -93,10 +93,12 @@ class BaseMasking(metaclass=ABCMeta):
         Args:
             mask: As this strategy draws it, bool, (B, h, w).
         """
-        capacity, flat = self.capacity(tuple(mask.shape[1:])), mask.flatten(1)
+        _, h, w = mask.shape
+        flat = mask.flatten(1)  # (B, h * w)
         # Masked first, each part in order; CUDA does not sort bool.
-        index = (~flat).byte().argsort(dim=1, stable=True)[:, :capacity]  # (B, K)
-        return MaskedPatches(index, flat.gather(1, index))
+        order = (~flat).byte().argsort(dim=1, stable=True)
+        positions = order[:, : self.capacity((h, w))]  # (B, K)
+        return MaskedPatches(positions, flat.gather(1, positions))
 
     def _check_count(self, low: int, high: int, grid: tuple[int, int]) -> None:
         if not 0 < low <= high < grid[0] * grid[1]:

@@ -18,25 +18,27 @@ class _Normalize(_functions.SyncBatchNorm):
 
     @staticmethod
     def forward(
-        ctx: Any,
-        x: Tensor,
-        weight: Tensor,
-        bias: Tensor,
+        self: Any,
+        input: Tensor,
+        weight: Tensor | None,
+        bias: Tensor | None,
         running_mean: Tensor,
         running_var: Tensor,
         eps: float,
         momentum: float,
+        process_group: Any,
+        world_size: int,
     ) -> Tensor:
-        if not x.is_contiguous(memory_format=torch.channels_last):
-            x = x.contiguous()
-        mean, invstd = torch.batch_norm_stats(x, eps)  # (C,)
-        count = mean.new_full((1,), x.numel() // x.size(1))
+        if not input.is_contiguous(memory_format=torch.channels_last):
+            input = input.contiguous()
+        mean, invstd = torch.batch_norm_stats(input, eps)  # (C,)
+        count = mean.new_full((1,), input.numel() // input.size(1))
         own = torch.cat([mean, invstd, count])  # (2 * C + 1,)
-        everyone = own.new_empty(dist.get_world_size(), len(own))
-        dist.all_gather(list(everyone.unbind()), own)
+        everyone = own.new_empty(world_size, len(own))
+        dist.all_gather(list(everyone.unbind()), own, process_group)
         means, invstds, counts = everyone.split([len(mean), len(mean), 1], dim=1)
         mean, invstd = torch.batch_norm_gather_stats_with_counts(
-            x,
+            input,
             means.contiguous(),
             invstds.contiguous(),
             running_mean,
@@ -45,37 +47,37 @@ class _Normalize(_functions.SyncBatchNorm):
             eps,
             counts.flatten(),
         )
-        # What its backward pass expects.
-        ctx.save_for_backward(x, weight, mean, invstd, counts.to(torch.int32))
-        ctx.process_group = dist.group.WORLD
-        return torch.batch_norm_elemt(x, weight, bias, mean, invstd, eps)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        return _functions.SyncBatchNorm.backward(ctx, grad)[:7]
+        # What the backward pass of PyTorch's expects.
+        self.save_for_backward(input, weight, mean, invstd, counts.to(torch.int32))
+        self.process_group = process_group
+        return torch.batch_norm_elemt(input, weight, bias, mean, invstd, eps)
 
 
 class SyncBatchNorm(nn.SyncBatchNorm):
     """PyTorch's ``SyncBatchNorm`` where no process has an empty batch."""
 
-    def forward(self, x: Tensor) -> Tensor:
+    num_batches_tracked: Tensor
+
+    def forward(self, input: Tensor) -> Tensor:
         """Normalise.
 
         Args:
-            x: (B, C) or (B, C, ...), in training on a GPU; B is not 0.
+            input: (B, C) or (B, C, ...), in training on a GPU; B is not 0.
 
         Returns:
             Of the same shape.
         """
         if not self.training or not dist.is_initialized() or dist.get_world_size() == 1:
-            return super().forward(x)
+            return super().forward(input)
         self.num_batches_tracked.add_(1)
         return _Normalize.apply(
-            x,
+            input,
             self.weight,
             self.bias,
             self.running_mean,
             self.running_var,
             self.eps,
             self.momentum,
+            dist.group.WORLD,
+            dist.get_world_size(),
         )

@@ -197,8 +197,8 @@ class MoCoV3Baseline(MomentumSupervisor, MoCoV3):
         pairs = zip([_embed(self, crop) for crop in crops], reversed(keys))
         # Cosines over a small temperature need more digits than bfloat16 has.
         with torch.autocast(keys[0].device.type, enabled=False):
-            loss = sum(self._contrast(own.float(), key.float()) for own, key in pairs)
-        return dict(loss=loss)
+            losses = [self._contrast(own.float(), key.float()) for own, key in pairs]
+        return dict(loss=torch.stack(losses).sum())
 
     def _contrast(self, own: Tensor, keys: Tensor) -> Tensor:
         """The head's loss of (B, D), with labels that no host copies to a GPU."""

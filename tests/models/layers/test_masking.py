@@ -255,7 +255,7 @@ def test_masked_patches_gather_and_replace_like_a_boolean_mask():
     mask = masking(8, (3, 4), CPU)
     patches = masking.patches(mask)
     tokens, ids = torch.randn(8, 12, 5), torch.randint(100, (8, 3, 4))
-    samples = torch.randint(100, 200, patches.index.shape)
+    samples = torch.randint(100, 200, patches.positions.shape)
 
     picked, targets = patches.gather(tokens), patches.targets(ids)
     assert picked.shape == (8, 9, 5)
