@@ -13,12 +13,11 @@ data_preprocessor = dict(
 
 load = dict(type='LoadImage', ignore_empty=True)
 crop = dict(
-    type='RandomResizedCrop',
+    type='AntialiasedRandomResizedCrop',
     scale=224,
     crop_ratio_range=(0.08, 1.0),
     aspect_ratio_range=(3 / 4, 4 / 3),
     interpolation='bicubic',
-    backend='pillow',  # Pillow's filters are antialiased, OpenCV's are not
 )
 pack = dict(type='PackInputs')
 train_pipeline = [load, crop, pack]
@@ -40,7 +39,7 @@ train_dataloader = dict(
 )
 
 resize = dict(
-    type='ResizeEdge', scale=224, edge='short', interpolation='bicubic', backend='pillow'
+    type='AntialiasedResizeEdge', scale=224, edge='short', interpolation='bicubic'
 )
 test_pipeline = [
     dict(type='LoadImage'),

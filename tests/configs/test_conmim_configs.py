@@ -146,7 +146,7 @@ def test_recipe(name):
 
 def test_views_of_the_paper():
     cfg = load('conmim/vit-b_conmim_8xb256-300e.py')
-    crop = next(s for s in cfg.train_pipeline if s.type == 'RandomResizedCrop')
+    crop = next(s for s in cfg.train_pipeline if 'RandomResizedCrop' in s.type)
     assert (crop.scale, crop.crop_ratio_range) == (224, (0.08, 1.0))
     assert crop.interpolation == 'bicubic' and crop.aspect_ratio_range == (3 / 4, 4 / 3)
     assert cfg.data_preprocessor.flip_prob == 0.5
@@ -269,7 +269,7 @@ def test_larger_images_start_from_the_finetuned_classifier(name, tmp_path):
         for c in (before, cfg)
     )
     assert old == new and cfg.model.head == before.model.head
-    crops = [step for step in cfg.train_pipeline if step.type == 'RandomResizedCrop']
+    crops = [step for step in cfg.train_pipeline if 'RandomResizedCrop' in step.type]
     edge, centre = cfg.test_pipeline[1:3]
     assert (crops[0].scale, edge.scale, centre.crop_size) == (384, 384, 384)
     for loader in (cfg.val_dataloader, cfg.test_dataloader):

@@ -50,7 +50,7 @@ def shrink(model):
 
 def image_size(cfg):
     for step in cfg.train_pipeline:
-        if step.type == 'RandomResizedCrop':
+        if 'RandomResizedCrop' in step.type:
             return step.scale
     return cfg.train_dataloader.dataset.size
 
@@ -102,7 +102,7 @@ def test_settings_match_the_paper():
     assert (cosine.begin, cosine.eta_min) == (40, 0)
     assert 'end' not in cosine  # that of training
     crop = cfg.train_dataloader.dataset.pipeline[1]
-    assert (crop.type, crop.scale) == ('RandomResizedCrop', 224)
+    assert (crop.type, crop.scale) == ('AntialiasedRandomResizedCrop', 224)
     assert crop.crop_ratio_range == (0.5, 1.0) and crop.interpolation == 'bicubic'
 
     preprocessor = cfg.data_preprocessor

@@ -10,10 +10,9 @@ data_preprocessor = dict(
 
 load = dict(type='LoadImage', ignore_empty=True)
 crop = dict(
-    type='RandomResizedCrop',
+    type='AntialiasedRandomResizedCrop',
     scale=224,
     interpolation='bicubic',
-    backend='pillow',  # Pillow's filters are antialiased, OpenCV's are not
 )
 flip = dict(type='RandomFlip', prob=0.5, direction='horizontal')
 pack = dict(type='PackInputs')
@@ -46,7 +45,7 @@ beit_augment = [
 ]
 
 resize = dict(
-    type='ResizeEdge', scale=256, edge='short', interpolation='bicubic', backend='pillow'
+    type='AntialiasedResizeEdge', scale=256, edge='short', interpolation='bicubic'
 )
 center_crop = dict(type='CenterCrop', crop_size=224)
 test_pipeline = [dict(type='LoadImage'), resize, center_crop, pack]

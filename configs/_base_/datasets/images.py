@@ -12,11 +12,10 @@ data_preprocessor = dict(
 
 load = dict(type='LoadImage', ignore_empty=True)
 crop = dict(
-    type='RandomResizedCrop',
+    type='AntialiasedRandomResizedCrop',
     scale=64,
     crop_ratio_range=(0.3, 1.0),
     interpolation='bicubic',
-    backend='pillow',
 )
 pack = dict(type='PackInputs')
 train_pipeline = [load, crop, pack]
@@ -33,7 +32,7 @@ train_dataloader = dict(
 )
 
 resize = dict(
-    type='ResizeEdge', scale=64, edge='short', interpolation='bicubic', backend='pillow'
+    type='AntialiasedResizeEdge', scale=64, edge='short', interpolation='bicubic'
 )
 test_pipeline = [
     dict(type='LoadImage'),
