@@ -252,6 +252,12 @@ def _benchmark(add: Add) -> None:
     add('--steps', type=_positive, default=100, help='steps to time')
     add('--warmup', type=int, default=10, help='steps before them')
     add('--batch-size', type=_positive, help="in place of the config's")
+    add(
+        '--against',
+        choices=['stock'],
+        help="compare with mmpretrain's and OpenAI's parts",
+    )
+    add('--sync-check', action='store_true', help='count waits for a GPU, on any device')
     _cfg_options(add)
 
 

@@ -10,6 +10,11 @@ step as ``mmcim train`` runs it, without hooks such as the momentum encoder's up
 ``generator``, ``decode`` and ``enhancer`` for CIM, and ``loss`` for other methods. A GPU
 is waited for where a part begins and ends.
 
+``% of peak`` compares the operations per second with those of a large matrix product in
+the same precision, measured in the same run. With ``--against stock`` the same step is
+composed of mmpretrain's and OpenAI's own parts, and takes turns. With ``--sync-check``
+nothing is timed: a short run with all hooks counts for what the host would wait.
+
 Operations are counted by torch.utils.flop_counter in one more step, of two images, and
 printed in billions of multiply-accumulates (GMAC) per image.
 
@@ -21,8 +26,11 @@ import gc
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from functools import partial
+from io import StringIO
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -39,13 +47,17 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 
+from ..engine import StrictRunner
 from ..engine.activation_checkpointing import checkpoint_activations
+from ..engine.compiling import compile_networks
+from ..engine.host_waits import HostWaitsHook
 from ..models.selfsup import CIM
 from ..models.tokenizers import DALLETokenizer
 from ..models.tokenizers.dalle import _Decoder, _Encoder
 from ..utils import load_config
 from ..utils.precision import set_tf32
 from .show import build_model
+from .stock import stock_config
 
 COUNTED_IMAGES = 2  # the fewest that batch norm takes
 
@@ -63,7 +75,7 @@ def run(args: argparse.Namespace) -> None:
     name = torch.cuda.get_device_name() if torch.cuda.is_available() else 'CPU'
     print(f'{name}, {torch.get_num_threads()} CPU threads, torch {torch.__version__}')
     for path in args.configs:
-        measure(path, args)
+        (count_waits if args.sync_check else measure)(path, args)
         gc.collect()  # the watched methods and their objects refer to each other
 
 
@@ -118,9 +130,18 @@ class RandomDALLETokenizer(DALLETokenizer):
     def _load(self, checkpoint: str) -> Any:
         sizes = dict(n_hid=256, n_blocks=2, vocab_size=8192)
         parts = dict(encoder=_Encoder(**sizes), decoder=_Decoder(**sizes, n_init=128))
+        self.identity = dict(type='DALLETokenizer', source='random', sha256='')
         found = nn.ModuleDict(parts).state_dict()
         scaled = {k: torch.randn_like(t) * t[0].numel() ** -0.5 for k, t in found.items()}
         return self.build(scaled, checkpoint)
+
+
+def needs_no_file(cfg: Config) -> None:
+    """Replace what needs a file of weights: they change no speed, and may be missing."""
+    if cfg.model.get('backbone'):
+        cfg.model.backbone.init_cfg = None
+    if (tokenizer := cfg.model.get('tokenizer') or {}).get('type') == 'DALLETokenizer':
+        tokenizer.update(type=RandomDALLETokenizer, checkpoint='random')
 
 
 def build(cfg: Config) -> BaseModel:
@@ -136,15 +157,19 @@ def build(cfg: Config) -> BaseModel:
         ConfigError: If the model rejects its arguments, or it is neither a pre-training
             nor a classifier.
     """
-    # Weights change no speed, and the files may be missing.
-    if cfg.model.get('backbone'):
-        cfg.model.backbone.init_cfg = None
-    if (cfg.model.get('tokenizer') or {}).get('type') == 'DALLETokenizer':
-        cfg.model.tokenizer = dict(type=RandomDALLETokenizer, checkpoint='random')
+    needs_no_file(cfg)
     model = build_model(cfg, BaseSelfSupervisor, ImageClassifier)
     model.init_weights()
     checkpoint_activations(model, cfg.get('activation_checkpointing') or ())
     return model.train()
+
+
+def innermost_dataset(cfg: Config) -> Config:
+    """The config of the dataset that is trained on, without what wraps it."""
+    dataset = cfg.train_dataloader.dataset
+    while 'dataset' in dataset:
+        dataset = dataset.dataset
+    return dataset
 
 
 def synthetic_batch(cfg: Config, batch_size: int) -> dict:
@@ -157,9 +182,7 @@ def synthetic_batch(cfg: Config, batch_size: int) -> dict:
     Returns:
         ``inputs``, uint8, and ``data_samples``.
     """
-    dataset = cfg.train_dataloader.dataset
-    while 'dataset' in dataset:
-        dataset = dataset.dataset
+    dataset = innermost_dataset(cfg)
     pipeline = Compose(dataset.pipeline)
     # Digits come in the size that is asked for, and loaders leave such an array alone.
     side = dataset.get('size', 256)
@@ -188,10 +211,87 @@ def count_gmacs(
     torch.manual_seed(0)  # the number of masked patches may be random
     watch.totals.clear()
     # Fused attention on a CPU has no formula; this kind consists of counted products.
-    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+    eager = torch.compiler.set_stance('force_eager')
+    with eager, FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
         watch.clock = counter.get_total_flops
         model.train_step(batch, optim_wrapper)
     return {part: n / 2e9 / COUNTED_IMAGES for part, n in watch.totals.items()}
+
+
+class Training:
+    """A model in training with a batch of noise, and what its parts cost.
+
+    Args:
+        cfg: The complete config; what needs a file of weights is replaced in it.
+        batch_size: Number of images.
+
+    Attributes:
+        watch: Measures the parts.
+        dtype: Of matrix products and convolutions.
+    """
+
+    def __init__(self, cfg: Config, batch_size: int) -> None:
+        torch.manual_seed(0)
+        env = cfg.get('env_cfg', {})
+        torch.backends.cudnn.benchmark = env.get('cudnn_benchmark', False)
+        set_tf32(env.get('tf32'))
+        self.model = build(cfg).to(get_device())
+        if cfg.get('channels_last'):
+            self.model.to(memory_format=torch.channels_last)
+        compile_networks(self.model, cfg.get('compile'))
+        self.optim_wrapper = build_optim_wrapper(self.model, cfg.optim_wrapper)
+        self.dtype = getattr(self.optim_wrapper, 'cast_dtype', torch.float32)
+        self.batch_size = batch_size
+        self.batch = synthetic_batch(cfg, batch_size)
+        self.few = synthetic_batch(cfg, COUNTED_IMAGES)
+        self.watch = Stopwatch(seconds)
+        self.watch.watch(self.model, self.optim_wrapper)
+
+    def step(self) -> None:
+        """Train with the batch once more."""
+        losses = self.model.train_step(self.batch, self.optim_wrapper)
+        self.loss = losses['loss'].item()
+
+    def table(self, name: str, steps: int, peak: float) -> tuple[str, float]:
+        """Describe what has been measured, and count the operations of one more step.
+
+        Args:
+            name: To print.
+            steps: Those that have been timed.
+            peak: The fastest matrix product's GMAC/s.
+
+        Returns:
+            Lines of text, and images per second.
+        """
+        spent = dict(self.watch.totals)
+        gmacs = count_gmacs(self.watch, self.model, self.optim_wrapper, self.few)
+        total = spent.pop('step')
+        spent |= dict(other=total - sum(spent.values()), step=total)
+        images = self.batch_size * steps
+        lines = [
+            f'\n{name}: batch {self.batch_size}, {images / total:.1f} images/s, '
+            f'{1000 * total / steps:.1f} ms/step, last loss {self.loss:.4f}',
+            f'{"part":10}{"% of time":>12}{"GMAC/image":>12}{"% of peak":>12}',
+        ]
+        for part, value in spent.items():
+            count = gmacs.get(part, 0)
+            reached = 100 * count * images / value / peak if value else 0
+            fraction = 100 * value / total
+            lines.append(f'{part:10}{fraction:12.1f}{count:12.2f}{reached:12.1f}')
+        return '\n'.join(lines), images / total
+
+
+def matmul_speed(dtype: torch.dtype) -> float:
+    """Measure a large matrix product, in GMAC/s."""
+    device = get_device()
+    size = 2048 if device == 'cpu' else 8192
+    matrix = torch.ones(size, size, dtype=dtype, device=device)
+    times = []
+    for _ in range(4):
+        start = seconds()
+        matrix @ matrix
+        times.append(seconds() - start)
+    return size**3 / 1e9 / min(times)
 
 
 def measure(path: str, args: argparse.Namespace) -> None:
@@ -199,33 +299,59 @@ def measure(path: str, args: argparse.Namespace) -> None:
 
     Prints a line of numbers of the whole step, and a table of its parts.
     """
-    cfg, device = load_config(path, args.cfg_options), get_device()
-    torch.manual_seed(0)
-    torch.backends.cudnn.benchmark = cfg.get('env_cfg', {}).get('cudnn_benchmark', False)
-    set_tf32(cfg.get('env_cfg', {}).get('tf32'))
-    model = build(cfg).to(device)
-    if cfg.get('channels_last'):
-        model = model.to(memory_format=torch.channels_last)
-    optim_wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
+    cfg, name = load_config(path, args.cfg_options), Path(path).stem
     size = args.batch_size or cfg.train_dataloader.batch_size
-    batch = synthetic_batch(cfg, size)
-    watch = Stopwatch(seconds)
-    watch.watch(model, optim_wrapper)
+    configs = {name: cfg}
+    if args.against:
+        configs[f'{name} of stock parts'] = stock_config(cfg)
+    trainings = {name: Training(cfg, size) for name, cfg in configs.items()}
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     for step in range(args.warmup + args.steps):
-        if step == args.warmup:
-            watch.totals.clear()
-        loss = model.train_step(batch, optim_wrapper)['loss'].item()
-    spent = dict(watch.totals)
+        for training in trainings.values():  # in turn: whatever disturbs, disturbs both
+            if step == args.warmup:
+                training.watch.totals.clear()
+            training.step()
     memory = torch.cuda.max_memory_allocated() / 2**30
-    gmacs = count_gmacs(watch, model, optim_wrapper, synthetic_batch(cfg, COUNTED_IMAGES))
-    total = spent.pop('step')
-    spent |= dict(other=total - sum(spent.values()), step=total)
-    print(
-        f'\n{Path(path).stem}: batch {size}, {size * args.steps / total:.1f} images/s, '
-        f'{1000 * total / args.steps:.1f} ms/step, peak {memory:.2f} GiB of GPU memory, '
-        f'last loss {loss:.4f}\n{"part":10}{"% of time":>12}{"GMAC/image":>12}'
+    rates = []
+    peaks = {kind: matmul_speed(kind) for kind in {t.dtype for t in trainings.values()}}
+    for name, training in trainings.items():
+        table, rate = training.table(name, args.steps, peaks[training.dtype])
+        rates.append(rate)
+        print(table)
+    for kind, peak in peaks.items():
+        print(f'peak: {peak:.0f} GMAC/s, of a matrix product in {kind}')
+    print(f'GPU memory at the peak: {memory:.2f} GiB')
+    if args.against:
+        print(f'{rates[0] / rates[1]:.2f} times the images/s of stock parts')
+
+
+def count_waits(path: str, args: argparse.Namespace) -> None:
+    """Train for six iterations on digits, and print for what the host would wait.
+
+    Counted are three iterations with all hooks, between two logged lines.
+    """
+    cfg = load_config(path, args.cfg_options)
+    needs_no_file(cfg)
+    size, pipeline = (
+        innermost_dataset(cfg).get('size', 256),
+        innermost_dataset(cfg).pipeline,
     )
-    for part, value in spent.items():
-        print(f'{part:10}{100 * value / total:12.1f}{gmacs.get(part, 0):12.2f}')
+    cfg.train_dataloader.dataset = dict(
+        type='Digits', split='train', size=size, pipeline=pipeline
+    )
+    cfg.train_dataloader.update(num_workers=0, batch_size=args.batch_size or 2)
+    cfg.train_dataloader.sampler = dict(type='InfiniteSampler')
+    cfg.train_cfg = dict(type='IterBasedTrainLoop', max_iters=6)
+    cfg.update(param_scheduler=None, auto_scale_lr=None)
+    cfg.update(val_cfg=None, val_dataloader=None, val_evaluator=None)
+    cfg.default_hooks.watch = None
+    hook = HostWaitsHook()
+    with TemporaryDirectory() as cfg.work_dir, redirect_stdout(StringIO()):
+        runner = StrictRunner.from_cfg(cfg)
+        runner.register_hook(hook)
+        runner.train()
+    places = hook.waits.places
+    print(f'{Path(path).stem}: {sum(places.values())} waits in 3 iterations')
+    for place, number in places.most_common():
+        print(f'{number:6} {place}')
