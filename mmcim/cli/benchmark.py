@@ -345,7 +345,7 @@ def count_waits(path: str, args: argparse.Namespace) -> None:
     cfg.train_cfg = dict(type='IterBasedTrainLoop', max_iters=6)
     cfg.update(param_scheduler=None, auto_scale_lr=None)
     cfg.update(val_cfg=None, val_dataloader=None, val_evaluator=None)
-    cfg.default_hooks.watch = None
+    cfg.default_hooks.pop('watch', None)
     hook = HostWaitsHook()
     with TemporaryDirectory() as cfg.work_dir, redirect_stdout(StringIO()):
         runner = StrictRunner.from_cfg(cfg)
