@@ -252,6 +252,8 @@ def _benchmark(add: Add) -> None:
     add('--steps', type=_positive, default=100, help='steps to time')
     add('--warmup', type=int, default=10, help='steps before them')
     add('--batch-size', type=_positive, help="in place of the config's")
+    _flags(add, loader='measure the data loader alone')
+    add('--data-root', help="images for --loader in place of the config's")
     _cfg_options(add)
 
 

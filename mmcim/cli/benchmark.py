@@ -5,6 +5,8 @@ Takes configs of pre-training and of classifiers, and prints a table for each. N
 needed: the images are noise in memory (the copy to the device is measured, the data
 loader is not), and OpenAI's tokenizer gets random weights. Everything else is a training
 step as ``mmcim train`` runs it, without hooks such as the momentum encoder's update.
+With ``--loader`` the data loader alone is measured: one process of it, on the images of
+the config or of ``--data-root``. Times ``num_workers``, that is what a training can get.
 
 ``preprocess`` is the data preprocessor. The forward pass is divided into ``encode``,
 ``generator``, ``decode`` and ``enhancer`` for CIM, and ``loss`` for other methods. A GPU
@@ -32,17 +34,18 @@ from mmengine.device import get_device
 from mmengine.logging import MMLogger
 from mmengine.model import BaseModel
 from mmengine.optim import OptimWrapper, build_optim_wrapper
-from mmengine.registry import FUNCTIONS
+from mmengine.registry import FUNCTIONS, init_default_scope
 from mmpretrain.models import BaseSelfSupervisor, ImageClassifier
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 
+from ..engine import StrictRunner
 from ..models.selfsup import CIM
 from ..models.tokenizers import DALLETokenizer
 from ..models.tokenizers.dalle import _Decoder, _Encoder
-from ..utils import load_config
+from ..utils import explain_build_errors, load_config
 from .show import build_model
 
 COUNTED_IMAGES = 2  # the fewest that batch norm takes
@@ -61,7 +64,7 @@ def run(args: argparse.Namespace) -> None:
     name = torch.cuda.get_device_name() if torch.cuda.is_available() else 'CPU'
     print(f'{name}, {torch.get_num_threads()} CPU threads, torch {torch.__version__}')
     for path in args.configs:
-        measure(path, args)
+        (measure_loader if args.loader else measure)(path, args)
         gc.collect()  # the watched methods and their objects refer to each other
 
 
@@ -144,6 +147,14 @@ def build(cfg: Config) -> BaseModel:
     return model.train()
 
 
+def innermost_dataset(cfg: Config) -> Config:
+    """The config of the dataset that is trained on, without what wraps it."""
+    dataset = cfg.train_dataloader.dataset
+    while 'dataset' in dataset:
+        dataset = dataset.dataset
+    return dataset
+
+
 def synthetic_batch(cfg: Config, batch_size: int) -> dict:
     """Make what the loader would give to the data preprocessor, from noise.
 
@@ -154,9 +165,7 @@ def synthetic_batch(cfg: Config, batch_size: int) -> dict:
     Returns:
         ``inputs``, uint8, and ``data_samples``.
     """
-    dataset = cfg.train_dataloader.dataset
-    while 'dataset' in dataset:
-        dataset = dataset.dataset
+    dataset = innermost_dataset(cfg)
     pipeline = Compose(dataset.pipeline)
     # Digits come in the size that is asked for, and loaders leave such an array alone.
     side = dataset.get('size', 256)
@@ -223,3 +232,28 @@ def measure(path: str, args: argparse.Namespace) -> None:
     )
     for part, value in spent.items():
         print(f'{part:10}{100 * value / total:12.1f}{gmacs.get(part, 0):12.2f}')
+
+
+def measure_loader(path: str, args: argparse.Namespace) -> None:
+    """Time one loader process over the pipeline of training, and print its speed.
+
+    Raises:
+        ConfigError: If the loader cannot be built, for example without its images.
+    """
+    cfg = load_config(path, args.cfg_options)
+    init_default_scope(cfg.get('default_scope', 'mmpretrain'))
+    loader, pipeline = cfg.train_dataloader, innermost_dataset(cfg).pipeline
+    if args.data_root:
+        images = dict(type='mmpretrain.ImageFolder', data_root=args.data_root)
+        loader.dataset = dict(images, with_label=False, pipeline=pipeline)
+    size = args.batch_size or loader.batch_size
+    # It never ends; and one process works as each of many, with one thread.
+    loader.update(num_workers=1, batch_size=size, sampler=dict(type='InfiniteSampler'))
+    with explain_build_errors(cfg, 'train_dataloader'):
+        batches = iter(StrictRunner.build_dataloader(loader))
+    for step in range(args.warmup + args.steps):
+        if step == args.warmup:
+            start = time.perf_counter()
+        next(batches)
+    rate = size * args.steps / (time.perf_counter() - start)
+    print(f'{Path(path).stem}: batch {size}, {rate:.1f} images/s of one loader process')
