@@ -252,12 +252,13 @@ def _benchmark(add: Add) -> None:
     add('--steps', type=_positive, default=100, help='steps to time')
     add('--warmup', type=int, default=10, help='steps before them')
     add('--batch-size', type=_positive, help="in place of the config's")
-    add(
-        '--against',
-        choices=['stock'],
-        help="compare with mmpretrain's and OpenAI's parts",
+    add('--against', choices=['stock'], help='compare with the parts of others')
+    _flags(
+        add,
+        loader='measure the data loader alone',
+        sync_check='count waits for a GPU, on any device',
     )
-    add('--sync-check', action='store_true', help='count waits for a GPU, on any device')
+    add('--data-root', help="images for --loader in place of the config's")
     _cfg_options(add)
 
 

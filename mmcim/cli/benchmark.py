@@ -5,6 +5,8 @@ Takes configs of pre-training and of classifiers, and prints a table for each. N
 needed: the images are noise in memory (the copy to the device is measured, the data
 loader is not), and OpenAI's tokenizer gets random weights. Everything else is a training
 step as ``mmcim train`` runs it, without hooks such as the momentum encoder's update.
+With ``--loader`` the data loader alone is measured: one process of it, on the images of
+the config or of ``--data-root``. Times ``num_workers``, that is what a training can get.
 
 ``preprocess`` is the data preprocessor. The forward pass is divided into ``encode``,
 ``generator``, ``decode`` and ``enhancer`` for CIM, and ``loss`` for other methods. A GPU
@@ -34,30 +36,23 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-from mmcv.transforms import Compose
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.logging import MMLogger
 from mmengine.model import BaseModel
 from mmengine.optim import OptimWrapper, build_optim_wrapper
-from mmengine.registry import FUNCTIONS
-from mmpretrain.models import BaseSelfSupervisor, ImageClassifier
-from torch import nn
+from mmengine.registry import init_default_scope
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..engine import StrictRunner
-from ..engine.activation_checkpointing import checkpoint_activations
 from ..engine.compiling import compile_networks
 from ..engine.host_waits import HostWaitsHook
 from ..models.selfsup import CIM
-from ..models.tokenizers import DALLETokenizer
-from ..models.tokenizers.dalle import _Decoder, _Encoder
-from ..utils import load_config
+from ..utils import explain_build_errors, load_config
 from ..utils.precision import set_tf32
-from .show import build_model
 from .stock import stock_config
+from .synthetic import build, innermost_dataset, needs_no_file, synthetic_batch
 
 COUNTED_IMAGES = 2  # the fewest that batch norm takes
 
@@ -75,7 +70,10 @@ def run(args: argparse.Namespace) -> None:
     name = torch.cuda.get_device_name() if torch.cuda.is_available() else 'CPU'
     print(f'{name}, {torch.get_num_threads()} CPU threads, torch {torch.__version__}')
     for path in args.configs:
-        (count_waits if args.sync_check else measure)(path, args)
+        if args.sync_check:
+            count_waits(path, args)
+        else:
+            (measure_loader if args.loader else measure)(path, args)
         gc.collect()  # the watched methods and their objects refer to each other
 
 
@@ -122,76 +120,6 @@ def seconds() -> float:
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     return time.perf_counter()
-
-
-class RandomDALLETokenizer(DALLETokenizer):
-    """OpenAI's dVAE in its full size, with random weights."""
-
-    def _load(self, checkpoint: str) -> Any:
-        sizes = dict(n_hid=256, n_blocks=2, vocab_size=8192)
-        parts = dict(encoder=_Encoder(**sizes), decoder=_Decoder(**sizes, n_init=128))
-        self.identity = dict(type='DALLETokenizer', source='random', sha256='')
-        found = nn.ModuleDict(parts).state_dict()
-        scaled = {k: torch.randn_like(t) * t[0].numel() ** -0.5 for k, t in found.items()}
-        return self.build(scaled, checkpoint)
-
-
-def needs_no_file(cfg: Config) -> None:
-    """Replace what needs a file of weights: they change no speed, and may be missing."""
-    if cfg.model.get('backbone'):
-        cfg.model.backbone.init_cfg = None
-    if (tokenizer := cfg.model.get('tokenizer') or {}).get('type') == 'DALLETokenizer':
-        tokenizer.update(type=RandomDALLETokenizer, checkpoint='random')
-
-
-def build(cfg: Config) -> BaseModel:
-    """Build and initialise a config's model.
-
-    Args:
-        cfg: The complete config; what needs a file of weights is replaced in it.
-
-    Returns:
-        The model, in training mode.
-
-    Raises:
-        ConfigError: If the model rejects its arguments, or it is neither a pre-training
-            nor a classifier.
-    """
-    needs_no_file(cfg)
-    model = build_model(cfg, BaseSelfSupervisor, ImageClassifier)
-    model.init_weights()
-    checkpoint_activations(model, cfg.get('activation_checkpointing') or ())
-    return model.train()
-
-
-def innermost_dataset(cfg: Config) -> Config:
-    """The config of the dataset that is trained on, without what wraps it."""
-    dataset = cfg.train_dataloader.dataset
-    while 'dataset' in dataset:
-        dataset = dataset.dataset
-    return dataset
-
-
-def synthetic_batch(cfg: Config, batch_size: int) -> dict:
-    """Make what the loader would give to the data preprocessor, from noise.
-
-    Args:
-        cfg: The complete config.
-        batch_size: Images, all of class 0.
-
-    Returns:
-        ``inputs``, uint8, and ``data_samples``.
-    """
-    dataset = innermost_dataset(cfg)
-    pipeline = Compose(dataset.pipeline)
-    # Digits come in the size that is asked for, and loaders leave such an array alone.
-    side = dataset.get('size', 256)
-    shape = dict(img_shape=(side, side), ori_shape=(side, side))
-    images = torch.randint(256, (batch_size, side, side, 3), dtype=torch.uint8).numpy()
-    samples: Any = [pipeline(dict(img=image, gt_label=0, **shape)) for image in images]
-    collate = FUNCTIONS.get(cfg.train_dataloader.collate_fn.type)
-    pin = torch.cuda.is_available()
-    return next(iter(DataLoader(samples, batch_size, collate_fn=collate, pin_memory=pin)))
 
 
 def count_gmacs(
@@ -333,15 +261,11 @@ def count_waits(path: str, args: argparse.Namespace) -> None:
     """
     cfg = load_config(path, args.cfg_options)
     needs_no_file(cfg)
-    size, pipeline = (
-        innermost_dataset(cfg).get('size', 256),
-        innermost_dataset(cfg).pipeline,
-    )
-    cfg.train_dataloader.dataset = dict(
-        type='Digits', split='train', size=size, pipeline=pipeline
-    )
-    cfg.train_dataloader.update(num_workers=0, batch_size=args.batch_size or 2)
-    cfg.train_dataloader.sampler = dict(type='InfiniteSampler')
+    dataset, loader = innermost_dataset(cfg), cfg.train_dataloader
+    digits = dict(type='Digits', split='train', size=dataset.get('size', 256))
+    loader.dataset = {**digits, 'pipeline': dataset.pipeline}
+    loader.update(num_workers=0, batch_size=args.batch_size or 2)
+    loader.sampler = dict(type='InfiniteSampler')
     cfg.train_cfg = dict(type='IterBasedTrainLoop', max_iters=6)
     cfg.update(param_scheduler=None, auto_scale_lr=None)
     cfg.update(val_cfg=None, val_dataloader=None, val_evaluator=None)
@@ -355,3 +279,28 @@ def count_waits(path: str, args: argparse.Namespace) -> None:
     print(f'{Path(path).stem}: {sum(places.values())} waits in 3 iterations')
     for place, number in places.most_common():
         print(f'{number:6} {place}')
+
+
+def measure_loader(path: str, args: argparse.Namespace) -> None:
+    """Time one loader process over the pipeline of training, and print its speed.
+
+    Raises:
+        ConfigError: If the loader cannot be built, for example without its images.
+    """
+    cfg = load_config(path, args.cfg_options)
+    init_default_scope(cfg.get('default_scope', 'mmpretrain'))
+    loader, pipeline = cfg.train_dataloader, innermost_dataset(cfg).pipeline
+    if args.data_root:
+        images = dict(type='mmpretrain.ImageFolder', data_root=args.data_root)
+        loader.dataset = dict(images, with_label=False, pipeline=pipeline)
+    size = args.batch_size or loader.batch_size
+    # It never ends; and one process works as each of many, with one thread.
+    loader.update(num_workers=1, batch_size=size, sampler=dict(type='InfiniteSampler'))
+    with explain_build_errors(cfg, 'train_dataloader'):
+        batches = iter(StrictRunner.build_dataloader(loader))
+    for step in range(args.warmup + args.steps):
+        if step == args.warmup:
+            start = time.perf_counter()
+        next(batches)
+    rate = size * args.steps / (time.perf_counter() - start)
+    print(f'{Path(path).stem}: batch {size}, {rate:.1f} images/s of one loader process')

@@ -10,10 +10,11 @@ import torch
 from mmengine.model import BaseModel
 from mmengine.optim import OptimWrapper
 from mmpretrain.registry import MODELS
+from PIL import Image
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from mmcim.cli import benchmark
+from mmcim.cli import benchmark, synthetic
 from mmcim.evaluation import binary_auc
 from mmcim.models.selfsup import CIM
 from mmcim.models.tokenizers import DiscreteVAENet
@@ -44,6 +45,10 @@ def runs(tmp_path_factory):
     path = folder / TOKENIZER
     path.parent.mkdir(parents=True)
     torch.save(DiscreteVAENet(4, 32).state_dict(), path)
+    images = folder / 'images'
+    images.mkdir()
+    for index in range(3):
+        Image.new('RGB', (50, 40)).save(images / f'{index}.jpg')
     cases = {
         'two configs': [TOOL, RESPIX, REVDET, *SHORT],
         'other methods': [TOOL, *OTHERS, *SHORT],
@@ -51,6 +56,8 @@ def runs(tmp_path_factory):
         'no tokenizer': [
             TOOL, RESPIX, *SHORT, '--cfg-options', 'model.tokenizer.checkpoint=a.pth',
         ],
+        'loader': [TOOL, VIT_S, *SHORT, '--loader', '--data-root', images],
+        'loader without images': [TOOL, VIT_S, *SHORT, '--loader'],
         'segmentor': [TOOL, UPERNET],
         'misspelt': [
             TOOL, RESPIX, *SHORT, '--cfg-options', 'model.generator.temprature=2',
@@ -163,7 +170,14 @@ def test_loss_is_near_chance_level(runs):
     assert loss['cim_revdet'] == pytest.approx(math.log(32) + math.log(2), abs=1.0)
 
 
+def test_loader_alone(runs):
+    assert runs['loader'].code == 0, runs['loader'].output
+    line = r'^vit-s_8xb256-300e: batch 4, (\S+) images/s of one loader process$'
+    assert float(re.search(line, runs['loader'].output, re.MULTILINE)[1]) > 0
+
+
 BAD = {
+    'loader without images': ['train_dataloader.dataset', 'data/imagenet/train is not a'],
     'no tokenizer': ['a.pth', 'configs/tokenizer'],
     'segmentor': ['EncoderDecoder', 'expected BaseSelfSupervisor or ImageClassifier'],
     'misspelt': ['model.generator.temprature', 'temperature'],
@@ -188,8 +202,8 @@ def test_preprocessor_masks_and_auc_do_not_wait_for_the_gpu(name, tmp_path):
     if 'tokenizer' in cfg.model:
         cfg.model.tokenizer.checkpoint = str(tmp_path / 'tokenizer.pth')
         torch.save(DiscreteVAENet(4, 32).state_dict(), tmp_path / 'tokenizer.pth')
-    model = benchmark.build(cfg).cuda()
-    inputs = benchmark.synthetic_batch(cfg, 2)['inputs']
+    model = synthetic.build(cfg).cuda()
+    inputs = synthetic.synthetic_batch(cfg, 2)['inputs']
     batch = dict(inputs=tree_map(Tensor.cuda, inputs))
     torch.cuda.set_sync_debug_mode('error')
     try:

@@ -9,7 +9,7 @@ from mmengine.registry import init_default_scope
 from mmpretrain.registry import MODELS, RUNNERS
 from torch._dynamo.utils import counters
 
-from mmcim.cli.benchmark import synthetic_batch
+from mmcim.cli.synthetic import synthetic_batch
 from mmcim.engine.compiling import compile_networks
 
 from ..conftest import REPO
