@@ -43,7 +43,7 @@ from ..engine.activation_checkpointing import checkpoint_activations
 from ..models.selfsup import CIM
 from ..models.tokenizers import DALLETokenizer
 from ..models.tokenizers.dalle import _Decoder, _Encoder
-from ..utils import load_config
+from ..utils import explain_build_errors, load_config
 from .show import build_model
 
 COUNTED_IMAGES = 2  # the fewest that batch norm takes
@@ -142,7 +142,8 @@ def build(cfg: Config) -> BaseModel:
         cfg.model.tokenizer = dict(type=RandomDALLETokenizer, checkpoint='random')
     model = build_model(cfg, BaseSelfSupervisor, ImageClassifier)
     model.init_weights()
-    checkpoint_activations(model, cfg.get('activation_checkpointing') or ())
+    with explain_build_errors(cfg, 'activation_checkpointing'):
+        checkpoint_activations(model, cfg.get('activation_checkpointing') or ())
     return model.train()
 
 
