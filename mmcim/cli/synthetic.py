@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 from ..engine.activation_checkpointing import checkpoint_activations
 from ..models.tokenizers import DALLETokenizer
 from ..models.tokenizers.dalle import _Decoder, _Encoder
+from ..utils import explain_build_errors
 from .show import build_model
 
 
@@ -54,7 +55,8 @@ def build(cfg: Config) -> BaseModel:
     needs_no_file(cfg)
     model = build_model(cfg, BaseSelfSupervisor, ImageClassifier)
     model.init_weights()
-    checkpoint_activations(model, cfg.get('activation_checkpointing') or ())
+    with explain_build_errors(cfg, 'activation_checkpointing'):
+        checkpoint_activations(model, cfg.get('activation_checkpointing') or ())
     return model.train()
 
 

@@ -154,6 +154,12 @@ def test_all_benchmarks_exist():
     assert sorted(wanted) == NAMES
 
 
+def test_linear_probe_fits_shared_memory_of_a_node():
+    loader = read('linear_8xb2048-90e_in1k').train_dataloader
+    images = loader.num_workers * loader.get('prefetch_factor', 2) * loader.batch_size
+    assert 8 * images * 3 * 224 * 224 < 20e9
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize('name', TRAINED)
 def test_config_trains_and_validates(name, data_root, tmp_path):
