@@ -12,6 +12,9 @@ import torch
 from PIL import Image
 from rich.console import Console
 
+# The same numbers on CPUs that multiply bfloat16: all processes compute in float32.
+os.environ.setdefault('ONEDNN_MAX_CPU_ISA', 'AVX512_CORE_VNNI')
+
 REPO = Path(__file__).resolve().parents[1]
 SHARED = Path(os.environ.get('MMCIM_SHARED', REPO.parent / 'shared'))
 

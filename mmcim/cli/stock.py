@@ -59,6 +59,7 @@ def stock_config(cfg: Config) -> Config:
     model.tokenizer = dict(type=StockTokenizer)
     model.generator.backbone.type = 'mmpretrain.BEiTPretrainViT'
     wrapper.type = 'OptimWrapper'
+    wrapper.pop('precision', None)
     if torch.cuda.is_available():
         wrapper.update(type='AmpOptimWrapper', dtype='bfloat16')
     return cfg

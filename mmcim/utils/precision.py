@@ -1,6 +1,7 @@
 # Copyright (c) mmcim contributors. All rights reserved.
 """In which precision a device computes: one answer for training, tests and messages."""
 
+import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import NamedTuple
@@ -10,6 +11,8 @@ from mmengine.device import get_device
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 _DTYPES = ('bfloat16', 'float16', 'float32')
+# Values of oneDNN's limit of the instructions that it uses.
+_WITHOUT_BF16 = ('SSE41', 'AVX', 'AVX2', 'AVX512_CORE', 'AVX512_CORE_VNNI')
 _TF32 = ('none', 'convolutions', 'all')
 
 
@@ -81,7 +84,9 @@ def choose_precision(precision: str = 'auto') -> Precision:
 
 
 def cpu_multiplies_bfloat16() -> bool:
-    """Whether the CPU has AVX-512 BF16 or AMX."""
+    """Whether the CPU has AVX-512 BF16 or AMX, and oneDNN is not kept from using it."""
+    if os.environ.get('ONEDNN_MAX_CPU_ISA', '').upper() in _WITHOUT_BF16:
+        return False
     # PyTorch has no public question that its supported versions share.
     names = ('_is_avx512_bf16_supported', '_is_amx_tile_supported')
     return any(getattr(torch.cpu, name, bool)() for name in names)

@@ -14,7 +14,10 @@ BF16 = Precision(torch.bfloat16, 'test')
 def machine(monkeypatch):
     """Set what PyTorch says of the device."""
 
-    def make(device='cpu', bf16=False, capability=(7, 5), avx512=False, amx=False):
+    def make(
+        device='cpu', bf16=False, capability=(7, 5), avx512=False, amx=False, limit=''
+    ):
+        monkeypatch.setenv('ONEDNN_MAX_CPU_ISA', limit)
         monkeypatch.setattr(precision, 'get_device', lambda: device)
         monkeypatch.setattr(torch.cuda, 'is_bf16_supported', lambda **kwargs: bf16)
         monkeypatch.setattr(torch.cuda, 'get_device_capability', lambda: capability)
@@ -31,6 +34,8 @@ def machine(monkeypatch):
         (dict(), 'float32', 'this CPU does not multiply bfloat16'),
         (dict(avx512=True), 'bfloat16', 'which this CPU multiplies'),
         (dict(amx=True), 'bfloat16', 'which this CPU multiplies'),
+        (dict(amx=True, limit='AVX2'), 'float32', 'this CPU does not multiply bfloat16'),
+        (dict(amx=True, limit='AVX512_CORE_BF16'), 'bfloat16', 'this CPU multiplies'),
         (dict(device='cuda', bf16=True), 'bfloat16', 'which this GPU multiplies'),
         (dict(device='cuda'), 'float16', 'this GPU does not multiply bfloat16'),
         (dict(device='cuda', capability=(6, 1)), 'float32', 'no tensor cores'),
