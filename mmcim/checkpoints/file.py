@@ -12,7 +12,7 @@ import os
 import re
 import zipfile
 from argparse import Namespace
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from pickle import UnpicklingError
@@ -28,6 +28,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from ..utils.errors import ConfigError
+from ..utils.nested import walk
 from .layout import tensors_below
 from .record import BackboneRecord, tensors_sha256
 from .trusted import trusted_backbone_config
@@ -151,7 +152,8 @@ def read_weights(path: str | Path) -> BackboneFile:
     content = content if isinstance(content, Mapping) else {}
     states = (content.get(name) for name in _CONTAINERS)
     state = next((state for state in states if isinstance(state, Mapping)), content)
-    tensors = dict(_named_tensors(state))
+    weights = {name: part for name, part in state.items() if name != 'optimizer'}
+    tensors = {name: t for name, t in walk(weights) if isinstance(t, Tensor)}
     if not tensors:
         raise ConfigError(
             f'checkpoint {path} holds no weights: expected names of tensors, at the top '
@@ -243,14 +245,6 @@ def _reason(error: Exception) -> str:
         f'is damaged or not a checkpoint: {cause or type(error).__name__}. '
         'Copy or download it again (by git lfs pull if its repository has Git LFS)'
     )
-
-
-def _named_tensors(node: Mapping, prefix: str = '') -> Iterator[tuple[str, Tensor]]:
-    for name, value in node.items():
-        if isinstance(value, Tensor):
-            yield f'{prefix}{name}', value
-        elif isinstance(value, Mapping) and name != 'optimizer':
-            yield from _named_tensors(value, f'{prefix}{name}.')
 
 
 def _statistics_of_history(owner: type, name: str) -> Any:
