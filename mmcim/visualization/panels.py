@@ -115,16 +115,10 @@ def _beit(model: selfsup.BEiTBaseline, inputs: dict, detector: None = None) -> P
     original = model.data_preprocessor.denormalize(inputs['images'])
     mask, golden, logits = model.predict(inputs)
     predicted = golden.masked_scatter(mask, logits.argmax(dim=1))  # (B, h, w)
-    decoded, shown = map(model.tokenizer.decode, (golden, predicted))
-    size = original.shape[-2:]
-    return Panels(
-        dict(
-            original=original,
-            mask=grey_out(original, mask),
-            tokenizer=F.interpolate(decoded, size),
-            predicted=F.interpolate(shown, size),
-        )
-    )
+    panels = dict(original=original, mask=grey_out(original, mask))
+    for name, ids in dict(tokenizer=golden, predicted=predicted).items():
+        panels[name] = F.interpolate(model.tokenizer.decode(ids), original.shape[-2:])
+    return Panels(panels)
 
 
 @make_panels.register
