@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from mmengine.model import BaseDataPreprocessor
+from mmengine.model import ImgDataPreprocessor
 from mmengine.utils import to_2tuple
 from mmpretrain.registry import MODELS
 from torch import Tensor, nn
@@ -26,7 +26,7 @@ class ModelInputs(dict):
 
 
 @MODELS.register_module()
-class DevicePreprocessor(BaseDataPreprocessor):
+class DevicePreprocessor(ImgDataPreprocessor):
     """Flip and normalise uint8 images on the device.
 
     The base of all data preprocessors, and sufficient for a method that needs only
@@ -53,11 +53,8 @@ class DevicePreprocessor(BaseDataPreprocessor):
         flip_prob: float = 0.5,
         non_blocking: bool = False,
     ) -> None:
-        super().__init__(non_blocking)
-        self.to_rgb = to_rgb
+        super().__init__(mean, std, bgr_to_rgb=to_rgb, non_blocking=non_blocking)
         self.flip_prob = flip_prob
-        self.register_buffer('mean', torch.tensor(mean).float().view(3, 1, 1), False)
-        self.register_buffer('std', torch.tensor(std).float().view(3, 1, 1), False)
 
     @torch.no_grad()
     def forward(self, data: dict, training: bool = False) -> dict:
@@ -115,7 +112,7 @@ class DevicePreprocessor(BaseDataPreprocessor):
                 "use collate_fn=dict(type='default_collate') in the data loader"
             )
         images = images.expand(-1, 3, -1, -1)
-        if self.to_rgb:
+        if self._channel_conversion:
             images = images.flip(1)
         if training and self.flip_prob > 0:
             images = random_flip(images, self.flip_prob)
