@@ -6,7 +6,7 @@
 
 from collections.abc import Callable
 from functools import singledispatch
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -37,9 +37,7 @@ class Panels(NamedTuple):
 
 
 @singledispatch
-def make_panels(
-    model: BaseSelfSupervisor, inputs: dict, detector: selfsup.RevDet | None = None
-) -> Panels:
+def make_panels(model: BaseSelfSupervisor, inputs: dict, **options: Any) -> Panels:
     """Show what a method does to a batch in training, and what it predicts.
 
     Call it without gradients and with the model in eval mode. Masks and samples are drawn
@@ -48,8 +46,8 @@ def make_panels(
     Args:
         model: A method of :mod:`mmcim.models.selfsup`.
         inputs: What its data preprocessor gives in training.
-        detector: Looks at the same corrupted images as a :class:`CIM`. By default the
-            model's own enhancer, if it is one.
+        **options: Of a :class:`CIM` ``detector``, a :class:`RevDet` that looks at the
+            same corrupted images. By default the model's own enhancer, if it is one.
 
     Returns:
         Of CIM ``original``, ``tokenizer``, ``mask``, ``corrupted``; from ResPix
@@ -111,7 +109,7 @@ def _respix(model: selfsup.CIM, batch: selfsup.Corruption) -> dict[str, Tensor]:
 
 
 @make_panels.register
-def _beit(model: selfsup.BEiTBaseline, inputs: dict, detector: None = None) -> Panels:
+def _beit(model: selfsup.BEiTBaseline, inputs: dict) -> Panels:
     original = model.data_preprocessor.denormalize(inputs['images'])
     mask, golden, logits = model.predict(inputs)
     predicted = golden.masked_scatter(mask, logits.argmax(dim=1))  # (B, h, w)
@@ -122,13 +120,13 @@ def _beit(model: selfsup.BEiTBaseline, inputs: dict, detector: None = None) -> P
 
 
 @make_panels.register
-def _simmim(model: selfsup.SimMIMBaseline, inputs: dict, detector: None = None) -> Panels:
+def _simmim(model: selfsup.SimMIMBaseline, inputs: dict) -> Panels:
     mask, pred = model.predict(inputs['images'])
     return Panels(_filled(model, inputs['images'], mask, pred))
 
 
 @make_panels.register
-def _mae(model: selfsup.MAEBaseline, inputs: dict, detector: None = None) -> Panels:
+def _mae(model: selfsup.MAEBaseline, inputs: dict) -> Panels:
     images, head = inputs['images'], model.head
     original = model.data_preprocessor.denormalize(images)
     latent, mask, restore = model.backbone(images, mask=True)
@@ -143,7 +141,7 @@ def _mae(model: selfsup.MAEBaseline, inputs: dict, detector: None = None) -> Pan
 
 
 @make_panels.register
-def _conmim(model: selfsup.ConMIM, inputs: dict, detector: None = None) -> Panels:
+def _conmim(model: selfsup.ConMIM, inputs: dict) -> Panels:
     images, seen = inputs['images'], inputs['momentum_images']
     original, momentum = map(model.data_preprocessor.denormalize, (images, seen))
     mask = model.draw_mask(images)
@@ -165,7 +163,7 @@ def _conmim(model: selfsup.ConMIM, inputs: dict, detector: None = None) -> Panel
 
 
 @make_panels.register
-def _corrim(model: selfsup.CorrIM, inputs: dict, detector: None = None) -> Panels:
+def _corrim(model: selfsup.CorrIM, inputs: dict) -> Panels:
     denormalize = model.data_preprocessor.denormalize
     context = denormalize(inputs['context'])
     found = model.predict(inputs).softmax(dim=2)[:, :, 1]  # (B, E, H, W)
@@ -179,16 +177,14 @@ def _corrim(model: selfsup.CorrIM, inputs: dict, detector: None = None) -> Panel
 
 
 @make_panels.register
-def _mocov3(model: selfsup.MoCoV3Baseline, inputs: dict, detector: None = None) -> Panels:
+def _mocov3(model: selfsup.MoCoV3Baseline, inputs: dict) -> Panels:
     keys = {'first crop': 'images', 'second crop': 'second_crops'}
     denormalize = model.data_preprocessor.denormalize
     return Panels({name: denormalize(inputs[key]) for name, key in keys.items()})
 
 
 @make_panels.register
-def _tokenizer(
-    model: selfsup.DiscreteVAETrainer, inputs: dict, detector: None = None
-) -> Panels:
+def _tokenizer(model: selfsup.DiscreteVAETrainer, inputs: dict) -> Panels:
     original, network = inputs['tokenizer_images'], model.backbone
     ids = network(original).argmax(1)  # (B, h, w)
     restored = network.decode(network.embed(ids)).float().clamp(0, 1)
