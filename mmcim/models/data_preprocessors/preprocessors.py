@@ -212,14 +212,12 @@ class ConMIMDataPreprocessor(DevicePreprocessor):
         Raises:
             TypeError: If the images are something else.
         """
-        images = momentum_images = self.flip(images, training).float() / 255
-        if training:
-            images = self.online_augment(images)
-            momentum_images = self.momentum_augment(momentum_images)
-        return dict(
-            images=self.normalize(images),
-            momentum_images=self.normalize(momentum_images),
-        )
+        images = self.flip(images, training).float() / 255
+        augments = dict(images=self.online_augment, momentum_images=self.momentum_augment)
+        return {
+            name: self.normalize(augment(images) if training else images)
+            for name, augment in augments.items()
+        }
 
 
 @MODELS.register_module()
