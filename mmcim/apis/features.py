@@ -59,13 +59,16 @@ def load_backbone(
     return backbone.to(device)
 
 
+@torch.no_grad()
 def extract_features(
     backbone: nn.Module,
     images: Images,
     batch_size: int = 64,
     img_size: int | tuple[int, int] | None = None,
+    out_type: str | None = None,
+    read: Callable[[Tensor], Tensor] | None = None,
 ) -> Tensor:
-    """Compute one feature vector per image.
+    """Compute one feature vector, or other features, per image.
 
     Images are normalised as in the backbone's training (``backbone.normalization``).
     Files are read as in training, see :func:`mmcim.datasets.read_image`. Files and PIL
@@ -81,11 +84,16 @@ def extract_features(
         batch_size: Images at a time.
         img_size: Height and width that files and PIL images are resized to. By default
             the backbone's own, or 224 if it has none.
+        out_type: What a transformer returns, in place of its own setting; it is not
+            averaged. 'featmap' asks any backbone for feature maps, (B, C, h, w).
+        read: Gives what is kept of a batch; all by default.
 
     Returns:
-        (N, D), float32, on the CPU, in the order of the images.
+        (N, D), or what ``out_type`` and ``read`` make of each image, float32, on the CPU,
+        in the order of the images.
 
     Raises:
+        ConfigError: If the backbone has no feature maps, and they are asked for.
         ValueError: If an image cannot be read, or the backbone does not specify how
             images are normalised.
 
@@ -98,38 +106,6 @@ def extract_features(
         True
         >>> distances = torch.cdist(features, features).fill_diagonal_(torch.inf)
         >>> most_similar = [files[i] for i in distances.argmin(dim=1)]
-    """
-    return run_backbone(
-        backbone, images, lambda maps: pool(backbone, maps), None, batch_size, img_size
-    )
-
-
-@torch.no_grad()
-def run_backbone(
-    backbone: nn.Module,
-    images: Images,
-    read: Callable[[Tensor], Tensor],
-    out_type: str | None = None,
-    batch_size: int = 64,
-    img_size: int | tuple[int, int] | None = None,
-) -> Tensor:
-    """Compute something of all images, batch by batch.
-
-    Args:
-        backbone: See :func:`extract_features`.
-        images: See :func:`extract_features`.
-        read: Gives, for the backbone's last output of a batch, what is kept of it.
-        out_type: What a transformer returns, in place of its own setting; 'featmap' asks
-            any backbone for feature maps, (B, C, h, w).
-        batch_size: Images at a time.
-        img_size: See :func:`extract_features`.
-
-    Returns:
-        What ``read`` gives, of all images, float32, on the CPU.
-
-    Raises:
-        ConfigError: If the backbone has no feature maps.
-        ValueError: See :func:`extract_features`.
     """
     normalization = getattr(backbone, 'normalization', None)
     if normalization is None:
@@ -154,7 +130,9 @@ def run_backbone(
             outputs = outputs if isinstance(outputs, Tensor) else outputs[-1]
             if out_type == 'featmap' and outputs.ndim != 4:
                 raise ConfigError(f'{type(backbone).__name__} gives no feature maps')
-            found.append(read(outputs).cpu())
+            if out_type is None:
+                outputs = pool(backbone, outputs)
+            found.append((read(outputs) if read else outputs).cpu())
     finally:
         backbone.train(training)
     return torch.cat(found).float()

@@ -84,6 +84,17 @@ def test_features_are_mean_of_feature_map(backbone):
     assert found.std(dim=0).mean() > 1e-4  # the images make a difference
 
 
+def test_feature_maps_are_not_averaged(backbone, folder):
+    maps = extract_features(backbone, folder, batch_size=2, out_type='featmap')
+    rows, columns = backbone.patch_resolution
+    assert maps.shape == (5, backbone.embed_dims, rows, columns)
+    assert_close(maps.mean(dim=(2, 3)), extract_features(backbone, folder))
+    corner = extract_features(
+        backbone, folder, out_type='featmap', read=lambda batch: batch[:, :, 0, 0]
+    )
+    assert_close(corner, maps[:, :, 0, 0])
+
+
 def test_input_types_and_batch_sizes_give_same_features(backbone, folder):
     paths = list_paths(folder)
     expected = pooled(backbone, torch.stack([to_tensor(p) for p in paths]))
