@@ -52,8 +52,8 @@ class BackboneFile:
 
     Attributes:
         path: The file.
-        tensors: All of its tensors, by the names that they have there. Nested dicts, such
-            as ``student`` and ``teacher``, give dotted names.
+        tensors: All of its tensors, by the names that they have there. Nested dicts and
+            lists, such as ``student`` and ``teacher``, give dotted names.
         prefix: What the names of the backbone's tensors begin with; None if neither the
             caller nor the file specifies it.
         record: What the file says about this backbone; None for files of other projects.
