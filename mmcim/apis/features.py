@@ -1,5 +1,5 @@
 # Copyright (c) mmcim contributors. All rights reserved.
-"""Features of images."""
+"""Backbones from files, and features of images."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torchvision.transforms.functional import pil_to_tensor
 
+from mmcim.checkpoints import BackboneFile, load_into
 from mmcim.datasets import fit_image, list_images
 from mmcim.utils.errors import ConfigError
 
@@ -19,13 +20,55 @@ ImageLike = str | Path | Image.Image
 Images = str | Path | Sequence[ImageLike]
 
 
+def load_backbone(
+    path: str | Path, device: str | torch.device = 'cpu', **overrides: Any
+) -> nn.Module:
+    """Rebuild a trained backbone.
+
+    Args:
+        path: Exported backbone weights (``epoch_300_backbone.safetensors``) or the
+            training checkpoint next to them (``epoch_300.pth``), of a pre-training,
+            classifier or segmentor.
+        device: Device of the backbone.
+        **overrides: Arguments of the backbone in place of those that it was trained
+            with, such as ``img_size`` (position embeddings are resized), ``out_type`` or
+            ``out_indices``.
+
+    Returns:
+        The backbone in evaluation mode, without parts that only pre-training needs, such
+        as mask tokens, and with all parameters trainable. Its attribute ``normalization``
+        is the mean and the std of R, G and B of its images, on the scale 0..255, or None
+        if the file does not record them.
+
+    Raises:
+        ConfigError: If the file is missing, damaged or has no record of its backbone, or
+            if the weights do not fit.
+
+    Example:
+        >>> backbone = load_backbone('epoch_300_backbone.safetensors')
+        >>> backbone(torch.rand(2, 3, 224, 224))[-1].shape
+        torch.Size([2, 768, 14, 14])
+        >>> backbone = load_backbone(
+        ...     'epoch_300_backbone.safetensors', img_size=384, out_type='cls_token')
+        >>> backbone(torch.rand(2, 3, 384, 384))[-1].shape
+        torch.Size([2, 768])
+    """
+    file = BackboneFile.read(path)
+    backbone = file.build(**overrides)
+    load_into(backbone, file)
+    return backbone.to(device)
+
+
+@torch.no_grad()
 def extract_features(
     backbone: nn.Module,
     images: Images,
     batch_size: int = 64,
     img_size: int | tuple[int, int] | None = None,
+    out_type: str | None = None,
+    read: Callable[[Tensor], Tensor] | None = None,
 ) -> Tensor:
-    """Compute one feature vector per image.
+    """Compute one feature vector, or other features, per image.
 
     Images are normalised as in the backbone's training (``backbone.normalization``).
     Files are read as in training, see :func:`mmcim.datasets.read_image`. Files and PIL
@@ -41,11 +84,16 @@ def extract_features(
         batch_size: Images at a time.
         img_size: Height and width that files and PIL images are resized to. By default
             the backbone's own, or 224 if it has none.
+        out_type: What a transformer returns, in place of its own setting; it is not
+            averaged. 'featmap' asks any backbone for feature maps, (B, C, h, w).
+        read: Gives what is kept of a batch; all by default.
 
     Returns:
-        (N, D), float32, on the CPU, in the order of the images.
+        (N, D), or what ``out_type`` and ``read`` make of each image, float32, on the CPU,
+        in the order of the images.
 
     Raises:
+        ConfigError: If the backbone has no feature maps, and they are asked for.
         ValueError: If an image cannot be read, or the backbone does not specify how
             images are normalised.
 
@@ -58,38 +106,6 @@ def extract_features(
         True
         >>> distances = torch.cdist(features, features).fill_diagonal_(torch.inf)
         >>> most_similar = [files[i] for i in distances.argmin(dim=1)]
-    """
-    return run_backbone(
-        backbone, images, lambda maps: pool(backbone, maps), None, batch_size, img_size
-    )
-
-
-@torch.no_grad()
-def run_backbone(
-    backbone: nn.Module,
-    images: Images,
-    read: Callable[[Tensor], Tensor],
-    out_type: str | None = None,
-    batch_size: int = 64,
-    img_size: int | tuple[int, int] | None = None,
-) -> Tensor:
-    """Compute something of all images, batch by batch.
-
-    Args:
-        backbone: See :func:`extract_features`.
-        images: See :func:`extract_features`.
-        read: Gives, for the backbone's last output of a batch, what is kept of it.
-        out_type: What a transformer returns, in place of its own setting; 'featmap' asks
-            any backbone for feature maps, (B, C, h, w).
-        batch_size: Images at a time.
-        img_size: See :func:`extract_features`.
-
-    Returns:
-        What ``read`` gives, of all images, float32, on the CPU.
-
-    Raises:
-        ConfigError: If the backbone has no feature maps.
-        ValueError: See :func:`extract_features`.
     """
     normalization = getattr(backbone, 'normalization', None)
     if normalization is None:
@@ -114,7 +130,9 @@ def run_backbone(
             outputs = outputs if isinstance(outputs, Tensor) else outputs[-1]
             if out_type == 'featmap' and outputs.ndim != 4:
                 raise ConfigError(f'{type(backbone).__name__} gives no feature maps')
-            found.append(read(outputs).cpu())
+            if out_type is None:
+                outputs = pool(backbone, outputs)
+            found.append((read(outputs) if read else outputs).cpu())
     finally:
         backbone.train(training)
     return torch.cat(found).float()

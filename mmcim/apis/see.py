@@ -17,7 +17,7 @@ from mmcim.models import tokenizers
 from mmcim.models.backbones.beit_layers import FusedAttention
 from mmcim.utils.errors import ConfigError
 
-from .features import Images, image_list, read_images, run_backbone
+from .features import Images, extract_features, image_list, read_images
 
 _PATCHES = 10  # shown of each code
 _LEAST = 1e-6  # difference of two features
@@ -65,7 +65,8 @@ def attention_maps(
         return rows[..., extra:].unflatten(-1, grid)
 
     try:
-        return run_backbone(backbone, images, read, 'featmap', **settings)
+        settings |= dict(out_type='featmap', read=read)
+        return extract_features(backbone, images, **settings)
     finally:
         hook.remove()
 
@@ -120,7 +121,7 @@ def pca_colours(backbone: nn.Module, images: Images, **settings: Any) -> Tensor:
     """
     from sklearn.decomposition import PCA  # takes seconds, as below
 
-    maps = run_backbone(backbone, images, Tensor.cpu, 'featmap', **settings)
+    maps = extract_features(backbone, images, out_type='featmap', **settings)
     features = maps.movedim(1, 3)  # (N, h, w, C)
     pca = PCA(3, svd_solver='covariance_eigh')
     components = pca.fit_transform(features.flatten(0, 2).double().numpy())

@@ -12,7 +12,7 @@ import os
 import re
 import zipfile
 from argparse import Namespace
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from pickle import UnpicklingError
@@ -25,9 +25,11 @@ from mmengine.logging import HistoryBuffer
 from mmengine.runner import checkpoint as mmengine_files
 from mmpretrain.registry import MODELS
 from safetensors import safe_open
+from timm.models._hub import download_cached_file
 from torch import Tensor, nn
 
 from ..utils.errors import ConfigError
+from ..utils.nested import walk
 from .layout import tensors_below
 from .record import BackboneRecord, tensors_sha256
 from .trusted import trusted_backbone_config
@@ -50,8 +52,8 @@ class BackboneFile:
 
     Attributes:
         path: The file.
-        tensors: All of its tensors, by the names that they have there. Nested dicts, such
-            as ``student`` and ``teacher``, give dotted names.
+        tensors: All of its tensors, by the names that they have there. Nested dicts and
+            lists, such as ``student`` and ``teacher``, give dotted names.
         prefix: What the names of the backbone's tensors begin with; None if neither the
             caller nor the file specifies it.
         record: What the file says about this backbone; None for files of other projects.
@@ -151,7 +153,8 @@ def read_weights(path: str | Path) -> BackboneFile:
     content = content if isinstance(content, Mapping) else {}
     states = (content.get(name) for name in _CONTAINERS)
     state = next((state for state in states if isinstance(state, Mapping)), content)
-    tensors = dict(_named_tensors(state))
+    weights = {name: part for name, part in state.items() if name != 'optimizer'}
+    tensors = {name: t for name, t in walk(weights) if isinstance(t, Tensor)}
     if not tensors:
         raise ConfigError(
             f'checkpoint {path} holds no weights: expected names of tensors, at the top '
@@ -209,11 +212,7 @@ def _download(address: str) -> str:
         # Many addresses end in the same name.
         digest = hashlib.sha256(url.encode()).hexdigest()[:8]
         name = f'{digest}-{Path(urlparse(url).path).name}'
-        path = Path(torch.hub.get_dir(), 'checkpoints', name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if not path.exists():
-            torch.hub.download_url_to_file(url, str(path), progress=False)
-        return str(path)
+        return download_cached_file((url, name), check_hash=False)
     except Exception as error:  # of network, server, or mmengine's lists
         raise ConfigError(f'{address} cannot be downloaded: {error!r}') from error
 
@@ -243,14 +242,6 @@ def _reason(error: Exception) -> str:
         f'is damaged or not a checkpoint: {cause or type(error).__name__}. '
         'Copy or download it again (by git lfs pull if its repository has Git LFS)'
     )
-
-
-def _named_tensors(node: Mapping, prefix: str = '') -> Iterator[tuple[str, Tensor]]:
-    for name, value in node.items():
-        if isinstance(value, Tensor):
-            yield f'{prefix}{name}', value
-        elif isinstance(value, Mapping) and name != 'optimizer':
-            yield from _named_tensors(value, f'{prefix}{name}.')
 
 
 def _statistics_of_history(owner: type, name: str) -> Any:

@@ -7,6 +7,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from ..utils.nested import walk
+
 Grid = tuple[int, int]
 """Rows and columns of patches."""
 
@@ -106,15 +108,12 @@ def starts_anew(backbone: nn.Module, name: str) -> bool:
     return norm is not None and int(norm[1]) in sorted(outputs)[:-1]
 
 
-def not_finite(node: Any, name: str = '') -> Iterator[str]:
+def not_finite(node: Any) -> Iterator[str]:
     """Find the tensors that have NaN or infinite values in nested dicts and lists.
 
     Yields:
         Their dotted names.
     """
-    if isinstance(node, Tensor) and not node.isfinite().all():
-        yield name
-    elif isinstance(node, Mapping | list):
-        items = node.items() if isinstance(node, Mapping) else enumerate(node)
-        for key, value in items:
-            yield from not_finite(value, f'{name}.{key}'.lstrip('.'))
+    for name, value in walk(node):
+        if isinstance(value, Tensor) and not value.isfinite().all():
+            yield name

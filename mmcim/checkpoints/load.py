@@ -68,15 +68,19 @@ def load_into(
         report = LoadReport(file.path, prefix)
         fitted = _fit(backbone, given, file.record, report)
         ready = {inner + name: value for name, value in fitted.items()}
-        outer = prefix.removesuffix(inner)
-        if outer != prefix:
-            ready |= _other_parts(module, inner, file.below(outer))
     except ValueError as error:
         raise ConfigError(f'checkpoint {file.path} {error}') from error
+    own, outer = tensors_of(module), prefix.removesuffix(inner)
+    heads = file.below(outer) if outer != prefix else {}  # and necks
+    ready |= {
+        name: value
+        for name, value in heads.items()
+        if not name.startswith(inner) and name in own and value.shape == own[name].shape
+    }
     module.load_state_dict(ready, strict=False)
     backbone.normalization = file.normalization  # type: ignore[assignment]
     new = {inner + name for name in report.new}
-    report.missing = [n for n in tensors_of(module) if n not in ready and n not in new]
+    report.missing = [n for n in own if n not in ready and n not in new]
     report.unused += dict.fromkeys(
         re.sub(r'\..*', '.*', name)
         for name in file.tensors
@@ -228,14 +232,3 @@ def _surplus(wanted: Mapping[str, Tensor], unused: Mapping[str, Tensor]) -> list
         and 'head' not in name.split('.')
         and not name.endswith('attn.k_bias')
     ]
-
-
-def _other_parts(
-    module: nn.Module, inner: str, given: Mapping[str, Tensor]
-) -> dict[str, Tensor]:
-    """Tensors of heads and necks that are in the file in the same shape."""
-    return {
-        name: given[name]
-        for name, own in tensors_of(module).items()
-        if not name.startswith(inner) and name in given and given[name].shape == own.shape
-    }

@@ -19,6 +19,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..utils.arguments import keyword_arguments
 from ..utils.files import atomic_write
+from ..utils.nested import walk
 from .layout import Grid, is_derived, normalization, patch_grid
 
 # Backbones that mask images, or freeze some of their parameters, and those with the same
@@ -120,7 +121,7 @@ def describe_backbone(
         return None
     backbone = model.get_submodule(prefix.rstrip('.'))
     preprocessor = getattr(model, 'data_preprocessor', None)
-    # mmpretrain's and mmcim's preprocessors have the one, mmengine's the other.
+    # mmpretrain's of classifiers have the one, mmengine's and those made of it the other.
     rgb = ('to_rgb', '_channel_conversion')
     known = normalization(model)
     # The order of channels does not matter where all have the same statistics.
@@ -172,12 +173,10 @@ def find_backbone_config(cfg: Config, prefix: str) -> dict | None:
     Returns:
         None if the model came as an object.
     """
-    config = model = cfg.to_dict().get('model')
-    for part in prefix.rstrip('.').split('.'):
-        config = config.get(part) if isinstance(config, dict) else None
-    if not isinstance(config, dict) and isinstance(model, dict):
-        config = model.get('backbone')
-    if not isinstance(config, dict):
+    parts = dict(walk(cfg.to_dict().get('model')))
+    found = (parts.get(key) for key in (prefix.rstrip('.'), 'backbone'))
+    config = next((part for part in found if isinstance(part, dict)), None)
+    if config is None:
         return None
     # The weights are in the file, not where the training once began.
     config = _with_names({k: v for k, v in config.items() if k != 'init_cfg'})

@@ -55,16 +55,16 @@ def run(args: argparse.Namespace) -> None:
         loader = StrictRunner.build_dataloader({**cfg.train_dataloader, 'num_workers': 0})
     batch = fixed_batch(loader, args.num, args.seed)
     seed_generators(args.seed)
-    detector = None
+    options = {}
     if args.detector:
         other, checkpoint = args.detector
         found = load_model(load_config(other), checkpoint)
-        detector = getattr(found, 'enhancer', None)
-        if not isinstance(model, CIM) or not isinstance(detector, RevDet):
+        options['detector'] = getattr(found, 'enhancer', None)
+        if not isinstance(model, CIM) or not isinstance(options['detector'], RevDet):
             raise ConfigError(f'--detector: CIM takes a CIM-RevDet, {other} is none')
     with torch.no_grad():
         inputs = model.data_preprocessor(batch, training=True)['inputs']
-        images, legend = make_panels(model, inputs, detector)
+        images, legend = make_panels(model, inputs, **options)
     weights = Path(args.checkpoint).name if args.checkpoint else 'random weights'
     title = f'{type(model).__name__}, {weights}'
     save_image(draw_panels(images, title, legend), args.out)

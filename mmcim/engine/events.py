@@ -54,8 +54,8 @@ class EventsHook(Hook):
         cut = path.is_file() and not path.read_bytes().endswith(b'\n')  # by a crash
         if cut and not self._runner.rank:
             append_line(path, '')
-        handler, logger = _LogHandler(self), self._runner.logger
-        logger.addHandler(handler)
+        logger = self._runner.logger
+        logger.addFilter(self.note)  # a filter sees all that is logged
         try:
             yield
             self.write('end')
@@ -67,7 +67,7 @@ class EventsHook(Hook):
                     self.write('interrupted' if is_signal else 'error', message=message)
             raise
         finally:
-            logger.removeHandler(handler)
+            logger.removeFilter(self.note)
 
     def before_train(self, runner: Runner) -> None:
         """Describe what starts."""
@@ -112,24 +112,16 @@ class EventsHook(Hook):
         path = Path(self._runner.work_dir, EVENTS)
         append_line(path, json.dumps(line, default=_plain))
 
-
-class _LogHandler(logging.Handler):
-    """Turns warnings, and records with an event, into events."""
-
-    def __init__(self, hook: EventsHook) -> None:
-        super().__init__(logging.INFO)
-        self._hook = hook
-
-    def emit(self, record: logging.LogRecord) -> None:
+    def note(self, record: logging.LogRecord) -> bool:
+        """Turn warnings, and records with an event, into events, and let all pass."""
         event = getattr(record, 'event', None)
         if event or is_warning(record):
             metrics = getattr(record, 'metrics', None)
             message = dict(message=record.getMessage())
             what = dict(metrics=metrics) if metrics else message
-            try:
-                self._hook.write(event or 'warning', **what)
-            except ConfigError:  # a full disk: the next checkpoint ends the run
-                self.handleError(record)
+            with suppress(ConfigError):  # a full disk: the next checkpoint ends the run
+                self.write(event or 'warning', **what)
+        return True
 
 
 def _plain(value: Any) -> Any:

@@ -61,11 +61,8 @@ class OnlineProbe:
         features = extract_features(backbone, self.images, img_size=self.size).numpy()
         if not np.isfinite(features).all():
             return dict(top1=np.nan, top5=np.nan)
-        parts = (
-            (part[~self.is_val], part[self.is_val]) for part in (features, self.labels)
-        )
-        (train, val), (train_labels, val_labels) = parts
-        return linear_probe(train, train_labels, val, val_labels)
+        train, val = ((features[i], self.labels[i]) for i in (~self.is_val, self.is_val))
+        return linear_probe(*train, *val)
 
     def _backbone(self, model: BaseSelfSupervisor) -> Any:
         """The backbone with the model's normalisation, which the model's own lacks."""

@@ -21,6 +21,7 @@ from torch.utils.data import Dataset
 
 from ..checkpoints.layout import normalization
 from ..models.tokenizers.base import BaseTokenizer
+from ..utils.nested import walk
 from ..version import __version__
 from .hooks.safe_checkpoint import to_plain
 
@@ -118,7 +119,7 @@ def compare(first: dict, second: dict, of_first: str, of_second: str) -> dict[st
     Returns:
         Dotted name -> text that has it and both values.
     """
-    a, b = _flat(first), _flat(second)
+    a, b = _values(first), _values(second)
     differ = [name for name in {**a, **b} if not _same(a.get(name), b.get(name))]
     return {
         name: f'{name} is {a.get(name)} in {of_first} and {b.get(name)} in {of_second}'
@@ -155,13 +156,9 @@ def _precision(wrapper: OptimWrapper) -> str:
     return name if dtype is torch.float32 else f'{name} autocast'
 
 
-def _flat(node: Any, name: str = '') -> dict[str, Any]:
+def _values(record: dict) -> dict[str, Any]:
     """Dotted names -> values that are no containers."""
-    if not isinstance(node, (dict, list, tuple)):
-        return {name: node}
-    items = node.items() if isinstance(node, dict) else enumerate(node)
-    parts = [_flat(value, f'{name}.{key}' if name else str(key)) for key, value in items]
-    return {key: value for part in parts for key, value in part.items()}
+    return {k: v for k, v in walk(record) if not isinstance(v, dict | list | tuple)}
 
 
 def _same(a: Any, b: Any) -> bool:

@@ -35,10 +35,6 @@ class TerminalHook(Hook):
     def __init__(self) -> None:
         self._lines: dict[str, ProgressLine] = {}
 
-    def before_run(self, runner: Runner) -> None:
-        """Take over how often a line is logged."""
-        self._interval = log_interval(runner)
-
     def _after_iter(
         self, runner: Runner, batch_idx: int, *args: Any, mode: str = 'train', **kwargs
     ) -> None:
@@ -51,7 +47,7 @@ class TerminalHook(Hook):
             step, total = batch_idx + 1, len(getattr(runner, f'{mode}_dataloader'))
         if mode not in self._lines:
             title = f'{_TITLES[mode]} {type(unwrapped(runner.model)).__name__}'
-            self._lines[mode] = ProgressLine(title, total, self._interval)
+            self._lines[mode] = ProgressLine(title, total, log_interval(runner))
         self._lines[mode].update(step, text)
 
     def after_train(self, runner: Runner) -> None:

@@ -2,7 +2,7 @@
 """Features of a frozen backbone, judged by nearest neighbours and by a linear probe."""
 
 from collections.abc import Callable
-from typing import Any
+from functools import partial
 
 import numpy as np
 import torch
@@ -189,12 +189,10 @@ class FrozenFeatureLoop(MetricsLoop):
         prefix: Of the names of the metrics, as ``knn`` in ``knn/top1``.
         classify: Gives metrics, name -> value, of the features, (N, D), float32, and
             labels, (N,), int64, of the training set, and then of the test set.
-        settings: Its other arguments.
     """
 
     prefix: str
     classify: Callable[..., dict[str, float]]
-    settings: dict[str, Any]
 
     def __init__(self, *args, train_dataloader: DataLoader | dict, **kwargs) -> None:
         super().__init__(*args, **kwargs)
@@ -205,7 +203,7 @@ class FrozenFeatureLoop(MetricsLoop):
         """Compute the features and evaluate them."""
         train = collect_features(model, self.train_dataloader, self.fp16)
         test = collect_features(model, self.dataloader, self.fp16)
-        result = [self.classify(*train, *test, **self.settings) if train and test else {}]
+        result = [self.classify(*train, *test) if train and test else {}]
         broadcast_object_list(result)
         return {f'{self.prefix}/{name}': value for name, value in result[0].items()}
 
@@ -233,11 +231,11 @@ class KNNLoop(FrozenFeatureLoop):
     """
 
     prefix = 'knn'
-    classify = staticmethod(knn_accuracy)
 
     def __init__(self, *args, k: int = 20, temperature: float = 0.07, **kwargs) -> None:
         super().__init__(*args, **kwargs)
-        self.settings = dict(k=k, temperature=temperature, device=get_device())
+        device = get_device()
+        self.classify = partial(knn_accuracy, k=k, temperature=temperature, device=device)
 
 
 @LOOPS.register_module()
@@ -264,8 +262,7 @@ class LinearProbeLoop(FrozenFeatureLoop):
     """
 
     prefix = 'linear'
-    classify = staticmethod(linear_probe)
 
     def __init__(self, *args, C: float = 1.0, max_iter: int = 1000, **kwargs) -> None:
         super().__init__(*args, **kwargs)
-        self.settings = dict(C=C, max_iter=max_iter)
+        self.classify = partial(linear_probe, C=C, max_iter=max_iter)

@@ -27,6 +27,7 @@ from torch.utils.data import DataLoader
 from .arguments import constructors, keyword_arguments, takes_any_keyword
 from .errors import ConfigError
 from .files import refuse_code
+from .nested import walk
 
 # How alike two names must be for one to be a misspelling of the other. At the top of a
 # config all others are free variables.
@@ -77,7 +78,7 @@ def check_keys(cfg: Config | dict) -> None:
             there is no model, or if the default scope is another library's.
         BuildError: See :func:`check_arguments`.
     """
-    for _, part in _walk(cfg):
+    for _, part in walk(dict(cfg)):
         if isinstance(part, dict) and part.get('_scope_') == 'mmcim':
             del part['_scope_']
     for name in cfg:
@@ -109,7 +110,7 @@ def check_arguments(cfg: Config | dict) -> None:
         ConfigError: If an annotation file may run code.
     """
     default = cfg.get('default_scope') or 'mmpretrain'
-    for key, part in (node for name in TOP_LEVEL for node in _walk(cfg.get(name), name)):
+    for key, part in (node for name in TOP_LEVEL for node in walk(cfg.get(name), name)):
         if isinstance(part, int | float) and not isinstance(part, bool):
             _check_range(key, part)
         if not isinstance(part, dict):
@@ -240,15 +241,6 @@ def _explain(error: Exception, cfg: Config | dict, key: str) -> str:
     return ': '.join(part for part in (key, kind, cause) if part)
 
 
-def _walk(node: Any, key: str = '') -> Iterator[tuple[str, Any]]:
-    """Go through all that is in a config, with its dotted key."""
-    yield key, node
-    if isinstance(node, (Config, dict, list, tuple)):
-        items = enumerate(node) if isinstance(node, (list, tuple)) else node.items()
-        for name, value in items:
-            yield from _walk(value, f'{key}.{name}' if key else str(name))
-
-
 def _find_part(cfg: Config | dict, built: Any, inside: str) -> str:
     """Find the part of a config that something is built from.
 
@@ -259,7 +251,7 @@ def _find_part(cfg: Config | dict, built: Any, inside: str) -> str:
         Its dotted key; '' if there is none.
     """
     found = {}
-    for key, part in _walk(cfg):
+    for key, part in walk(dict(cfg)):
         if isinstance(part, dict) and isinstance(built, dict):
             common = part.keys() & built.keys()
             # By their text, since comparing arrays gives an array.

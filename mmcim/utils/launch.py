@@ -15,6 +15,7 @@ from ..paths import configs_dir
 from .building import TOP_LEVEL, check_keys, explain_build_errors, nearest
 from .errors import ConfigError
 from .files import refuse_code
+from .nested import walk
 
 
 def load_config(
@@ -97,10 +98,8 @@ def find_config(path: str | Path) -> str:
 
 def initial_weights(cfg: Config) -> list[str]:
     """List the files that a config's model and its backbone are initialised with."""
-    model = cfg.get('model') or {}
-    parts = [part for part in (model, model.get('backbone')) if isinstance(part, dict)]
-    found = [part['init_cfg'] for part in parts if isinstance(part.get('init_cfg'), dict)]
-    return [init['checkpoint'] for init in found if init.get('checkpoint')]
+    keys = ('model.init_cfg.checkpoint', 'model.backbone.init_cfg.checkpoint')
+    return [v for key, v in walk(cfg.get('model'), 'model') if key in keys and v]
 
 
 def build_runner(cfg: Config, mode: str | None = None) -> Runner:

@@ -116,8 +116,7 @@ class ProgressLine:
 
     def close(self) -> None:
         """Remove the line from a terminal."""
-        if self._task in self._progress.task_ids:
-            self._progress.remove_task(self._task)
+        self._progress.remove_task(self._task)
         if not self._progress.tasks:
             self._progress.live.stop()
 

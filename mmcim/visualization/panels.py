@@ -6,26 +6,14 @@
 
 from collections.abc import Callable
 from functools import singledispatch
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from mmpretrain.models.selfsup import BaseSelfSupervisor
 from torch import Tensor
 
-from ..models.selfsup import (
-    CIM,
-    BEiTBaseline,
-    ConMIM,
-    CorrIM,
-    DiscreteVAETrainer,
-    MAEBaseline,
-    MoCoV3Baseline,
-    ResPix,
-    RevDet,
-    SimMIMBaseline,
-)
-from ..models.selfsup.cim import Corruption
+from ..models import selfsup
 from ..models.selfsup.discrete_vae import psnr
 from .figure import Colour
 
@@ -49,9 +37,7 @@ class Panels(NamedTuple):
 
 
 @singledispatch
-def make_panels(
-    model: BaseSelfSupervisor, inputs: dict, detector: RevDet | None = None
-) -> Panels:
+def make_panels(model: BaseSelfSupervisor, inputs: dict, **options: Any) -> Panels:
     """Show what a method does to a batch in training, and what it predicts.
 
     Call it without gradients and with the model in eval mode. Masks and samples are drawn
@@ -60,8 +46,8 @@ def make_panels(
     Args:
         model: A method of :mod:`mmcim.models.selfsup`.
         inputs: What its data preprocessor gives in training.
-        detector: Looks at the same corrupted images as a :class:`CIM`. By default the
-            model's own enhancer, if it is one.
+        **options: Of a :class:`CIM` ``detector``, a :class:`RevDet` that looks at the
+            same corrupted images. By default the model's own enhancer, if it is one.
 
     Returns:
         Of CIM ``original``, ``tokenizer``, ``mask``, ``corrupted``; from ResPix
@@ -81,7 +67,9 @@ def make_panels(
 
 
 @make_panels.register
-def _cim(model: CIM, inputs: dict, detector: RevDet | None = None) -> Panels:
+def _cim(
+    model: selfsup.CIM, inputs: dict, detector: selfsup.RevDet | None = None
+) -> Panels:
     denormalize, enhancer = model.data_preprocessor.denormalize, model.enhancer
     batch = model.corrupt(inputs)
     original = denormalize(batch.images)
@@ -92,7 +80,7 @@ def _cim(model: CIM, inputs: dict, detector: RevDet | None = None) -> Panels:
         panels['tokenizer'] = denormalize(decoded)
     panels['mask'] = grey_out(original, batch.mask)
     panels['corrupted'] = denormalize(batch.corrupted)
-    if isinstance(enhancer, ResPix):
+    if isinstance(enhancer, selfsup.ResPix):
         panels |= _respix(model, batch)
     elif detector is None:
         detector = enhancer
@@ -105,7 +93,7 @@ def _cim(model: CIM, inputs: dict, detector: RevDet | None = None) -> Panels:
     return Panels(panels, legend)
 
 
-def _respix(model: CIM, batch: Corruption) -> dict[str, Tensor]:
+def _respix(model: selfsup.CIM, batch: selfsup.Corruption) -> dict[str, Tensor]:
     """Show the prediction as it is trained and as pixels."""
     head, denormalize = model.enhancer.head, model.data_preprocessor.denormalize
     target, pred = head.target(batch.images), model.enhancer.predict(batch.corrupted)
@@ -121,30 +109,24 @@ def _respix(model: CIM, batch: Corruption) -> dict[str, Tensor]:
 
 
 @make_panels.register
-def _beit(model: BEiTBaseline, inputs: dict, detector: None = None) -> Panels:
+def _beit(model: selfsup.BEiTBaseline, inputs: dict) -> Panels:
     original = model.data_preprocessor.denormalize(inputs['images'])
     mask, golden, patches, logits = model.predict(inputs)
     predicted = patches.replace(golden, logits.argmax(dim=2))  # (B, h, w)
-    decoded, shown = map(model.tokenizer.decode, (golden, predicted))
-    size = original.shape[-2:]
-    return Panels(
-        dict(
-            original=original,
-            mask=grey_out(original, mask),
-            tokenizer=F.interpolate(decoded, size),
-            predicted=F.interpolate(shown, size),
-        )
-    )
+    panels = dict(original=original, mask=grey_out(original, mask))
+    for name, ids in dict(tokenizer=golden, predicted=predicted).items():
+        panels[name] = F.interpolate(model.tokenizer.decode(ids), original.shape[-2:])
+    return Panels(panels)
 
 
 @make_panels.register
-def _simmim(model: SimMIMBaseline, inputs: dict, detector: None = None) -> Panels:
+def _simmim(model: selfsup.SimMIMBaseline, inputs: dict) -> Panels:
     mask, pred = model.predict(inputs['images'])
     return Panels(_filled(model, inputs['images'], mask, pred))
 
 
 @make_panels.register
-def _mae(model: MAEBaseline, inputs: dict, detector: None = None) -> Panels:
+def _mae(model: selfsup.MAEBaseline, inputs: dict) -> Panels:
     images, head = inputs['images'], model.head
     original = model.data_preprocessor.denormalize(images)
     latent, mask, restore = model.backbone(images, mask=True)
@@ -159,7 +141,7 @@ def _mae(model: MAEBaseline, inputs: dict, detector: None = None) -> Panels:
 
 
 @make_panels.register
-def _conmim(model: ConMIM, inputs: dict, detector: None = None) -> Panels:
+def _conmim(model: selfsup.ConMIM, inputs: dict) -> Panels:
     images, seen = inputs['images'], inputs['momentum_images']
     original, momentum = map(model.data_preprocessor.denormalize, (images, seen))
     mask = model.draw_mask(images)
@@ -181,7 +163,7 @@ def _conmim(model: ConMIM, inputs: dict, detector: None = None) -> Panels:
 
 
 @make_panels.register
-def _corrim(model: CorrIM, inputs: dict, detector: None = None) -> Panels:
+def _corrim(model: selfsup.CorrIM, inputs: dict) -> Panels:
     denormalize = model.data_preprocessor.denormalize
     context = denormalize(inputs['context'])
     found = model.predict(inputs).softmax(dim=2)[:, :, 1]  # (B, E, H, W)
@@ -195,14 +177,14 @@ def _corrim(model: CorrIM, inputs: dict, detector: None = None) -> Panels:
 
 
 @make_panels.register
-def _mocov3(model: MoCoV3Baseline, inputs: dict, detector: None = None) -> Panels:
+def _mocov3(model: selfsup.MoCoV3Baseline, inputs: dict) -> Panels:
     keys = {'first crop': 'images', 'second crop': 'second_crops'}
     denormalize = model.data_preprocessor.denormalize
     return Panels({name: denormalize(inputs[key]) for name, key in keys.items()})
 
 
 @make_panels.register
-def _tokenizer(model: DiscreteVAETrainer, inputs: dict, detector: None = None) -> Panels:
+def _tokenizer(model: selfsup.DiscreteVAETrainer, inputs: dict) -> Panels:
     original, network = inputs['tokenizer_images'], model.backbone
     ids = network(original).argmax(1)  # (B, h, w)
     restored = network.decode(network.embed(ids)).float().clamp(0, 1)

@@ -25,7 +25,7 @@ def test_panels_match_training_steps(configs, inputs):  # noqa: F811
     detector = MODELS.build(revdet()).eval()
     batch = model.corrupt(inputs)
     model.corrupt = lambda *args: batch
-    panels = headings(make_panels(model, inputs, detector).images)
+    panels = headings(make_panels(model, inputs, detector=detector).images)
     assert list(panels) == [
         'original',
         'tokenizer',

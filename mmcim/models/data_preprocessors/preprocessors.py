@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from mmengine.model import BaseDataPreprocessor
+from mmengine.model import ImgDataPreprocessor
 from mmengine.utils import to_2tuple
 from mmpretrain.registry import MODELS
 from torch import Tensor, nn
@@ -26,7 +26,7 @@ class ModelInputs(dict):
 
 
 @MODELS.register_module()
-class DevicePreprocessor(BaseDataPreprocessor):
+class DevicePreprocessor(ImgDataPreprocessor):
     """Flip and normalise uint8 images on the device.
 
     The base of all data preprocessors, and sufficient for a method that needs only
@@ -50,11 +50,8 @@ class DevicePreprocessor(BaseDataPreprocessor):
         to_rgb: bool = False,
         flip_prob: float = 0.5,
     ) -> None:
-        super().__init__()
-        self.to_rgb = to_rgb
+        super().__init__(mean, std, bgr_to_rgb=to_rgb)
         self.flip_prob = flip_prob
-        self.register_buffer('mean', torch.tensor(mean).float().view(3, 1, 1), False)
-        self.register_buffer('std', torch.tensor(std).float().view(3, 1, 1), False)
 
     @torch.no_grad()
     def forward(self, data: dict, training: bool = False) -> dict:
@@ -112,7 +109,7 @@ class DevicePreprocessor(BaseDataPreprocessor):
                 "use collate_fn=dict(type='default_collate') in the data loader"
             )
         images = images.expand(-1, 3, -1, -1)
-        if self.to_rgb:
+        if self._channel_conversion:
             images = images.flip(1)
         if training and self.flip_prob > 0:
             images = random_flip(images, self.flip_prob)
@@ -212,14 +209,12 @@ class ConMIMDataPreprocessor(DevicePreprocessor):
         Raises:
             TypeError: If the images are something else.
         """
-        images = momentum_images = self.flip(images, training).float() / 255
-        if training:
-            images = self.online_augment(images)
-            momentum_images = self.momentum_augment(momentum_images)
-        return dict(
-            images=self.normalize(images),
-            momentum_images=self.normalize(momentum_images),
-        )
+        images = self.flip(images, training).float() / 255
+        augments = dict(images=self.online_augment, momentum_images=self.momentum_augment)
+        return {
+            name: self.normalize(augment(images) if training else images)
+            for name, augment in augments.items()
+        }
 
 
 @MODELS.register_module()
