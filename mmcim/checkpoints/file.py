@@ -25,7 +25,6 @@ from mmengine.logging import HistoryBuffer
 from mmengine.runner import checkpoint as mmengine_files
 from mmpretrain.registry import MODELS
 from safetensors import safe_open
-from timm.models._hub import download_cached_file
 from torch import Tensor, nn
 
 from ..utils.errors import ConfigError
@@ -212,7 +211,11 @@ def _download(address: str) -> str:
         # Many addresses end in the same name.
         digest = hashlib.sha256(url.encode()).hexdigest()[:8]
         name = f'{digest}-{Path(urlparse(url).path).name}'
-        return download_cached_file((url, name), check_hash=False)
+        path = Path(torch.hub.get_dir(), 'checkpoints', name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            torch.hub.download_url_to_file(url, str(path), progress=False)
+        return str(path)
     except Exception as error:  # of network, server, or mmengine's lists
         raise ConfigError(f'{address} cannot be downloaded: {error!r}') from error
 
