@@ -225,6 +225,11 @@ def _convert_dalle(add: Add) -> None:
     _flags(add, trust_pickle=trust, force='replace the output')
 
 
+def _pack(add: Add) -> None:
+    add('folder', help='of images, in folders or not')
+    add('out', type=_file('.lmdb'), help='file to write or replace')
+
+
 def _show(add: Add) -> None:
     add('config', help='config file of a pre-training')
     add('checkpoint', nargs='?', help='its checkpoint; random weights if omitted')
@@ -332,7 +337,7 @@ def _positive(text: str) -> int:
 
 
 _ALL = (
-    _train, _test, _quickstart, _export, _convert_dalle, _show, _see, _report,
+    _train, _test, _quickstart, _export, _convert_dalle, _pack, _show, _see, _report,
     _benchmark, _configs, _doctor,
 )  # fmt: skip
 COMMANDS = {add.__name__[1:].replace('_', '-'): add for add in _ALL}

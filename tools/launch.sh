@@ -55,13 +55,16 @@ submit() {
     positive GPUS "$gpus"
     local per_node=${GPUS_PER_NODE:-$((gpus < 8 ? gpus : 8))}
     positive GPUS_PER_NODE "$per_node"
+    # The configs have at most 8 loader workers, beside the training itself.
+    local cpus=${CPUS_PER_TASK:-9}
+    positive CPUS_PER_TASK "$cpus"
     # SRUN_ARGS is split into words on purpose.
     exec srun -p "$1" \
         --job-name="$2" \
         --gres="gpu:$per_node" \
         --ntasks="$gpus" \
         --ntasks-per-node="${TASKS_PER_NODE:-$per_node}" \
-        --cpus-per-task="${CPUS_PER_TASK:-5}" \
+        --cpus-per-task="$cpus" \
         --kill-on-bad-exit=1 \
         ${SRUN_ARGS:-} \
         "$PYTHON" -u "$TOOLS/$3" "${@:4}" --launcher=slurm

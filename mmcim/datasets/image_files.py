@@ -16,6 +16,7 @@ from mmengine.logging import MMLogger
 from PIL import Image, ImageOps
 
 from ..utils.errors import ConfigError
+from .packed import list_packed, locate, read_packed
 
 EXTENSIONS = (
     '.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff', '.ppm', '.pgm',
@@ -27,13 +28,18 @@ class Listing(NamedTuple):
 
     Attributes:
         files: Paths below the folder, sorted.
-        classes: The folders directly below it, sorted, those without images included.
+        folders: Likewise, those without images included.
         left_out: Reason -> how many files or folders; hidden ones are not counted.
     """
 
     files: list[str]
-    classes: list[str]
+    folders: list[str]
     left_out: Counter[str]
+
+    @property
+    def classes(self) -> list[str]:
+        """The folders directly below it."""
+        return [name for name in self.folders if os.sep not in name]
 
     def __str__(self) -> str:
         reasons = ', '.join(f'{why} ({n})' for why, n in self.left_out.most_common())
@@ -49,7 +55,8 @@ def list_images(folder: str | Path, by_class: bool = False) -> Listing:
     out is logged in one line, counted by reason.
 
     Args:
-        folder: A local folder. Names need not be UTF-8.
+        folder: A local folder, or one in a packed folder, see
+            :mod:`mmcim.datasets.packed`. Names need not be UTF-8.
         by_class: Whether to leave out images that are in no folder below this one.
 
     Returns:
@@ -58,11 +65,17 @@ def list_images(folder: str | Path, by_class: bool = False) -> Listing:
     Raises:
         ConfigError: If it is not a folder, or has no images.
     """
-    if not os.path.isdir(folder):
+    packed, inner = locate(folder)
+    if not packed and not os.path.isdir(folder):
         raise ConfigError(f'{folder} is not a folder')
-    files, folders, left_out = _scan(os.fspath(folder), by_class)
-    classes = [name for name in folders if name and os.sep not in name]
-    listing = Listing(sorted(files), sorted(classes), left_out)
+    left_out = Counter[str]()
+    found = list_packed(packed, inner) if packed else _scan(os.fspath(folder), left_out)
+    files, folders = (sorted(filter(None, names)) for names in found)
+    if by_class:
+        outside = [name for name in files if os.sep not in name]
+        files = [name for name in files if os.sep in name]
+        left_out += Counter({'images outside the class folders': len(outside)})
+    listing = Listing(files, folders, left_out)
     if not files:
         raise ConfigError(f'{folder} has no images ({", ".join(EXTENSIONS)}): {listing}')
     if left_out:
@@ -70,9 +83,9 @@ def list_images(folder: str | Path, by_class: bool = False) -> Listing:
     return listing
 
 
-def _scan(folder: str, by_class: bool) -> tuple[list[str], list[str], Counter[str]]:
-    """Give images and folders, '' first, by their paths below a folder, and the rest."""
-    files, folders, left_out, seen = [], [], Counter[str](), set()
+def _scan(folder: str, left_out: Counter[str]) -> tuple[list[str], list[str]]:
+    """Give images and folders by their paths below a folder, and count the rest."""
+    files, folders, seen = [], [], set()
     # Linked folders come last, so that folders are listed under their own names.
     top = os.path.join(folder, '')
     pending = [top]
@@ -93,11 +106,9 @@ def _scan(folder: str, by_class: bool) -> tuple[list[str], list[str], Counter[st
                 extension = os.path.splitext(name)[1].lower()
                 if extension not in EXTENSIONS:
                     left_out[extension or 'no extension'] += 1
-                elif by_class and path == top:
-                    left_out['images outside the class folders'] += 1
                 else:
                     files.append(os.path.join(folders[-1], name))
-    return files, folders, left_out
+    return files, folders
 
 
 def read_image(path: str | Path, backend_args: dict | None = None) -> np.ndarray:
@@ -116,7 +127,7 @@ def read_image(path: str | Path, backend_args: dict | None = None) -> np.ndarray
     (by at most 1) and from the signed images that it takes.
 
     Args:
-        path: The path or address of a file.
+        path: The path or address of a file, which may be in a packed folder.
         backend_args: Of :func:`mmengine.fileio.get`.
 
     Returns:
@@ -127,9 +138,11 @@ def read_image(path: str | Path, backend_args: dict | None = None) -> np.ndarray
     """
     path = os.fspath(path)
     try:
-        content = np.frombuffer(fileio.get(path, backend_args=backend_args), np.uint8)
+        packed, inner = locate(path)
+        found = read_packed(packed, inner) if packed else fileio.get(path, backend_args)
+        content = np.frombuffer(found, np.uint8)
         if not content.size:
-            raise OSError('it is empty')
+            raise OSError('it is empty or missing')
         # OpenCV gives None for most files that it cannot read.
         image = cv2.imdecode(content, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
         if image is not None and image.dtype == np.uint16:

@@ -16,6 +16,7 @@ from PIL import Image
 from ..utils.errors import ConfigError
 from .image_files import Listing, list_images, read_image
 from .image_folder import is_val
+from .packed import locate
 from .transforms import transforms_of
 
 NUM_PER_CLASS = 20  # for training; the quickstart labels so many
@@ -52,7 +53,7 @@ def check_images(folder: str | Path) -> Listing:
             f'{NUM_PER_CLASS} for training and 1 for validation: add images, move '
             'folders away, or put all images into one to pre-train without labels'
         )
-    _refuse_unreadable(os.path.join(folder, file) for file in listing.files)
+    refuse_unreadable(os.path.join(folder, file) for file in listing.files)
     return listing
 
 
@@ -92,13 +93,14 @@ def inspect_dataset(
         return  # images are read in another way
     if not training:
         every = map(dataset.get_data_info, range(len(dataset)))
-        _refuse_unreadable(info['img_path'] for info in every if 'img_path' in info)
+        refuse_unreadable(info['img_path'] for info in every if 'img_path' in info)
     sides, values = [], set()
     for info in sample:
-        if not os.path.isfile(info.get('img_path', '')):
+        path = info.get('img_path', '')
+        if not os.path.isfile(path) and not locate(path)[0]:
             continue  # remote, or in memory
         try:
-            sides.append(read_image(info['img_path']).shape[:2])
+            sides.append(read_image(path).shape[:2])
         except ConfigError:
             continue  # skipped in training
         if 'seg_map_path' in info and 'LoadAnnotations' in (loaders or _LOADERS):
@@ -129,9 +131,13 @@ def _check_labels(dataset: Any) -> None:
         )
 
 
-def _refuse_unreadable(paths: Iterable[str]) -> None:
-    """Read all local images; skipping one would change a metric."""
-    local = [path for path in paths if '://' not in path]
+def refuse_unreadable(paths: Iterable[str]) -> None:
+    """Look at all local images; skipping one would change a metric.
+
+    Raises:
+        ConfigError: If any is unreadable. Packed ones have been looked at before.
+    """
+    local = [path for path in paths if '://' not in path and not locate(path)[0]]
     with ThreadPoolExecutor() as pool:
         errors = [error for error in pool.map(_find_error, local) if error]
     if errors:

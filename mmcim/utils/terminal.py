@@ -134,7 +134,8 @@ def track(items: Iterable, title: str) -> Iterator:
         items: What is iterated over; has a length.
         title: What is being done.
     """
-    line = ProgressLine(title, len(items))  # type: ignore[arg-type]
+    total = len(items)  # type: ignore[arg-type]
+    line = ProgressLine(title, total, max(_EVERY, total // 20))
     try:
         for step, item in enumerate(items, start=1):
             yield item

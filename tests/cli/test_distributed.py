@@ -13,6 +13,7 @@ from mmpretrain.registry import MODELS
 from safetensors.torch import save_file
 
 from mmcim.checkpoints import backbone_path, load_checkpoint
+from mmcim.utils import load_config
 
 from .toy_run import REPO, TOOLS, environment, run_forked, run_tool
 
@@ -219,6 +220,7 @@ def test_scripts_print_usage(toy, script):
         ),
         ('slurm_train.sh', [*'abcd'], dict(GPUS='x'), "GPUS must be a number .*'x'"),
         ('slurm_test.sh', [*'abcd'], dict(GPUS_PER_NODE='0'), "_PER_NODE must be .*'0'"),
+        ('slurm_test.sh', [*'abcd'], dict(CPUS_PER_TASK='0'), "_PER_TASK must be .*'0'"),
     ],
 )
 def test_invalid_launch_is_a_one_line_error(
@@ -252,6 +254,8 @@ def test_slurm_scripts_call_srun(toy, kind, monkeypatch):
     )
     assert result.code == 0, result.output
     words = result.output.splitlines()
+    loader = load_config('mmcim::_base_/pretrain_imagenet_224.py').train_dataloader
+    assert f'--cpus-per-task={loader.num_workers + 1}' in words
     for word in ('part', '--ntasks=16', '--ntasks-per-node=8', '--gres=gpu:8'):
         assert word in words
     assert {'--quotatype=auto', '--exclusive', '--launcher=slurm', '--x'} <= set(words)

@@ -162,7 +162,7 @@ NOISE = np.random.default_rng(0).integers(0, 256, (90, 70, 3), np.uint8)
 DAMAGED = 'truncated, damaged, of an unknown format'
 OTHER = 'not of 8 or 16 bits unsigned'
 REFUSED = {
-    'empty': (b'', 'it is empty'),
+    'empty': (b'', 'it is empty or missing'),
     'text': (b'<html>404 Not Found</html>', DAMAGED),
     'garbage': (bytes(range(256)) * 4, DAMAGED),
     'half jpeg': (encode(NOISE, 'JPEG')[:3000], DAMAGED),
