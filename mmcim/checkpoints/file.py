@@ -152,8 +152,9 @@ def read_weights(path: str | Path) -> BackboneFile:
     content = content if isinstance(content, Mapping) else {}
     states = (content.get(name) for name in _CONTAINERS)
     state = next((state for state in states if isinstance(state, Mapping)), content)
-    weights = {name: part for name, part in state.items() if name != 'optimizer'}
-    tensors = {name: t for name, t in walk(weights) if isinstance(t, Tensor)}
+    found = {name: part for name, part in walk(state) if isinstance(part, Tensor)}
+    # What a training library saves beside the weights is none of them.
+    tensors = {k: v for k, v in found.items() if 'optimizer' not in k.split('.')}
     if not tensors:
         raise ConfigError(
             f'checkpoint {path} holds no weights: expected names of tensors, at the top '

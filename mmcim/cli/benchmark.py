@@ -249,9 +249,10 @@ def measure(path: str, args: argparse.Namespace) -> None:
         print(table)
     for kind, peak in peaks.items():
         print(f'peak: {peak:.0f} GMAC/s, of a matrix product in {kind}')
-    print(f'GPU memory at the peak: {memory:.2f} GiB')
     if args.against:
         print(f'{rates[0] / rates[1]:.2f} times the images/s of stock parts')
+    elif memory:
+        print(f'GPU memory at the peak: {memory:.2f} GiB')
 
 
 def count_waits(path: str, args: argparse.Namespace) -> None:

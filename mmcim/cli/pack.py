@@ -12,6 +12,7 @@ Example: mmcim pack data/imagenet data/imagenet.lmdb
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 import lmdb
 
@@ -36,7 +37,7 @@ def run(args: argparse.Namespace) -> None:
     paths = {name: Path(args.folder, name) for name in listing.files}
     refuse_unreadable(map(str, paths.values()))
     # No space is taken for the size; the file is synchronised once it is complete.
-    options = dict(subdir=False, lock=False, sync=False, map_size=2**42)
+    options: dict[str, Any] = dict(subdir=False, lock=False, sync=False, map_size=2**42)
 
     def put(name: str, content: bytes) -> None:
         with packed.begin(write=True) as transaction:

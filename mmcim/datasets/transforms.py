@@ -117,6 +117,8 @@ def resize_image(
         ``(*size)`` or ``(*size, C)``, uint8. Of a crop the channels are apart in memory,
         as ``PackInputs`` wants them: to interleave them takes as long as half a resize.
     """
+    if min(image.strides) < 0:  # of a flip, which PyTorch does not take
+        image = np.ascontiguousarray(image)
     planes = torch.from_numpy(np.atleast_3d(image)).permute(2, 0, 1)[None]
     resized = F.interpolate(planes, size, mode=mode, antialias=True)[0]  # (C, *size)
     return resized.permute(1, 2, 0).numpy().reshape(*size, *image.shape[2:])

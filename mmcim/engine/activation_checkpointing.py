@@ -39,8 +39,10 @@ def checkpoint_activations(model: nn.Module, names: str | Sequence[str]) -> None
             raise ValueError(f'{name!r} has no repeated layers to recompute')
         layers |= dict.fromkeys(found)
     for layer in layers:
+        norms = [m for m in layer.modules() if getattr(m, 'track_running_stats', False)]
+        run = _recomputed_with_norms if norms else _recomputed
         # Not a wrapping module, which would rename all tensors to the optimizer.
-        layer.forward = partial(_recomputed, layer, layer.forward)
+        layer.forward = partial(run, layer, layer.forward, norms)
 
 
 def _repeated_layers(module: nn.Module) -> Iterator[nn.Module]:
@@ -54,14 +56,19 @@ def _repeated_layers(module: nn.Module) -> Iterator[nn.Module]:
         yield from inner or ([child] if is_layer else [])
 
 
-def _recomputed(layer: nn.Module, forward: Callable, *args: Any, **kwargs: Any) -> Any:
+def _recomputed(
+    layer: nn.Module, forward: Callable, norms: list[nn.Module], *args: Any, **kwargs: Any
+) -> Any:
     if not (layer.training and torch.is_grad_enabled()):
         return forward(*args, **kwargs)
-    norms = [m for m in layer.modules() if getattr(m, 'track_running_stats', False)]
     run: Any = partial(checkpoint, forward, use_reentrant=False)
-    if norms:  # torch.compile does not take such contexts
+    if norms:
         run.keywords['context_fn'] = lambda: (nullcontext(), _statistics_kept(norms))
     return run(*args, **kwargs)
+
+
+# Its contexts are none that torch.compile takes.
+_recomputed_with_norms = torch.compiler.disable(_recomputed)
 
 
 @contextmanager

@@ -150,7 +150,7 @@ def wrap_distributed(model: nn.Module, cfg: Config | dict) -> MMDistributedDataP
     elif cfg.get('sync_bn'):
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
     for module in model.modules():
-        if type(module) is nn.SyncBatchNorm:
+        if type(module) is nn.SyncBatchNorm and SyncBatchNorm.is_like(module):
             module.__class__ = SyncBatchNorm  # the same layer, which waits for nothing
     device_ids = [torch.cuda.current_device()] if on_gpu else None
     arguments |= dict(broadcast_buffers=False, init_sync=False, device_ids=device_ids)

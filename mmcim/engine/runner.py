@@ -5,6 +5,7 @@ from contextlib import ExitStack
 from functools import partialmethod
 from os.path import dirname, join, realpath
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from mmengine.config import Config
@@ -14,7 +15,7 @@ from mmengine.logging import MMLogger
 from mmengine.model import BaseDataPreprocessor
 from mmengine.optim import OptimWrapper
 from mmengine.registry import RUNNERS
-from mmengine.runner import BaseLoop, Runner
+from mmengine.runner import BaseLoop, Runner, runner
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -36,6 +37,7 @@ from .seeding import SeededDataset, SeededSampler, SeedHook
 from .terminal import TerminalHook, start_summary
 from .work_dir import begin
 
+_CHECKPOINTING = 'turn_on_activation_checkpointing'
 # Settings of data loaders that torch refuses without worker processes.
 _OF_WORKERS = {'multiprocessing_context', 'persistent_workers', 'prefetch_factor'}
 _OF_WORKERS |= {'timeout'}
@@ -200,10 +202,11 @@ class StrictRunner(Runner):
             stack.callback(remove_lines)  # before an error is printed
             begin(self, stack)
             super().dump_config()
-            # Taken out: mmengine would recompute whole sub-models, the reentrant way.
-            names = self.cfg.pop('activation_checkpointing', None) or ()
             with explain_build_errors(self.cfg, 'activation_checkpointing'):
+                names = self.cfg.get('activation_checkpointing') or ()
                 checkpoint_activations(unwrapped(self.model), names)
+            # mmengine would recompute whole sub-models, the reentrant way.
+            stack.enter_context(patch.object(runner, _CHECKPOINTING, lambda *_: None))
             stack.enter_context(self._events.listen())
             stack.enter_context(self._interruption.listen())
             return super().train()

@@ -20,7 +20,7 @@ def scope():
 
 def first_batch(config, name):
     loader = config[name]
-    loader.update(batch_size=4, num_workers=0)
+    loader.update(batch_size=4, num_workers=0, prefetch_factor=None)
     torch.manual_seed(0)
     np.random.seed(0)
     return next(iter(Runner.build_dataloader(loader, seed=0)))

@@ -238,6 +238,22 @@ def test_runs_and_resumes_to_the_same_weights(make_runner, tmp_path):
         assert all(torch.equal(states[0][name], other[name]) for name in other)
     dumped = next((tmp_path / 'recomputed').rglob('*.py')).read_text()
     assert "activation_checkpointing = [\n    'backbone',\n]" in dumped
+    saved = load_checkpoint(tmp_path / 'recomputed/epoch_2.pth')['meta']['cfg']
+    assert 'activation_checkpointing' in saved
+
+
+def test_layers_with_batch_norms_stay_out_of_compiled_graphs():
+    torch.manual_seed(0)
+    plain = MODELS.build(dict(type='mmpretrain.ResNet', depth=18))
+    plain.train()
+    recomputed = copy.deepcopy(plain)
+    checkpoint_activations(recomputed, ['layer1', 'layer2'])
+    recomputed.compile(backend='eager')
+    x, found = torch.randn(2, 3, 32, 32), []
+    for model in (plain, recomputed):
+        model(x)[0].square().sum().backward()
+        found.append([*(p.grad for p in model.parameters()), *model.buffers()])
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
 
 
 def test_runner_names_the_key(make_runner):

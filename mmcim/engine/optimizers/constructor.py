@@ -4,11 +4,12 @@
 import re
 from typing import Any
 
+import torch
 from mmengine.model import BaseModel
 from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
 from mmengine.registry import OPTIMIZERS
 from mmpretrain.registry import OPTIM_WRAPPER_CONSTRUCTORS
-from torch import nn, optim
+from torch import Tensor, nn, optim
 
 # As in BEiT, where mask tokens and relative position bias tables do decay.
 _NEVER_DECAYED = ('cls_token', 'pos_embed', 'position_embedding')
@@ -17,6 +18,7 @@ _ARGUMENTS = {'bias_decay_mult', 'bias_lr_mult', 'bypass_duplicate', 'custom_key
 _ARGUMENTS |= {'dcn_offset_lr_mult', 'dwconv_decay_mult', 'flat_decay_mult'}
 _ARGUMENTS |= {'layer_decay_rate', 'norm_decay_mult', 'stage_wise'}
 _FUSED = (optim.Adam, optim.AdamW, optim.SGD)
+_OTHER_KERNELS = {'differentiable', 'foreach'}
 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
@@ -52,7 +54,7 @@ class NetworkwiseOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         self.optimizer_cfg: dict = optim_wrapper_cfg['optimizer']
         kind = self.optimizer_cfg.get('type')
         kind = OPTIMIZERS.get(kind) if isinstance(kind, str) else kind
-        if kind in _FUSED:
+        if kind in _FUSED and not self.optimizer_cfg.keys() & _OTHER_KERNELS:
             self.optimizer_cfg = {'fused': True, **self.optimizer_cfg}
         for name in paramwise_cfg.keys() - _ARGUMENTS:
             raise ValueError(f'paramwise_cfg has no {name!r}, only {sorted(_ARGUMENTS)}')
@@ -61,6 +63,7 @@ class NetworkwiseOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         """Build the optimizer of a model and its wrapper."""
         wrapper = super().__call__(model)
         wrapper.optimizer.register_load_state_dict_pre_hook(_keep_fused)
+        wrapper.optimizer.register_load_state_dict_post_hook(_lay_out)
         return wrapper
 
     def add_params(
@@ -168,3 +171,15 @@ def _keep_fused(optimizer: optim.Optimizer, state_dict: dict) -> dict:
     own = {k: v for k, v in optimizer.defaults.items() if k == 'fused'}
     groups = [{**group, **own} for group in state_dict['param_groups']]
     return {**state_dict, 'param_groups': groups}
+
+
+def _lay_out(optimizer: optim.Optimizer) -> None:
+    """Lay the loaded state out in memory as the parameters are.
+
+    Fused kernels pair their elements in the order of memory, which ``channels_last``
+    changes.
+    """
+    for param, state in optimizer.state.items():
+        for name, value in state.items():
+            if isinstance(value, Tensor) and value.shape == param.shape:
+                state[name] = torch.empty_like(param, dtype=value.dtype).copy_(value)

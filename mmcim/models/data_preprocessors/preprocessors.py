@@ -50,6 +50,7 @@ class DevicePreprocessor(ImgDataPreprocessor):
         to_rgb: bool = False,
         flip_prob: float = 0.5,
     ) -> None:
+        mean, std = ([float(value) for value in values] for values in (mean, std))
         super().__init__(mean, std, bgr_to_rgb=to_rgb)
         self.flip_prob = flip_prob
 

@@ -84,7 +84,11 @@ class BaseMasking(metaclass=ABCMeta):
         """
 
     def capacity(self, grid: Grid) -> int:
-        """The most patches of an image that are masked; all, if it is not known."""
+        """The most patches of an image that are masked.
+
+        A strategy that masks more than the one that it inherits from overrides this, too.
+        Defaults to all patches.
+        """
         return grid[0] * grid[1]
 
     def patches(self, mask: Tensor) -> MaskedPatches:

@@ -58,6 +58,12 @@ class SyncBatchNorm(nn.SyncBatchNorm):
 
     num_batches_tracked: Tensor
 
+    @staticmethod
+    def is_like(norm: nn.SyncBatchNorm) -> bool:
+        """Whether it has running statistics, by momentum, and is of all processes."""
+        plain = norm.momentum is not None and norm.process_group is None
+        return plain and norm.track_running_stats
+
     def forward(self, input: Tensor) -> Tensor:
         """Normalise.
 

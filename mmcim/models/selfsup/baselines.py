@@ -174,7 +174,7 @@ class MoCoV3Baseline(MomentumSupervisor, MoCoV3):
     Args:
         backbone: A ViT that outputs its class token, such as :class:`FixedPositionViT`.
         neck: The projector.
-        head: ``MoCoV3Head``.
+        head: ``MoCoV3Head``, of which predictor, temperature and loss function count.
         **kwargs: See :class:`MomentumSupervisor`.
     """
 

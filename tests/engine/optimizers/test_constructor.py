@@ -207,3 +207,26 @@ def test_loaded_optimizer_computes_as_this_run_does(fused):
         take_steps(model, optimizer)
     for a, b in zip(models[0].parameters(), models[1].parameters()):
         torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize('fused', [False, True])
+def test_loaded_state_has_the_layout_of_the_parameters(fused):
+    """A training goes on with channels last, or without, as it would have otherwise."""
+    torch.manual_seed(0)
+    plain = torch.nn.Conv2d(3, 4, 3)
+    x = torch.randn(2, 3, 8, 8)
+
+    def step(model, optimizer):
+        optimizer.zero_grad()
+        model(x).square().sum().backward()
+        optimizer.step()
+
+    first = build(plain, fused=fused)
+    step(plain, first)
+    other = deepcopy(plain).to(memory_format=torch.channels_last)
+    second = build(other, fused=fused)
+    second.load_state_dict(deepcopy(first.state_dict()))
+    for model, optimizer in ((plain, first), (other, second)):
+        for _ in range(3):
+            step(model, optimizer)
+    torch.testing.assert_close(plain.weight, other.weight.contiguous())

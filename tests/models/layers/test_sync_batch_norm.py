@@ -77,3 +77,11 @@ def test_two_processes_match_the_whole_batch(case, tmp_path):
         torch.testing.assert_close(found_grad, grad[part], atol=1e-4, rtol=1e-4)
         for key, value in net.state_dict().items():
             torch.testing.assert_close(state[key], value.cpu())
+
+
+@pytest.mark.parametrize(
+    ('settings', 'alike'),
+    [({}, True), (dict(momentum=None), False), (dict(track_running_stats=False), False)],
+)
+def test_other_batch_norms_stay_pytorchs(settings, alike):
+    assert SyncBatchNorm.is_like(nn.SyncBatchNorm(4, **settings)) == alike
