@@ -14,8 +14,9 @@ is waited for where a part begins and ends.
 
 ``% of peak`` compares the operations per second with those of a large matrix product in
 the same precision, measured in the same run. With ``--against stock`` the same step is
-composed of mmpretrain's and OpenAI's own parts, and takes turns. With ``--sync-check``
-nothing is timed: a short run with all hooks counts for what the host would wait.
+composed of mmpretrain's and OpenAI's own parts, and takes turns; of ``--loader`` it is
+the resizing. With ``--sync-check`` nothing is timed: a short run with all hooks counts
+for what the host would wait.
 
 Operations are counted by torch.utils.flop_counter in one more step, of two images, and
 printed in billions of multiply-accumulates (GMAC) per image.
@@ -51,7 +52,7 @@ from ..engine.host_waits import HostWaitsHook
 from ..models.selfsup import CIM
 from ..utils import explain_build_errors, load_config
 from ..utils.precision import set_tf32
-from .stock import stock_config
+from .stock import stock_config, stock_pipeline
 from .synthetic import build, innermost_dataset, needs_no_file, synthetic_batch
 
 COUNTED_IMAGES = 2  # the fewest that batch norm takes
@@ -283,25 +284,36 @@ def count_waits(path: str, args: argparse.Namespace) -> None:
 
 
 def measure_loader(path: str, args: argparse.Namespace) -> None:
-    """Time one loader process over the pipeline of training, and print its speed.
+    """Time the loading of batches by one process with one thread, and print its speed.
 
     Raises:
         ConfigError: If the loader cannot be built, for example without its images.
     """
-    cfg = load_config(path, args.cfg_options)
+    cfg, name = load_config(path, args.cfg_options), Path(path).stem
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))
-    loader, pipeline = cfg.train_dataloader, innermost_dataset(cfg).pipeline
+    torch.set_num_threads(1)  # as in each of many
+    loader, dataset = cfg.train_dataloader, innermost_dataset(cfg)
+    pipelines = {name: dataset.pipeline}
+    if args.against:
+        pipelines[f'{name} with stock resizing'] = stock_pipeline(dataset.pipeline)
     if args.data_root:
-        images = dict(type='mmpretrain.ImageFolder', data_root=args.data_root)
-        loader.dataset = dict(images, with_label=False, pipeline=pipeline)
+        loader.dataset = dict(type='mmpretrain.ImageFolder', data_root=args.data_root)
+        loader.dataset.with_label = False
     size = args.batch_size or loader.batch_size
-    # It never ends; and one process works as each of many, with one thread.
-    loader.update(num_workers=1, batch_size=size, sampler=dict(type='InfiniteSampler'))
-    with explain_build_errors(cfg, 'train_dataloader'):
-        batches = iter(StrictRunner.build_dataloader(loader))
+    loader.update(num_workers=0, batch_size=size, sampler=dict(type='InfiniteSampler'))
+    batches, spent = {}, dict.fromkeys(pipelines, 0.0)
+    for name, pipeline in pipelines.items():
+        innermost_dataset(cfg).pipeline = pipeline
+        with explain_build_errors(cfg, 'train_dataloader'):
+            batches[name] = iter(StrictRunner.build_dataloader(loader, seed=0))
     for step in range(args.warmup + args.steps):
-        if step == args.warmup:
+        for name in pipelines:  # in turn: whatever disturbs, disturbs both
             start = time.perf_counter()
-        next(batches)
-    rate = size * args.steps / (time.perf_counter() - start)
-    print(f'{Path(path).stem}: batch {size}, {rate:.1f} images/s of one loader process')
+            next(batches[name])
+            spent[name] += time.perf_counter() - start if step >= args.warmup else 0
+    rates = {name: size * args.steps / seconds for name, seconds in spent.items()}
+    for name, rate in rates.items():
+        print(f'{name}: batch {size}, {rate:.1f} images/s of one loader process')
+    if args.against:
+        ours, stock = rates.values()
+        print(f'{ours / stock:.2f} times the images/s with stock resizing')

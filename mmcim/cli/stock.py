@@ -1,5 +1,5 @@
 # Copyright (c) mmcim contributors. All rights reserved.
-"""CIM of the parts that mmpretrain and OpenAI have, to compare the speed with."""
+"""What mmpretrain and OpenAI have in place of mmcim's parts, to compare the speed."""
 
 from copy import deepcopy
 
@@ -63,3 +63,13 @@ def stock_config(cfg: Config) -> Config:
     if torch.cuda.is_available():
         wrapper.update(type='AmpOptimWrapper', dtype='bfloat16')
     return cfg
+
+
+def stock_pipeline(pipeline: list[dict]) -> list[dict]:
+    """Let images be resized by mmpretrain's transforms, by Pillow."""
+    stock = []
+    for transform in pipeline:
+        kind = transform['type'].removeprefix('Antialiased')
+        by = dict(backend='pillow') if kind != transform['type'] else {}
+        stock.append({**transform, **by, 'type': kind})
+    return stock

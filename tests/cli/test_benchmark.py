@@ -52,11 +52,14 @@ def runs(tmp_path_factory):
     cases = {
         'two configs': [TOOL, RESPIX, REVDET, *SHORT],
         'other methods': [TOOL, *OTHERS, *SHORT],
-        'full-size dalle': [TOOL, VIT_S, *SMALL],
+        'full-size dalle': [TOOL, VIT_S, *SMALL, '--against', 'stock'],
+        'waits': [TOOL, OTHERS[0], '--sync-check'],
         'no tokenizer': [
             TOOL, RESPIX, *SHORT, '--cfg-options', 'model.tokenizer.checkpoint=a.pth',
         ],
-        'loader': [TOOL, VIT_S, *SHORT, '--loader', '--data-root', images],
+        'loader': [
+            TOOL, VIT_S, *SHORT, '--loader', '--data-root', images, '--against', 'stock',
+        ],
         'loader without images': [TOOL, VIT_S, *SHORT, '--loader'],
         'segmentor': [TOOL, UPERNET],
         'misspelt': [
@@ -68,8 +71,8 @@ def runs(tmp_path_factory):
 
 
 HEAD = re.compile(
-    r'^(?P<name>\S+): batch (?P<batch>\d+), (?P<rate>\S+) images/s, '
-    r'(?P<step>\S+) ms/step, peak \S+ GiB of GPU memory, last loss (?P<loss>\S+)$'
+    r'^(?P<name>.+?): batch (?P<batch>\d+), (?P<rate>\S+) images/s, '
+    r'(?P<step>\S+) ms/step, last loss (?P<loss>\S+)$'
 )
 
 
@@ -80,9 +83,16 @@ def tables(result):
     for block in result.output.strip().split('\n\n')[1:]:
         lines = [line for line in block.splitlines() if 'WARNING' not in line]
         head = HEAD.match(lines[0]).groupdict()
-        assert lines[1].split() == ['part', '%', 'of', 'time', 'GMAC/image']
-        rows = [line.split() for line in lines[2:]]
-        found[head['name']] = head, {part: (float(a), float(b)) for part, a, b in rows}
+        columns = '%', 'of', 'time', 'GMAC/image', '%', 'of', 'peak'
+        assert lines[1].split() == ['part', *columns]
+        rows = [line.split() for line in lines[2:] if len(line.split()) == 4]
+        found[head['name']] = head, {part: (float(a), float(b)) for part, a, b, _ in rows}
+        speed = float(re.search(r'^peak: (\S+)', result.output, re.MULTILINE)[1])
+        for _, part, count, reached in rows:
+            if float(count) > 1:  # all are rounded to tenths
+                rate = 100 * float(head['rate']) / float(part)
+                expected = 100 * rate * float(count) / speed
+                assert float(reached) == pytest.approx(expected, rel=0.3)
     return found
 
 
@@ -91,7 +101,7 @@ def tables(result):
     [
         ('two configs', ['cim_respix', 'cim_revdet'], 4),
         ('other methods', OTHER_NAMES, 4),
-        ('full-size dalle', ['vit-s_8xb256-300e'], 1),
+        ('full-size dalle', [VIT_S.stem, f'{VIT_S.stem} of stock parts'], 1),
     ],
 )
 def test_printed_tables(runs, case, names, batch):
@@ -116,9 +126,17 @@ def test_printed_tables(runs, case, names, batch):
 
 def test_operations_of_full_size_modules(runs):
     """The known sizes of OpenAI's dVAE at 112 px and of ViT-S/16 at 224 px."""
-    ((_, parts),) = tables(runs['full-size dalle']).values()
-    found = {part: parts[part][1] for part in ('encode', 'decode', 'enhancer')}
-    assert found == pytest.approx(dict(encode=26.1, decode=24.6, enhancer=4.7), abs=0.1)
+    found = tables(runs['full-size dalle']).values()
+    for (_, parts), decode in zip(found, (24.6, 29.5), strict=True):
+        counts = {part: parts[part][1] for part in ('encode', 'decode', 'enhancer')}
+        known = dict(encode=26.1, decode=decode, enhancer=4.7)
+        assert counts == pytest.approx(known, abs=0.1)
+    assert re.search(r'^\S+ times the images/s', runs['full-size dalle'].output, re.M)
+
+
+def test_waits(runs):
+    assert runs['waits'].code == 0, runs['waits'].output
+    assert 'conmim: 0 waits in 3 iterations' in runs['waits'].output
 
 
 TOKENS, WIDTH, DEPTH, HIDDEN, PATCH = 1 + 16, 32, 3, 64, 4
@@ -172,8 +190,11 @@ def test_loss_is_near_chance_level(runs):
 
 def test_loader_alone(runs):
     assert runs['loader'].code == 0, runs['loader'].output
-    line = r'^vit-s_8xb256-300e: batch 4, (\S+) images/s of one loader process$'
-    assert float(re.search(line, runs['loader'].output, re.MULTILINE)[1]) > 0
+    line = r'^vit-s_8xb256-300e(?: with stock resizing)?: batch 4, (\S+) images/s'
+    ours, stock = map(float, re.findall(line, runs['loader'].output, re.MULTILINE))
+    (ratio,) = re.findall(r'^(\S+) times the images/s', runs['loader'].output, re.M)
+    # All are rounded.
+    assert float(ratio) == pytest.approx(ours / stock, abs=0.01, rel=0.01)
 
 
 BAD = {
