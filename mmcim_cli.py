@@ -254,10 +254,10 @@ def _see(add: Add) -> None:
 
 def _benchmark(add: Add) -> None:
     add('configs', nargs='+', metavar='CONFIG', help='what to train')
-    add('--steps', type=_positive, default=100, help='steps to time')
-    add('--warmup', type=int, default=10, help='steps before them')
+    add('--steps', type=_positive, default=100, help='steps to time (100)')
+    add('--warmup', type=int, default=10, help='steps before them (10)')
     add('--batch-size', type=_positive, help="in place of the config's")
-    add('--against', choices=['stock'], help='compare with the parts of others')
+    add('--against', choices=['stock'], help="compare with mmpretrain's")
     _flags(
         add,
         loader='measure the data loader alone',

@@ -33,8 +33,8 @@ env_cfg = dict(
     # default, or 'all', which adds matrix products.
     tf32='convolutions',
     mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
-    # On machines with no GPU the tools take gloo instead. What a process waits for, the
-    # others or a worker of its data loader, has failed after these seconds.
+    # On machines with no GPU the tools take gloo instead. A process that has waited so
+    # many seconds, for others or for a worker of its data loader, ends the run.
     dist_cfg=dict(backend='nccl', timeout=1800),
 )
 

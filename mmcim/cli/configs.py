@@ -1,5 +1,5 @@
 # Copyright (c) mmcim contributors. All rights reserved.
-"""List the configs that come with mmcim, or those that all of some words belong to.
+"""List the configs that come with mmcim, or those that match all of some words.
 
 The numbers are those of the papers; nobody has reproduced them with this code.
 

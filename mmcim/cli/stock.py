@@ -18,6 +18,7 @@ class StockTokenizer(BaseTokenizer):
 
     stride = 8
     vocab_size = 8192
+    _has_encoded = True  # nobody learns from its ids
 
     def __init__(self) -> None:
         super().__init__()

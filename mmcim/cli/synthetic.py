@@ -22,6 +22,8 @@ from .show import build_model
 class RandomDALLETokenizer(DALLETokenizer):
     """OpenAI's dVAE in its full size, with random weights."""
 
+    _has_encoded = True  # nobody learns from its ids
+
     def _load(self, checkpoint: str) -> Any:
         sizes = dict(n_hid=256, n_blocks=2, vocab_size=8192)
         parts = dict(encoder=_Encoder(**sizes), decoder=_Decoder(**sizes, n_init=128))

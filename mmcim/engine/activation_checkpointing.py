@@ -28,8 +28,10 @@ def checkpoint_activations(model: nn.Module, names: str | Sequence[str]) -> None
             of one class: the blocks of a transformer or of a ResNet's stages.
 
     Raises:
-        ValueError: If there is no such sub-model, or it has no such list.
+        ValueError: If there is no such sub-model, it has no such list, or names are none.
     """
+    if not isinstance(names, str | Sequence):
+        raise ValueError(f"{names} is no list of sub-models, such as ['backbone']")
     modules = dict(model.named_modules())
     layers: dict[nn.Module, None] = {}  # once, if names overlap
     for name in [names] if isinstance(names, str) else names:

@@ -23,9 +23,14 @@ def compile_networks(model: nn.Module, compile: bool | dict | None) -> None:
         model: Not wrapped.
         compile: True, or arguments of :func:`torch.compile`. By default random numbers,
             as in dropout, are those of a network that is not compiled.
+
+    Raises:
+        ValueError: If it is something else.
     """
     if not compile:
         return
+    if not isinstance(compile, bool | dict):
+        raise ValueError(f'{compile=} is neither True nor a dict, such as compile.mode=')
     arguments = dict(compile) if isinstance(compile, dict) else {}
     if not arguments.keys() & {'backend', 'mode', 'options'}:
         arguments['options'] = dict(fallback_random=True)

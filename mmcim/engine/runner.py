@@ -154,7 +154,8 @@ class StrictRunner(Runner):
 
     def _maybe_compile(self, target: str) -> None:
         """Compile network by network, not mmengine's whole ``target``."""
-        compile_networks(unwrapped(self.model), self.cfg.get('compile'))
+        with explain_build_errors(self.cfg, 'compile'):
+            compile_networks(unwrapped(self.model), self.cfg.get('compile'))
 
     @staticmethod
     def build_dataloader(

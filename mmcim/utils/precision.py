@@ -65,11 +65,14 @@ def choose_precision(precision: str = 'auto') -> Precision:
     Raises:
         ValueError: For anything else.
     """
+    device = get_device()
     if precision in _DTYPES:
-        return Precision(getattr(torch, precision), 'set by optim_wrapper.precision')
+        reason = 'set by optim_wrapper.precision'
+        if device == 'cpu' and not (precision == 'float32' or cpu_multiplies_bfloat16()):
+            reason += '; this CPU has no products in it, and is slower than in float32'
+        return Precision(getattr(torch, precision), reason)
     if precision != 'auto':
         raise ValueError(f'precision is {precision!r}, but must be auto or of {_DTYPES}')
-    device = get_device()
     if device == 'cpu' and cpu_multiplies_bfloat16():
         return Precision(torch.bfloat16, 'which this CPU multiplies')
     if device == 'cpu':
