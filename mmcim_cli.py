@@ -263,7 +263,7 @@ def _benchmark(add: Add) -> None:
         loader='measure the data loader alone',
         sync_check='count waits for a GPU, on any device',
     )
-    add('--data-root', help="images for --loader in place of the config's")
+    add('--data-root', metavar='DIR', help='images, which are noise without it')
     _cfg_options(add)
 
 

@@ -5,8 +5,10 @@ Takes configs of pre-training and of classifiers, and prints a table for each. N
 needed: the images are noise in memory (the copy to the device is measured, the data
 loader is not), and OpenAI's tokenizer gets random weights. Everything else is a training
 step as ``mmcim train`` runs it, without hooks such as the momentum encoder's update.
-With ``--loader`` the data loader alone is measured: one process of it, on the images of
-the config or of ``--data-root``. Times ``num_workers``, that is what a training can get.
+With ``--data-root`` they come from a folder by the config's data loader, and ``data`` is
+the time that a step waits for it. With ``--loader`` the data loader alone is measured:
+one process of it, on the images of the config or of the folder. Times ``num_workers``,
+that is what a training can get.
 
 ``preprocess`` is the data preprocessor. The forward pass is divided into ``encode``,
 ``generator``, ``decode`` and ``enhancer`` for CIM, and ``loss`` for other methods. A GPU
@@ -26,9 +28,10 @@ Example: mmcim benchmark configs/cim/vit-b_8xb256-300e.py --batch-size 64
 
 import argparse
 import gc
+import itertools
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import redirect_stdout
 from functools import partial
 from io import StringIO
@@ -107,9 +110,10 @@ class Stopwatch:
             parts += [('loss', model, 'loss')]
         for part, owner, name in parts:
             if owner:  # a tokenizer and a generator may be left out
-                setattr(owner, name, partial(self._measure, part, getattr(owner, name)))
+                setattr(owner, name, partial(self.measure, part, getattr(owner, name)))
 
-    def _measure(self, part: str, call: Callable, *args: Any, **kwargs: Any) -> Any:
+    def measure(self, part: str, call: Callable, *args: Any, **kwargs: Any) -> Any:
+        """Call, and add what the clock says to a part."""
         start = self.clock()
         result = call(*args, **kwargs)
         self.totals[part] += self.clock() - start
@@ -148,18 +152,19 @@ def count_gmacs(
 
 
 class Training:
-    """A model in training with a batch of noise, and what its parts cost.
+    """A model in training, and what its parts cost.
 
     Args:
         cfg: The complete config; what needs a file of weights is replaced in it.
         batch_size: Number of images.
+        data_root: Their folder. Without one they are noise in memory.
 
     Attributes:
         watch: Measures the parts.
         dtype: Of matrix products and convolutions.
     """
 
-    def __init__(self, cfg: Config, batch_size: int) -> None:
+    def __init__(self, cfg: Config, batch_size: int, data_root: str | None) -> None:
         torch.manual_seed(0)
         env = cfg.get('env_cfg', {})
         torch.backends.cudnn.benchmark = env.get('cudnn_benchmark', False)
@@ -171,14 +176,21 @@ class Training:
         self.optim_wrapper = build_optim_wrapper(self.model, cfg.optim_wrapper)
         self.dtype = getattr(self.optim_wrapper, 'cast_dtype', torch.float32)
         self.batch_size = batch_size
-        self.batch = synthetic_batch(cfg, batch_size)
+        self.batches: Iterator = itertools.repeat(synthetic_batch(cfg, batch_size))
+        if data_root:
+            read_from(cfg, data_root)
+            cfg.train_dataloader.update(batch_size=batch_size)
+            cfg.train_dataloader.sampler = dict(type='InfiniteSampler')
+            with explain_build_errors(cfg, 'train_dataloader'):
+                self.batches = iter(StrictRunner.build_dataloader(cfg.train_dataloader))
         self.few = synthetic_batch(cfg, COUNTED_IMAGES)
         self.watch = Stopwatch(seconds)
         self.watch.watch(self.model, self.optim_wrapper)
 
     def step(self) -> None:
         """Train with the batch once more."""
-        losses = self.model.train_step(self.batch, self.optim_wrapper)
+        batch = self.watch.measure('data', next, self.batches)
+        losses = self.model.train_step(batch, self.optim_wrapper)
         self.loss = losses['loss'].item()
 
     def table(self, name: str, steps: int, peak: float) -> tuple[str, float]:
@@ -194,7 +206,7 @@ class Training:
         """
         spent = dict(self.watch.totals)
         gmacs = count_gmacs(self.watch, self.model, self.optim_wrapper, self.few)
-        total = spent.pop('step')
+        total = spent.pop('step') + spent['data']
         spent |= dict(other=total - sum(spent.values()), step=total)
         images = self.batch_size * steps
         lines = [
@@ -208,6 +220,14 @@ class Training:
             fraction = 100 * value / total
             lines.append(f'{part:10}{fraction:12.1f}{count:12.2f}{reached:12.1f}')
         return '\n'.join(lines), images / total
+
+
+def read_from(cfg: Config, data_root: str) -> None:
+    """Let the training of a config read the images of a folder."""
+    dataset = innermost_dataset(cfg)
+    images = dict(type='mmpretrain.ImageFolder', data_root=data_root)
+    labels = dict(with_label=dataset.get('with_label', True))
+    cfg.train_dataloader.dataset = {**images, **labels, 'pipeline': dataset.pipeline}
 
 
 def matmul_speed(dtype: torch.dtype) -> float:
@@ -233,7 +253,9 @@ def measure(path: str, args: argparse.Namespace) -> None:
     configs = {name: cfg}
     if args.against:
         configs[f'{name} of stock parts'] = stock_config(cfg)
-    trainings = {name: Training(cfg, size) for name, cfg in configs.items()}
+    trainings = {
+        name: Training(cfg, size, args.data_root) for name, cfg in configs.items()
+    }
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     for step in range(args.warmup + args.steps):
@@ -297,8 +319,7 @@ def measure_loader(path: str, args: argparse.Namespace) -> None:
     if args.against:
         pipelines[f'{name} with stock resizing'] = stock_pipeline(dataset.pipeline)
     if args.data_root:
-        loader.dataset = dict(type='mmpretrain.ImageFolder', data_root=args.data_root)
-        loader.dataset.with_label = False
+        read_from(cfg, args.data_root)
     size = args.batch_size or loader.batch_size
     loader.update(num_workers=0, batch_size=size, sampler=dict(type='InfiniteSampler'))
     batches, spent = {}, dict.fromkeys(pipelines, 0.0)

@@ -17,7 +17,6 @@ import mmengine.registry
 import mmpretrain.registry
 from mmengine import runner as loops
 from mmengine.config import Config
-from mmengine.dist import init_dist
 from mmengine.logging import print_log
 from mmengine.registry import Registry
 from mmengine.runner import Runner
@@ -154,7 +153,7 @@ def _find_builder(key: str, part: dict, scope: str) -> Callable | None:
         train_cfg=getattr(loops, loop), val_cfg=loops.ValLoop, test_cfg=loops.TestLoop
     )
     builders |= dict(randomness=Runner.set_randomness, env_cfg=_env_cfg)
-    builders['env_cfg.dist_cfg'] = init_dist
+    builders['env_cfg.dist_cfg'] = _dist_cfg
     return DataLoader if key.endswith('_dataloader') else builders.get(key)
 
 
@@ -162,6 +161,10 @@ def _env_cfg(
     cudnn_benchmark: Any, mp_cfg: Any, dist_cfg: Any, resource_limit: Any, tf32: Any
 ) -> None:
     """What mmengine's runner reads of it."""
+
+
+def _dist_cfg(backend: Any, init_backend: Any, timeout: Any, **others: Any) -> None:
+    """What mmengine's ``init_dist`` and PyTorch's ``init_process_group`` read of it."""
 
 
 def _find(kind: Any, scope: str) -> Callable | None:

@@ -29,6 +29,7 @@ RESPIX = REPO / 'configs/quickstart/cim_respix.py'
 REVDET = REPO / 'configs/quickstart/cim_revdet.py'
 OTHER_NAMES = ['conmim', 'mocov3', 'mae', 'finetune']
 OTHERS = [REPO / f'configs/quickstart/{name}.py' for name in OTHER_NAMES]
+IMAGES = REPO / 'configs/conmim/vit-s_conmim_1xb128-300e_imagenette-128.py'
 VIT_S = REPO / 'configs/cim/vit-s_8xb256-300e.py'
 SHORT = ['--steps', '2', '--warmup', '1', '--batch-size', '4']
 SMALL = ['--steps', '1', '--warmup', '0', '--batch-size', '1']
@@ -54,6 +55,7 @@ def runs(tmp_path_factory):
         'other methods': [TOOL, *OTHERS, *SHORT],
         'full-size dalle': [TOOL, VIT_S, *SMALL, '--against', 'stock'],
         'waits': [TOOL, OTHERS[0], '--sync-check'],
+        'images': [TOOL, IMAGES, *SHORT, '--data-root', images],
         'no tokenizer': [
             TOOL, RESPIX, *SHORT, '--cfg-options', 'model.tokenizer.checkpoint=a.pth',
         ],
@@ -132,6 +134,13 @@ def test_operations_of_full_size_modules(runs):
         known = dict(encode=26.1, decode=decode, enhancer=4.7)
         assert counts == pytest.approx(known, abs=0.1)
     assert re.search(r'^\S+ times the images/s', runs['full-size dalle'].output, re.M)
+
+
+def test_images_of_a_folder(runs):
+    """With data from the config's loader, for which a step waits."""
+    ((_, parts),) = tables(runs['images']).values()
+    assert parts['data'][0] > 0
+    assert sum(time for time, _ in parts.values()) == pytest.approx(200, abs=0.5)
 
 
 def test_waits(runs):

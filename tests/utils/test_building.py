@@ -219,6 +219,7 @@ def test_keys_of_mmcls_0_raise(key):
         ('test_dataloader.dataset.pipeline.1.scael', "Did you mean 'scale'?"),
         ('env_cfg.cuudnn_benchmark', "has no argument 'cuudnn_benchmark'"),
         ('env_cfg.dist_cfg.bakend', "Did you mean 'backend'?"),
+        ('env_cfg.dist_cfg.timeoout', "Did you mean 'timeout'?"),
         ('test_dataloader.sampler.zoom', "DefaultSampler has no argument 'zoom'."),
     ],
 )
