@@ -257,7 +257,7 @@ def _benchmark(add: Add) -> None:
     add('--steps', type=_positive, default=100, help='steps to time (100)')
     add('--warmup', type=int, default=10, help='steps before them (10)')
     add('--batch-size', type=_positive, help="in place of the config's")
-    add('--against', choices=['stock'], help="compare with mmpretrain's")
+    add('--against', choices=['stock'], help="compare with mmpretrain's parts")
     _flags(
         add,
         loader='measure the data loader alone',

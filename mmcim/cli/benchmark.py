@@ -176,19 +176,23 @@ class Training:
         self.optim_wrapper = build_optim_wrapper(self.model, cfg.optim_wrapper)
         self.dtype = getattr(self.optim_wrapper, 'cast_dtype', torch.float32)
         self.batch_size = batch_size
-        self.batches: Iterator = itertools.repeat(synthetic_batch(cfg, batch_size))
-        if data_root:
-            read_from(cfg, data_root)
-            cfg.train_dataloader.update(batch_size=batch_size)
-            cfg.train_dataloader.sampler = dict(type='InfiniteSampler')
-            with explain_build_errors(cfg, 'train_dataloader'):
-                self.batches = iter(StrictRunner.build_dataloader(cfg.train_dataloader))
+        self.batches = self._batches(cfg, data_root)
         self.few = synthetic_batch(cfg, COUNTED_IMAGES)
         self.watch = Stopwatch(seconds)
         self.watch.watch(self.model, self.optim_wrapper)
 
+    def _batches(self, cfg: Config, data_root: str | None) -> Iterator:
+        """Give what the config's loader reads in a folder, or the same noise again."""
+        if not data_root:
+            return itertools.repeat(synthetic_batch(cfg, self.batch_size))
+        read_from(cfg, data_root)
+        loader = cfg.train_dataloader
+        loader.update(batch_size=self.batch_size, sampler=dict(type='InfiniteSampler'))
+        with explain_build_errors(cfg, 'train_dataloader'):
+            return iter(StrictRunner.build_dataloader(loader))
+
     def step(self) -> None:
-        """Train with the batch once more."""
+        """Train with the next batch."""
         batch = self.watch.measure('data', next, self.batches)
         losses = self.model.train_step(batch, self.optim_wrapper)
         self.loss = losses['loss'].item()
