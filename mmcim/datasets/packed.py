@@ -14,9 +14,8 @@ from urllib.parse import quote
 
 from mmengine.fileio import LmdbBackend
 
-LISTING = (
-    '.listing'  # key of the paths of all images and folders; hidden ones are neither
-)
+LISTING = '.listing'
+"""Key of the paths of all images and of all folders; hidden files are neither."""
 
 _backend = cache(partial(LmdbBackend, subdir=False))
 os.register_at_fork(before=_backend.cache_clear)  # a loader's worker opens its own
