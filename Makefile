@@ -18,10 +18,9 @@ $(VENV)/.installed: pyproject.toml setup.py constraints.txt
 		-c constraints.txt -e '.[dev]'
 	@touch $@
 
-# DATA=DIR runs the same steps on a folder of images, DIR/<class>/*; RESUME=1 resumes
-# an interrupted quickstart.
+# DATA=DIR pre-trains on a folder of images instead; RESUME=1 resumes either.
 quickstart: install
-	@$(BIN)/python tools/quickstart.py $(if $(DATA),--data-root "$(DATA)") $(if $(RESUME),--resume)
+	@$(BIN)/python $(if $(DATA),mmcim_cli.py pretrain "$(DATA)",tools/quickstart.py) $(if $(RESUME),--resume)
 
 lint: install
 	$(BIN)/ruff check .

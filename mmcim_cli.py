@@ -201,12 +201,27 @@ def _test(add: Add) -> None:
 
 
 def _quickstart(add: Add) -> None:
-    # A shell does not expand ~ where the Makefile quotes the folder.
-    add('--data-root', type=os.path.expanduser, help='your images')
     folder = Path('work_dirs/quickstart')
     add('--work-dir', type=Path, default=folder, help='for all runs; %(default)s')
     _flags(add, resume='after an interruption')
     _cfg_options(add)
+
+
+def _pretrain(add: Add) -> None:
+    add('images', metavar='DIR', help='folder of images, <class>/* or without classes')
+    help_ = 'cim_respix (default), cim_revdet, beit, conmim, corrim, mae, mocov3, simmim'
+    add('--method', default='cim_respix', help=help_)
+    add('--arch', choices=['vit', 'resnet'], default='vit')
+    add('--img-size', type=_positive, metavar='PX', help='side of the images')
+    add('--budget', default='30min', metavar='TIME', help='such as 90s, 30min or 8h')
+    add('--epochs', type=float, help='passes over the images, in place of a budget')
+    help_ = 'public weights to start from: a file, or the name of a timm model'
+    add('--from', dest='weights', metavar='WEIGHTS', help=help_)
+    help_ = 'weights of a tokenizer; by default one is trained first'
+    add('--tokenizer', metavar='FILE', help=help_)
+    add('--out', default='work_dirs/images', help='folder for the runs; %(default)s')
+    measure = "normalise by these images' mean and std in place of ImageNet's"
+    _flags(add, measure=measure, resume='after an interruption')
 
 
 def _export(add: Add) -> None:
@@ -337,7 +352,7 @@ def _positive(text: str) -> int:
 
 
 _ALL = (
-    _train, _test, _quickstart, _export, _convert_dalle, _pack, _show, _see, _report,
+    _pretrain, _train, _test, _quickstart, _export, _convert_dalle, _pack, _show, _see, _report,
     _benchmark, _configs, _doctor,
 )  # fmt: skip
 COMMANDS = {add.__name__[1:].replace('_', '-'): add for add in _ALL}

@@ -62,9 +62,7 @@ warm_up_iters = max(1, _base_.max_iters // 10)
 warm_up = dict(
     type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=warm_up_iters
 )
-cosine = dict(
-    type='CosineAnnealingLR', eta_min=1e-5, by_epoch=False, begin=warm_up_iters
-)
+cosine = dict(type='CosineAnnealingLR', eta_min=1e-5, by_epoch=False, begin=warm_up_iters)
 param_scheduler = [warm_up, cosine]
 
 default_hooks = dict(
@@ -75,3 +73,4 @@ default_hooks = dict(
 )
 log_processor = dict(by_epoch=False)
 randomness = dict(seed=0)
+load_from = _base_.weights
