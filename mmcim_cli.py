@@ -267,6 +267,19 @@ def _see(add: Add) -> None:
     add('-k', type=_positive, help='number of neighbours or codes')
 
 
+def _embed(add: Add) -> None:
+    add('folder', metavar='DIR', help='of images, in folders or not')
+    add('--backbone', metavar='FILE', required=True, help='exported, or a checkpoint')
+    add('--out', type=_file('.npz'), required=True, help='file to write or replace')
+    add('--batch-size', type=_positive, default=64, help='images at a time (64)')
+    workers = min(16, len(os.sched_getaffinity(0)))
+    help_ = 'processes that read images; one per CPU, at most 16, by default'
+    add('--num-workers', type=int, default=workers, metavar='N', help=help_)
+    help_ = "side of the resized images; the backbone's own by default"
+    add('--img-size', type=_positive, metavar='PX', help=help_)
+    add('--device', help='such as cuda:1 or cpu; the GPU by default, if there is one')
+
+
 def _benchmark(add: Add) -> None:
     add('configs', nargs='+', metavar='CONFIG', help='what to train')
     add('--steps', type=_positive, default=100, help='steps to time (100)')
@@ -352,8 +365,8 @@ def _positive(text: str) -> int:
 
 
 _ALL = (
-    _pretrain, _train, _test, _quickstart, _export, _convert_dalle, _pack, _show, _see, _report,
-    _benchmark, _configs, _doctor,
+    _pretrain, _train, _test, _quickstart, _export, _convert_dalle, _pack, _show, _see,
+    _embed, _report, _benchmark, _configs, _doctor,
 )  # fmt: skip
 COMMANDS = {add.__name__[1:].replace('_', '-'): add for add in _ALL}
 

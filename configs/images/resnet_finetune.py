@@ -10,9 +10,7 @@ model = dict(
         _delete_=True,
         type='ResNet',
         **_base_.resnet,
-        init_cfg=dict(
-            type='Pretrained', checkpoint='backbone.safetensors'
-        ),
+        init_cfg=dict(type='Pretrained', checkpoint='backbone.safetensors'),
     ),
     neck=dict(type='GlobalAveragePooling'),
     head=dict(in_channels=_base_.resnet_width),

@@ -18,9 +18,7 @@ model = dict(
         **_base_.size,
         out_type='avg_featmap',
         final_norm=False,  # the averaged features are normalised
-        init_cfg=dict(
-            type='Pretrained', checkpoint='backbone.safetensors'
-        ),
+        init_cfg=dict(type='Pretrained', checkpoint='backbone.safetensors'),
     ),
     head=dict(
         type='LinearClsHead',
