@@ -36,6 +36,7 @@ HUB = ('baselines', 'benchmarks', 'conmim', 'corrim')
 COLLECTIONS = {
     'Tokenizer': None,
     'Quickstart': None,
+    'Images': None,
     'Benchmarks': None,
     'Segmentation': None,
     'ConMIM': ('Masked Image Modeling with Denoising Contrast', '2205.09616'),
@@ -58,6 +59,7 @@ COLLECTIONS = {
 }
 DATA = {
     'quickstart': 'Handwritten digits',
+    'images': 'A folder of images',
     'imagenette': 'Imagenette',
     'camvid': 'CamVid',
     'ade20k': 'ADE20K',

@@ -14,12 +14,6 @@ from .utils.errors import ConfigError
 OF_TOKENS = ('cim_respix', 'cim_revdet', 'beit')
 """Methods that need a tokenizer."""
 
-RELATIVE = ('beit', 'conmim', 'simmim')
-"""Methods of BEiT's network, with relative positions alone."""
-
-IMAGENET = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375])
-"""Mean and std of R, G and B, on the scale 0..255."""
-
 FEW_IMAGES = 10_000
 """Below it, public weights are a better start than random ones."""
 
@@ -96,7 +90,7 @@ def choose(num_images: int, img_size: int, gpu: bool, network: dict[str, Any]) -
         img_size: Side of the images, in pixels.
         gpu: Whether there is one.
         network: Of the weights to start from, see
-            :func:`mmcim.checkpoints.public.architecture`; empty without.
+            :func:`mmcim.checkpoints.public.PublicWeights`; empty without.
 
     Returns:
         Without the images, the tokenizer, and the length of the training.

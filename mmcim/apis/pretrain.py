@@ -8,7 +8,6 @@ from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import NamedTemporaryFile
-from typing import Any
 from unittest.mock import patch
 
 import torch
@@ -18,7 +17,7 @@ import mmcim_cli
 
 from .. import presets
 from ..checkpoints import adopt_pretrained
-from ..checkpoints.public import architecture, find_weights
+from ..checkpoints.public import PublicWeights, find_weights
 from ..checkpoints.record import backbone_path
 from ..datasets import list_images, measure_normalization
 from ..datasets.image_folder import is_val
@@ -83,14 +82,17 @@ def pretrain(
         >>> path = mmcim.pretrain('photos', method='mae', budget='10min')
         >>> backbone = mmcim.apis.load_backbone(path)
     """
+    length, start = Length(_seconds(budget), epochs), PublicWeights()
+    if weights:
+        start = find_weights(weights, Path(out))
+        arch = start.check(method)
     name = f'{arch}_{method}'
     known = sorted(path.stem for path in (configs_dir() / 'images').glob('*_*.py'))
     if name not in known:
         raise ConfigError(f'there is no {name}; arch and method are {", ".join(known)}')
-    length = Length(_seconds(budget), epochs)
     folder = Folder(Path(images), Path(out), name)
     if not (resume and folder.config.is_file()):
-        folder.choose(img_size, weights, measure)
+        folder.choose(img_size, start, measure)
         show(str(folder.preset))
         if method in presets.OF_TOKENS:
             folder.choose_tokenizer(tokenizer, length)
@@ -181,34 +183,30 @@ class Folder:
         """The config, in the run's work directory."""
         return self.out / self.name / 'config.py'
 
-    def choose(self, img_size: int | None, weights: str | None, measure: bool) -> None:
+    def choose(self, img_size: int | None, start: PublicWeights, measure: bool) -> None:
         """Choose all but the tokenizer and the length."""
         gpu = torch.cuda.is_available()
-        network, mean_std = dict[str, Any](), dict[str, list[float]]()
-        if weights:
-            weights, mean_std = find_weights(weights, self.out)
-            network = architecture(weights)
-        elif len(self.files) < presets.FEW_IMAGES:
+        if not start.path and len(self.files) < presets.FEW_IMAGES:
             show(
                 f'Fewer than {presets.FEW_IMAGES:,} images: to start from public weights '
                 'is the better way to good features (--from WEIGHTS)'
             )
-        size = img_size or presets.choose_size(self.sample, gpu, network)
-        self.preset = presets.choose(len(self.files), size, gpu, network)
-        why = 'of ImageNet'
+        size = img_size or presets.choose_size(self.sample, gpu, start.network)
+        self.preset = presets.choose(len(self.files), size, gpu, start.network)
+        self.preset.choose('to start from', weights=start.path)
+        why, (mean, std) = "the weights' own, or ImageNet's", start.normalization
         if measure:
+            why = 'measured on these images'
             mean, std = measure_normalization(self.files, size)
-            why, mean_std = 'of these images', dict(mean=mean, std=std)
-        normalize = {**presets.IMAGENET, **mean_std, 'to_rgb': True}
-        self.preset.choose(why, normalize=normalize)
-        self.preset.choose('to start from', weights=weights)
+        self.preset.choose(why, normalize=dict(mean=mean, std=std, to_rgb=True))
         folder = dict(type='ImageFolder', data_root=str(self.images))
-        subset = dict(subset='train') if self.classes else {}
+        training: dict = dict(folder)
+        why = 'all, as they have no labels'
+        if self.classes:
+            training['subset'], why = 'train', 'a fifth is for validation'
         self.preset.choose(
-            'a fifth is for validation'
-            if self.classes
-            else 'all, as they have no labels',
-            images={**folder, **subset},
+            why,
+            images=training,
             val_images=dict(folder, subset='val'),
             num_classes=max(2, len(self.classes)),
             num_workers=min(8, max(1, (os.cpu_count() or 1) - 1)),
@@ -232,15 +230,10 @@ class Folder:
             tokenizer_size=side // patch * tokenizer.stride,
         )
         images = read_images(self.sample, (side, side)) / 255
-        explained = {
-            window: explained_by_tokens(
-                tokenizer,
-                images,
-                self.preset.values['tokenizer_size'],
-                SlidingWindowNorm(window),
-            )
-            for window in presets.WINDOWS
-        }
+        explained = {}
+        for window in presets.WINDOWS:
+            norm, size = SlidingWindowNorm(window), self.preset.values['tokenizer_size']
+            explained[window] = explained_by_tokens(tokenizer, images, size, norm)
         text = ', '.join(f'{w} px {r2:.0%}' for w, r2 in explained.items())
         why = f'tokens explain of pixels that are normalised in windows of {text}'
         show(self.preset.choose(why, window=presets.choose_window(explained)))
@@ -267,11 +260,10 @@ class Folder:
     def write_tasks(self) -> None:
         """Write the configs of what is to be done with the backbone beside the run's."""
         if self.classes:
-            arch = self.name.split('_')[0]
-            for task, name in dict(
-                probe='linear_probe', finetune=f'{arch}_finetune'
-            ).items():
-                write_config(self.load(name), self.config.with_name(f'{task}.py'))
+            finetune = f'{self.name.split("_")[0]}_finetune'
+            for task, name in dict(probe='linear_probe', finetune=finetune).items():
+                path = self.config.with_name(f'{task}.py')
+                write_config(self.load(name), path, path.with_suffix(''))
 
     def compare(self, weights: Path) -> None:
         """Compare with random weights by a linear probe, if there are labels."""
