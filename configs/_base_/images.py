@@ -21,7 +21,7 @@ train_pipeline = [load, crop, pack]
 train_dataloader = dict(
     batch_size=_base_.batch_size,
     num_workers=_base_.num_workers,
-    persistent_workers=_base_.num_workers > 0,
+    persistent_workers=False,
     drop_last=True,
     sampler=dict(type='InfiniteSampler'),
     collate_fn=dict(type='default_collate'),

@@ -21,6 +21,7 @@ from ..checkpoints.public import PublicWeights, find_weights
 from ..checkpoints.record import backbone_path
 from ..datasets import list_images, measure_normalization
 from ..datasets.image_folder import is_val
+from ..engine.work_dir import find_start
 from ..models.layers import SlidingWindowNorm
 from ..models.tokenizers import explained_by_tokens
 from ..paths import configs_dir, write_config
@@ -91,6 +92,7 @@ def pretrain(
     if name not in known:
         raise ConfigError(f'there is no {name}; arch and method are {", ".join(known)}')
     folder = Folder(Path(images), Path(out), name)
+    find_start(str(folder.config.parent), None, resume)  # refuses another run's folder
     if not (resume and folder.config.is_file()):
         folder.choose(img_size, start, measure)
         show(str(folder.preset))
@@ -115,9 +117,9 @@ def _train(config: Path, resume: bool) -> str:
     """Train by a config in its work directory, unless it is done; the checkpoint."""
     last = config.with_name(f'iter_{Config.fromfile(config).max_iters}.pth')
     if not last.is_file():
-        started = resume and any(config.parent.glob('iter_*.pth'))
+        started = find_start(str(config.parent), None, resume)
         command = ['train', str(config), '--work-dir', str(config.parent)]
-        mmcim_cli.run(mmcim_cli.parse([*command, *['--resume'] * started]))
+        mmcim_cli.run(mmcim_cli.parse([*command, *['--resume'] * bool(started)]))
     return str(last)
 
 
