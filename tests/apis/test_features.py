@@ -116,6 +116,16 @@ def test_workers_change_nothing(backbone, folder, num_workers):
     assert torch.equal(torch.get_rng_state(), state)
 
 
+@pytest.mark.gpu
+def test_same_features_on_a_gpu(vit, backbone, folder):
+    expected = extract_features(backbone, folder)
+    network = load_backbone(vit, 'cuda')
+    for num_workers in (0, 2):
+        found = extract_features(network, folder, 2, num_workers=num_workers)
+        assert found.device.type == 'cpu'
+        assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
 def test_opened_images_are_read_without_workers(backbone, folder):
     """Forked processes would share the position in the open file."""
     images = [*list_paths(folder), Image.open(list_paths(folder)[0])]
