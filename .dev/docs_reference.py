@@ -15,7 +15,7 @@ import griffe
 
 import mmcim_cli
 
-_ROLE = re.compile(r':(?:attr|class|data|func|meth|mod):`([\w.]+)`')
+_ROLE = re.compile(r':(?:attr|class|data|func|meth|mod):`(~?[\w.]+)`')
 
 
 def classes(*modules: str) -> str:
@@ -103,8 +103,10 @@ def _objects(parent: griffe.Object) -> Iterator[griffe.Object]:
 
 def _link(name: str, found: griffe.Object) -> str:
     """A link to what a name in a docstring means, where some page describes it."""
+    shown = name.rpartition('.')[2] if name[0] == '~' else name
+    name = name.lstrip('~')
     meant = registered().get(name)
     path = f'{meant.__module__}.{meant.__qualname__}' if meant else name
     with suppress(griffe.NameResolutionError):
         path = found.resolve(name)
-    return f'<autoref optional identifier="{path}"><code>{name}</code></autoref>'
+    return f'<autoref optional identifier="{path}"><code>{shown}</code></autoref>'

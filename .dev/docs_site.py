@@ -30,6 +30,8 @@ PAGES = {
 # Its text, if that is a page's path, and where it leads; not to other sites.
 _LINK = re.compile(r'(?:(?<=\[)[\w/-]+\.md)?\]\((?!\w+:|#)([^)\s#]+)')
 _MARK = re.compile(r'^ *<!-- (\w+)(?:: (.+?))? -->\n', re.MULTILINE)
+# What mentions everything: the last to be found.
+_LAST = ('changelog.md', 'code.md')
 _FENCE = '~~~~~~~~'
 
 
@@ -52,6 +54,8 @@ def on_page_markdown(
     """Put in what comments stand for, drop the others, and let links lead to pages."""
     if page.file.src_uri.startswith('source/'):
         return markdown
+    if page.file.src_uri in _LAST:
+        page.meta['search'] = dict(boost=0.1)
     find, folder = _target(page.file), os.path.dirname(page.file.src_uri)
 
     def relative(link: re.Match) -> str:
@@ -98,13 +102,16 @@ def _source(path: Path) -> str:
     head = f'---\nsearch: {{exclude: true}}\n---\n# {name}\n\n'
     if path.is_file():
         text = path.read_text(encoding='utf-8')
+        bases = re.findall(r"'(\.\.?/[\w./-]+)\.py'", text) if 'configs/' in name else ()
+        links = ', '.join(f'[{base}.py]({base}.py.md)' for base in bases)
+        head += f'Inherits from {links}.\n\n' * bool(links)
         return f'{head}{_FENCE}{path.suffix[1:]}\n{text}{_FENCE}\n'
     rows = [
         f'| [{p.name}]({p.name}{".md" if p.is_file() else "/index.md"}) | {_title(p)} |'
         for p in sorted(path.iterdir(), key=lambda p: (p.is_file(), p.name))
         if p.suffix == '.py' or p.is_dir() and any(p.rglob('*.py'))
     ]
-    return head + '\n'.join(['| | |', '|---|---|', *rows]) + '\n'
+    return head + '\n'.join(['| file | what it is |', '|---|---|', *rows]) + '\n'
 
 
 def _title(path: Path) -> str:

@@ -97,7 +97,9 @@ def test_functions_and_commands_are_described(site):
     for name in ('apis.load_backbone', 'datasets.read_image', 'checkpoints.load_into'):
         assert f'id="mmcim.{name}"' in api
     assert 'id="mmcim.models.tokenizers.BaseTokenizer.encode"' in api
-    assert ':class:' not in api and '--auto-scale-lr' in page(site, 'reference/commands')
+    assert '--auto-scale-lr' in page(site, 'reference/commands')
+    for name in ('api', *REFERENCE):
+        assert not re.search(r':(class|func|meth):', page(site, f'reference/{name}'))
 
 
 @needs_mkdocs
