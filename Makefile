@@ -1,10 +1,10 @@
-# The commands: `make quickstart`, `make test` and `make test-slow`. Each installs what it
-# needs.
+# The commands: `make quickstart`, `make test`, `make test-slow` and `make docs`. Each
+# installs what it needs.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install quickstart test test-slow test-gpu check-wheel lint clean
+.PHONY: install quickstart test test-slow test-gpu check-wheel docs lint clean
 
 install: $(VENV)/.installed
 
@@ -17,6 +17,15 @@ $(VENV)/.installed: pyproject.toml setup.py constraints.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check \
 		-c constraints.txt -e '.[dev]'
 	@touch $@
+
+$(VENV)/.docs: $(VENV)/.installed
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		-c constraints.txt -e '.[docs]'
+	@touch $@
+
+# The documentation as a website in site/.
+docs: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 # DATA=DIR pre-trains on a folder of images instead; RESUME=1 resumes either.
 quickstart: install
@@ -37,7 +46,7 @@ test: lint
 	$(PYTEST) -m 'not slow'
 
 # Whole trainings, soaks and everything else that cannot fit into a few minutes.
-test-slow: install
+test-slow: $(VENV)/.docs
 	$(PYTEST) -m slow
 
 # What only a GPU can show; all are skipped without one.

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 REPO = Path(__file__).resolve().parents[1]
 DOCUMENTS = [
-    REPO / 'README.md', REPO / 'CONTRIBUTING.md', *sorted((REPO / 'docs').glob('*.md')),
+    REPO / 'README.md', REPO / 'CONTRIBUTING.md', *sorted((REPO / 'docs').rglob('*.md')),
 ]  # fmt: skip
 _RUNNABLE = re.compile(
     r'^ *<!-- runnable(?:: (?P<argument>.+?))? -->\n+ *```(?P<language>\w+)\n'
