@@ -87,7 +87,9 @@ def main() -> None:
     machines = sorted({f'{x["machine"]}, torch {x["torch"]}' for x in lines})
     plot(found, DOCS / 'images/results.png')
     text = (HERE / 'page.md').read_text()
-    text = text.replace('{table}', table(found)).replace('{machines}', '; '.join(machines))
+    text = text.replace('{table}', table(found)).replace(
+        '{machines}', '; '.join(machines)
+    )
     (DOCS / 'results.md').write_text(text.replace('{lines}', str(len(lines))))
 
 
