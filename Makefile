@@ -27,10 +27,9 @@ $(VENV)/.docs: $(VENV)/.installed
 docs: $(VENV)/.docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
-# DATA=DIR runs the same steps on a folder of images, DIR/<class>/*; RESUME=1 resumes
-# an interrupted quickstart.
+# DATA=DIR pre-trains on a folder of images instead; RESUME=1 resumes either.
 quickstart: install
-	@$(BIN)/python tools/quickstart.py $(if $(DATA),--data-root "$(DATA)") $(if $(RESUME),--resume)
+	@$(BIN)/python $(if $(DATA),mmcim_cli.py pretrain "$(DATA)",tools/quickstart.py) $(if $(RESUME),--resume)
 
 lint: install
 	$(BIN)/ruff check .

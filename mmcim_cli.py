@@ -201,12 +201,27 @@ def _test(add: Add) -> None:
 
 
 def _quickstart(add: Add) -> None:
-    # A shell does not expand ~ where the Makefile quotes the folder.
-    add('--data-root', type=os.path.expanduser, help='your images')
     folder = Path('work_dirs/quickstart')
     add('--work-dir', type=Path, default=folder, help='for all runs; %(default)s')
     _flags(add, resume='after an interruption')
     _cfg_options(add)
+
+
+def _pretrain(add: Add) -> None:
+    add('images', metavar='DIR', help='folder of images, <class>/* or without classes')
+    help_ = 'cim_respix (default), cim_revdet, beit, conmim, corrim, mae, mocov3, simmim'
+    add('--method', default='cim_respix', help=help_)
+    add('--arch', choices=['vit', 'resnet'], default='vit')
+    add('--img-size', type=_positive, metavar='PX', help='side of the images')
+    add('--budget', default='30min', metavar='TIME', help='such as 90s, 30min or 8h')
+    add('--epochs', type=float, help='passes over the images, in place of a budget')
+    help_ = 'public weights to start from: a file, or the name of a timm model'
+    add('--from', dest='weights', metavar='WEIGHTS', help=help_)
+    help_ = 'weights of a tokenizer; by default one is trained first'
+    add('--tokenizer', metavar='FILE', help=help_)
+    add('--out', default='work_dirs/images', help='folder for the runs; %(default)s')
+    measure = "normalise by these images' mean and std in place of ImageNet's"
+    _flags(add, measure=measure, resume='after an interruption')
 
 
 def _export(add: Add) -> None:
@@ -250,6 +265,19 @@ def _see(add: Add) -> None:
     add('--img-size', type=_positive, metavar='PX', help='side of the resized images')
     add('--layer', type=int, help='of attention, from 0; negative ones from the last')
     add('-k', type=_positive, help='number of neighbours or codes')
+
+
+def _embed(add: Add) -> None:
+    add('folder', metavar='DIR', help='of images, in folders or not')
+    add('--backbone', metavar='FILE', required=True, help='exported, or a checkpoint')
+    add('--out', type=_file('.npz'), required=True, help='file to write or replace')
+    add('--batch-size', type=_positive, default=64, help='images at a time (64)')
+    workers = min(16, len(os.sched_getaffinity(0)))
+    help_ = 'processes that read images; one per CPU, at most 16, by default'
+    add('--num-workers', type=int, default=workers, metavar='N', help=help_)
+    help_ = "side of the resized images; the backbone's own by default"
+    add('--img-size', type=_positive, metavar='PX', help=help_)
+    add('--device', help='such as cuda:1 or cpu; the GPU by default, if there is one')
 
 
 def _benchmark(add: Add) -> None:
@@ -337,8 +365,8 @@ def _positive(text: str) -> int:
 
 
 _ALL = (
-    _train, _test, _quickstart, _export, _convert_dalle, _pack, _show, _see, _report,
-    _benchmark, _configs, _doctor,
+    _pretrain, _train, _test, _quickstart, _export, _convert_dalle, _pack, _show, _see,
+    _embed, _report, _benchmark, _configs, _doctor,
 )  # fmt: skip
 COMMANDS = {add.__name__[1:].replace('_', '-'): add for add in _ALL}
 

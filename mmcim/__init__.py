@@ -12,6 +12,7 @@ check_dependencies()
 from mmengine.config.utils import MODULE2PACKAGE  # noqa: E402
 
 from . import checkpoints, datasets, engine, evaluation, models  # noqa: E402
+from .apis.pretrain import pretrain  # noqa: E402
 from .version import __version__  # noqa: E402
 
 MODULE2PACKAGE['mmcim'] = 'mmcim'  # for mmcim:: in configs and get_config

@@ -21,7 +21,7 @@ train_pipeline = [load, crop, pack]
 train_dataloader = dict(
     batch_size=_base_.batch_size,
     num_workers=_base_.num_workers,
-    persistent_workers=_base_.num_workers > 0,
+    persistent_workers=False,
     drop_last=True,
     sampler=dict(type='InfiniteSampler'),
     collate_fn=dict(type='default_collate'),
@@ -62,9 +62,7 @@ warm_up_iters = max(1, _base_.max_iters // 10)
 warm_up = dict(
     type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=warm_up_iters
 )
-cosine = dict(
-    type='CosineAnnealingLR', eta_min=1e-5, by_epoch=False, begin=warm_up_iters
-)
+cosine = dict(type='CosineAnnealingLR', eta_min=1e-5, by_epoch=False, begin=warm_up_iters)
 param_scheduler = [warm_up, cosine]
 
 default_hooks = dict(
@@ -75,3 +73,4 @@ default_hooks = dict(
 )
 log_processor = dict(by_epoch=False)
 randomness = dict(seed=0)
+load_from = _base_.weights

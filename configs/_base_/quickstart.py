@@ -1,6 +1,5 @@
-# Runs of 400 iterations, whatever the number of images, repeatable. QUICKSTART_DATA is
-# digits or images, a file in datasets/.
-_base_ = ['./datasets/{{$QUICKSTART_DATA:digits}}.py', './default_runtime.py']
+# Runs of 400 iterations on handwritten digits, repeatable.
+_base_ = ['./datasets/digits.py', './default_runtime.py']
 
 # The ViT of all of them, with the data's image and patch size, `_base_.size`.
 arch = dict(embed_dims=96, num_layers=4, num_heads=3, feedforward_channels=384)

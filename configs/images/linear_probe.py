@@ -1,6 +1,6 @@
 """Logistic regression on frozen features of a folder of images with classes.
 
-    mmcim test configs/images/linear_probe.py --pretrained FILE
+mmcim test configs/images/linear_probe.py --pretrained FILE
 """
 
 _base_ = ['../_base_/models/cls_vit-b_frozen.py', '../_base_/images.py']
@@ -8,7 +8,7 @@ _base_ = ['../_base_/models/cls_vit-b_frozen.py', '../_base_/images.py']
 model = dict(
     backbone=dict(
         type='FixedPositionViT',
-        arch=_base_.arch,
+        arch=dict(_delete_=True, **_base_.arch),
         **_base_.size,
         frozen_stages=_base_.arch['num_layers'],
     ),
@@ -37,4 +37,5 @@ test_dataloader = dict(
     **labelled,
     dataset=dict(_base_.val_images, pipeline=_base_.test_pipeline),
 )
-train_dataloader = None
+# Nothing is trained.
+train_cfg = train_dataloader = optim_wrapper = param_scheduler = None

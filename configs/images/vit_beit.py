@@ -2,9 +2,7 @@
 
 _base_ = ['../_base_/models/beit_vit-b.py', '../_base_/images.py']
 
-data_preprocessor = dict(
-    type='CIMDataPreprocessor', tokenizer_size=_base_.tokenizer_size
-)
+data_preprocessor = dict(type='CIMDataPreprocessor', tokenizer_size=_base_.tokenizer_size)
 model = dict(
     tokenizer=dict(_delete_=True, **_base_.tokenizer),
     backbone=dict(

@@ -6,9 +6,7 @@
 
 _base_ = ['../_base_/models/cim_vit-b.py', '../_base_/images.py']
 
-data_preprocessor = dict(
-    type='CIMDataPreprocessor', tokenizer_size=_base_.tokenizer_size
-)
+data_preprocessor = dict(type='CIMDataPreprocessor', tokenizer_size=_base_.tokenizer_size)
 model = dict(
     tokenizer=dict(_delete_=True, **_base_.tokenizer),
     masking=dict(_delete_=True, type='RatioMasking', ratio=_base_.mask_ratio),
@@ -20,9 +18,7 @@ model = dict(
     ),
     enhancer=dict(
         backbone=dict(
-            # Positions of sines and cosines, and Xavier's initialisation: short
-            # trainings have no time to learn where a patch is.
-            type='FixedPositionViT',
+            type=_base_.vit,
             arch=dict(_delete_=True, **_base_.arch),
             **_base_.size,
         ),

@@ -23,9 +23,7 @@ data_preprocessor = dict(
     type='CorrIMDataPreprocessor',
     context_size=context * patch_size,
     exemplars=dict(type='ExemplarSampling', size=exemplar * patch_size),
-    augment=dict(
-        type='StrongAugment', blur_prob=0.5, blur_sigma=(0.1, img_size / 112)
-    ),
+    augment=dict(type='StrongAugment', blur_prob=0.5, blur_sigma=(0.1, img_size / 112)),
 )
 crop = {**_base_.crop, 'crop_ratio_range': (0.5, 1.0)}
 train_dataloader = dict(dataset=dict(pipeline=[_base_.load, crop, _base_.pack]))

@@ -18,7 +18,7 @@ model = dict(
         **_base_.size,
         out_type='avg_featmap',
         final_norm=False,  # the averaged features are normalised
-        init_cfg=dict(type='Pretrained', checkpoint='work_dirs/images/backbone.safetensors'),
+        init_cfg=dict(type='Pretrained', checkpoint='backbone.safetensors'),
     ),
     head=dict(
         type='LinearClsHead',
@@ -46,7 +46,9 @@ val_dataloader = dict(
 test_dataloader = dict(_delete_=True, **val_dataloader)
 val_evaluator = test_evaluator = [dict(type='Accuracy', topk=(1,))]
 
-train_cfg = dict(_delete_=True, type='EpochBasedTrainLoop', max_epochs=40, val_interval=10)
+train_cfg = dict(
+    _delete_=True, type='EpochBasedTrainLoop', max_epochs=40, val_interval=10
+)
 val_cfg = dict()
 test_cfg = dict(_delete_=True)
 optim_wrapper = dict(

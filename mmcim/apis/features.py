@@ -4,17 +4,21 @@
 import os
 from collections.abc import Callable, Sequence
 from copy import copy
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from PIL import Image
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 from torchvision.transforms.functional import pil_to_tensor
 
 from mmcim.checkpoints import BackboneFile, load_into
 from mmcim.datasets import fit_image, list_images
+from mmcim.engine.data_parallel import begin_loader_worker
 from mmcim.utils.errors import ConfigError
+from mmcim.utils.terminal import track
 
 ImageLike = str | Path | Image.Image
 Images = str | Path | Sequence[ImageLike]
@@ -67,6 +71,8 @@ def extract_features(
     img_size: int | tuple[int, int] | None = None,
     out_type: str | None = None,
     read: Callable[[Tensor], Tensor] | None = None,
+    num_workers: int = 0,
+    progress: bool = False,
 ) -> Tensor:
     """Compute one feature vector, or other features, per image.
 
@@ -75,10 +81,10 @@ def extract_features(
     images are rotated upright, resized to the backbone's input size with a bicubic
     filter, and cropped at the longer side. Feature maps and patch tokens are averaged
     over the image; ``out_type='cls_token'`` or ``'avg_featmap'`` of a backbone are
-    vectors already.
+    vectors already. ``mmcim embed`` writes the same to a file.
 
     Args:
-        backbone: From :func:`load_backbone`, on any device.
+        backbone: From :func:`load_backbone`, on any device, which is where it computes.
         images: A folder, all of whose images are taken, in the order of
             ``list_images(folder).files``; or paths or PIL images.
         batch_size: Images at a time.
@@ -87,15 +93,20 @@ def extract_features(
         out_type: What a transformer returns, in place of its own setting; it is not
             averaged. 'featmap' asks any backbone for feature maps, (B, C, h, w).
         read: Gives what is kept of a batch; all by default.
+        num_workers: Processes that read files while the backbone computes, at most as
+            many as there are full batches. With a PIL image in the list there are none.
+        progress: Whether to show a line of progress.
 
     Returns:
         (N, D), or what ``out_type`` and ``read`` make of each image, float32, on the CPU,
-        in the order of the images.
+        in the order of the images. Workers have no influence on it, and the batch size
+        none beyond the rounding of float32.
 
     Raises:
-        ConfigError: If the backbone has no feature maps, and they are asked for.
-        ValueError: If an image cannot be read, or the backbone does not specify how
-            images are normalised.
+        ConfigError: If the backbone has no feature maps, and they are asked for, if an
+            image cannot be read, or if the backbone does not specify how images are
+            normalised.
+        ValueError: If the mode of a PIL image leaves open which value is white.
 
     Example:
         >>> from mmcim.apis import extract_features, load_backbone
@@ -109,13 +120,26 @@ def extract_features(
     """
     normalization = getattr(backbone, 'normalization', None)
     if normalization is None:
-        raise ValueError(
+        raise ConfigError(
             'this backbone does not specify how images are normalised; set '
             'backbone.normalization = (mean, std), three values each, on the scale 0..255'
         )
     images, size = image_list(images), input_size(backbone, img_size)
     weight = next(backbone.parameters())
     device = weight.device
+    if any(isinstance(image, Image.Image) for image in images):
+        num_workers = 0  # processes would share the position in an opened file
+    batches: Any = DataLoader(
+        images,  # type: ignore[arg-type]
+        batch_size,
+        num_workers=min(num_workers, len(images) // batch_size),
+        collate_fn=partial(read_images, size=size),
+        pin_memory=weight.is_cuda,
+        worker_init_fn=begin_loader_worker,
+        generator=torch.Generator(),  # the global one stays as it is
+    )
+    if progress:
+        batches = track(batches, f'Features of {len(images)} images')
     mean, std = (torch.tensor(v, device=device).view(3, 1, 1) for v in normalization)
     training = backbone.training
     backbone.train(False)
@@ -124,9 +148,9 @@ def extract_features(
         network.out_type = out_type
     found = []
     try:
-        for start in range(0, len(images), batch_size):
-            batch = read_images(images[start : start + batch_size], size)
-            outputs = network(((batch.to(device) - mean) / std).to(weight.dtype))
+        for batch in batches:
+            batch = (batch.to(device, non_blocking=True) - mean) / std
+            outputs = network(batch.to(weight.dtype))
             outputs = outputs if isinstance(outputs, Tensor) else outputs[-1]
             if out_type == 'featmap' and outputs.ndim != 4:
                 raise ConfigError(f'{type(backbone).__name__} gives no feature maps')
@@ -159,10 +183,11 @@ def read_images(images: Sequence[ImageLike], size: tuple[int, int]) -> Tensor:
         size: Height and width, see :func:`mmcim.datasets.fit_image`.
 
     Returns:
-        (B, 3, H, W), float32, RGB on the scale 0..255.
+        (B, 3, H, W), uint8, RGB.
 
     Raises:
-        ValueError: If one cannot be read, or its mode leaves open which value is white.
+        ConfigError: If one cannot be read.
+        ValueError: If the mode of a PIL image leaves open which value is white.
     """
     return torch.stack([_load(image, size) for image in images])
 
@@ -171,7 +196,7 @@ def _load(image: ImageLike, size: tuple[int, int]) -> Tensor:
     # I;16, too: Pillow would clip the values.
     if isinstance(image, Image.Image) and image.mode[0] in 'IF':
         raise ValueError(f'PIL images of mode {image.mode} are ambiguous; give the file')
-    return pil_to_tensor(fit_image(image, size)).float()
+    return pil_to_tensor(fit_image(image, size))
 
 
 def pool(backbone: nn.Module, features: Tensor) -> Tensor:

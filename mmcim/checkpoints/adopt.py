@@ -10,6 +10,7 @@ from typing import Any
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import MODELS as ROOT
 from mmpretrain.models import BaseSelfSupervisor
+from mmpretrain.models.utils import to_2tuple
 from mmpretrain.registry import MODELS
 from torch import nn
 
@@ -49,7 +50,13 @@ def adopt_pretrained(cfg: Config | ConfigDict) -> None:
 
     Preprocessing takes the file's mean and std, the rescaling in a pyramid of features
     its patch size. A classifier on frozen features takes its width; any other is part of
-    a recipe for backbones of one width.
+    a recipe for backbones of one width. These may be 'auto' anywhere in the config:
+
+    - ``in_channels`` and ``embed_dim``: the width of a transformer;
+    - ``out_indices``: four of its layers, evenly spaced up to the last;
+    - ``size`` and ``crop_size``: the backbone's ``img_size``, 224 if it has none; and
+      ``scale``, such that the short edge of images becomes the short side of that;
+    - ``num_classes``: the number of ``train_dataloader.dataset.metainfo.classes``.
 
     Raises:
         ConfigError: If the file cannot be read, if it records no network and there is no
@@ -69,7 +76,11 @@ def adopt_pretrained(cfg: Config | ConfigDict) -> None:
         )
     default = task.pop('default_type', None)
     if file.record or default is None:
-        default, task = _adopt(file, task, model, default)
+        net = file.build()
+        known = _auto_values(net, task, cfg)
+        for part in (task, cfg):
+            _fill_in(part, known)
+        default, task = _adopt(file, net, task, model, default)
     model.backbone = ConfigDict(task, type=default)
     whole = model.get('init_cfg')
     whole = isinstance(whole, dict) and whole.get('type') == 'Pretrained'
@@ -82,15 +93,40 @@ def adopt_pretrained(cfg: Config | ConfigDict) -> None:
             owner.data_preprocessor.update(mean=mean, std=std)
 
 
+def _auto_values(net: Any, task: dict, cfg: Config | ConfigDict) -> dict[str, Any]:
+    """Give what 'auto' stands for, by key."""
+    size = tuple(to_2tuple(task.get('img_size') or getattr(net, 'img_size', 224)))
+    known: dict[str, Any] = dict(size=size, crop_size=size)
+    known['scale'] = 4 * min(size), min(size)
+    data = (cfg.get('train_dataloader') or {}).get('dataset') or {}
+    if classes := (data.get('metainfo') or {}).get('classes'):
+        known['num_classes'] = len(classes)
+    if depth := len(getattr(net, 'layers', ())):
+        known['in_channels'] = known['embed_dim'] = net.embed_dims
+        known['out_indices'] = [depth * quarter // 4 - 1 for quarter in (1, 2, 3, 4)]
+    return known
+
+
+def _fill_in(node: Any, known: dict[str, Any], name: str = '') -> None:
+    """Replace each 'auto' in a nested container, in place, by the value of its key."""
+    is_list = isinstance(node, list)
+    items: Any = enumerate(node) if is_list else getattr(node, 'items', tuple)()
+    for key, value in items:
+        key_of_value = name if is_list else key
+        if isinstance(value, str) and value == 'auto':
+            node[key] = known.get(key_of_value, value)
+        else:
+            _fill_in(value, known, key_of_value)
+
+
 def _adopt(
-    file: BackboneFile, task: dict, model: ConfigDict, default: str | None
+    file: BackboneFile, net: Any, task: dict, model: ConfigDict, default: str | None
 ) -> tuple[str, dict]:
     """Give a recorded network's type and arguments, and let necks and head follow.
 
     The config's type remains where it is derived from the file's and what the task sets
     is an argument of it alone, such as ``contract_dilation``.
     """
-    net = file.build()
     config = trusted_backbone_config(file.record.config)  # type: ignore[union-attr]
     if config.get('use_shared_rel_pos_bias'):
         # As in BEiT, each layer begins with a copy of the table and has its own.
@@ -125,6 +161,7 @@ def _adopt(
             ratio = network.get('patch_size', 16) / task.get('patch_size', 16)
             part.rescales = [r * ratio for r in part.get('rescales', (4, 2, 1, 0.5))]
     if wanted not in (None, width):
+        wanted = 'transformers' if wanted == 'auto' else wanted
         raise ConfigError(
             f'{file.path} holds a {name.rpartition(".")[2]} with {width} channels, but '
             f'the config is for {wanted}: take the config of another backbone'

@@ -234,6 +234,22 @@ def read_from(cfg: Config, data_root: str) -> None:
     cfg.train_dataloader.dataset = {**images, **labels, 'pipeline': dataset.pipeline}
 
 
+def images_per_second(cfg: Config, steps: int = 5) -> float:
+    """Train for a few steps with the images of a config, and time them.
+
+    Args:
+        cfg: The complete config, which is changed.
+        steps: Number of timed steps; two precede them.
+    """
+    loader = cfg.train_dataloader
+    training = Training(cfg, loader.batch_size, innermost_dataset(cfg).data_root)
+    for step in range(-2, steps):
+        if step == 0:
+            start = seconds()
+        training.step()
+    return steps * loader.batch_size / (seconds() - start)
+
+
 def matmul_speed(dtype: torch.dtype) -> float:
     """Measure a large matrix product, in GMAC/s."""
     device = get_device()

@@ -3,14 +3,12 @@
 
 Trains a small discrete VAE, pre-trains CIM with ResPix and with RevDet, and evaluates
 both and random weights with three seeds each: linear probe (20 labels per class) and
-fine-tuning (5 labels per class). On handwritten digits, or with --data-root DIR on images
-in DIR/<class>/, or in DIR without labels.
+fine-tuning (5 labels per class). On handwritten digits; for your own images see mmcim
+pretrain.
 """
 
 import argparse
 import json
-import logging
-import os
 import time
 from itertools import product
 from pathlib import Path
@@ -23,7 +21,7 @@ from rich.table import Table
 
 import mmcim_cli
 
-from ..paths import configs_dir
+from ..paths import configs_dir, write_config
 from .job_queue import Job, run_jobs
 
 SEEDS = (0, 1, 2)
@@ -42,18 +40,10 @@ def run(args: argparse.Namespace) -> None:
         args: The command line.
 
     Raises:
-        ConfigError: If an image folder cannot be trained on.
         SystemExit: If a job fails.
     """
     console, start = Console(highlight=False), time.monotonic()
-    num_classes = 10
-    if args.data_root:
-        with mmcim_cli.quiet():
-            from ..datasets import check_images
-        listing = check_images(args.data_root)
-        console.print(f'{args.data_root}: {listing}', markup=False, soft_wrap=True)
-        num_classes = len(listing.classes)
-    quickstart = Quickstart(args, num_classes)
+    quickstart = Quickstart(args)
     limit = 2 if torch.cuda.is_available() else min(torch.get_num_threads(), 8)
     try:
         run_jobs(quickstart.jobs(), console, limit, torch.get_num_threads())
@@ -61,10 +51,9 @@ def run(args: argparse.Namespace) -> None:
         again = 'the same command and --resume (make quickstart RESUME=1)'
         console.print(f'Stopped. What is done is kept; resume with {again}')
         raise
-    if quickstart.tasks:
-        summary, table = quickstart.summary()
-        (args.work_dir / 'summary.json').write_text(json.dumps(summary, indent=2))
-        console.print(table)
+    summary, table = quickstart.summary()
+    (args.work_dir / 'summary.json').write_text(json.dumps(summary, indent=2))
+    console.print(table)
     minutes, images = (time.monotonic() - start) / 60, quickstart.folder / 'images.png'
     console.print(f'Done in {minutes:.1f} min; images: {images}', soft_wrap=True)
 
@@ -74,16 +63,11 @@ class Quickstart:
 
     Args:
         args: The command line.
-        num_classes: Of the images; 0 if they have no labels.
     """
 
-    def __init__(self, args: argparse.Namespace, num_classes: int) -> None:
-        self.args, self.num_classes = args, num_classes
-        self.folder = args.work_dir.absolute()
-        self.data_root = repr(os.path.abspath(args.data_root or ''))
+    def __init__(self, args: argparse.Namespace) -> None:
+        self.args, self.folder = args, args.work_dir.absolute()
         self.configs = configs_dir() / 'quickstart'
-        self.tasks = TASKS if num_classes else {}
-        os.environ['QUICKSTART_DATA'] = 'images' if args.data_root else 'digits'
 
     def jobs(self) -> list[Job]:
         """List all jobs; each waits for those that it needs."""
@@ -100,7 +84,7 @@ class Quickstart:
         draw = command('show', *respix, '--detector', *revdet)
         draw += ['--out', f'{folder}/images.png']
         jobs.append(Job('images', folder / 'images', [draw], after=tuple(names)))
-        for row, seed in product(ROWS if self.tasks else (), SEEDS):
+        for row, seed in product(ROWS, SEEDS):
             _, checkpoint = runs.get(row, (None, None))
             jobs.append(self.evaluation(row, seed, checkpoint))
         return jobs
@@ -113,10 +97,9 @@ class Quickstart:
             job.after = (row,)
             backbone = checkpoint.replace('.pth', '_backbone.safetensors')
             weights = {'model.backbone.init_cfg.checkpoint': backbone}
-        for task in self.tasks:
+        for task in TASKS:
             labels = f'{TASKS[task][2]}.dataset.seed'
             changes = {**weights, 'randomness.seed': seed, labels: seed}
-            changes['model.head.num_classes'] = self.num_classes
             config, trained = self.write_config(task, job.folder / task, changes)
             test = command('test', config)
             if task != 'linear_probe':
@@ -140,26 +123,18 @@ class Quickstart:
         Returns:
             Paths of the config and of the last checkpoint.
         """
-        logging.disable()  # mmengine would log QUICKSTART_DATA each time
         cfg = Config.fromfile(self.configs / f'{name}.py', import_custom_modules=False)
-        logging.disable(logging.NOTSET)
         cfg.merge_from_dict({**dict(self.args.cfg_options), **changes})
-        # Two runs that begin within a second would otherwise share their name.
-        cfg.experiment_name = '_'.join(folder.relative_to(self.folder).parts)
-        cfg.work_dir = str(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        cfg.__dict__['_format_python_code'] = False  # yapf would take a second
         path = folder / f'{name}.py'
-        # The configs of images look for them in data/images.
-        path.write_text(cfg.pretty_text.replace("'data/images'", self.data_root))
+        write_config(cfg, path, folder)
         return str(path), f'{folder}/iter_{cfg.train_cfg.max_iters}.pth'
 
     def summary(self) -> tuple[dict[str, dict[str, list[float]]], Table]:
         """Collect row -> task -> metric of each seed, in percent, and format them."""
         found: dict = {row: {} for row in ROWS}
-        table = Table('%', *(TASKS[task][0] for task in self.tasks))
+        table = Table('%', *(TASKS[task][0] for task in TASKS))
         for row, title in ROWS.items():
-            for task in self.tasks:
+            for task in TASKS:
                 folders = [self.evaluated(row, seed) / task for seed in SEEDS]
                 metrics = [json.loads((f / 'metrics.json').read_text()) for f in folders]
                 found[row][task] = [round(m[TASKS[task][1]], 2) for m in metrics]

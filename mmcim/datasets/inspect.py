@@ -14,7 +14,7 @@ from mmengine.logging import MMLogger
 from PIL import Image
 
 from ..utils.errors import ConfigError
-from .image_files import Listing, list_images, read_image
+from .image_files import Listing, fit_image, list_images, read_image
 from .image_folder import is_val
 from .packed import locate
 from .transforms import transforms_of
@@ -55,6 +55,46 @@ def check_images(folder: str | Path) -> Listing:
         )
     refuse_unreadable(os.path.join(folder, file) for file in listing.files)
     return listing
+
+
+def measure_normalization(
+    files: Iterable[str | Path],
+    img_size: int | tuple[int, int] = 224,
+    max_images: int = 1000,
+) -> tuple[list[float], list[float]]:
+    """Measure the mean and standard deviation of R, G and B over all pixels of images.
+
+    Images of all kinds count as training reads them, see
+    :func:`~mmcim.datasets.read_image`: grey ones in three equal channels, 16-bit ones by
+    their upper 8 bits.
+
+    Args:
+        files: Paths, in any order.
+        img_size: Side, or height and width, that images are resized to and cropped, see
+            :func:`~mmcim.datasets.fit_image`. Smaller images have a smaller deviation.
+        max_images: Of more, so many are taken, evenly spaced in sorted order.
+
+    Returns:
+        Mean and std, three values each, on the scale 0..255, as configs have them. A std
+        is at least 1, so that a constant channel can be divided by it.
+
+    Raises:
+        ConfigError: If an image cannot be read, with its path.
+
+    Example:
+        >>> mean, std = measure_normalization(Path('images').rglob('*.png'), img_size=64)
+    """
+    paths = sorted(os.fspath(file) for file in files)
+    chosen = np.linspace(0, len(paths) - 1, min(len(paths), max_images)).astype(int)
+    size = (img_size, img_size) if isinstance(img_size, int) else img_size
+
+    def moments(index: int) -> np.ndarray:
+        pixels = np.asarray(fit_image(paths[index], size), np.float64)  # (H, W, 3)
+        return np.stack([pixels, pixels**2]).mean(axis=(1, 2))
+
+    with ThreadPoolExecutor() as pool:
+        mean, square = np.mean([*pool.map(moments, chosen)], axis=0)
+    return mean.tolist(), np.sqrt(np.maximum(square - mean**2, 1)).tolist()
 
 
 def inspect_dataset(

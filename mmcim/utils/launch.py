@@ -68,8 +68,9 @@ def load_config(
         own = cfg.get('model', {}).get('backbone')
         if not own:
             raise ConfigError(f'--pretrained: {path} has no model.backbone to set')
-        own.update(checkpoint=pretrained, default_type=own.type)
-        own.type = 'mmpretrain.PretrainedBackbone'
+        if not own.type.endswith('PretrainedBackbone'):
+            own.default_type, own.type = own.type, 'mmpretrain.PretrainedBackbone'
+        own.checkpoint = pretrained
     if cfg.get('default_scope') == 'mmpretrain':
         # mmpretrain's configs leave this to mmpretrain's own tools.
         for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):

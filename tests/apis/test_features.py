@@ -105,6 +105,50 @@ def test_input_types_and_batch_sizes_give_same_features(backbone, folder):
         assert_close(found, expected, rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize('num_workers', [0, 1, 2])
+def test_workers_change_nothing(backbone, folder, num_workers):
+    torch.manual_seed(3)
+    expected = pooled(backbone, torch.stack([to_tensor(p) for p in list_paths(folder)]))
+    state = torch.get_rng_state()
+    for batch_size in (1, 2, 3, 8):
+        found = extract_features(backbone, folder, batch_size, num_workers=num_workers)
+        assert_close(found, expected, rtol=0, atol=1e-5)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.gpu
+def test_same_features_on_a_gpu(vit, backbone, folder):
+    expected = extract_features(backbone, folder)
+    network = load_backbone(vit, 'cuda')
+    for num_workers in (0, 2):
+        found = extract_features(network, folder, 2, num_workers=num_workers)
+        assert found.device.type == 'cpu'
+        assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_opened_images_are_read_without_workers(backbone, folder):
+    """Forked processes would share the position in the open file."""
+    images = [*list_paths(folder), Image.open(list_paths(folder)[0])]
+    found = extract_features(backbone, images, batch_size=1, num_workers=2)
+    assert_close(found[-1], found[0], rtol=0, atol=1e-5)
+    assert_close(found[:-1], extract_features(backbone, folder), rtol=0, atol=1e-5)
+
+
+def test_error_in_a_worker_names_the_image(backbone, folder, tmp_path):
+    (tmp_path / 'broken.jpg').write_bytes(b'\xff\xd8 no image')
+    paths = [*list_paths(folder), tmp_path / 'broken.jpg']
+    with pytest.raises(ConfigError, match='Cannot read the image .*broken.jpg'):
+        extract_features(backbone, paths, batch_size=2, num_workers=2)
+
+
+def test_progress_is_shown_on_demand(backbone, folder, screen):
+    shown = screen(False)
+    extract_features(backbone, folder, batch_size=2)
+    assert shown() == ''
+    extract_features(backbone, folder, batch_size=2, progress=True)
+    assert shown() == 'Features of 5 images 3/3\n'
+
+
 @pytest.mark.parametrize(
     ('out_type', 'pick'),
     [

@@ -146,6 +146,23 @@ def test_segmentation(repo, files, name):
     assert [tuple(x.shape[2:]) for x in maps] == [(16, 24), (8, 12), (4, 6), (2, 3)]
 
 
+@pytest.mark.parametrize('name', TRANSFORMERS)
+def test_what_is_auto_follows_file_and_data(repo, files, name):
+    """Any ViT or BEiT: width 48, four layers, patches of 8 px, 32 px in pre-training."""
+    file, tensors = files[name]
+    cfg = adopted(repo, 'segmentation/vit_upernet_1xb8-amp-2k_masks', file)
+    assert cfg.model.neck.embed_dim == cfg.model.auxiliary_head.in_channels == WIDTH
+    assert cfg.model.decode_head.in_channels == [WIDTH] * 4
+    assert cfg.model.decode_head.num_classes == cfg.model.auxiliary_head.num_classes == 2
+    assert cfg.model.backbone.out_indices == [0, 1, 2, 3]
+    _, _, resize, crop, *_ = cfg.train_dataloader.dataset.pipeline
+    assert (resize.scale, crop.crop_size) == ((128, 32), (32, 32))
+    model, _ = build(cfg)
+    check_weights(model.backbone, tensors)
+    maps = model.extract_feat(torch.randn(1, 3, 64, 96))
+    assert [tuple(x.shape[2:]) for x in maps] == [(16, 24), (8, 12), (4, 6), (2, 3)]
+
+
 def test_dilation_of_the_config_is_kept(repo, files):
     """The file has a plain ResNet; only the config's class contracts the dilation."""
     file, tensors = files['resnet']

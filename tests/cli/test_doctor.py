@@ -8,8 +8,10 @@ import subprocess
 import sys
 from importlib import metadata
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from mmcim.cli import doctor
 from mmcim.utils import ConfigError
@@ -112,6 +114,15 @@ def test_import_that_crashes_without_a_word(diagnose, monkeypatch):
 def test_folder_of_images(diagnose, tmp_path):
     with pytest.raises(ConfigError, match='has no images'):
         diagnose('_images', data=tmp_path)
+    for i in range(80):
+        (tmp_path / 'ab'[i % 2]).mkdir(exist_ok=True)
+        pixels = np.tile(np.uint8([i, 60, 200]), (4, 4, 1))
+        Image.fromarray(pixels).save(tmp_path / 'ab'[i % 2] / f'{i}.png')
+    code, printed = diagnose('_images', data=tmp_path)
+    assert code == 0
+    assert f'{tmp_path}: all readable, 80 images in 2 classes' in printed
+    # Of 0, ..., 79: 39.5 and sqrt((80**2 - 1) / 12); a constant channel has 1.
+    assert 'mean=[39.5, 60.0, 200.0], std=[23.1, 1.0, 1.0]' in printed
 
 
 def test_it_works_without_torch(tmp_path):

@@ -70,6 +70,8 @@ def test_parts_build(folder):
         cfg = Config.fromfile(path)
         with DefaultScope.overwrite_default_scope(cfg.default_scope):
             for registry, part in parts(cfg):
+                if registry is TRANSFORMS and 'auto' in part.values():
+                    continue  # a size that a backbone's file sets
                 if repr((cfg.default_scope, part)) in built:
                     continue
                 built.add(repr((cfg.default_scope, part)))

@@ -63,12 +63,11 @@ def test_cim_from_images(repo, imagenette_mini, name, image_size, tokenizer_size
     check_inputs(config, image_size, tokenizer_size)
 
 
-def test_quickstart_from_images(repo, imagenette_mini, monkeypatch):
-    monkeypatch.setenv('QUICKSTART_DATA', 'images')
-    config = load_config(repo, 'quickstart/cim_respix', imagenette_mini)
+def test_folder_of_images(repo, imagenette_mini):
+    config = load_config(repo, 'images/vit_cim_respix', imagenette_mini)
     check_inputs(config, 64, 32)
     assert config.model.enhancer.backbone.img_size == 64
-    config = load_config(repo, 'quickstart/finetune', imagenette_mini)
+    config = load_config(repo, 'images/vit_finetune', imagenette_mini)
     preprocessor = MODELS.build(config.data_preprocessor)
     for loader in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
         data = preprocessor(first_batch(config, loader))

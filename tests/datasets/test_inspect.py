@@ -10,7 +10,7 @@ from mmengine.dataset import BaseDataset
 from mmengine.logging import MMLogger
 from PIL import Image
 
-from mmcim.datasets import check_images, inspect_dataset
+from mmcim.datasets import check_images, inspect_dataset, measure_normalization
 from mmcim.utils import ConfigError
 
 
@@ -203,3 +203,56 @@ def test_unreadable_images_are_named(folder):
         error.value
     )
     assert f"; Cannot read the image '{path}/b/3.png': it is trunc" in str(error.value)
+
+
+# ------------------------------------------------------------------------------------
+# Mean and std
+
+
+@pytest.fixture
+def all_kinds(tmp_path):
+    """Images of 12 x 12 px in colour, grey and 16 bits, and a wide one; and their pixels.
+
+    The wide one has 12 columns on each side, which are cropped.
+    """
+    random = np.random.default_rng(0)
+    rgb, grey = (random.integers(0, 256, (12, 12, *c)) for c in ([3], []))
+    middle = random.integers(0, 256, (12, 12, 3))
+    wide = np.pad(middle, ((0, 0), (12, 12), (0, 0)))
+    for name, array in dict(rgb=rgb, grey=grey, wide=wide).items():
+        Image.fromarray(array.astype(np.uint8)).save(tmp_path / f'{name}.png')
+    deep = random.integers(0, 2**16, (12, 12))
+    Image.fromarray(deep.astype(np.uint16)).save(tmp_path / 'deep.tif')
+    pixels = [rgb, np.dstack([grey] * 3), middle, np.dstack([deep // 256] * 3)]
+    return [tmp_path / f for f in ('rgb.png', 'grey.png', 'wide.png', 'deep.tif')], pixels
+
+
+def test_mean_and_std_of_all_pixels(all_kinds):
+    files, pixels = all_kinds
+    found = measure_normalization(files, img_size=12)
+    stacked = np.stack(pixels).reshape(-1, 3)
+    for values, expected in zip(found, (stacked.mean(axis=0), stacked.std(axis=0))):
+        assert [type(value) for value in values] == [float] * 3
+        np.testing.assert_allclose(values, expected, rtol=1e-12)
+    assert measure_normalization(map(str, files[::-1]), (12, 12)) == found
+    for file, image in zip(files, pixels):
+        mean, std = measure_normalization([file], img_size=12)
+        np.testing.assert_allclose(mean, image.mean(axis=(0, 1)), rtol=1e-12)
+        np.testing.assert_allclose(std, image.std(axis=(0, 1)), rtol=1e-12)
+
+
+def test_evenly_spaced_images_are_measured(tmp_path):
+    for i in range(9):
+        Image.new('RGB', (6, 8), (i, 10 * i, 255)).save(tmp_path / f'{i}.png')
+    files = sorted(tmp_path.iterdir(), reverse=True)
+    mean, std = measure_normalization(files, 4, max_images=3)  # 0, 4 and 8
+    np.testing.assert_allclose(mean, [4, 40, 255])
+    deviation = np.std([0, 4, 8])
+    np.testing.assert_allclose(std, [deviation, 10 * deviation, 1])  # 1: constant
+    assert measure_normalization(files, 4)[0] == [4, 40, 255]
+
+
+def test_unreadable_image_cannot_be_measured(all_kinds, tmp_path):
+    (tmp_path / 'broken.png').write_bytes(b'no image')
+    with pytest.raises(ConfigError, match='Cannot read the image .*/broken.png'):
+        measure_normalization([*all_kinds[0], tmp_path / 'broken.png'], 12)

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from ..cli.toy_run import REPO, run_forked
 
 TOKENIZER = dict(
-    type='DiscreteVAENet', stride=4, vocab_size=32, width=64, depth=1, code_dims=64
+    type='DiscreteVAENet', stride=4, vocab_size=512, width=64, depth=1, code_dims=64
 )
 CIM = """
 _base_ = {base!r}
@@ -35,9 +35,9 @@ train_dataloader = dict(
     batch_size=4, num_workers=0, dataset=dict(dataset=dict(data_root='images')))
 val_dataloader = dict(num_workers=0, dataset=dict(data_root='images'))
 test_dataloader = val_dataloader
-train_cfg = dict(max_iters=10, val_interval=10)
+train_cfg = dict(max_epochs=2, val_interval=2)
 param_scheduler = None
-default_hooks = dict(logger=dict(interval=1), checkpoint=dict(interval=10))
+default_hooks = dict(logger=dict(interval=1), checkpoint=dict(interval=2))
 """
 
 
@@ -68,11 +68,9 @@ def write_images(folder: Path) -> None:
 
 
 def write_base(folder: Path, name: str) -> str:
-    """Write a config of the quickstart for images; return its path."""
+    """Write a config of a folder of images; return its path."""
     path = folder / f'{name}.py'
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv('QUICKSTART_DATA', 'images')
-        Config.fromfile(REPO / f'configs/quickstart/{name}.py').dump(path)
+    Config.fromfile(REPO / f'configs/images/{name}.py').dump(path)
     return str(path)
 
 
@@ -84,13 +82,13 @@ def runs(tmp_path_factory) -> Runs:
     save_file(tokenizer, folder / 'tokenizer.safetensors')
     cases = {}
     for name, config, base in (
-        ('pretrained', CIM, 'cim_respix'),
-        ('finetuned', FINETUNE, 'finetune'),
+        ('pretrained', CIM, 'vit_cim_respix'),
+        ('finetuned', FINETUNE, 'vit_finetune'),
     ):
         path = folder / f'{name}.py'
         path.write_text(config.format(base=write_base(folder, base)))
         cases[name] = ['train.py', path, '--work-dir', folder / name]
-    checkpoint = folder / 'finetuned/iter_10.pth'
+    checkpoint = folder / 'finetuned/epoch_2.pth'
     predictions = ['--out', folder / 'predictions.pkl']
     cases['tested'] = ['test.py', path, checkpoint, *predictions]
     for name, result in run_forked(cases, folder).items():

@@ -7,6 +7,9 @@ num_workers = 2
 
 size = dict(img_size=64, patch_size=8)
 arch = dict(embed_dims=128, num_layers=6, num_heads=4, feedforward_channels=512)
+# Positions of sines and cosines, and Xavier's initialisation: short trainings have no
+# time to learn where a patch is.
+vit = 'FixedPositionViT'
 resnet = dict(depth=18)
 resnet_width = 512
 
@@ -23,3 +26,4 @@ mask_ratio = 0.5
 batch_size = 64
 max_iters = 2000
 lr = 1.5e-3
+weights = None

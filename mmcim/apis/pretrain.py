@@ -1,0 +1,291 @@
+# Copyright (c) mmcim contributors. All rights reserved.
+"""From a folder of images to a backbone that is pre-trained on them, in one call."""
+
+import logging
+import os
+import re
+from copy import deepcopy
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from unittest.mock import patch
+
+import torch
+from mmengine.config import Config
+
+import mmcim_cli
+
+from .. import presets
+from ..checkpoints import adopt_pretrained
+from ..checkpoints.public import PublicWeights, find_weights
+from ..checkpoints.record import backbone_path
+from ..datasets import list_images, measure_normalization
+from ..datasets.image_folder import is_val
+from ..engine.work_dir import find_start
+from ..models.layers import SlidingWindowNorm
+from ..models.tokenizers import explained_by_tokens
+from ..paths import configs_dir, write_config
+from ..utils import ConfigError, build_runner, load_config
+from ..utils.terminal import show
+from .features import read_images
+from .see import load_tokenizer
+
+_SAMPLE = 128  # images that are looked at before the training
+_TOKENIZER_SHARE = 0.15  # of the time or the epochs
+_FEWEST = 10  # iterations, so that a warm-up and a decay fit
+_UNITS = dict(s=1, min=60, h=3600)
+
+
+def pretrain(
+    images: str | Path,
+    method: str = 'cim_respix',
+    out: str | Path = 'work_dirs/images',
+    arch: str = 'vit',
+    img_size: int | None = None,
+    budget: str = '30min',
+    epochs: float | None = None,
+    weights: str | None = None,
+    tokenizer: str | Path | None = None,
+    measure: bool = False,
+    resume: bool = False,
+) -> Path:
+    """Pre-train a backbone on the images of a folder.
+
+    What was chosen, and why, is printed and saved with the config, which trains again by
+    itself (``mmcim train OUT/ARCH_METHOD/config.py``). All images are used; with two
+    class folders or more, a fifth is kept for validation, and a linear probe compares the
+    features with those of random weights.
+
+    Args:
+        images: A folder, ``<class>/*`` or images in any folders.
+        method: 'cim_respix', 'cim_revdet', 'beit', 'conmim', 'corrim', 'mae', 'mocov3' or
+            'simmim'.
+        out: Folder for the runs. Methods share its tokenizer.
+        arch: 'vit' or 'resnet'.
+        img_size: Side of the images in pixels, a multiple of the patches; by default it
+            follows the images and the device.
+        budget: Time for all of the training: a number, and s, min or h.
+        epochs: Passes over the images, in place of a budget.
+        weights: Public weights to start from: a file, or the name of a timm model. The
+            architecture follows.
+        tokenizer: Weights of a tokenizer. By default one is trained first.
+        measure: Normalise by mean and std of these images in place of ImageNet's.
+        resume: Continue after an interruption, with what was chosen before.
+
+    Returns:
+        The backbone's weights.
+
+    Raises:
+        ConfigError: For everything that the user can fix, before training starts.
+
+    Example:
+        >>> import mmcim
+        >>> path = mmcim.pretrain('photos', method='mae', budget='10min')
+        >>> backbone = mmcim.apis.load_backbone(path)
+    """
+    length, start = Length(_seconds(budget), epochs), PublicWeights()
+    if weights:
+        start = find_weights(weights, Path(out))
+        arch = start.check(method)
+    name = f'{arch}_{method}'
+    known = sorted(path.stem for path in (configs_dir() / 'images').glob('*_*.py'))
+    if name not in known:
+        raise ConfigError(f'there is no {name}; arch and method are {", ".join(known)}')
+    folder = Folder(Path(images), Path(out), name)
+    find_start(str(folder.config.parent), None, resume)  # refuses another run's folder
+    if not (resume and folder.config.is_file()):
+        folder.choose(img_size, start, measure)
+        show(str(folder.preset))
+        if method in presets.OF_TOKENS:
+            folder.choose_tokenizer(tokenizer, length)
+        folder.write(folder.config, name, length)
+        folder.write_tasks()
+    backbone = backbone_path(_train(folder.config, resume))
+    folder.compare(backbone)
+    folder.show_usage(backbone)
+    return backbone
+
+
+def _seconds(budget: str) -> float:
+    found = re.fullmatch(r'(\d+\.?\d*) *(s|min|h)', budget)
+    if not found:
+        raise ConfigError(f'budget: expected a number, and s, min or h, not {budget!r}')
+    return float(found[1]) * _UNITS[found[2]]
+
+
+def _train(config: Path, resume: bool) -> str:
+    """Train by a config in its work directory, unless it is done; the checkpoint."""
+    last = config.with_name(f'iter_{Config.fromfile(config).max_iters}.pth')
+    if not last.is_file():
+        started = find_start(str(config.parent), None, resume)
+        command = ['train', str(config), '--work-dir', str(config.parent)]
+        mmcim_cli.run(mmcim_cli.parse([*command, *['--resume'] * bool(started)]))
+    return str(last)
+
+
+@dataclass
+class Length:
+    """How long to train.
+
+    Attributes:
+        seconds: Time for all.
+        epochs: Passes over the images, in place of a time.
+    """
+
+    seconds: float
+    epochs: float | None
+
+    def iterations(self, cfg: Config, num_images: int, share: float = 1.0) -> int:
+        """Measure the speed of a training, and say how long it will take.
+
+        Args:
+            cfg: Of the training.
+            num_images: In its data set.
+            share: Of the whole length, in (0, 1].
+        """
+        from ..cli.benchmark import images_per_second
+
+        rate, batch = images_per_second(deepcopy(cfg)), cfg.train_dataloader.batch_size
+        seen = self.seconds * rate if self.epochs is None else self.epochs * num_images
+        count = max(_FEWEST, round(seen * share / batch))
+        show(
+            f'{rate:.0f} images/s: {count} iterations, {count * batch / num_images:.1f} '
+            f'epochs, in about {count * batch / rate / 60:.0f} min'
+        )
+        return count
+
+
+@dataclass
+class Folder:
+    """A pre-training on a folder of images, in the making.
+
+    Attributes:
+        images: The folder.
+        out: Of all runs.
+        name: Of the config that is inherited from.
+        preset: What has been chosen.
+    """
+
+    images: Path
+    out: Path
+    name: str
+    preset: presets.Preset = field(default_factory=presets.Preset)
+
+    def __post_init__(self) -> None:
+        self.images = self.images.expanduser().absolute()
+        listing = list_images(self.images)
+        show(f'{self.images}: {listing}')
+        self.classes = listing.classes if len(listing.classes) > 1 else []
+        names = [f for f in listing.files if not (self.classes and is_val(f))]
+        self.files = [str(self.images / name) for name in names]
+        self.sample = self.files[:: max(1, len(self.files) // _SAMPLE)]
+
+    @property
+    def config(self) -> Path:
+        """The config, in the run's work directory."""
+        return self.out / self.name / 'config.py'
+
+    def choose(self, img_size: int | None, start: PublicWeights, measure: bool) -> None:
+        """Choose all but the tokenizer and the length."""
+        gpu = torch.cuda.is_available()
+        if not start.path and len(self.files) < presets.FEW_IMAGES:
+            show(
+                f'Fewer than {presets.FEW_IMAGES:,} images: to start from public weights '
+                'is the better way to good features (--from WEIGHTS)'
+            )
+        size = img_size or presets.choose_size(self.sample, gpu, start.network)
+        self.preset = presets.choose(len(self.files), size, gpu, start.network)
+        self.preset.choose('to start from', weights=start.path)
+        why, (mean, std) = "the weights' own, or ImageNet's", start.normalization
+        if measure:
+            why = 'measured on these images'
+            mean, std = measure_normalization(self.files, size)
+        self.preset.choose(why, normalize=dict(mean=mean, std=std, to_rgb=True))
+        folder = dict(type='ImageFolder', data_root=str(self.images))
+        training: dict = dict(folder)
+        why = 'all, as they have no labels'
+        if self.classes:
+            training['subset'], why = 'train', 'a fifth is for validation'
+        self.preset.choose(
+            why,
+            images=training,
+            val_images=dict(folder, subset='val'),
+            num_classes=max(2, len(self.classes)),
+            num_workers=min(8, max(1, (os.cpu_count() or 1) - 1)),
+        )
+
+    def choose_tokenizer(self, file: str | Path | None, length: Length) -> None:
+        """Take a tokenizer, or train one, and see what its tokens can show."""
+        side, patch = self.preset.values['size'].values()
+        config = self.out / f'tokenizer_{side}px' / 'config.py'
+        if file is None and not config.is_file():
+            self.preset.choose(
+                'half of the image, as in CIM', tokenizer_size=side // 2, vocab_size=512
+            )
+            self.write(config, 'tokenizer', length, _TOKENIZER_SHARE)
+        file = file or _train(config, resume=True)
+        tokenizer = load_tokenizer(file)
+        self.preset.choose(
+            f'{Path(file).name}: a token per patch',
+            tokenizer=dict(type=type(tokenizer).__name__, checkpoint=str(file)),
+            vocab_size=tokenizer.vocab_size,
+            tokenizer_size=side // patch * tokenizer.stride,
+        )
+        images = read_images(self.sample, (side, side)) / 255
+        explained = {}
+        for window in presets.WINDOWS:
+            norm, size = SlidingWindowNorm(window), self.preset.values['tokenizer_size']
+            explained[window] = explained_by_tokens(tokenizer, images, size, norm)
+        text = ', '.join(f'{w} px {r2:.0%}' for w, r2 in explained.items())
+        why = f'tokens explain of pixels that are normalised in windows of {text}'
+        show(self.preset.choose(why, window=presets.choose_window(explained)))
+
+    def load(self, name: str) -> Config:
+        """Load a config of ``configs/images`` with what has been chosen."""
+        with NamedTemporaryFile('w', suffix='.py') as file:
+            file.write(str(self.preset))
+            file.flush()
+            logging.disable()  # mmengine would log the variable
+            with patch.dict(os.environ, MMCIM_PRESET=file.name):
+                cfg = load_config(configs_dir() / f'images/{name}.py')
+            logging.disable(logging.NOTSET)
+        return cfg
+
+    def write(self, path: Path, name: str, length: Length, share: float = 1.0) -> None:
+        """Settle the length of a training, show its settings, and write its config."""
+        show(f'\n{name}: {path}')
+        count = length.iterations(self.load(name), len(self.files), share)
+        self.preset.choose('as many as there is time for', max_iters=count)
+        comment = ''.join(f'# {line}\n' for line in str(self.preset).splitlines())
+        write_config(self.load(name), path, path.parent, comment)
+
+    def write_tasks(self) -> None:
+        """Write the configs of what is to be done with the backbone beside the run's."""
+        if self.classes:
+            finetune = f'{self.name.split("_")[0]}_finetune'
+            for task, name in dict(probe='linear_probe', finetune=finetune).items():
+                path = self.config.with_name(f'{task}.py')
+                write_config(self.load(name), path, path.with_suffix(''))
+
+    def compare(self, weights: Path) -> None:
+        """Compare with random weights by a linear probe, if there are labels."""
+        if not self.classes:
+            return
+        for title in ('pre-trained', 'random'):
+            cfg = load_config(self.config.with_name('probe.py'), pretrained=str(weights))
+            adopt_pretrained(cfg)
+            if title == 'random':
+                cfg.model.backbone.init_cfg = None
+            top1 = build_runner(cfg, 'test').test()['linear/top1']
+            show(f'Linear probe of {title} weights: {top1:.1f} % top-1')
+
+    def show_usage(self, weights: Path) -> None:
+        """Print a command for each thing that people do with a backbone."""
+        finetune = self.config.with_name('finetune.py') if self.classes else 'CONFIG'
+        show(
+            f'\nThe backbone: {weights}\nNext:\n'
+            f'  mmcim embed {self.images} --backbone {weights} --out features.npz\n'
+            f'  mmcim see pca {weights} {self.images}\n'
+            f'  mmcim train {finetune} --pretrained {weights}  # fine-tune\n'
+            f'  mmcim train CONFIG --pretrained {weights}  # segment: docs/own-masks.md'
+        )
