@@ -117,3 +117,9 @@ def test_settings_are_those_that_are_read():
     keys = {key.split('.')[0] for key in re.findall(r'`([\w.]+)`', cells)}
     assert keys == {*TOP_LEVEL} - {'self', 'cfg'}
     assert {*HOOK_NAMES} <= {*re.findall(r'`(\w+)`', text)}
+
+
+def test_every_page_has_its_place():
+    pages = {path.relative_to(REPO / 'docs') for path in REPO.glob('docs/**/*.md')}
+    listed = re.findall(r'[\w/-]+\.md', (REPO / 'mkdocs.yml').read_text())
+    assert {path.as_posix() for path in pages} <= {*listed}, 'add it to nav in mkdocs.yml'
