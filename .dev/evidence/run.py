@@ -33,10 +33,11 @@ WORK = Path('work_dirs/evidence')
 _lock = Lock()
 
 
-def done() -> set[tuple[str, str, int]]:
-    """Run, task and seed of the results that are there."""
+def found() -> dict[tuple[str, str, int], float]:
+    """Run, task and seed of the results that are there -> value."""
     lines = RESULTS.read_text().splitlines() if RESULTS.exists() else []
-    return {(r['run'], r['task'], r['seed']) for r in map(json.loads, lines)}
+    results = map(json.loads, lines)
+    return {(r['run'], r['task'], r['seed']): r.get('value', 0) for r in results}
 
 
 def machine() -> dict[str, Any]:
@@ -79,7 +80,8 @@ def record(**line: Any) -> None:
 def pretrain(name: str, preset: Path, config: str, max_iters: int) -> str:
     """Pre-train, if it has not been done; the backbone."""
     folder = WORK / name
-    if (name, 'pretrain', 0) not in done():
+    backbone = folder / f'iter_{max_iters}_backbone.safetensors'
+    if not backbone.is_file():
         words = ['train', f'configs/images/{config}.py', '--work-dir', str(folder)]
         resumed = any(folder.glob('*.pth'))
         words += ['--resume'] * resumed
@@ -88,60 +90,65 @@ def pretrain(name: str, preset: Path, config: str, max_iters: int) -> str:
         sha = hashlib.sha256(text.encode()).hexdigest()[:12]
         cost = dict(max_iters=max_iters, config_sha256=sha)
         cost |= {} if resumed else dict(cpu_seconds=round(seconds))
-        record(run=name, task='pretrain', seed=0, command=command, **cost)
-    return str(folder / f'iter_{max_iters}_backbone.safetensors')
+        if (name, 'pretrain', 0) not in found():
+            record(run=name, task='pretrain', seed=0, command=command, **cost)
+    return str(backbone)
 
 
-def evaluate(name: str, preset: Path, weights: str | None, task: str, how: dict) -> None:
-    """Evaluate with all seeds that are missing."""
-    arch = json.loads((preset.parent / 'run.json').read_text()).get('config', 'vit')
-    config = how['config']
-    if config == 'finetune':
-        config = f'{arch.split("_")[0]}_finetune'
-    for seed in how['seeds']:
-        if (name, task, seed) in done():
-            continue
-        folder = WORK / name / f'{task}_{seed}'
-        folder.mkdir(parents=True, exist_ok=True)
-        start = ['--pretrained', weights] if weights else []
-        options = [*how.get('options', []), f'randomness.seed={seed}']
-        options += [f'{how["labels"]}.seed={seed}']
-        options += [] if weights else ['model.backbone.init_cfg=None']
-        words = [f'configs/images/{config}.py', '--work-dir', str(folder), *start]
-        options = ['--cfg-options', *options]
-        spent, command = 0.0, ''
-        if how['config'] == 'finetune':
-            extra = ['--no-validate', *options]
-            resume = ['--resume'] * any(folder.glob('*.pth'))
-            command, spent = call(
-                ['train', *words, *resume, *extra], preset, folder / 'console.log'
-            )
-            epochs = Config.fromfile(folder / f'{config}.py').train_cfg.max_epochs
-            words.insert(1, str(folder / f'epoch_{epochs}.pth'))
-        out = ['--out', str(folder / 'metrics.json')]
-        tested, more = call(
-            ['test', *words, *out, *options], preset, folder / 'console.log'
-        )
-        value = json.loads((folder / 'metrics.json').read_text())[how['metric']]
-        cost = dict(cpu_seconds=round(spent + more), command=command or tested)
-        record(run=name, task=task, seed=seed, value=round(value, 2), **cost)
+def evaluate(
+    name: str, preset: Path, weights: str, task: str, how: dict, seed: int, extra: list
+) -> float:
+    """Evaluate with one seed, unless it has been done; the metric."""
+    if (value := found().get((name, task, seed))) is not None:
+        return value
+    folder = WORK / name / f'{task}_{seed}'
+    folder.mkdir(parents=True, exist_ok=True)
+    config, log = how['config'], folder / 'console.log'
+    words = [config, '--work-dir', str(folder), '--pretrained', weights]
+    options = [
+        '--cfg-options',
+        f'randomness.seed={seed}',
+        *how.get('options', []),
+        *extra,
+    ]
+    options += [f'{how["labels"]}.seed={seed}'] if 'labels' in how else []
+    spent, command = 0.0, ''
+    if 'linear_probe' not in config:
+        resume = ['--resume'] * any(folder.glob('*.pth'))
+        words_of_training = ['train', *words, '--no-validate', *resume, *options]
+        command, spent = call(words_of_training, preset, log)
+        words.insert(1, (folder / 'last_checkpoint').read_text())
+    out = ['--out', str(folder / 'metrics.json')]
+    tested, more = call(['test', *words, *out, *options], preset, log)
+    value = round(json.loads((folder / 'metrics.json').read_text())[how['metric']], 2)
+    cost = dict(cpu_seconds=round(spent + more), command=command or tested)
+    record(run=name, task=task, seed=seed, value=value, **cost)
+    return value
 
 
 def carry_out(name: str, run: dict, plan: dict) -> None:
     """Do all of a run that is missing."""
-    folder = REPO / WORK / name
+    folder = WORK / name
     folder.mkdir(parents=True, exist_ok=True)
     values = {k: v for k, v in run.items() if k not in ('config', 'tasks')}
-    preset = folder / 'preset.py'
-    lines = [f'_base_ = {str(HERE / plan["preset"])!r}']
+    preset, lines = folder / 'preset.py', [f'_base_ = {str(HERE / plan["preset"])!r}']
     lines += [f'{key} = {value!r}' for key, value in values.items()]
     preset.write_text('\n'.join(lines) + '\n')
-    (folder / 'run.json').write_text(json.dumps(run))
-    weights = None
-    if 'config' in run and 'max_iters' in run:
-        weights = pretrain(name, preset, run['config'], run['max_iters'])
-    for task in run.get('tasks', plan['tasks']):
-        evaluate(name, preset, weights, task, plan['tasks'][task])
+    weights = pretrain(name, preset, run['config'], run['max_iters'])
+    for task, how in plan['tasks'].items():
+        if how.get('only') and task not in run.get('tasks', []):
+            continue
+        config = how['config'].format(arch=run['config'].split('_')[0])
+        known = (name, preset, weights)
+        how, extra = {**how, 'config': config}, []
+        if trials := how.get('trials'):
+            tried = [
+                evaluate(*known, f'{task}_trial{i}', how, 10, trial)
+                for i, trial in enumerate(trials)
+            ]
+            extra = trials[tried.index(max(tried))]
+        for seed in how['seeds']:
+            evaluate(*known, task, how, seed, extra)
 
 
 def main() -> None:
