@@ -49,7 +49,7 @@ def test_argmax_sampling():
 
 
 def test_sampling_from_nan_logits_gives_valid_tokens():
-    """FiniteLossHook reports NaN; an error in sampling would hide its message."""
+    """The run reports NaN at its next line; an error in sampling would hide that."""
     ids = build().sample(torch.full((3, 5), torch.nan))
     assert ids.shape == (3,) and ids.min() >= 0 and ids.max() < 5
 
