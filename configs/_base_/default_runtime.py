@@ -6,7 +6,8 @@ custom_imports = dict(imports=['mmcim'], allow_failed_imports=False)
 runner_type = 'StrictRunner'
 
 default_hooks = dict(
-    # Reads what is logged once per interval, without waiting for a GPU in between.
+    # Reads what is logged once per interval, without waiting for a GPU in between, and
+    # stops a run whose loss is NaN or infinite.
     runtime_info=dict(type='DeferredInfoHook'),
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=50),
@@ -20,10 +21,6 @@ default_hooks = dict(
     sampler_seed=dict(type='DistSamplerSeedHook'),
     visualization=dict(type='VisualizationHook', enable=False),
 )
-custom_hooks = [
-    # Stops a run whose loss is NaN or infinite.
-    dict(type='FiniteLossHook', interval=50),
-]
 
 env_cfg = dict(
     # True lets cuDNN try algorithms that need much memory: with CIM's ViT-B 11 GiB more

@@ -20,6 +20,5 @@ default_hooks = dict(
     checkpoint=dict(by_epoch=False, interval=200, max_keep_ckpts=1),
     watch=dict(interval=100),
 )
-custom_hooks = [dict(type='FiniteLossHook', interval=20)]
 log_processor = dict(by_epoch=False, window_size=20)
 randomness = dict(seed=0)

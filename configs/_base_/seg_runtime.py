@@ -13,7 +13,6 @@ default_hooks = dict(
     # tools/test.py --show-dir turns it on.
     visualization=dict(_delete_=True, type='SegVisualizationHook'),
 )
-custom_hooks = [dict(type='mmpretrain.FiniteLossHook', interval=50)]
 visualizer = dict(
     _delete_=True,
     type='SegLocalVisualizer',

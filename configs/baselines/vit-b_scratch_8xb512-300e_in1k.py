@@ -30,4 +30,4 @@ param_scheduler = [
     {**_base_.cosine, 'eta_min_ratio': 1e-6 / 1.6e-3},
 ]
 auto_scale_lr = dict(base_batch_size=4096)
-custom_hooks = [*_base_.custom_hooks, dict(type='EMAHook', momentum=1e-4)]
+custom_hooks = [dict(type='EMAHook', momentum=1e-4)]

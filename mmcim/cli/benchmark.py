@@ -176,20 +176,13 @@ class Training:
         self.optim_wrapper = build_optim_wrapper(self.model, cfg.optim_wrapper)
         self.dtype = getattr(self.optim_wrapper, 'cast_dtype', torch.float32)
         self.batch_size = batch_size
-        self.batches = self._batches(cfg, data_root)
         self.few = synthetic_batch(cfg, COUNTED_IMAGES)
+        if data_root:
+            self.batches = load_batches(cfg, batch_size, data_root)
+        else:
+            self.batches = itertools.repeat(synthetic_batch(cfg, batch_size))
         self.watch = Stopwatch(seconds)
         self.watch.watch(self.model, self.optim_wrapper)
-
-    def _batches(self, cfg: Config, data_root: str | None) -> Iterator:
-        """Give what the config's loader reads in a folder, or the same noise again."""
-        if not data_root:
-            return itertools.repeat(synthetic_batch(cfg, self.batch_size))
-        read_from(cfg, data_root)
-        loader = cfg.train_dataloader
-        loader.update(batch_size=self.batch_size, sampler=dict(type='InfiniteSampler'))
-        with explain_build_errors(cfg, 'train_dataloader'):
-            return iter(StrictRunner.build_dataloader(loader))
 
     def step(self) -> None:
         """Train with the next batch."""
@@ -226,12 +219,28 @@ class Training:
         return '\n'.join(lines), images / total
 
 
-def read_from(cfg: Config, data_root: str) -> None:
-    """Let the training of a config read the images of a folder."""
-    dataset = innermost_dataset(cfg)
-    images = dict(type='mmpretrain.ImageFolder', data_root=data_root)
-    labels = dict(with_label=dataset.get('with_label', True))
-    cfg.train_dataloader.dataset = {**images, **labels, 'pipeline': dataset.pipeline}
+def load_batches(
+    cfg: Config, batch_size: int, data_root: str | None, **options: Any
+) -> Iterator:
+    """Give what the loader of a config reads, without an end.
+
+    Args:
+        cfg: The complete config; changed in place.
+        batch_size: Number of images.
+        data_root: Their folder. Without one they are those of the config.
+        **options: Other settings of the loader.
+
+    Raises:
+        ConfigError: If the loader cannot be built, for example without its images.
+    """
+    dataset, loader = innermost_dataset(cfg), cfg.train_dataloader
+    if data_root:
+        images = dict(type='mmpretrain.ImageFolder', data_root=data_root)
+        labels = dict(with_label=dataset.get('with_label', True))
+        loader.dataset = {**images, **labels, 'pipeline': dataset.pipeline}
+    loader.update(batch_size=batch_size, sampler=dict(type='InfiniteSampler'), **options)
+    with explain_build_errors(cfg, 'train_dataloader'):
+        return iter(StrictRunner.build_dataloader(loader))
 
 
 def images_per_second(cfg: Config, steps: int = 5) -> float:
@@ -334,25 +343,21 @@ def measure_loader(path: str, args: argparse.Namespace) -> None:
     cfg, name = load_config(path, args.cfg_options), Path(path).stem
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))
     torch.set_num_threads(1)  # as in each of many
-    loader, dataset = cfg.train_dataloader, innermost_dataset(cfg)
-    pipelines = {name: dataset.pipeline}
+    size = args.batch_size or cfg.train_dataloader.batch_size
+    pipelines = {name: innermost_dataset(cfg).pipeline}
     if args.against:
-        pipelines[f'{name} with stock resizing'] = stock_pipeline(dataset.pipeline)
-    if args.data_root:
-        read_from(cfg, args.data_root)
-    size = args.batch_size or loader.batch_size
-    loader.update(num_workers=0, batch_size=size, sampler=dict(type='InfiniteSampler'))
-    batches, spent = {}, dict.fromkeys(pipelines, 0.0)
+        pipelines[f'{name} with stock resizing'] = stock_pipeline(pipelines[name])
+    batches = {}
     for name, pipeline in pipelines.items():
         innermost_dataset(cfg).pipeline = pipeline
-        with explain_build_errors(cfg, 'train_dataloader'):
-            batches[name] = iter(StrictRunner.build_dataloader(loader, seed=0))
+        batches[name] = load_batches(cfg, size, args.data_root, num_workers=0)
+    watch = Stopwatch(time.perf_counter)
     for step in range(args.warmup + args.steps):
-        for name in pipelines:  # in turn: whatever disturbs, disturbs both
-            start = time.perf_counter()
-            next(batches[name])
-            spent[name] += time.perf_counter() - start if step >= args.warmup else 0
-    rates = {name: size * args.steps / seconds for name, seconds in spent.items()}
+        if step == args.warmup:
+            watch.totals.clear()
+        for name, loader in batches.items():  # in turn: whatever disturbs, disturbs both
+            watch.measure(name, next, loader)
+    rates = {name: size * args.steps / spent for name, spent in watch.totals.items()}
     for name, rate in rates.items():
         print(f'{name}: batch {size}, {rate:.1f} images/s of one loader process')
     if args.against:

@@ -33,14 +33,11 @@ def run(args: argparse.Namespace) -> None:
     if args.out.exists() and not args.force:
         raise ConfigError(f'{args.out} exists; add --force to replace it')
     tensors: dict = {}
-    try:
-        for part in ('encoder', 'decoder'):
-            found = read(getattr(args, part), args.trust_pickle)
-            tensors |= {f'{part}.{name}': value for name, value in found.items()}
-        what = f'{args.encoder} as encoder with {args.decoder} as decoder'
-        DALLETokenizer.build(tensors, what)
-    except ValueError as error:
-        raise ConfigError(str(error)) from error
+    for part in ('encoder', 'decoder'):
+        found = read(getattr(args, part), args.trust_pickle)
+        tensors |= {f'{part}.{name}': value for name, value in found.items()}
+    what = f'{args.encoder} as encoder with {args.decoder} as decoder'
+    DALLETokenizer.build(tensors, what)
     sha256 = tensors_sha256(tensors)
     save_safetensors(args.out, tensors, dict(sha256=sha256))
     print(f'{args.out}: {len(tensors)} tensors, sha256 {sha256}')
@@ -57,13 +54,13 @@ def read(path: Path, trust_pickle: bool) -> dict[str, Tensor]:
         The tensors of one network.
 
     Raises:
-        ValueError: If the file cannot be read, or would have to be trusted.
+        ConfigError: If the file cannot be read, or would have to be trusted.
     """
     try:
         return read_weights(path).tensors
-    except ValueError as error:
+    except ConfigError as error:
         if not trust_pickle:
-            raise ValueError(
+            raise ConfigError(
                 f"{error}. OpenAI's own files are pickled modules: --trust-pickle runs "
                 'whatever code they contain, with your rights. Use it only for files '
                 'from a source that you trust, like https://cdn.openai.com/dall-e/'
@@ -72,7 +69,7 @@ def read(path: Path, trust_pickle: bool) -> dict[str, Tensor]:
     try:
         return torch.load(path, map_location='cpu', weights_only=False).state_dict()
     except Exception as error:  # whatever the code in the file raises
-        raise ValueError(
+        raise ConfigError(
             f"{path} cannot be unpickled: {error!r}. OpenAI's files need "
             '"pip install dall-e attrs"'
         ) from error

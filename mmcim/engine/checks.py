@@ -97,8 +97,6 @@ def override_settings(runner: Runner, checkpoint: dict) -> None:
     kept = {name: saved[name] for name in ('state', 'loss_scaler') if name in saved}
     checkpoint['optimizer'] = {**runner.optim_wrapper.state_dict(), **kept}
     checkpoint.pop('param_schedulers', None)
-    if (steps := checkpoint['state_dict'].get('momentum_encoder.steps')) is not None:
-        steps.fill_(meta['iter'] // runner.optim_wrapper._accumulative_counts)
 
 
 def _follow_schedules(runner: Runner, num_iters: int, epoch_length: int | None) -> None:
@@ -182,8 +180,8 @@ def begin_from_weights(model: nn.Module, filename: str, override: bool = False) 
     """Load all of the backbone, with which a new run starts.
 
     Args:
-        model: The model, not wrapped. Its momentum encoder, if it has one, starts with
-            the first of its steps.
+        model: The model, not wrapped. The file need have only one backbone of a model
+            with a momentum encoder.
         filename: Any file that :func:`mmcim.checkpoints.load_into` reads.
         override: See :func:`check_same_inputs`.
 

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
@@ -76,7 +75,6 @@ def load_config(
         for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
             if cfg.get(name):
                 cfg[name].setdefault('collate_fn', ConfigDict(type='default_collate'))
-                cfg[name].setdefault('pin_memory', torch.cuda.is_available())
     return cfg
 
 

@@ -68,7 +68,7 @@ def test_config_makes_a_step(name):
     log = model.train_step(dict(inputs=inputs, data_samples=None), optim)
     assert torch.isfinite(log['loss'])
     assert 0 <= log['accuracy'] <= 1
-    model.momentum_encoder.update(model, 10)
+    model.momentum_encoder.update(model, 0, 10)
     # Everything learns, and the copy follows unless it is momentum 1.
     parts = ('momentum_encoder.', 'backbone.', 'neck.')
     for key, value in model.named_parameters():

@@ -81,7 +81,7 @@ def test_config_makes_a_step(name):
     vit = {f'backbone.{key}' for key in vit}
     assert online == (set() if 'resnet' in name else vit)
 
-    assert model.momentum_encoder.update(model, 10) == pytest.approx(0.99)
+    assert model.momentum_encoder.update(model, 0, 10) == pytest.approx(0.99)
     assert cfg.get('sync_bn') == ('torch' if 'resnet' in name else None)
 
 

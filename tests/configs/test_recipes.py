@@ -48,7 +48,7 @@ RECIPES = {
     'baselines/vit-b_scratch_8xb512-300e_in1k': {
         PEAK: 1.6e-3, SCALED_FOR: 4096, WEIGHT_DECAY: 0.3, WARM_UP: 20, EPOCHS: 300,
         'optim_wrapper.optimizer.betas': (0.9, 0.95), DECAY: 1.0, DROP_PATH: 0.1,
-        'custom_hooks.1.type': 'EMAHook', 'custom_hooks.1.momentum': 1e-4,
+        'custom_hooks.0.type': 'EMAHook', 'custom_hooks.0.momentum': 1e-4,
     },
     'baselines/vit-s_scratch_1xb128-300e_imagenette-128': {PEAK: 4e-3, DECAY: 1.0},
     'benchmarks/vit-s_finetune_1xb128-100e_imagenette-128': {PEAK: 4e-3},

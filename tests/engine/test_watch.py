@@ -234,7 +234,7 @@ def test_divergence_is_named_by_the_loss(method, tmp_path):
     cfg = tiny(method, tmp_path / 'run')
     cfg.optim_wrapper.optimizer.lr = 1e30
     cfg.train_cfg.max_iters = 4
-    cfg.custom_hooks[0].interval = 1
+    cfg.default_hooks.logger.interval = 1
     with pytest.raises(FloatingPointError, match='a loss is not finite'):
         train(cfg)
 

@@ -42,7 +42,7 @@ def measure(name: str) -> dict[str, Any]:
             gradients = gradients or gradient_norms(model)
             optimizer.step()
             if hasattr(model, 'momentum_encoder'):
-                model.momentum_encoder.update(model, NUM_STEPS)
+                model.momentum_encoder.update(model, step, NUM_STEPS)
             logs.append({key: rounded(value.item()) for key, value in log.items()})
     return dict(gradients=gradients, steps=logs)
 

@@ -96,7 +96,7 @@ def config(**changes):
                 param_scheduler=dict(type='ParamSchedulerHook'),
                 checkpoint=dict(type='SafeCheckpointHook', interval=1),
             ),
-            custom_hooks=[dict(type='FiniteLossHook', priority='NORMAL')],
+            custom_hooks=[dict(type='BackboneExportHook', priority='NORMAL')],
             randomness=dict(seed=0, diff_rank_seed=True),
             my_own_variable=1,
         )
@@ -180,7 +180,7 @@ def test_valid_config_has_no_warning(warnings):
         ('param_scheduler.0.start_facto', 1, "LinearLR has no argument 'start_facto'"),
         ('param_scheduler.1.etamin', 1, "CosineAnnealingLR has no argument 'etamin'"),
         ('default_hooks.checkpoint.intervall', 1, "SafeCheckpointHook has no argument '"),
-        ('custom_hooks.0.intervall', 1, 'FiniteLossHook has no argument'),
+        ('custom_hooks.0.intervall', 1, 'BackboneExportHook has no argument'),
         ('randomness.sead', 1, 'set_randomness has no argument'),
     ],
 )
@@ -263,7 +263,7 @@ def test_missing_key_raises(key):
         ('train_dataloader.dataset', 'Imagenet', "Did you mean 'ImageNet'?"),
         ('optim_wrapper', 'AutoAmpWrapper', "Did you mean 'AutoAmpOptimWrapper'?"),
         ('optim_wrapper.optimizer', 'Adamw', "Did you mean 'AdamW'?"),
-        ('custom_hooks.0', 'FiniteLosHook', "Did you mean 'FiniteLossHook'?"),
+        ('custom_hooks.0', 'BackboneExportHok', "Did you mean 'BackboneExportHook'?"),
         # A hook is no transform, although the name is registered.
         (
             'train_dataloader.dataset.pipeline.0',

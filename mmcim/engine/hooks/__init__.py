@@ -1,7 +1,6 @@
 # Copyright (c) mmcim contributors. All rights reserved.
 from .backbone_export import BackboneExportHook
 from .ema import EMAHook
-from .finite_loss import FiniteLossHook
 from .momentum_update import MomentumUpdateHook
 from .runtime_info import DeferredInfoHook
 from .safe_checkpoint import SafeCheckpointHook

@@ -25,7 +25,8 @@ class MomentumUpdateHook(Hook):
         if not optim_wrapper.should_update():
             return
         # The iterations left over at the end make a step as well.
-        num_steps = math.ceil(runner.max_iters / optim_wrapper._accumulative_counts)
+        counts = optim_wrapper._accumulative_counts
+        step, num_steps = runner.iter // counts, math.ceil(runner.max_iters / counts)
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        momentum = model.momentum_encoder.update(model, num_steps)
+        momentum = model.momentum_encoder.update(model, step, num_steps)
         runner.message_hub.update_scalar('train/momentum', momentum)

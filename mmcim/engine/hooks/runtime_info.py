@@ -11,6 +11,8 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch import Tensor
 
+from .finite_loss import check_finite
+
 
 @HOOKS.register_module()
 class DeferredInfoHook(_RuntimeInfoHook):
@@ -18,7 +20,8 @@ class DeferredInfoHook(_RuntimeInfoHook):
 
     What a model logs, and the gradient norms of :class:`AutoAmpOptimWrapper`, stay on the
     device. All of it is read at once before a line is logged or a checkpoint is saved, so
-    that the history is the same, iteration by iteration.
+    that the history is the same, iteration by iteration. Where a line is due, a loss that
+    is NaN or infinite stops the run, see :func:`check_finite`.
     """
 
     def __init__(self) -> None:
@@ -28,13 +31,18 @@ class DeferredInfoHook(_RuntimeInfoHook):
     def after_train_iter(
         self, runner: Runner, *args: Any, outputs: dict | None = None, **kwargs: Any
     ) -> None:
-        """Keep the values of this iteration; read all if a line is due, or none was."""
+        """Keep the values of this iteration; read all if a line is due, or none was.
+
+        Raises:
+            FloatingPointError: See :func:`check_finite`.
+        """
         norms = getattr(runner.optim_wrapper, 'grad_norms', {})
         for name, value in {**(outputs or {}), **norms}.items():
             self._waiting.append((f'train/{name}', torch.as_tensor(value).detach()))
         is_end = not self._has_read or self.is_last_train_iter(runner)
         if is_end or self.every_n_train_iters(runner, log_interval(runner)):
             self.before_checkpoint(runner)
+            check_finite(runner, outputs or ())
 
     def before_checkpoint(self, runner: Runner) -> None:
         """Read what waits, also for the history that a checkpoint has."""

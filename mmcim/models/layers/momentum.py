@@ -7,7 +7,7 @@ from copy import deepcopy
 
 import torch
 from mmengine.model import BaseModel, BaseModule
-from torch import Tensor, nn
+from torch import nn
 
 
 class MomentumEncoder(nn.Module):
@@ -19,10 +19,8 @@ class MomentumEncoder(nn.Module):
     ``m = end - (end - start) * (1 + cos(pi * k / K)) / 2``.
 
     Only parameters are averaged. Buffers, such as the statistics of a batch norm, belong
-    to the copy. Nothing has a gradient. The step count is a buffer, so that a resumed run
-    continues with the right m. :class:`MomentumUpdateHook` calls
-    :meth:`update`; a model that holds a ``MomentumEncoder`` names it
-    ``momentum_encoder``.
+    to the copy. Nothing has a gradient. :class:`MomentumUpdateHook` calls :meth:`update`;
+    a model that holds a ``MomentumEncoder`` names it ``momentum_encoder``.
 
     Args:
         model: The model whose modules are copied, as they are now.
@@ -32,7 +30,6 @@ class MomentumEncoder(nn.Module):
         end_momentum: m at the end, in [0, 1].
     """
 
-    steps: Tensor
     backbone: BaseModule
     neck: BaseModule
 
@@ -49,17 +46,12 @@ class MomentumEncoder(nn.Module):
         for name in names:
             self.add_module(name, deepcopy(getattr(model, name)))
         self.requires_grad_(False)
-        self.register_buffer('steps', torch.zeros((), dtype=torch.int64))
-        self._steps: int | None = None  # known: to read the buffer waits for a GPU
-        self.register_load_state_dict_post_hook(lambda module, _: module.forget_steps())
 
     @torch.no_grad()
     def copy_from(self, model: nn.Module) -> None:
-        """Copy the model's modules, which have just been initialised; reset the steps."""
+        """Copy the model's modules, which have just been initialised."""
         for name, copy in self.named_children():
             copy.load_state_dict(getattr(model, name).state_dict())
-        self.steps.zero_()
-        self.forget_steps()
 
     @torch.no_grad()
     def begin_from(self, model: BaseModel, missing: Sequence[str]) -> None:
@@ -77,8 +69,6 @@ class MomentumEncoder(nn.Module):
             self.copy_from(model)
         elif any(name.startswith('momentum_encoder.backbone.') for name in missing):
             self.copy_from(model)
-        self.steps.zero_()
-        self.forget_steps()
 
     def coefficient(self, step: int, num_steps: int) -> float:
         """The momentum m of a step.
@@ -94,30 +84,23 @@ class MomentumEncoder(nn.Module):
         return self.end_momentum - (self.end_momentum - self.momentum) * rest
 
     @torch.no_grad()
-    def update(self, model: nn.Module, num_steps: int) -> float:
+    def update(self, model: nn.Module, step: int, num_steps: int) -> float:
         """Follow the model's modules after an optimizer step.
 
         Args:
             model: The model of the constructor.
+            step: Optimizer steps before this one.
             num_steps: Optimizer steps of the whole training.
 
         Returns:
             The momentum m that this step had.
         """
-        if self._steps is None:
-            self._steps = int(self.steps)
-        momentum = self.coefficient(self._steps, num_steps)
+        momentum = self.coefficient(step, num_steps)
         for name, copy in self.named_children():
             own = tuple(copy.parameters())
             source = tuple(getattr(model, name).parameters())
             torch._foreach_lerp_(own, source, 1 - momentum)
-        self.steps += 1
-        self._steps += 1
         return momentum
-
-    def forget_steps(self) -> None:
-        """Read the step count from its buffer again."""
-        self._steps = None
 
 
 def momentum_encoder_of(model: nn.Module) -> MomentumEncoder | None:

@@ -1,14 +1,18 @@
 # Copyright (c) mmcim contributors. All rights reserved.
-"""The base of all methods: data preprocessor, features, and masks."""
+"""The base of all methods: data preprocessor, features, masks, and a loss of patches."""
 
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from mmpretrain.models.selfsup import BaseSelfSupervisor
 from mmpretrain.registry import MODELS
 from torch import Tensor
 
+from mmcim.evaluation import token_accuracy
+
 from ...checkpoints.layout import backbone_prefix
+from ..layers.masking import IGNORED
 from ..layers.momentum import MomentumEncoder
 
 
@@ -108,3 +112,25 @@ class MomentumSupervisor(SelfSupervisor):
         """Initialise, and start with two equal encoders."""
         super().init_weights()
         self.momentum_encoder.copy_from(self)
+
+
+def patch_loss(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """Cross-entropy of masked patches, averaged per image, then over images.
+
+    Every image weighs the same however many of its patches are masked; so the loss does
+    not depend on how a batch is split over processes. Patches are left out by their
+    target: nothing is copied, and the host need not wait for their number.
+
+    Args:
+        logits: (B, N, V).
+        target: int64, (B, N); :data:`IGNORED` where a patch does not count.
+
+    Returns:
+        The loss, and the fraction of patches whose target has the highest logit.
+    """
+    losses = F.cross_entropy(  # (B, N), 0 where ignored
+        logits.flatten(0, 1).float(), target.flatten(), reduction='none'
+    ).view_as(target)
+    count = (target != IGNORED).sum(dim=1).clamp(min=1)  # (B,)
+    loss = (losses.sum(dim=1) / count).mean()
+    return loss, token_accuracy(logits, target)

@@ -12,11 +12,9 @@ from mmpretrain.models.selfsup import MAE, BEiT, MAEViT, MoCoV3, SimMIM
 from mmpretrain.registry import MODELS
 from torch import Tensor
 
-from mmcim.evaluation import token_accuracy
-
 from ..layers.masking import MaskedPatches
 from ..layers.momentum import MomentumEncoder
-from .base import MomentumSupervisor, SelfSupervisor
+from .base import MomentumSupervisor, SelfSupervisor, patch_loss
 
 
 @MODELS.register_module()
@@ -58,10 +56,8 @@ class BEiTBaseline(SelfSupervisor, BEiT):
         """
         _, golden, patches, logits = self.predict(inputs)
         target = patches.targets(golden)  # (B, K)
-        return dict(
-            loss=self.head.loss(logits, target),
-            token_acc=token_accuracy(logits, target),
-        )
+        loss, accuracy = patch_loss(logits, target)
+        return dict(loss=loss, token_acc=accuracy)
 
     def predict(self, inputs: dict) -> tuple[Tensor, Tensor, MaskedPatches, Tensor]:
         """Tokenize, mask, predict; see :meth:`loss` for the inputs.

@@ -2,15 +2,13 @@
 """CIM's generator: a small BEiT and its head (arXiv 2202.03382, sec. 3.1)."""
 
 import torch
-import torch.nn.functional as F
 from mmengine.model import BaseModule
 from mmpretrain.models.selfsup import BaseSelfSupervisor
 from mmpretrain.registry import MODELS
 from torch import Tensor, nn
 
-from mmcim.evaluation import token_accuracy
-
-from ..layers.masking import IGNORED, MaskedPatches
+from ..layers.masking import MaskedPatches
+from .base import patch_loss
 
 
 @MODELS.register_module()
@@ -99,10 +97,8 @@ class CIMGenerator(BaseSelfSupervisor):
         if logits is None:
             logits = self.predict(inputs['images'], inputs['mask'], patches)
         target = patches.targets(inputs['golden'])  # (B, K)
-        return dict(
-            loss_gen=self.head.loss(logits, target),
-            token_acc=token_accuracy(logits, target),
-        )
+        loss, accuracy = patch_loss(logits, target)
+        return dict(loss_gen=loss, token_acc=accuracy)
 
 
 @MODELS.register_module()
@@ -142,23 +138,3 @@ class MaskedTokenHead(BaseModule):
             Logits, (B, K, V).
         """
         return self.fc(patches.gather(feats))
-
-    def loss(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Cross-entropy of masked patches, averaged per image, then over images.
-
-        Every image weighs the same however many of its patches are masked; so the loss
-        does not depend on how a batch is split over processes.
-
-        Args:
-            logits: (B, K, V).
-            target: Golden ids, int64, (B, K); :data:`IGNORED` where a patch does not
-                count.
-
-        Returns:
-            Scalar.
-        """
-        loss = F.cross_entropy(  # (B, K), 0 where ignored
-            logits.flatten(0, 1).float(), target.flatten(), reduction='none'
-        ).view_as(target)
-        count = (target != IGNORED).sum(dim=1).clamp(min=1)  # (B,)
-        return (loss.sum(dim=1) / count).mean()

@@ -7,8 +7,9 @@ from mmengine.model import BaseModule
 from mmpretrain.registry import MODELS
 from torch import Tensor
 
+from ..layers.masking import IGNORED
 from ..layers.momentum import MomentumEncoder
-from .base import MomentumSupervisor
+from .base import MomentumSupervisor, patch_loss
 
 
 @MODELS.register_module()
@@ -151,12 +152,5 @@ class DenoisingContrastHead(BaseModule):
         """
         logits, mask = self(queries, keys), mask.flatten(1)  # (B, N, N), (B, N)
         own = torch.arange(logits.size(1), device=logits.device).expand_as(mask)
-        # To leave rows out by the target copies nothing, and the host need not wait for
-        # their number.
-        target = own.masked_fill(~mask, -100)  # (B, N)
-        losses = F.cross_entropy(
-            logits.flatten(0, 1), target.flatten(), reduction='none'
-        ).view_as(target)  # (B, N), 0 where nothing is masked
-        loss = (losses.sum(dim=1) / mask.sum(dim=1)).mean()
-        found = logits.detach().argmax(dim=2) == target  # (B, N)
-        return dict(loss=loss, accuracy=found.sum() / mask.sum())
+        loss, accuracy = patch_loss(logits, own.masked_fill(~mask, IGNORED))
+        return dict(loss=loss, accuracy=accuracy)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from mmcim.checkpoints import read_weights
 from mmcim.checkpoints.layout import tensors_below
 from mmcim.checkpoints.record import tensors_sha256
+from mmcim.utils.errors import ConfigError
 
 # Fraction of the patches of a batch with the same code.
 _COLLAPSED = 0.9
@@ -194,7 +195,7 @@ class BaseTokenizer(BaseModule, metaclass=ABCMeta):
             source: Where they come from, for the error.
 
         Raises:
-            ValueError: If a tensor is missing, is unexpected or has another shape.
+            ConfigError: If a tensor is missing, is unexpected or has another shape.
         """
         tensors = {name: tensor.float() for name, tensor in tensors.items()}
         try:
@@ -204,7 +205,7 @@ class BaseTokenizer(BaseModule, metaclass=ABCMeta):
         except (KeyError, ValueError, RuntimeError) as error:
             missing = 'missing ' if isinstance(error, KeyError) else ''
             problem = ' '.join(str(error).split())
-            raise ValueError(
+            raise ConfigError(
                 f'{source} does not fit: {missing}{problem}. {cls.expected}'
             ) from error
         return network
@@ -213,8 +214,8 @@ class BaseTokenizer(BaseModule, metaclass=ABCMeta):
         """Read the weights, note their identity and build their network."""
         try:
             tensors = read_weights(checkpoint).tensors
-        except ValueError as error:
-            raise ValueError(f'{error}. {self.expected}') from error
+        except ConfigError as error:
+            raise ConfigError(f'{error}. {self.expected}') from error
         tensors = tensors_below(self.prefix, tensors) or tensors
         sha256 = tensors_sha256(tensors)
         name = type(self).__name__

@@ -174,8 +174,9 @@ class DALLETokenizer(BaseTokenizer):
         **kwargs: See :class:`BaseTokenizer`.
 
     Raises:
-        ValueError: If there is no such file, or it does not hold these two modules; says
-            how to get it. If there is no such precision.
+        ConfigError: If there is no such file, or it does not hold these two modules; says
+            how to get it.
+        ValueError: If there is no such precision.
 
     Example:
         >>> tokenizer = DALLETokenizer('weights/dalle_dvae.safetensors')

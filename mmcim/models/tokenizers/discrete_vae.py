@@ -137,7 +137,7 @@ class DiscreteVAE(BaseTokenizer):
         **kwargs: See :class:`BaseTokenizer`.
 
     Raises:
-        ValueError: If the checkpoint holds another network.
+        ConfigError: If the checkpoint holds another network.
 
     Example:
         >>> tokenizer = DiscreteVAE('work_dirs/dvae/epoch_50.pth')

@@ -79,7 +79,7 @@ class VQVAETokenizer(BaseTokenizer):
         **kwargs: See :class:`BaseTokenizer`.
 
     Raises:
-        ValueError: If the file is no such state dict.
+        ConfigError: If the file is no such state dict.
 
     Example:
         >>> import torch

@@ -4,11 +4,11 @@ import math
 import pytest
 import torch
 
-from mmcim.engine import FiniteLossHook
+LONG = dict(by_epoch=True, max_epochs=6)  # 12 iterations; a line after 10
 
 
 class Diverging:
-    """Wrap a model's forward pass so that its losses are not finite at one call."""
+    """Wrap a model's forward pass so that its losses are not finite from one call on."""
 
     def __init__(self, model, at, value):
         self.forward, self.at, self.value, self.calls = model.forward, at, value, 0
@@ -22,10 +22,11 @@ class Diverging:
 
 
 @pytest.mark.parametrize('value', [math.nan, math.inf])
-def test_error_names_loss_iteration_rank_and_lr(make_runner, value):
-    runner = make_runner([FiniteLossHook(interval=1)])
-    runner.model.forward = Diverging(runner.model, at=2, value=value)
-    expected = 'iteration 2, process 0' + f'.*loss_gen={value}'
+@pytest.mark.parametrize('at', [1, 10])
+def test_error_names_loss_iteration_rank_and_lr(make_runner, value, at):
+    runner = make_runner(train_cfg=LONG)
+    runner.model.forward = Diverging(runner.model, at, value)
+    expected = f'iteration {at}, process 0.*loss_gen={value}'
     with pytest.raises(FloatingPointError, match=expected) as error:
         runner.train()
     assert 'learning rate 0.01' in str(error.value)
@@ -34,36 +35,30 @@ def test_error_names_loss_iteration_rank_and_lr(make_runner, value):
 
 
 def test_diverged_weights_replace_no_checkpoint(make_runner, tmp_path):
-    """The interval is longer than the run."""
-    runner = make_runner([FiniteLossHook(interval=50)])
+    """No line is due before the checkpoint."""
+    runner = make_runner(train_cfg=LONG)
     runner.model.forward = Diverging(runner.model, at=4, value=math.nan)
     with pytest.raises(FloatingPointError, match='line.weight is not finite'):
         runner.train()
     assert [p.name for p in tmp_path.glob('*.pth')] == ['epoch_1.pth']
 
 
-def test_losses_are_checked_at_interval_only(make_runner):
-    """A check synchronises with the device and has to be rare."""
-    looks = []
+@pytest.mark.parametrize(('iteration', 'passes'), [(5, True), (10, False)])
+def test_losses_are_checked_where_a_line_is_due(make_runner, iteration, passes):
+    """A step without finite gradients may be skipped, which is no divergence."""
+    runner = make_runner(train_cfg=LONG)
+    forward = runner.model.forward
 
-    class Watched(torch.Tensor):
-        def __float__(self):
-            looks.append(float(self.as_subclass(torch.Tensor)))
-            return looks[-1]
+    def infinite_once(*args, **kwargs):
+        losses = forward(*args, **kwargs)
+        if runner.iter + 1 == iteration:
+            losses['loss_gen'] = torch.tensor(math.inf)  # without a gradient
+        return losses
 
-    hook = FiniteLossHook(interval=3)
-    runner = make_runner([])
-    runner.train_loop  # noqa: B018 - builds the loop that counts the iterations
-    for i in range(6):
-        runner.train_loop._iter = i
-        hook.after_train_iter(runner, i, outputs=dict(loss=_watched(Watched, i)))
-    assert looks == [2.0, 5.0]
-
-
-def _watched(cls, value):
-    return torch.tensor(float(value)).as_subclass(cls)
-
-
-def test_finite_losses_pass(make_runner, tmp_path):
-    make_runner([FiniteLossHook(interval=1)]).train()
-    assert (tmp_path / 'epoch_2.pth').is_file()
+    runner.model.forward = infinite_once
+    if passes:
+        runner.train()
+        assert runner.iter == 12
+    else:
+        with pytest.raises(FloatingPointError, match='iteration 10'):
+            runner.train()

@@ -333,7 +333,7 @@ def poison(runner, at):
 def test_nan_weights_do_not_replace_a_good_checkpoint(make_runner, tmp_path):
     """In the iteration of the checkpoint, in which the loss is still finite."""
     run = dict(checkpoint=hook(max_keep_ckpts=1), param_scheduler=None)
-    runner = make_runner(**run, hooks=[dict(type='FiniteLossHook')])
+    runner = make_runner(**run)
     poison(runner, at=4)
     with pytest.raises(FloatingPointError) as error:
         runner.train()

@@ -9,7 +9,7 @@ from mmpretrain.registry import MODELS
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from mmcim.engine import AutoAmpOptimWrapper, FiniteLossHook
+from mmcim.engine import AutoAmpOptimWrapper
 
 LOW = ('bfloat16', 'float16')
 
@@ -347,8 +347,7 @@ def test_run_ends_when_no_gradient_is_finite_any_more(make_runner):
             return grad * torch.nan
 
     runner = make_runner(
-        [FiniteLossHook(interval=10)],
-        **run('float16') | dict(train_cfg=dict(by_epoch=True, max_epochs=40)),
+        **run('float16') | dict(train_cfg=dict(by_epoch=True, max_epochs=40))
     )
     forward = runner.model.forward
     runner.model.forward = lambda *args, **kwargs: {

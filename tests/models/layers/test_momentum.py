@@ -53,16 +53,15 @@ def test_update_values(model):
     start = {k: model.get_parameter(k).detach().clone() for k in names(model)}
     seen = {k: [] for k in start}
     momenta = []
-    for _ in range(taken):
+    for step in range(taken):
         with torch.no_grad():
             for k in start:
                 model.get_parameter(k).add_(torch.randn(start[k].shape))
                 seen[k].append(model.get_parameter(k).clone())
-        momenta.append(model.momentum_encoder.update(model, num_steps))
+        momenta.append(model.momentum_encoder.update(model, step, num_steps))
     assert momenta == pytest.approx(
         [1 - 0.1 * math.cos(math.pi * k / 2 / num_steps) ** 2 for k in range(taken)]
     )
-    assert model.momentum_encoder.steps == taken
     for k, value in start.items():
         expected = math.prod(momenta) * value
         for t, weight in enumerate(momenta):
@@ -76,30 +75,18 @@ def test_buffers_are_not_averaged(model):
     copy.backbone(torch.randn(8, 2) + 5)
     own = {k: v.clone() for k, v in copy.backbone.named_buffers()}
     model.backbone(torch.randn(8, 2) - 5)
-    copy.update(model, 3)
+    copy.update(model, 0, 3)
     for name, value in copy.backbone.named_buffers():
         assert value.equal(own[name])
         if name.endswith('running_mean'):
             assert not value.allclose(model.backbone.get_buffer(name))
 
 
-def test_copy_from_resets_weights_and_steps(model):
+def test_copy_from_resets_weights_and_buffers(model):
     nn.init.ones_(model.neck.weight)
     model.backbone(torch.randn(8, 2))
-    model.momentum_encoder.update(model, 3)
+    model.momentum_encoder.update(model, 0, 3)
     model.momentum_encoder.copy_from(model)
-    assert model.momentum_encoder.steps == 0
     assert model.momentum_encoder.neck.weight.equal(model.neck.weight)
     for name, value in model.backbone.state_dict().items():
         assert model.momentum_encoder.backbone.state_dict()[name].equal(value)
-
-
-def test_step_count_is_in_state_dict(model):
-    for _ in range(3):
-        model.momentum_encoder.update(model, 10)
-    other = Model()
-    other.load_state_dict(model.state_dict())
-    assert other.momentum_encoder.steps == 3
-    assert other.momentum_encoder.update(other, 10) == pytest.approx(
-        1 - 0.1 * math.cos(math.pi * 3 / 20) ** 2
-    )

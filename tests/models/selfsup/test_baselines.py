@@ -267,7 +267,7 @@ def test_mocov3_momentum_updates_per_optimizer_step():
     before = copy.clone()
     with torch.no_grad():
         network.add_(1)
-    assert model.momentum_encoder.update(model, num_steps=10) == 0.99
+    assert model.momentum_encoder.update(model, 0, num_steps=10) == 0.99
     torch.testing.assert_close(copy, before + 0.01)
 
 

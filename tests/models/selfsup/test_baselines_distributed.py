@@ -33,10 +33,10 @@ def steps(model, part, num=3):
     images, second = torch.randn(
         2, 4, 3, 32, 32, generator=torch.Generator().manual_seed(1)
     )
-    for _ in range(num):
+    for step in range(num):
         inputs = dict(images=images[part], second_crops=second[part])
         model.train_step(dict(inputs=inputs), optim)
-        plain.momentum_encoder.update(plain, num_steps=10)
+        plain.momentum_encoder.update(plain, step, num_steps=10)
 
 
 def test_two_processes_match_one(tmp_path):

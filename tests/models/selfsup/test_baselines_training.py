@@ -66,12 +66,12 @@ def test_training_lowers_loss(crops, config):
             ),
         )
     losses = []
-    for _ in range(STEPS):
+    for step in range(STEPS):
         chosen = torch.randint(len(crops[0]), (BATCH,))
         batch = [crop[chosen] for crop in crops]
         inputs = batch if config is mocov3 else batch[0]
         losses.append(model.train_step(dict(inputs=inputs), optim)['loss'].item())
         if config is mocov3:
-            model.momentum_encoder.update(model, STEPS)
+            model.momentum_encoder.update(model, step, STEPS)
     first, last = sum(losses[:10]) / 10, sum(losses[-30:]) / 30
     assert last < 0.9 * first, (first, last)

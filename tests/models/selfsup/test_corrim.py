@@ -275,7 +275,7 @@ def test_momentum_encoder_follows_online_encoder(model):
         )
     images = torch.randint(256, (2, 3, 48, 48), dtype=torch.uint8)
     model.train_step(dict(inputs=images), optim)
-    assert model.momentum_encoder.update(model, num_steps=100) == pytest.approx(0.99)
+    assert model.momentum_encoder.update(model, 0, num_steps=100) == pytest.approx(0.99)
     after = model.state_dict()
     for name, value in after.items():
         if not name.startswith('momentum_encoder.backbone.'):

@@ -25,9 +25,9 @@ def steps(model, part, num=3):
     with DefaultScope.overwrite_default_scope('mmpretrain'):
         optim = build_optim_wrapper(network, OPTIM)
     inputs = {k: v[part] for k, v in random_inputs(batch_size=4).items()}
-    for _ in range(num):
+    for step in range(num):
         model.train_step(dict(inputs=inputs), optim)
-        network.momentum_encoder.update(network, num_steps=10)
+        network.momentum_encoder.update(network, step, num_steps=10)
 
 
 def test_two_processes_match_one(tmp_path):

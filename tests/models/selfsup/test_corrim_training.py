@@ -59,9 +59,9 @@ def test_training_beats_base_rate_loss(loader):  # noqa: F811
             ),
         )
     logs, batches = [], iter(loader)
-    for _ in range(STEPS):
+    for step in range(STEPS):
         log = model.train_step(next(batches), optim)
-        model.momentum_encoder.update(model, STEPS)
+        model.momentum_encoder.update(model, step, STEPS)
         logs.append({key: value.item() for key, value in log.items()})
 
     def mean(key, part):
