@@ -39,3 +39,4 @@ test_dataloader = dict(
 )
 # Nothing is trained.
 train_cfg = train_dataloader = optim_wrapper = param_scheduler = None
+load_from = None  # but the backbone

@@ -15,3 +15,6 @@ model = dict(
     neck=dict(type='GlobalAveragePooling'),
     head=dict(in_channels=_base_.resnet_width),
 )
+optim_wrapper = dict(
+    constructor='NetworkwiseOptimWrapperConstructor', paramwise_cfg=dict(_delete_=True)
+)

@@ -77,3 +77,4 @@ default_hooks = dict(
     watch=dict(interval=1000),
 )
 log_processor = dict(by_epoch=True)
+load_from = None  # but the backbone

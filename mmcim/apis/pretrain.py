@@ -79,9 +79,10 @@ def pretrain(
         ConfigError: For everything that the user can fix, before training starts.
 
     Example:
-        >>> import mmcim
-        >>> path = mmcim.pretrain('photos', method='mae', budget='10min')
-        >>> backbone = mmcim.apis.load_backbone(path)
+        What ``mmcim pretrain photos --method mae --budget 10min`` does::
+
+            path = mmcim.pretrain('photos', method='mae', budget='10min')
+            backbone = mmcim.apis.load_backbone(path)
     """
     length, start = Length(_seconds(budget), epochs), PublicWeights()
     if weights:
