@@ -33,6 +33,7 @@ from .see import load_tokenizer
 _SAMPLE = 128  # images that are looked at before the training
 _TOKENIZER_SHARE = 0.15  # of the time or the epochs
 _FEWEST = 10  # iterations, so that a warm-up and a decay fit
+_TASKS = {'tokenizer', 'linear_probe', 'vit_finetune', 'resnet_finetune'}
 _UNITS = dict(s=1, min=60, h=3600)
 
 
@@ -89,17 +90,20 @@ def pretrain(
         start = find_weights(weights, Path(out))
         arch = start.check(method)
     name = f'{arch}_{method}'
-    known = sorted(path.stem for path in (configs_dir() / 'images').glob('*_*.py'))
+    known = {path.stem for path in (configs_dir() / 'images').glob('*.py')} - _TASKS
     if name not in known:
-        raise ConfigError(f'there is no {name}; arch and method are {", ".join(known)}')
+        names = ', '.join(sorted(known))
+        raise ConfigError(f'there is no {name}; arch and method are one of {names}')
     folder = Folder(Path(images), Path(out), name)
     find_start(str(folder.config.parent), None, resume)  # refuses another run's folder
     if not (resume and folder.config.is_file()):
         folder.choose(img_size, start, measure)
         show(str(folder.preset))
+        share = 1.0
         if method in presets.OF_TOKENS:
+            share -= 0 if tokenizer else _TOKENIZER_SHARE
             folder.choose_tokenizer(tokenizer, length)
-        folder.write(folder.config, name, length)
+        folder.write(folder.config, name, length, share)
         folder.write_tasks()
     backbone = backbone_path(_train(folder.config, resume))
     folder.compare(backbone)
@@ -136,7 +140,7 @@ class Length:
     seconds: float
     epochs: float | None
 
-    def iterations(self, cfg: Config, num_images: int, share: float = 1.0) -> int:
+    def iterations(self, cfg: Config, num_images: int, share: float) -> int:
         """Measure the speed of a training, and say how long it will take.
 
         Args:
@@ -252,7 +256,7 @@ class Folder:
             logging.disable(logging.NOTSET)
         return cfg
 
-    def write(self, path: Path, name: str, length: Length, share: float = 1.0) -> None:
+    def write(self, path: Path, name: str, length: Length, share: float) -> None:
         """Settle the length of a training, show its settings, and write its config."""
         show(f'\n{name}: {path}')
         count = length.iterations(self.load(name), len(self.files), share)
@@ -269,14 +273,17 @@ class Folder:
                 write_config(self.load(name), path, path.with_suffix(''))
 
     def compare(self, weights: Path) -> None:
-        """Compare with random weights by a linear probe, if there are labels."""
+        """Compare by a linear probe with what it started from, if there are labels."""
         if not self.classes:
             return
-        for title in ('pre-trained', 'random'):
+        files = {'pre-trained': str(weights)}
+        if start := Config.fromfile(self.config).load_from:
+            files['public'] = start
+        for title, file in {**files, 'random': None}.items():
             cfg = load_config(self.config.with_name('probe.py'), pretrained=str(weights))
             adopt_pretrained(cfg)
-            if title == 'random':
-                cfg.model.backbone.init_cfg = None
+            init = file and dict(type='Pretrained', checkpoint=file)
+            cfg.model.backbone.init_cfg = init
             top1 = build_runner(cfg, 'test').test()['linear/top1']
             show(f'Linear probe of {title} weights: {top1:.1f} % top-1')
 

@@ -53,8 +53,12 @@ def test_iterations_fit_time_or_epochs(length, share, iterations, monkeypatch):
 
 
 def test_unknown_methods_and_folders_are_named(images):
-    with pytest.raises(ConfigError, match='no vit_dino; arch and method are .*vit_mae'):
+    with pytest.raises(
+        ConfigError, match='no vit_dino; arch and method are one of .*vit_mae'
+    ):
         mmcim.pretrain(images / 'flat', method='dino')
+    with pytest.raises(ConfigError, match='no vit_finetune'):
+        mmcim.pretrain(images / 'flat', method='finetune')
     with pytest.raises(ConfigError, match='no resnet_mae'):
         mmcim.pretrain(images / 'flat', method='mae', arch='resnet')
     with pytest.raises(ConfigError, match='nowhere is not a folder'):

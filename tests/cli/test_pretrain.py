@@ -121,6 +121,7 @@ def test_from_public_weights(runs):
     assert results['from'].code == 0, output
     assert 'public weights is the better way' not in output
     assert re.search(r'Backbone weights: (\d+) of \1 tensors matched', output), output
+    assert 'Linear probe of public weights' in output
     backbone = load_backbone(folder / 'from/vit_cim_respix/iter_10_backbone.safetensors')
     assert backbone.embed_dims == 192 and backbone.patch_resolution == (8, 8)
     # Ten small steps from the public weights.
