@@ -2,8 +2,10 @@
 """Where the configs are, and how one is written."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from mmengine.config import Config
+if TYPE_CHECKING:  # a list of configs needs nothing of mmengine
+    from mmengine.config import Config
 
 
 def configs_dir() -> Path:
@@ -13,7 +15,7 @@ def configs_dir() -> Path:
     return installed if installed.is_dir() else package.parent / 'configs'
 
 
-def write_config(cfg: Config, path: Path, work_dir: Path, comment: str = '') -> None:
+def write_config(cfg: 'Config', path: Path, work_dir: Path, comment: str = '') -> None:
     """Write a config that no longer inherits, in folders that need not exist.
 
     Args:

@@ -113,7 +113,7 @@ def evaluate(
     ]
     options += [f'{how["labels"]}.seed={seed}'] if 'labels' in how else []
     spent, command = 0.0, ''
-    if 'linear_probe' not in config:
+    if 'probe' not in config:
         resume = ['--resume'] * any(folder.glob('*.pth'))
         words_of_training = ['train', *words, '--no-validate', *resume, *options]
         command, spent = call(words_of_training, preset, log)

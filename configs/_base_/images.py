@@ -7,7 +7,7 @@ data_preprocessor = dict(
     flip_prob=0.5,  # 0 where left and right matter
 )
 
-image_size = _base_.size['img_size']
+image_size = _base_.size.img_size
 load = dict(type='LoadImage', ignore_empty=True)
 crop = dict(
     type='AntialiasedRandomResizedCrop',

@@ -11,7 +11,7 @@ model = dict(
         head=dict(
             type='RevDetHead',
             in_channels=_base_.resnet_width,
-            upscale=32 // _base_.size['patch_size'],
+            upscale=32 // _base_.size.patch_size,
         ),
     )
 )

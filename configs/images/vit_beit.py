@@ -8,7 +8,7 @@ model = dict(
     backbone=dict(
         arch=dict(_delete_=True, **_base_.arch), **_base_.size, drop_path_rate=0.0
     ),
-    head=dict(embed_dims=_base_.arch['embed_dims'], vocab_size=_base_.vocab_size),
+    head=dict(embed_dims=_base_.arch.embed_dims, vocab_size=_base_.vocab_size),
 )
 # Only relative positions distinguish masked patches; their biases start at zero and
 # have a few thousand steps to grow.

@@ -14,7 +14,7 @@ model = dict(
         backbone=dict(
             arch=dict(_delete_=True, **{**_base_.arch, 'num_layers': 2}), **_base_.size
         ),
-        head=dict(embed_dims=_base_.arch['embed_dims'], vocab_size=_base_.vocab_size),
+        head=dict(embed_dims=_base_.arch.embed_dims, vocab_size=_base_.vocab_size),
     ),
     enhancer=dict(
         backbone=dict(
@@ -23,8 +23,8 @@ model = dict(
             **_base_.size,
         ),
         neck=dict(
-            in_channels=_base_.arch['embed_dims'],
-            encoder_stride=_base_.size['patch_size'],
+            in_channels=_base_.arch.embed_dims,
+            encoder_stride=_base_.size.patch_size,
         ),
         head=dict(target_norm=dict(type='SlidingWindowNorm', window=_base_.window)),
     ),

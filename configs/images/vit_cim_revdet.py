@@ -7,6 +7,6 @@ model = dict(
         _delete_=True,
         type='RevDet',
         backbone=_base_.model.enhancer.backbone,
-        head=dict(type='RevDetHead', in_channels=_base_.arch['embed_dims']),
+        head=dict(type='RevDetHead', in_channels=_base_.arch.embed_dims),
     )
 )

@@ -2,7 +2,7 @@
 
 _base_ = ['../_base_/models/conmim_vit-b.py', '../_base_/images.py']
 
-width = _base_.arch['embed_dims']
+width = _base_.arch.embed_dims
 model = dict(
     backbone=dict(arch=dict(_delete_=True, **_base_.arch), **_base_.size),
     neck=dict(in_channels=width, hid_channels=4 * width),
@@ -11,7 +11,7 @@ model = dict(
 data_preprocessor = dict(
     type='ConMIMDataPreprocessor',
     momentum_augment=dict(
-        type='StrongAugment', blur_sigma=(0.1, _base_.size['img_size'] / 112)
+        type='StrongAugment', blur_sigma=(0.1, _base_.size.img_size / 112)
     ),
 )
 sync_bn = 'torch'

@@ -3,17 +3,17 @@
 _base_ = ['../_base_/models/corrim_vit-b.py', '../_base_/images.py']
 
 # Contexts of 5/7 of the image's side and exemplars of 2/7, in whole patches.
-patch_size, img_size = _base_.size['patch_size'], _base_.size['img_size']
+patch_size, img_size = _base_.size.patch_size, _base_.size.img_size
 context = img_size // patch_size * 5 // 7
 exemplar = img_size // patch_size * 2 // 7
-width = _base_.arch['embed_dims']
+width = _base_.arch.embed_dims
 model = dict(
     backbone=dict(arch=dict(_delete_=True, **_base_.arch), **_base_.size),
     neck=dict(
         in_channels=width,
         grid=(context, context),
         embed_dims=width,
-        num_heads=_base_.arch['num_heads'],
+        num_heads=_base_.arch.num_heads,
     ),
     head=dict(in_channels=width),
     # The released head of large weights needs more than a few thousand steps.

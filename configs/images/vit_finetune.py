@@ -23,7 +23,7 @@ model = dict(
     head=dict(
         type='LinearClsHead',
         num_classes=_base_.num_classes,
-        in_channels=_base_.arch['embed_dims'],
+        in_channels=_base_.arch.embed_dims,
         loss=dict(type='LabelSmoothLoss', label_smooth_val=0.1, mode='original'),
     ),
 )

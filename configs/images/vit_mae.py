@@ -2,8 +2,8 @@
 
 _base_ = ['../_base_/models/mae_vit-b.py', '../_base_/images.py']
 
-patch_size, img_size = _base_.size['patch_size'], _base_.size['img_size']
-width = _base_.arch['embed_dims']
+patch_size, img_size = _base_.size.patch_size, _base_.size.img_size
+width = _base_.arch.embed_dims
 model = dict(
     backbone=dict(arch=dict(_delete_=True, **_base_.arch), **_base_.size),
     neck=dict(
@@ -12,7 +12,7 @@ model = dict(
         embed_dim=width,
         decoder_embed_dim=width // 2,
         decoder_depth=2,
-        decoder_num_heads=_base_.arch['num_heads'],
+        decoder_num_heads=_base_.arch.num_heads,
     ),
     head=dict(patch_size=patch_size),
 )

@@ -2,10 +2,10 @@
 
 _base_ = ['../_base_/models/simmim_vit-b.py', '../_base_/images.py']
 
-patch_size = _base_.size['patch_size']
+patch_size = _base_.size.patch_size
 model = dict(
     backbone=dict(arch=dict(_delete_=True, **_base_.arch), **_base_.size),
-    neck=dict(in_channels=_base_.arch['embed_dims'], encoder_stride=patch_size),
+    neck=dict(in_channels=_base_.arch.embed_dims, encoder_stride=patch_size),
     head=dict(patch_size=patch_size),
 )
 # As in vit_beit.py.

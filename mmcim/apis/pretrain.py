@@ -33,7 +33,7 @@ from .see import load_tokenizer
 _SAMPLE = 128  # images that are looked at before the training
 _TOKENIZER_SHARE = 0.15  # of the time or the epochs
 _FEWEST = 10  # iterations, so that a warm-up and a decay fit
-_TASKS = {'tokenizer', 'linear_probe', 'vit_finetune', 'resnet_finetune'}
+_TASKS = {'dvae', 'probe', 'vit_finetune', 'resnet_finetune'}
 _UNITS = dict(s=1, min=60, h=3600)
 
 
@@ -227,7 +227,7 @@ class Folder:
             self.preset.choose(
                 'half of the image, as in CIM', tokenizer_size=side // 2, vocab_size=512
             )
-            self.write(config, 'tokenizer', length, _TOKENIZER_SHARE)
+            self.write(config, 'dvae', length, _TOKENIZER_SHARE)
         file = file or _train(config, resume=True)
         tokenizer = load_tokenizer(file)
         self.preset.choose(
@@ -268,7 +268,7 @@ class Folder:
         """Write the configs of what is to be done with the backbone beside the run's."""
         if self.classes:
             finetune = f'{self.name.split("_")[0]}_finetune'
-            for task, name in dict(probe='linear_probe', finetune=finetune).items():
+            for task, name in dict(probe='probe', finetune=finetune).items():
                 path = self.config.with_name(f'{task}.py')
                 write_config(self.load(name), path, path.with_suffix(''))
 

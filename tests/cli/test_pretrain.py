@@ -71,7 +71,7 @@ def test_first_look_at_a_folder(runs):
     folder, results = runs
     output = results['first'].output
     assert results['first'].code == 0, output
-    steps = ('40 images in 2 classes', 'public weights', 'tokenizer: ', 'images/s: 10 it')
+    steps = ('40 images in 2 classes', 'public weights', 'dvae: ', 'images/s: 10 it')
     steps += ('Training DiscreteVAETrainer', 'tokens explain', 'Training CIM')
     steps += ('Linear probe of pre-trained', 'Linear probe of random', 'The backbone: ')
     places = [output.index(step) for step in steps]

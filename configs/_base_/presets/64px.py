@@ -14,9 +14,7 @@ resnet = dict(depth=18)
 resnet_width = 512
 
 # The tokenizer sees half the size, as 112 is of 224: a token per patch.
-tokenizer = dict(
-    type='DiscreteVAE', checkpoint='work_dirs/images/tokenizer/iter_2000.pth'
-)
+tokenizer = dict(type='DiscreteVAE', checkpoint='work_dirs/images/dvae/iter_2000.pth')
 vocab_size = 512
 tokenizer_size = 32
 # ResPix's sliding window: the reconstruction has to show what is normalised by it.

@@ -1,6 +1,6 @@
 """Logistic regression on frozen features of a folder of images with classes.
 
-mmcim test configs/images/linear_probe.py --pretrained FILE
+mmcim test configs/images/probe.py --pretrained FILE
 """
 
 _base_ = ['../_base_/models/cls_vit-b_frozen.py', '../_base_/images.py']
@@ -10,9 +10,9 @@ model = dict(
         type='FixedPositionViT',
         arch=dict(_delete_=True, **_base_.arch),
         **_base_.size,
-        frozen_stages=_base_.arch['num_layers'],
+        frozen_stages=_base_.arch.num_layers,
     ),
-    head=dict(num_classes=_base_.num_classes, in_channels=_base_.arch['embed_dims']),
+    head=dict(num_classes=_base_.num_classes, in_channels=_base_.arch.embed_dims),
 )
 data_preprocessor = dict(_delete_=True, type='ClsDataPreprocessor', **_base_.normalize)
 
