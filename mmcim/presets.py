@@ -7,8 +7,7 @@ from itertools import groupby
 from statistics import median
 from typing import Any
 
-from PIL import Image
-
+from .datasets import read_image
 from .utils.errors import ConfigError
 
 OF_TOKENS = ('cim_respix', 'cim_revdet', 'beit')
@@ -73,13 +72,10 @@ def choose_size(files: Sequence[str], gpu: bool, network: dict[str, Any]) -> int
     """
     if network:
         return network.get('patch_size', 16) * (14 if gpu else 8)
-    fitting = [size for size in _SIZES if size <= median(map(_short_side, files))]
-    return max(fitting, default=_SIZES[0]) if gpu else _SIZES[0]
-
-
-def _short_side(file: str) -> int:
-    with Image.open(file) as image:
-        return min(image.size)
+    if not gpu:
+        return _SIZES[0]
+    middle = median(min(read_image(file).shape[:2]) for file in files)
+    return max((size for size in _SIZES if size <= middle), default=_SIZES[0])
 
 
 def choose(num_images: int, img_size: int, gpu: bool, network: dict[str, Any]) -> Preset:
@@ -100,8 +96,9 @@ def choose(num_images: int, img_size: int, gpu: bool, network: dict[str, Any]) -
     """
     preset, device = Preset(), 'a GPU' if gpu else 'a CPU'
     patch = network.get('patch_size', 8 if img_size <= (128 if gpu else 64) else 16)
-    if img_size % patch:
-        raise ConfigError(f'--img-size {img_size} is no multiple of {patch} px, a patch')
+    if img_size % 32 or img_size % (2 * patch):  # a ResNet's stride; squares of 2 patches
+        steps = sorted({32, 2 * patch})
+        raise ConfigError(f'--img-size {img_size}: expected a multiple of {steps} px')
     grid = img_size // patch
     preset.choose(
         f'{grid} x {grid} patches', size=dict(img_size=img_size, patch_size=patch)
@@ -111,7 +108,7 @@ def choose(num_images: int, img_size: int, gpu: bool, network: dict[str, Any]) -
     arch = network.get('arch', dict(arch, feedforward_channels=4 * width))
     depth = network.get('depth', 50 if gpu else 18)
     preset.choose(
-        'those of the weights' if network else f'{device} trains them in hours',
+        'of the weights' if network else f'{device} trains them in hours',
         arch=arch,
         vit='VisionTransformer' if network else 'FixedPositionViT',
         resnet=dict(depth=depth),
@@ -125,7 +122,14 @@ def choose(num_images: int, img_size: int, gpu: bool, network: dict[str, Any]) -
     else:
         preset.choose('falls with the width of a ViT', lr=lr)
     preset.choose('half of the patches are replaced', mask_ratio=0.5)
-    preset.choose('until it is known', max_iters=1000)
+    preset.choose(
+        'until they are known',
+        max_iters=1000,
+        tokenizer=dict(type='DiscreteVAE', checkpoint=''),
+        vocab_size=512,
+        tokenizer_size=img_size // 2,
+        window=max(WINDOWS),
+    )
     return preset
 
 

@@ -39,8 +39,11 @@ def test_weights_settle_the_network_and_a_smaller_learning_rate():
 
 
 def test_a_size_that_is_no_multiple_of_the_patches_is_refused():
-    with pytest.raises(ConfigError, match='--img-size 100 is no multiple of 16 px'):
-        choose(300, 100, False, {})
+    for size in (100, 80):
+        with pytest.raises(ConfigError, match=f'--img-size {size}: expected a multiple'):
+            choose(300, size, False, {})
+    with pytest.raises(ConfigError, match=r'multiple of \[28, 32\] px'):
+        choose(300, 160, False, dict(patch_size=14, arch=VIT_S))
 
 
 def test_size_follows_images_and_device(tmp_path):

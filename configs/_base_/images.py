@@ -62,12 +62,16 @@ warm_up_iters = max(1, _base_.max_iters // 10)
 warm_up = dict(
     type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=warm_up_iters
 )
-cosine = dict(type='CosineAnnealingLR', eta_min=1e-5, by_epoch=False, begin=warm_up_iters)
+cosine = dict(
+    type='CosineAnnealingLR', eta_min_ratio=0.01, by_epoch=False, begin=warm_up_iters
+)
 param_scheduler = [warm_up, cosine]
 
 default_hooks = dict(
     checkpoint=dict(
-        by_epoch=False, interval=max(1, _base_.max_iters // 10), max_keep_ckpts=1
+        by_epoch=False,
+        interval=min(1000, max(1, _base_.max_iters // 10)),
+        max_keep_ckpts=1,
     ),
     watch=dict(interval=max(1, _base_.max_iters // 4)),
 )

@@ -7,21 +7,24 @@ import re
 from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
+from shlex import quote
 from tempfile import NamedTemporaryFile
 from unittest.mock import patch
 
 import torch
 from mmengine.config import Config
+from mmpretrain.registry import MODELS
 
 import mmcim_cli
 
 from .. import presets
-from ..checkpoints import adopt_pretrained
+from ..checkpoints import BackboneFile, adopt_pretrained, load_into
 from ..checkpoints.public import PublicWeights, find_weights
 from ..checkpoints.record import backbone_path
 from ..datasets import list_images, measure_normalization
 from ..datasets.image_folder import is_val
-from ..engine.work_dir import find_start
+from ..datasets.inspect import refuse_unreadable
+from ..engine.work_dir import checkpoints, find_start
 from ..models.layers import SlidingWindowNorm
 from ..models.tokenizers import explained_by_tokens
 from ..paths import configs_dir, write_config
@@ -34,6 +37,7 @@ _SAMPLE = 128  # images that are looked at before the training
 _TOKENIZER_SHARE = 0.15  # of the time or the epochs
 _FEWEST = 10  # iterations, so that a warm-up and a decay fit
 _TASKS = {'dvae', 'probe', 'vit_finetune', 'resnet_finetune'}
+_SUBSETS = {'train', 'val', 'valid', 'validation', 'test'}
 _UNITS = dict(s=1, min=60, h=3600)
 
 
@@ -86,28 +90,30 @@ def pretrain(
             backbone = mmcim.apis.load_backbone(path)
     """
     length, start = Length(_seconds(budget), epochs), PublicWeights()
+    runs = Path(out).expanduser().absolute()
     if weights:
-        start = find_weights(weights, Path(out))
+        start = find_weights(weights, runs)
         arch = start.check(method)
     name = f'{arch}_{method}'
     known = {path.stem for path in (configs_dir() / 'images').glob('*.py')} - _TASKS
     if name not in known:
         names = ', '.join(sorted(known))
         raise ConfigError(f'there is no {name}; arch and method are one of {names}')
-    folder = Folder(Path(images), Path(out), name)
-    find_start(str(folder.config.parent), None, resume)  # refuses another run's folder
-    if not (resume and folder.config.is_file()):
+    folder = Folder(Path(images), runs, name)
+    if checkpoints(str(folder.config.parent)) and not resume:
+        raise ConfigError(f'{folder.config.parent}: has a run; --resume or another --out')
+    if not (resume and folder.has(folder.config)):
         folder.choose(img_size, start, measure)
+        folder.check_start()
         show(str(folder.preset))
         share = 1.0
         if method in presets.OF_TOKENS:
-            share -= 0 if tokenizer else _TOKENIZER_SHARE
-            folder.choose_tokenizer(tokenizer, length)
-        folder.write(folder.config, name, length, share)
+            share -= folder.choose_tokenizer(tokenizer, length)
         folder.write_tasks()
+        folder.write(folder.config, name, length, share if epochs is None else 1.0)
     backbone = backbone_path(_train(folder.config, resume))
-    folder.compare(backbone)
     folder.show_usage(backbone)
+    folder.compare(backbone)
     return backbone
 
 
@@ -139,6 +145,10 @@ class Length:
 
     seconds: float
     epochs: float | None
+
+    def __post_init__(self) -> None:
+        if not (self.seconds > 0 and (self.epochs is None or self.epochs > 0)):
+            raise ConfigError('budget and epochs: expected more than 0')
 
     def iterations(self, cfg: Config, num_images: int, share: float) -> int:
         """Measure the speed of a training, and say how long it will take.
@@ -180,10 +190,20 @@ class Folder:
         self.images = self.images.expanduser().absolute()
         listing = list_images(self.images)
         show(f'{self.images}: {listing}')
-        self.classes = listing.classes if len(listing.classes) > 1 else []
+        if not listing.files:
+            raise ConfigError(f'{self.images} has no images')
+        if listing.classes and _SUBSETS.issuperset(listing.classes):
+            found = ' and '.join(listing.classes)
+            raise ConfigError(f'{self.images} has {found}: give {self.images}/train')
+        # A class that is to be told needs images for training and for validation.
+        parts = {(file.split(os.sep)[0], is_val(file)) for file in listing.files}
+        labelled = len(listing.classes) > 1 and len(parts) == 2 * len(listing.classes)
+        self.classes = listing.classes if labelled else []
         names = [f for f in listing.files if not (self.classes and is_val(f))]
         self.files = [str(self.images / name) for name in names]
-        self.sample = self.files[:: max(1, len(self.files) // _SAMPLE)]
+        self.sample = self.files[:: -(-len(self.files) // _SAMPLE)]
+        if self.classes:  # the probe would stop at them, after the training
+            refuse_unreadable(str(self.images / file) for file in listing.files)
 
     @property
     def config(self) -> Path:
@@ -195,8 +215,8 @@ class Folder:
         gpu = torch.cuda.is_available()
         if not start.path and len(self.files) < presets.FEW_IMAGES:
             show(
-                f'Fewer than {presets.FEW_IMAGES:,} images: to start from public weights '
-                'is the better way to good features (--from WEIGHTS)'
+                f'Fewer than {presets.FEW_IMAGES:,} images: starting from public weights '
+                'gives better features (--from WEIGHTS)'
             )
         size = img_size or presets.choose_size(self.sample, gpu, start.network)
         self.preset = presets.choose(len(self.files), size, gpu, start.network)
@@ -216,19 +236,47 @@ class Folder:
             images=training,
             val_images=dict(folder, subset='val'),
             num_classes=max(2, len(self.classes)),
-            num_workers=min(8, max(1, (os.cpu_count() or 1) - 1)),
+            num_workers=min(8, max(1, len(os.sched_getaffinity(0)) - 1)),
         )
 
-    def choose_tokenizer(self, file: str | Path | None, length: Length) -> None:
-        """Take a tokenizer, or train one, and see what its tokens can show."""
+    def has(self, config: Path) -> bool:
+        """Whether a config has been written.
+
+        Raises:
+            ConfigError: If it is for other images.
+        """
+        if not config.is_file():
+            return False
+        images = Config.fromfile(config).images.data_root
+        if images != str(self.images):
+            raise ConfigError(f'{config} is for {images}: give another --out')
+        return True
+
+    def check_start(self) -> None:
+        """Load the weights to start from, before anything is trained.
+
+        Raises:
+            ConfigError: If they do not fit.
+        """
+        if path := self.preset.values['weights']:
+            model = self.load(self.name).model
+            part = model.get('enhancer', model)
+            net = MODELS.build(dict(part.backbone, _scope_='mmpretrain'))
+            load_into(net, BackboneFile.read(path))
+
+    def choose_tokenizer(self, file: str | Path | None, length: Length) -> float:
+        """Take a tokenizer, or train one, and see what its tokens can show.
+
+        Returns:
+            The share of the time that its training took.
+        """
         side, patch = self.preset.values['size'].values()
-        config = self.out / f'tokenizer_{side}px' / 'config.py'
-        if file is None and not config.is_file():
-            self.preset.choose(
-                'half of the image, as in CIM', tokenizer_size=side // 2, vocab_size=512
-            )
-            self.write(config, 'dvae', length, _TOKENIZER_SHARE)
-        file = file or _train(config, resume=True)
+        config = self.out / f'tokenizer_{side}px_patch{patch}' / 'config.py'
+        share = 0.0
+        if file is None and not (self.has(config) and checkpoints(str(config.parent))):
+            share = _TOKENIZER_SHARE
+            self.write(config, 'dvae', length, share)
+        file = os.path.abspath(file or _train(config, resume=True))
         tokenizer = load_tokenizer(file)
         self.preset.choose(
             f'{Path(file).name}: a token per patch',
@@ -237,30 +285,33 @@ class Folder:
             tokenizer_size=side // patch * tokenizer.stride,
         )
         images = read_images(self.sample, (side, side)) / 255
-        explained = {}
-        for window in presets.WINDOWS:
-            norm, size = SlidingWindowNorm(window), self.preset.values['tokenizer_size']
-            explained[window] = explained_by_tokens(tokenizer, images, size, norm)
+        norms = [SlidingWindowNorm(window) for window in presets.WINDOWS]
+        size = self.preset.values['tokenizer_size']
+        r2 = explained_by_tokens(tokenizer, images, size, norms)
+        explained = dict(zip(presets.WINDOWS, r2))
         text = ', '.join(f'{w} px {r2:.0%}' for w, r2 in explained.items())
         why = f'tokens explain of pixels that are normalised in windows of {text}'
         show(self.preset.choose(why, window=presets.choose_window(explained)))
+        return share
 
     def load(self, name: str) -> Config:
         """Load a config of ``configs/images`` with what has been chosen."""
         with NamedTemporaryFile('w', suffix='.py') as file:
             file.write(str(self.preset))
             file.flush()
+            level = logging.root.manager.disable
             logging.disable()  # mmengine would log the variable
-            with patch.dict(os.environ, MMCIM_PRESET=file.name):
-                cfg = load_config(configs_dir() / f'images/{name}.py')
-            logging.disable(logging.NOTSET)
-        return cfg
+            try:
+                with patch.dict(os.environ, MMCIM_PRESET=file.name):
+                    return load_config(configs_dir() / f'images/{name}.py')
+            finally:
+                logging.disable(level)
 
     def write(self, path: Path, name: str, length: Length, share: float) -> None:
         """Settle the length of a training, show its settings, and write its config."""
         show(f'\n{name}: {path}')
         count = length.iterations(self.load(name), len(self.files), share)
-        self.preset.choose('as many as there is time for', max_iters=count)
+        self.preset.choose('the stated time or epochs', max_iters=count)
         comment = ''.join(f'# {line}\n' for line in str(self.preset).splitlines())
         write_config(self.load(name), path, path.parent, comment)
 
@@ -280,7 +331,10 @@ class Folder:
         if start := Config.fromfile(self.config).load_from:
             files['public'] = start
         for title, file in {**files, 'random': None}.items():
-            cfg = load_config(self.config.with_name('probe.py'), pretrained=str(weights))
+            # A random ViT knows where its patches are, as before its pre-training.
+            own = file is None and self.name.startswith('vit')
+            pretrained = None if own else str(weights)
+            cfg = load_config(self.config.with_name('probe.py'), pretrained=pretrained)
             adopt_pretrained(cfg)
             init = file and dict(type='Pretrained', checkpoint=file)
             cfg.model.backbone.init_cfg = init
@@ -290,10 +344,11 @@ class Folder:
     def show_usage(self, weights: Path) -> None:
         """Print a command for each thing that people do with a backbone."""
         finetune = self.config.with_name('finetune.py') if self.classes else 'CONFIG'
+        images, file, finetune = map(quote, map(str, (self.images, weights, finetune)))
         show(
             f'\nThe backbone: {weights}\nNext:\n'
-            f'  mmcim embed {self.images} --backbone {weights} --out features.npz\n'
-            f'  mmcim see pca {weights} {self.images}\n'
-            f'  mmcim train {finetune} --pretrained {weights}  # fine-tune\n'
-            f'  mmcim train CONFIG --pretrained {weights}  # segment: docs/own-masks.md'
+            f'  mmcim embed {images} --backbone {file} --out features.npz\n'
+            f'  mmcim see pca {file} {images}\n'
+            f'  mmcim train {finetune} --pretrained {file}  # fine-tune\n'
+            f'  mmcim train CONFIG --pretrained {file}  # segment: docs/own-masks.md\n'
         )

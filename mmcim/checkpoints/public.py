@@ -17,7 +17,13 @@ from .names import to_mmpretrain
 
 _IMAGENET = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]
 # Blocks in the third stage of a ResNet, and whether they are bottlenecks -> depth.
-_RESNETS = {(2, False): 18, (6, False): 34, (6, True): 50, (23, True): 101}
+_RESNETS = {
+    (2, False): 18,
+    (6, False): 34,
+    (6, True): 50,
+    (23, True): 101,
+    (36, True): 152,
+}
 _HEAD_WIDTH = 64  # of all of the usual ViTs; a file does not say it
 # Methods whose network has relative positions alone, as BEiT's.
 _RELATIVE = ('beit', 'conmim', 'simmim')
@@ -72,7 +78,9 @@ def find_weights(name: str, folder: Path) -> PublicWeights:
     """
     if os.path.isfile(name):
         file = BackboneFile.read(name)
-        return PublicWeights(name, file.normalization or _IMAGENET, _network(file))
+        return PublicWeights(
+            os.path.abspath(name), file.normalization or _IMAGENET, _network(file)
+        )
     path = folder / f'{name.replace("/", "_")}.safetensors'
     try:
         model = timm.create_model(name, pretrained=True)

@@ -243,20 +243,30 @@ def load_batches(
         return iter(StrictRunner.build_dataloader(loader))
 
 
-def images_per_second(cfg: Config, steps: int = 5) -> float:
+def images_per_second(cfg: Config) -> float:
     """Train for a few steps with the images of a config, and time them.
+
+    Batches come in turns of as many as there are workers, the first two of which are
+    prefetched: those are not timed.
 
     Args:
         cfg: The complete config, which is changed.
-        steps: Number of timed steps; two precede them.
     """
-    loader = cfg.train_dataloader
+    logger, loader = MMLogger.get_current_instance(), cfg.train_dataloader
+    level = logger.level
+    logger.setLevel('ERROR')  # not how weights are initialised
+    turn = max(1, loader.num_workers)
+    steps = turn * -(-5 // turn)
     training = Training(cfg, loader.batch_size, innermost_dataset(cfg).data_root)
-    for step in range(-2, steps):
+    for step in range(-2 * turn, steps):
         if step == 0:
             start = seconds()
         training.step()
-    return steps * loader.batch_size / (seconds() - start)
+    rate = steps * loader.batch_size / (seconds() - start)
+    del training
+    gc.collect()  # the watched methods and their objects refer to each other
+    logger.setLevel(level)
+    return rate
 
 
 def matmul_speed(dtype: torch.dtype) -> float:

@@ -4,6 +4,8 @@
 from pathlib import Path
 
 import pytest
+import timm
+import torch
 from mmengine.config import Config
 from PIL import Image
 
@@ -11,6 +13,7 @@ import mmcim
 from mmcim.apis.pretrain import Folder, Length, _seconds
 from mmcim.checkpoints.public import PublicWeights
 from mmcim.cli import benchmark
+from mmcim.paths import write_config
 from mmcim.utils import ConfigError
 
 
@@ -92,9 +95,54 @@ def test_mean_and_std_are_measured_on_request(images):
     assert measured.reasons['normalize'] == 'measured on these images'
 
 
+def test_no_time_and_no_epochs_are_refused():
+    for wrong in (dict(seconds=0, epochs=None), dict(seconds=1, epochs=-1)):
+        with pytest.raises(ConfigError, match='expected more than 0'):
+            Length(**wrong)
+
+
+def test_a_class_that_cannot_be_validated_is_no_class(images):
+    (images / 'images/c').mkdir()
+    Image.new('L', (70, 80)).save(images / 'images/c/1.png')
+    assert chosen(images / 'images').classes == []
+
+
+def test_train_and_val_are_no_classes(images):
+    (images / 'images/a').rename(images / 'images/train')
+    (images / 'images/b').rename(images / 'images/val')
+    with pytest.raises(ConfigError, match='has train and val: give .*/images/train'):
+        chosen(images / 'images')
+
+
+def test_an_empty_folder_is_named(images):
+    (images / 'empty').mkdir()
+    with pytest.raises(ConfigError, match='empty has no images'):
+        chosen(images / 'empty')
+
+
+def test_configs_for_other_images_are_refused(images):
+    pretraining = chosen(images / 'flat')
+    assert not pretraining.has(pretraining.config)
+    other = chosen(images / 'images')
+    write_config(other.load('vit_mae'), other.config, images / 'work')
+    assert other.has(other.config)
+    with pytest.raises(ConfigError, match='for .*/images: give another --out'):
+        pretraining.has(pretraining.config)
+
+
+def test_weights_that_do_not_fit_are_refused_before_anything_is_trained(images):
+    tensors = timm.create_model('vit_tiny_patch16_224', init_values=1.0).state_dict()
+    torch.save(tensors, images / 'layer_scale.pth')
+    with pytest.raises(ConfigError, match='layer_scale.pth'):
+        mmcim.pretrain(
+            images / 'flat', weights=str(images / 'layer_scale.pth'), out=images / 'out'
+        )
+    assert not list(images.glob('out/*'))
+
+
 def test_few_images_get_advice(images, capsys):
     chosen(images / 'flat')
-    assert 'to start from public weights is the better way' in capsys.readouterr().out
+    assert 'starting from public weights gives better features' in capsys.readouterr().out
 
 
 def test_configs_of_tasks_are_written_for_classes_alone(images):

@@ -18,10 +18,19 @@ from .toy_run import run_forked
 pytestmark = pytest.mark.slow
 
 # tests/configs makes a step of every method.
-VITS = ('mae', 'mocov3')
+VITS = ('beit', 'mocov3')
 RESNETS = ('cim_revdet',)
 KINDS = ('grey', '16-bit', 'rgb')
 SMALL = 'import mmcim; p = mmcim.presets; p._VITS = dict.fromkeys(p._VITS, (32, 2, 2))'
+STOP = f"""{SMALL}
+import os
+import signal
+from mmengine.hooks import IterTimerHook
+def stop(self, runner, *args, **kwargs):
+    if runner.iter == 4:
+        os.kill(os.getpid(), signal.SIGTERM)
+IterTimerHook._before_iter = stop
+"""
 
 
 def write_images(folder, number, kind='rgb'):
@@ -48,7 +57,9 @@ def runs(tmp_path_factory):
     for kind in KINDS:
         write_images(folder / 'flat' / kind, 8, kind)
     torch.save(timm.create_model('vit_tiny_patch16_224').state_dict(), folder / 'ti.pth')
-    cases = {'first': command('images')}
+    cases = {'first': command('images', '--budget', '1s')[:-2]}
+    cases['stopped'] = command('images', '--method', 'mae')
+    cases['mae'] = [*cases['stopped'], '--resume', '--img-size', '128']
     cases |= {m: command('images', '--method', m) for m in VITS}
     resnet = ('images', '--arch', 'resnet', '--method')
     cases |= {f'resnet {m}': command(*resnet, m) for m in RESNETS}
@@ -64,7 +75,9 @@ def runs(tmp_path_factory):
     cases['finetuned'] += ['work_dirs/images/vit_mae/iter_10_backbone.safetensors']
     cases['finetuned'] += ['--cfg-options', 'train_cfg.max_epochs=1']
     cases['finetuned'] += ['param_scheduler=None', 'train_dataloader.drop_last=False']
-    return folder, run_forked(cases, folder, dict.fromkeys(cases, SMALL))
+    return folder, run_forked(
+        cases, folder, {**dict.fromkeys(cases, SMALL), 'stopped': STOP}
+    )
 
 
 def test_first_look_at_a_folder(runs):
@@ -73,12 +86,12 @@ def test_first_look_at_a_folder(runs):
     assert results['first'].code == 0, output
     steps = ('40 images in 2 classes', 'public weights', 'dvae: ', 'images/s: 10 it')
     steps += ('Training DiscreteVAETrainer', 'tokens explain', 'Training CIM')
-    steps += ('Linear probe of pre-trained', 'Linear probe of random', 'The backbone: ')
+    steps += ('The backbone: ', 'Linear probe of pre-trained', 'Linear probe of random')
     places = [output.index(step) for step in steps]
     assert places == sorted(places)
-    backbone = 'work_dirs/images/vit_cim_respix/iter_10_backbone.safetensors'
+    backbone = folder / 'work_dirs/images/vit_cim_respix/iter_10_backbone.safetensors'
     assert f'mmcim embed {folder}/images --backbone {backbone}' in output
-    features = extract_features(load_backbone(folder / backbone), folder / 'images')
+    features = extract_features(load_backbone(backbone), folder / 'images')
     assert features.shape == (40, 32)
 
 
@@ -110,7 +123,9 @@ def test_images_of_all_kinds_at_224_px(runs):
     folder, results = runs
     assert results['large'].code == 0, results['large'].output
     run = folder / 'large'
-    assert Config.fromfile(run / 'tokenizer_224px/config.py').tokenizer_size == 112
+    assert (
+        Config.fromfile(run / 'tokenizer_224px_patch16/config.py').tokenizer_size == 112
+    )
     backbone = load_backbone(run / 'vit_beit/iter_10_backbone.safetensors')
     assert backbone.img_size == (224, 224) and backbone.patch_resolution == (14, 14)
 
@@ -119,7 +134,7 @@ def test_from_public_weights(runs):
     folder, results = runs
     output = results['from'].output
     assert results['from'].code == 0, output
-    assert 'public weights is the better way' not in output
+    assert 'public weights gives better' not in output
     assert re.search(r'Backbone weights: (\d+) of \1 tensors matched', output), output
     assert 'Linear probe of public weights' in output
     backbone = load_backbone(folder / 'from/vit_cim_respix/iter_10_backbone.safetensors')
@@ -143,16 +158,14 @@ def test_the_saved_config_fine_tunes(runs):
 
 
 def test_resuming_keeps_what_was_chosen(runs):
-    folder, _ = runs
-    run, words = folder / 'work_dirs/images/vit_mae', ['images', '--method', 'mae']
-    config = (run / 'config.py').read_text()
-    refused = run_forked({'refused': command(*words, '--img-size', '128')}, folder)
-    assert refused['refused'].code == 2
-    assert 'vit_mae has checkpoints of an earlier run' in refused['refused'].output
-    for path in (run / 'last_checkpoint', run / 'iter_10.pth'):
-        path.unlink()
-    cases = {'resumed': command(*words, '--img-size', '128', '--resume')}
-    result = run_forked(cases, folder, {'resumed': SMALL})['resumed']
-    assert result.code == 0, result.output
-    assert (run / 'config.py').read_text() == config
+    folder, results = runs
+    run = folder / 'work_dirs/images/vit_mae'
+    assert results['stopped'].code == 143, results['stopped'].output
+    assert results['mae'].code == 0, results['mae'].output
+    assert 'iteration 5 of 10' in results['mae'].output
+    assert Config.fromfile(run / 'config.py').model.backbone.img_size == 64
     assert (run / 'iter_10.pth').is_file()
+    case = {'refused': command('images', '--method', 'mae', '--img-size', '128')}
+    refused = run_forked(case, folder)['refused']
+    assert refused.code == 2
+    assert 'vit_mae: has a run; --resume or another --out' in refused.output
