@@ -67,7 +67,7 @@ def test_inference_model_finds_a_registered_classifier(runs, monkeypatch, tmp_pa
 def test_feature_extractor_of_classifier(runs):
     config, checkpoint = runs.finetuning
     extract = FeatureExtractor(config, pretrained=checkpoint)
-    assert extract(image_paths(runs)[0])[0][-1].shape == (96,)
+    assert extract(image_paths(runs)[0])[0][-1].shape == (128,)
 
 
 def test_feature_extractor_of_pretraining(runs):
