@@ -29,6 +29,7 @@ _SIZES = (64, 128, 224)
 # the pixels that are normalised by one.
 WINDOWS = (8, 16, 32, 64)
 ENOUGH = 0.5
+_PENDING = 'until it is known'
 
 
 @dataclass
@@ -54,6 +55,10 @@ class Preset:
     def __str__(self) -> str:
         """The values as a file of Python, with the reasons as comments."""
         return self._text(self.reasons)
+
+    def settled(self) -> str:
+        """Describe all but what is not known yet."""
+        return self._text(name for name, why in self.reasons.items() if why != _PENDING)
 
     def _text(self, names: Iterable[str]) -> str:
         lines: list[str] = []
@@ -108,7 +113,7 @@ def choose(num_images: int, img_size: int, gpu: bool, network: dict[str, Any]) -
     arch = network.get('arch', dict(arch, feedforward_channels=4 * width))
     depth = network.get('depth', 50 if gpu else 18)
     preset.choose(
-        'of the weights' if network else f'{device} trains them in hours',
+        'of the weights' if network else f'sizes that {device} trains in hours',
         arch=arch,
         vit='VisionTransformer' if network else 'FixedPositionViT',
         resnet=dict(depth=depth),
@@ -123,7 +128,7 @@ def choose(num_images: int, img_size: int, gpu: bool, network: dict[str, Any]) -
         preset.choose('falls with the width of a ViT', lr=lr)
     preset.choose('half of the patches are replaced', mask_ratio=0.5)
     preset.choose(
-        'until they are known',
+        _PENDING,
         max_iters=1000,
         tokenizer=dict(type='DiscreteVAE', checkpoint=''),
         vocab_size=512,

@@ -105,7 +105,7 @@ def pretrain(
     if not (resume and folder.has(folder.config)):
         folder.choose(img_size, start, measure)
         folder.check_start()
-        show(str(folder.preset))
+        show(folder.preset.settled())
         share = 1.0
         if method in presets.OF_TOKENS:
             share -= folder.choose_tokenizer(tokenizer, length)
@@ -220,7 +220,8 @@ class Folder:
             )
         size = img_size or presets.choose_size(self.sample, gpu, start.network)
         self.preset = presets.choose(len(self.files), size, gpu, start.network)
-        self.preset.choose('to start from', weights=start.path)
+        why = 'to start from' if start.path else 'random ones'
+        self.preset.choose(why, weights=start.path)
         why, (mean, std) = "the weights' own, or ImageNet's", start.normalization
         if measure:
             why = 'measured on these images'
