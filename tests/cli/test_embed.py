@@ -95,6 +95,7 @@ def test_unreadable_image_leaves_no_file(backbone, folder, capsys, workers):
     assert os.listdir(folder / 'out') == []
 
 
+@pytest.mark.slow
 def test_what_does_not_exist_is_one_line(backbone, folder):
     with pytest.raises(ConfigError, match='--device nonsense: ') as error:
         embed(backbone, '--device', 'nonsense')

@@ -41,6 +41,7 @@ def test_page_of_all_runs_below_a_folder(runs, tmp_path, capsys):
     assert [path.name for path in (tmp_path / 'new').iterdir()] == ['page.html']
 
 
+@pytest.mark.slow
 def test_page_of_40_photos_and_long_curves_is_at_most_5_mb(tmp_path):
     for name in ('a', 'b'):
         many = {f'loss_{i}': i / 3 for i in range(20)}

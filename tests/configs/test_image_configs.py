@@ -14,7 +14,7 @@ from mmcim.models.tokenizers import DiscreteVAENet
 from mmcim.paths import configs_dir
 
 NAMES = sorted(path.stem for path in (configs_dir() / 'images').glob('*.py'))
-PATCHES = {64: 8, 128: 8, 224: 16}
+PATCHES = {64: 8, 224: 16}
 PRESET = """
 _base_ = {base!r}
 size = dict(img_size={size}, patch_size={patch})
@@ -78,7 +78,7 @@ def test_targets_follow_the_preset(load):
     assert cfg.param_scheduler[0].end == 2  # a tenth of 20
     assert load('vit_mae').model.neck.num_patches == (side // patch) ** 2
     # 5/7 and 2/7 of the patches, as 10 and 4 of 14.
-    grid = {8: (5, 2), 16: (11, 4), 14: (10, 4)}[side // patch]
+    grid = {8: (5, 2), 14: (10, 4)}[side // patch]
     corrim = load('vit_corrim')
     assert corrim.model.neck.grid == (grid[0], grid[0])
     assert corrim.data_preprocessor.exemplars.size == grid[1] * patch

@@ -78,9 +78,8 @@ class SecondEpoch(Hook):
         torch.compiler.set_stance('default')
 
 
-@pytest.mark.parametrize(
-    'name', ['cim_respix', pytest.param('conmim', marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize('name', ['cim_respix', 'conmim'])
 def test_compiled_training_equals_plain_one(name, tmp_path):
     weights = []
     for compile in (False, dict(backend='eager', fullgraph=True)):
