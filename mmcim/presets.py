@@ -1,6 +1,7 @@
 # Copyright (c) mmcim contributors. All rights reserved.
 """Settings for the images of a folder: what is chosen, and why."""
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -76,11 +77,18 @@ def choose_size(files: Sequence[str], gpu: bool, network: dict[str, Any]) -> int
         network: Of the weights to start from; empty without.
     """
     if network:
-        return network.get('patch_size', 16) * (14 if gpu else 8)
+        patch = network.get('patch_size', 16)
+        step = _step(patch)
+        return max(1, (14 if gpu else 8) * patch // step) * step
     if not gpu:
         return _SIZES[0]
     middle = median(min(read_image(file).shape[:2]) for file in files)
     return max((size for size in _SIZES if size <= middle), default=_SIZES[0])
+
+
+def _step(patch: int) -> int:
+    """What sizes are multiples of: a ResNet's stride, and squares of two patches."""
+    return math.lcm(32, 2 * patch)
 
 
 def choose(num_images: int, img_size: int, gpu: bool, network: dict[str, Any]) -> Preset:
@@ -97,13 +105,14 @@ def choose(num_images: int, img_size: int, gpu: bool, network: dict[str, Any]) -
         Without the images, the tokenizer, and the length of the training.
 
     Raises:
-        ConfigError: If the size is no multiple of the patches.
+        ConfigError: If the size is no multiple of 32 px and of two patches.
     """
     preset, device = Preset(), 'a GPU' if gpu else 'a CPU'
     patch = network.get('patch_size', 8 if img_size <= (128 if gpu else 64) else 16)
-    if img_size % 32 or img_size % (2 * patch):  # a ResNet's stride; squares of 2 patches
-        steps = sorted({32, 2 * patch})
-        raise ConfigError(f'--img-size {img_size}: expected a multiple of {steps} px')
+    if img_size % _step(patch):
+        raise ConfigError(
+            f'--img-size {img_size}: expected a multiple of {_step(patch)} px'
+        )
     grid = img_size // patch
     preset.choose(
         f'{grid} x {grid} patches', size=dict(img_size=img_size, patch_size=patch)

@@ -42,7 +42,7 @@ def test_a_size_that_is_no_multiple_of_the_patches_is_refused():
     for size in (100, 80):
         with pytest.raises(ConfigError, match=f'--img-size {size}: expected a multiple'):
             choose(300, size, False, {})
-    with pytest.raises(ConfigError, match=r'multiple of \[28, 32\] px'):
+    with pytest.raises(ConfigError, match='multiple of 224 px'):
         choose(300, 160, False, dict(patch_size=14, arch=VIT_S))
 
 
@@ -57,6 +57,15 @@ def test_size_follows_images_and_device(tmp_path):
     assert choose_size(files, False, {}) == 64
     assert choose_size(files, True, dict(patch_size=16)) == 224
     assert choose_size(files, False, dict(patch_size=16)) == 128
+
+
+@pytest.mark.parametrize('gpu', [False, True])
+@pytest.mark.parametrize('patch', [8, 14, 16, 32])
+def test_size_for_any_weights_is_one_that_is_accepted(patch, gpu):
+    network = dict(patch_size=patch, arch=VIT_S)
+    size = choose_size([], gpu, network)
+    values = choose(300, size, gpu, network).values
+    assert size >= 64 and values['size'] == dict(img_size=size, patch_size=patch)
 
 
 def test_window_is_the_smallest_that_tokens_can_show():

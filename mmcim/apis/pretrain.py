@@ -279,9 +279,9 @@ class Folder:
             self.write(config, 'dvae', length, share)
         file = os.path.abspath(file or _train(config, resume=True))
         tokenizer = load_tokenizer(file)
-        self.preset.choose(
-            f'{Path(file).name}: a token per patch',
-            tokenizer=dict(type=type(tokenizer).__name__, checkpoint=str(file)),
+        chosen = self.preset.choose(
+            'a token per patch',
+            tokenizer=dict(type=type(tokenizer).__name__, checkpoint=file),
             vocab_size=tokenizer.vocab_size,
             tokenizer_size=side // patch * tokenizer.stride,
         )
@@ -292,7 +292,7 @@ class Folder:
         explained = dict(zip(presets.WINDOWS, r2))
         text = ', '.join(f'{w} px {r2:.0%}' for w, r2 in explained.items())
         why = f'tokens explain of pixels that are normalised in windows of {text}'
-        show(self.preset.choose(why, window=presets.choose_window(explained)))
+        show(chosen + self.preset.choose(why, window=presets.choose_window(explained)))
         return share
 
     def load(self, name: str) -> Config:

@@ -254,10 +254,13 @@ def images_per_second(cfg: Config) -> float:
     """
     logger, loader = MMLogger.get_current_instance(), cfg.train_dataloader
     level = logger.level
-    logger.setLevel('ERROR')  # not how weights are initialised
     turn = max(1, loader.num_workers)
     steps = turn * -(-5 // turn)
-    training = Training(cfg, loader.batch_size, innermost_dataset(cfg).data_root)
+    logger.setLevel('ERROR')  # not how weights are initialised
+    try:
+        training = Training(cfg, loader.batch_size, innermost_dataset(cfg).data_root)
+    finally:
+        logger.setLevel(level)
     for step in range(-2 * turn, steps):
         if step == 0:
             start = seconds()
@@ -265,7 +268,6 @@ def images_per_second(cfg: Config) -> float:
     rate = steps * loader.batch_size / (seconds() - start)
     del training
     gc.collect()  # the watched methods and their objects refer to each other
-    logger.setLevel(level)
     return rate
 
 
