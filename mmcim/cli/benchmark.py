@@ -17,8 +17,8 @@ is waited for where a part begins and ends.
 ``% of peak`` compares the operations per second with those of a large matrix product in
 the same precision, measured in the same run. With ``--against stock`` the same step is
 composed of mmpretrain's and OpenAI's own parts, and takes turns; of ``--loader`` it is
-the resizing. With ``--sync-check`` nothing is timed: a short run with all hooks counts
-for what the host would wait.
+resizing and RandAugment. With ``--sync-check`` nothing is timed: a short run with all
+hooks counts for what the host would wait.
 
 Operations are counted by torch.utils.flop_counter in one more step, of two images, and
 printed in billions of multiply-accumulates (GMAC) per image.
@@ -358,7 +358,7 @@ def measure_loader(path: str, args: argparse.Namespace) -> None:
     size = args.batch_size or cfg.train_dataloader.batch_size
     pipelines = {name: innermost_dataset(cfg).pipeline}
     if args.against:
-        pipelines[f'{name} with stock resizing'] = stock_pipeline(pipelines[name])
+        pipelines[f'{name} with stock transforms'] = stock_pipeline(pipelines[name])
     batches = {}
     for name, pipeline in pipelines.items():
         innermost_dataset(cfg).pipeline = pipeline
@@ -374,4 +374,4 @@ def measure_loader(path: str, args: argparse.Namespace) -> None:
         print(f'{name}: batch {size}, {rate:.1f} images/s of one loader process')
     if args.against:
         ours, stock = rates.values()
-        print(f'{ours / stock:.2f} times the images/s with stock resizing')
+        print(f'{ours / stock:.2f} times the images/s with stock transforms')

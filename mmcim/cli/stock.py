@@ -67,10 +67,12 @@ def stock_config(cfg: Config) -> Config:
 
 
 def stock_pipeline(pipeline: list[dict]) -> list[dict]:
-    """Let images be resized by mmpretrain's transforms, by Pillow."""
+    """Take mmpretrain's resizing, by Pillow, and its RandAugment."""
     stock = []
     for transform in pipeline:
         kind = transform['type'].removeprefix('Antialiased')
-        by = dict(backend='pillow') if kind != transform['type'] else {}
-        stock.append({**transform, **by, 'type': kind})
+        changes = dict(backend='pillow') if kind != transform['type'] else {}
+        if kind == 'RandAugment':
+            changes = dict(policies=transform['policies'].removesuffix('_pillow'))
+        stock.append({**transform, **changes, 'type': kind})
     return stock

@@ -199,7 +199,7 @@ def test_loss_is_near_chance_level(runs):
 
 def test_loader_alone(runs):
     assert runs['loader'].code == 0, runs['loader'].output
-    line = r'^vit-s_8xb256-300e(?: with stock resizing)?: batch 4, (\S+) images/s'
+    line = r'^vit-s_8xb256-300e(?: with stock transforms)?: batch 4, (\S+) images/s'
     ours, stock = map(float, re.findall(line, runs['loader'].output, re.MULTILINE))
     (ratio,) = re.findall(r'^(\S+) times the images/s', runs['loader'].output, re.M)
     # All are rounded.

@@ -23,7 +23,7 @@ train_pipeline = [load, crop, flip, pack]
 # magnitude_level.
 rand_augment = dict(
     type='RandAugment',
-    policies='timm_increasing',
+    policies='timm_increasing_pillow',
     num_policies=2,
     total_level=10,
     magnitude_std=0.5,
