@@ -18,9 +18,7 @@ model = dict(
         patch_size=4,
         drop_path_rate=0.1,
     ),
-    neck=dict(
-        in_channels=96, hid_channels=256, bottleneck_channels=64, out_channels=512
-    ),
+    neck=dict(in_channels=96, hid_channels=256, bottleneck_channels=64, out_channels=512),
     head=dict(out_channels=512),
     momentum=0.99,
 )

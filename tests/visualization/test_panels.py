@@ -11,8 +11,8 @@ from mmcim.visualization import make_panels
 
 from ..models.selfsup.conftest import configs, inputs, revdet  # noqa: F401
 from ..models.selfsup.test_baselines import beit, mae, mocov3, simmim
-from ..models.selfsup.test_dino import dino
 from ..models.selfsup.test_corrim import corrim
+from ..models.selfsup.test_dino import dino
 
 
 def headings(panels):

@@ -115,9 +115,9 @@ class AutoAmpOptimWrapper(AmpOptimWrapper):
 
 def _clip_each(params: list[nn.Parameter], max_norm: float) -> Tensor:
     """Clip the norm of each parameter's gradient; the norm of all, before it."""
-    grads = [param.grad for param in params]
+    grads = [param.grad for param in params if param.grad is not None]
     norms = torch.stack(torch._foreach_norm(grads))
     # As in torch.nn.utils.clip_grad_norm_.
-    factors = (max_norm / (norms + 1e-6)).clamp(max=1)
-    torch._foreach_mul_(grads, factors.unbind())
+    for grad, factor in zip(grads, (max_norm / (norms + 1e-6)).clamp(max=1)):
+        grad.mul_(factor)
     return torch.linalg.vector_norm(norms)

@@ -175,7 +175,9 @@ class TestModel:
                 [model.neck(model.backbone(c[None]))[0][0].double() for c in crops]
             )
             copy = model.momentum_encoder
-            teacher.append([copy.neck(copy.backbone(c[None]))[0][0].double() for c in both])
+            teacher.append(
+                [copy.neck(copy.backbone(c[None]))[0][0].double() for c in both]
+            )
         expected = plain_loss(student, teacher, center, 0.1, 0.04)
         assert loss.item() == pytest.approx(expected.item(), rel=1e-4)
 
