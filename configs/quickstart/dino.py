@@ -18,7 +18,14 @@ model = dict(
         patch_size=4,
         drop_path_rate=0.1,
     ),
-    neck=dict(in_channels=96, hid_channels=256, bottleneck_channels=64, out_channels=512),
+    # Initial weights of 0.02 are for its 2048 channels.
+    neck=dict(
+        in_channels=96,
+        hid_channels=256,
+        bottleneck_channels=64,
+        out_channels=512,
+        init_cfg=dict(type='TruncNormal', layer='Linear', std=0.1),
+    ),
     head=dict(out_channels=512),
     momentum=0.99,
 )
@@ -44,7 +51,7 @@ train_pipeline = [
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
 
 optim_wrapper = dict(
-    optimizer=dict(betas=(0.9, 0.999), weight_decay=0.04),
+    optimizer=dict(lr=5e-4, betas=(0.9, 0.999), weight_decay=0.04),
     clip_per_parameter=True,
 )
 weight_decay = dict(
@@ -54,4 +61,13 @@ weight_decay = dict(
     by_epoch=False,
 )
 param_scheduler = [_base_.warm_up, _base_.cosine, weight_decay]
-custom_hooks = [dict(type='DINOHook', warm_up=100, freeze=20, by_epoch=False)]
+# With 0.04 the teacher soon becomes uniform, at a loss of log(512) = 6.2.
+custom_hooks = [
+    dict(
+        type='DINOHook',
+        teacher_temperature=(0.02, 0.03),
+        warm_up=100,
+        freeze=20,
+        by_epoch=False,
+    )
+]
