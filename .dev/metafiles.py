@@ -51,6 +51,10 @@ COLLECTIONS = {
         'An Empirical Study of Training Self-Supervised Vision Transformers',
         '2104.02057',
     ),
+    'DINO': (
+        'Emerging Properties in Self-Supervised Vision Transformers',
+        '2104.14294',
+    ),
     'Scratch': None,
     'CIM': (
         'Corrupted Image Modeling for Self-Supervised Visual Pre-Training',

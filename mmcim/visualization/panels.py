@@ -59,7 +59,8 @@ def make_panels(model: BaseSelfSupervisor, inputs: dict, **options: Any) -> Pane
         ``masked``, ``query``, one masked patch, and ``momentum`` and ``similarity``, its
         cosine with each patch of the momentum encoder's image. Of CorrIM ``context``, and
         of the first three exemplars ``exemplar``, ``region`` and ``found``. Of MoCo v3
-        the two crops; of a tokenizer's training ``original`` and ``restored``.
+        the two crops, of DINO the local ones as well; of a tokenizer's training
+        ``original`` and ``restored``.
 
         Predictions of pixels stand with their PSNR and that of a prediction of zeros.
     """
@@ -181,6 +182,16 @@ def _mocov3(model: selfsup.MoCoV3Baseline, inputs: dict) -> Panels:
     keys = {'first crop': 'images', 'second crop': 'second_crops'}
     denormalize = model.data_preprocessor.denormalize
     return Panels({name: denormalize(inputs[key]) for name, key in keys.items()})
+
+
+@make_panels.register
+def _dino(model: selfsup.DINO, inputs: dict) -> Panels:
+    crops = [inputs['images'], inputs['second_crops'], *inputs['local_crops'].unbind(1)]
+    names = ['first crop', 'second crop']
+    names += [f'local crop {i + 1}' for i in range(len(crops) - 2)]
+    size, denormalize = crops[0].shape[-2:], model.data_preprocessor.denormalize
+    images = [F.interpolate(denormalize(crop), size) for crop in crops]
+    return Panels(dict(zip(names, images)))
 
 
 @make_panels.register

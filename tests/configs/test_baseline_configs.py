@@ -17,6 +17,8 @@ METHODS = ('beit', 'mae', 'simmim', 'mocov3')
 PRETRAINING = [f'baselines/vit-b_{m}_8xb256-300e.py' for m in METHODS]
 TWINS = [f'baselines/vit-s_{m}_1xb128-300e_imagenette-128.py' for m in METHODS]
 DIGITS = [f'quickstart/{m}.py' for m in METHODS]
+DINO = ['baselines/vit-b_dino_8xb128-400e.py', 'baselines/vit-s_dino_8xb128-800e.py']
+DINO += ['quickstart/dino.py']
 SCRATCH = sorted(path.stem for path in CONFIGS.glob('baselines/*_scratch_*.py'))
 
 
@@ -34,7 +36,7 @@ def test_configs_exist():
     assert len(SCRATCH) == 4
 
 
-@pytest.mark.parametrize('name', [*PRETRAINING, *TWINS, *DIGITS])
+@pytest.mark.parametrize('name', [*PRETRAINING, *TWINS, *DIGITS, *DINO])
 def test_config_makes_a_step(name, narrow_dalle, tmp_path):  # noqa: F811
     cfg = load(name)
     side = cfg.model.backbone.img_size
@@ -55,13 +57,17 @@ def test_config_makes_a_step(name, narrow_dalle, tmp_path):  # noqa: F811
         )
     elif 'simmim' in name:
         cfg.model.neck.in_channels = WIDTH
+    elif 'dino' in name:
+        cfg.model.backbone.drop_path_rate = 0.0
+        cfg.model.neck.update(in_channels=WIDTH, hid_channels=16, out_channels=8)
+        cfg.model.head.out_channels = 8
     else:
         cfg.model.neck.update(in_channels=WIDTH, hid_channels=16, out_channels=8)
         cfg.model.head.predictor.update(in_channels=8, hid_channels=16, out_channels=8)
     model, optim = build(cfg)
     before = {key: value.clone() for key, value in model.named_parameters()}
     crops = torch.randint(256, (2, 2, 3, side, side), dtype=torch.uint8)
-    inputs = list(crops) if 'mocov3' in name else crops[0]
+    inputs = list(crops) if 'mocov3' in name or 'dino' in name else crops[0]
     log = model.train_step(dict(inputs=inputs, data_samples=None), optim)
     assert torch.isfinite(log['loss'])
     for key, value in model.named_parameters():

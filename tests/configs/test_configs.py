@@ -22,7 +22,7 @@ CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 # What has tests of its own beside this one.
 ELSEWHERE = ('_base_', 'benchmarks', 'segmentation', 'conmim', 'corrim', 'baselines')
 ELSEWHERE += ('images',)
-BASELINES = ('beit', 'mae', 'simmim', 'mocov3')  # of configs/quickstart
+BASELINES = ('beit', 'dino', 'mae', 'simmim', 'mocov3')  # of configs/quickstart
 PATHS = [path.relative_to(CONFIGS) for path in CONFIGS.rglob('*.py')]
 NAMES = sorted(
     str(path)

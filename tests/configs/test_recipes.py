@@ -26,6 +26,15 @@ DEIT = {
     SCALED_FOR: 1024, 'train_dataloader.sampler.type': 'RepeatAugSampler',
     WARM_UP: 5, LEAST: 1e-5,
 }  # fmt: skip
+DINO = {
+    SCALED_FOR: 1024, WARM_UP: 10, LEAST: 1e-6, WEIGHT_DECAY: 0.04, DROP_PATH: 0.1,
+    'param_scheduler.2.param_name': 'weight_decay', 'param_scheduler.2.eta_min_ratio': 10,
+    'optim_wrapper.clip_per_parameter': True, 'optim_wrapper.clip_grad.max_norm': 3.0,
+    'model.momentum': 0.996, 'model.head.student_temperature': 0.1,
+    'model.neck.out_channels': 65536, 'model.neck.bottleneck_channels': 256,
+    'custom_hooks.0.type': 'DINOHook', 'data_preprocessor.num_per_crop': 5,
+    'crop.crop_ratio_range': (0.25, 1.0),
+}  # fmt: skip
 RECIPES = {
     'baselines/vit-b_simmim_8xb256-300e': {
         PEAK: 4e-4, SCALED_FOR: 2048, DROP_PATH: 0.1
@@ -44,6 +53,14 @@ RECIPES = {
         WARM_UP: 40, LEAST: 0, 'model.backbone.arch': 'mocov3-small'
     },
     'benchmarks/vit-b_mocov3_finetune_8xb128-150e_in1k': {**DEIT, EPOCHS: 150},
+    'baselines/vit-b_dino_8xb128-400e': {
+        **DINO, PEAK: 3e-3, EPOCHS: 400, 'model.neck.norm_last_layer': True,
+        'custom_hooks.0.warm_up': 50, 'custom_hooks.0.freeze': 3,
+    },
+    'baselines/vit-s_dino_8xb128-800e': {
+        **DINO, PEAK: 2e-3, EPOCHS: 800, 'model.neck.norm_last_layer': False,
+        'custom_hooks.0.warm_up': 30, 'custom_hooks.0.freeze': 1,
+    },
     'baselines/vit-s_scratch_8xb128-300e_in1k': {**DEIT, EPOCHS: 300},
     'baselines/vit-b_scratch_8xb512-300e_in1k': {
         PEAK: 1.6e-3, SCALED_FOR: 4096, WEIGHT_DECAY: 0.3, WARM_UP: 20, EPOCHS: 300,
@@ -92,7 +109,7 @@ def load(name):
 def value_of(cfg, key):
     """Of a dotted key; of the class where the config leaves its default."""
     if key in (WARM_UP, LEAST):
-        warm_up, cosine = cfg.param_scheduler
+        warm_up, cosine = cfg.param_scheduler[:2]
         assert warm_up.end == cosine.begin
         assert 'end' not in cosine  # that of the training
         if key == WARM_UP:

@@ -34,7 +34,7 @@ def train(repo, name, counts, work_dir, checkpoint=None):
 
 @pytest.fixture(
     scope='module',
-    params=[('corrim', 1), ('corrim', 2), ('conmim', 1), ('mocov3', 1)],
+    params=[('corrim', 1), ('corrim', 2), ('conmim', 1), ('dino', 1), ('mocov3', 1)],
     ids=lambda case: '-'.join(map(str, case)),
 )
 def runs(request, repo, tmp_path_factory):

@@ -28,6 +28,7 @@ METHODS = [
     'cim_revdet',
     'conmim',
     'corrim',
+    'dino',
     'mae',
     'mocov3',
     'simmim',

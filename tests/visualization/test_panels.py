@@ -12,6 +12,7 @@ from mmcim.visualization import make_panels
 from ..models.selfsup.conftest import configs, inputs, revdet  # noqa: F401
 from ..models.selfsup.test_baselines import beit, mae, mocov3, simmim
 from ..models.selfsup.test_corrim import corrim
+from ..models.selfsup.test_dino import dino
 
 
 def headings(panels):
@@ -285,6 +286,18 @@ def test_mocov3_crops():
     assert list(panels) == ['first crop', 'second crop']
     for images, key in zip(panels.values(), ('images', 'second_crops'), strict=True):
         assert images.equal(model.data_preprocessor.denormalize(given[key]))
+
+
+def test_dino_crops():
+    model = MODELS.build(dino()).eval()
+    crops = list(torch.randint(256, (2, 2, 3, 32, 32), dtype=torch.uint8))
+    given = model.data_preprocessor(dict(inputs=crops), training=True)['inputs']
+    panels = drawn(model, given).images
+    names = ['first crop', 'second crop', *(f'local crop {i}' for i in range(1, 5))]
+    assert list(panels) == names
+    assert {images.shape for images in panels.values()} == {(2, 3, 32, 32)}
+    expected = model.data_preprocessor.denormalize(given['local_crops'][:, 2])
+    assert panels['local crop 3'][..., ::2, ::2].equal(expected)
 
 
 def test_tokenizer_reconstruction():

@@ -37,6 +37,8 @@ class AutoAmpOptimWrapper(AmpOptimWrapper):
 
     Args:
         precision: 'auto', 'bfloat16', 'float16' or 'float32'.
+        clip_per_parameter: Whether to clip the 2-norm of each parameter's gradient on its
+            own, as DINO's code does, with ``clip_grad=dict(max_norm=3.0)``.
         **kwargs: ``optimizer``, ``accumulative_counts`` and ``clip_grad``, see
             :class:`mmengine.optim.OptimWrapper`.
 
@@ -45,8 +47,12 @@ class AutoAmpOptimWrapper(AmpOptimWrapper):
         grad_norms: Of the last step, name -> scalar on the device.
     """
 
-    def __init__(self, *, precision: str = 'auto', **kwargs) -> None:
+    def __init__(
+        self, *, precision: str = 'auto', clip_per_parameter: bool = False, **kwargs
+    ) -> None:
         OptimWrapper.__init__(self, **kwargs)  # the parent's refuses CPUs
+        if clip_per_parameter:
+            self.clip_func = _clip_each
         self.grad_norms: dict[str, Tensor] = {}
         self.precision = choose_precision(precision)
         self.cast_dtype = self.precision.dtype
@@ -105,3 +111,13 @@ class AutoAmpOptimWrapper(AmpOptimWrapper):
         if len(networks) > 1:
             names = (f'grad_norm_{name or "rest"}' for name in networks)
             self.grad_norms |= zip(names, norms)
+
+
+def _clip_each(params: list[nn.Parameter], max_norm: float) -> Tensor:
+    """Clip the norm of each parameter's gradient; the norm of all, before it."""
+    grads = [param.grad for param in params if param.grad is not None]
+    norms = torch.stack(torch._foreach_norm(grads))
+    # As in torch.nn.utils.clip_grad_norm_.
+    for grad, factor in zip(grads, (max_norm / (norms + 1e-6)).clamp(max=1)):
+        grad.mul_(factor)
+    return torch.linalg.vector_norm(norms)

@@ -5,6 +5,7 @@ from .preprocessors import (
     ConMIMDataPreprocessor,
     CorrIMDataPreprocessor,
     DevicePreprocessor,
+    MultiCropDataPreprocessor,
     TwoCropsDataPreprocessor,
 )
 from .strong_augment import AugmentParams, StrongAugment

@@ -11,4 +11,5 @@ from .cim_enhancers import Enhancer, ResPix, ResPixHead, RevDet, RevDetHead
 from .cim_generator import CIMGenerator, MaskedTokenHead
 from .conmim import ConMIM, DenoisingContrastHead
 from .corrim import CorrelationDecoder, CorrelationHead, CorrIM
+from .dino import DINO, DINOHead, DINOHook, DINONeck
 from .discrete_vae import DiscreteVAETrainer

@@ -102,6 +102,26 @@ def test_loss_weight_does_not_change_other_submodel(named):
     assert torch.allclose(*steps, rtol=1e-5) == named
 
 
+def test_each_parameter_is_clipped_separately(hub):
+    model = Pair()
+    before = copy(model)
+    wrapper = wrap(model, clip_grad=dict(max_norm=0.5), clip_per_parameter=True)
+    # The second weight's gradient is small.
+    model(x := torch.randn(5, 3), weight=1e-3).backward()
+    grads = {name: p.grad.clone() for name, p in model.named_parameters()}
+    model.zero_grad()
+    step(model, wrapper, x, weight=1e-3)
+    clipped = set()
+    for name, change in difference(model, before).items():
+        size = grads[name].square().sum().sqrt()
+        clipped.add(bool(size > 0.5))
+        expected = grads[name] * min(1.0, 0.5 / (size.item() + 1e-6))
+        torch.testing.assert_close(change, expected, atol=1e-6, rtol=1e-5)
+    assert clipped == {True, False}
+    total = norm(grads.values()).item()
+    assert wrapper.grad_norms['grad_norm'].item() == pytest.approx(total, rel=1e-5)
+
+
 def test_unnamed_groups_are_clipped_as_in_mmengine():
     x = 10 * torch.randn(4, 3)
     steps = []
