@@ -1,11 +1,12 @@
 #!/usr/bin/env python
 # Copyright (c) mmcim contributors. All rights reserved.
-"""Write docs/results.md and its plot from results.jsonl and runs.yaml, and nothing else.
+"""Write docs/results.md and its plot from results.jsonl, runs.yaml and page.md.
 
 python .dev/evidence/page.py
 """
 
 import json
+import re
 from collections import defaultdict
 from pathlib import Path
 from statistics import mean, stdev
@@ -56,10 +57,10 @@ def table(found: dict[str, dict[str, list[dict]]]) -> str:
     for name, tasks in found.items():
         iters = tasks['pretrain'][0]['max_iters'] if tasks['pretrain'] else '-'
         cells = [name, str(iters), *(cell(tasks[task]) for task in TASKS)]
-        base = found.get('random')
+        base = 'resnet18_random' if name.startswith('resnet18') else 'random'
         for task in ('probe_10', 'finetune_10'):
-            same = base is None or name == 'random'
-            cells.append('' if same else gain(tasks, base, task))
+            same = name == base or base not in found
+            cells.append('' if same else gain(tasks, found[base], task))
         lines.append(f'| {" | ".join(cells)} |')
     return '\n'.join(lines)
 
@@ -84,13 +85,17 @@ def main() -> None:
     """Write the page."""
     found = results()
     lines = [x for tasks in found.values() for runs in tasks.values() for x in runs]
-    machines = sorted({f'{x["machine"]}, torch {x["torch"]}' for x in lines})
+    machines = sorted(
+        {f'{x["machine"]}, {x["device"]}, torch {x["torch"]}' for x in lines}
+    )
     plot(found, DOCS / 'images/results.png')
     text = (HERE / 'page.md').read_text()
-    text = text.replace('{table}', table(found)).replace(
-        '{machines}', '; '.join(machines)
-    )
-    (DOCS / 'results.md').write_text(text.replace('{lines}', str(len(lines))))
+    # {run/task} is what the table has of it.
+    text = re.sub(r'{([\w-]+)/(\w+)}', lambda m: cell(found[m[1]][m[2]]), text)
+    values = dict(table=table(found), machines='; '.join(machines), lines=str(len(lines)))
+    for name, value in values.items():
+        text = text.replace(f'{{{name}}}', value)
+    (DOCS / 'results.md').write_text(text)
 
 
 if __name__ == '__main__':
