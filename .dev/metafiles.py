@@ -55,6 +55,24 @@ COLLECTIONS = {
         'Emerging Properties in Self-Supervised Vision Transformers',
         '2104.14294',
     ),
+    'SimCLR': (
+        'A Simple Framework for Contrastive Learning of Visual Representations',
+        '2002.05709',
+    ),
+    'SimSiam': ('Exploring Simple Siamese Representation Learning', '2011.10566'),
+    'BarlowTwins': (
+        'Barlow Twins: Self-Supervised Learning via Redundancy Reduction',
+        '2103.03230',
+    ),
+    'BYOL': ('Bootstrap Your Own Latent', '2006.07733'),
+    'MoCoV2': (
+        'Improved Baselines with Momentum Contrastive Learning',
+        '2003.04297',
+    ),
+    'SwAV': (
+        'Unsupervised Learning of Visual Features by Contrasting Cluster Assignments',
+        '2006.09882',
+    ),
     'Scratch': None,
     'CIM': (
         'Corrupted Image Modeling for Self-Supervised Visual Pre-Training',

@@ -58,8 +58,8 @@ def make_panels(model: BaseSelfSupervisor, inputs: dict, **options: Any) -> Pane
         normalises its targets, ``target`` and ``predicted``. Of ConMIM ``original``,
         ``masked``, ``query``, one masked patch, and ``momentum`` and ``similarity``, its
         cosine with each patch of the momentum encoder's image. Of CorrIM ``context``, and
-        of the first three exemplars ``exemplar``, ``region`` and ``found``. Of MoCo v3
-        the two crops, of DINO the local ones as well; of a tokenizer's training
+        of the first three exemplars ``exemplar``, ``region`` and ``found``. Of Siamese
+        methods the two crops, of DINO the local ones as well; of a tokenizer's training
         ``original`` and ``restored``.
 
         Predictions of pixels stand with their PSNR and that of a prediction of zeros.
@@ -177,8 +177,9 @@ def _corrim(model: selfsup.CorrIM, inputs: dict) -> Panels:
     return Panels(panels, {'inside': RED, 'outside': BLUE})
 
 
-@make_panels.register
-def _mocov3(model: selfsup.MoCoV3Baseline, inputs: dict) -> Panels:
+@make_panels.register(selfsup.MoCoV3Baseline)
+@make_panels.register(selfsup.SiameseSupervisor)
+def _two_crops(model: BaseSelfSupervisor, inputs: dict) -> Panels:
     keys = {'first crop': 'images', 'second crop': 'second_crops'}
     denormalize = model.data_preprocessor.denormalize
     return Panels({name: denormalize(inputs[key]) for name, key in keys.items()})

@@ -1,15 +1,18 @@
 # Copyright (c) mmcim contributors. All rights reserved.
 """The baselines' configs: a fair table needs the same data and schedule."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DefaultScope
-from mmpretrain.registry import MODELS
+from mmpretrain.registry import HOOKS, MODELS
 from mmpretrain.structures import DataSample
 
 from mmcim.models.tokenizers import DiscreteVAENet
 
+from .batches import effective_batch_size
 from .test_configs import narrow_dalle  # noqa: F401
 from .test_conmim_configs import CONFIGS, WIDTH, load, narrow
 
@@ -19,6 +22,16 @@ TWINS = [f'baselines/vit-s_{m}_1xb128-300e_imagenette-128.py' for m in METHODS]
 DIGITS = [f'quickstart/{m}.py' for m in METHODS]
 DINO = ['baselines/vit-b_dino_8xb128-400e.py', 'baselines/vit-s_dino_8xb128-800e.py']
 DINO += ['quickstart/dino.py']
+# Name -> learning rate, effective batch, epochs of warm-up, lowest fraction, crops from.
+SIAMESE = {
+    'mocov3_8xb256': (2.4, 2048, 10, 0.0, 0.2),
+    'simclr_8xb256': (2.4, 2048, 10, 0.0, 0.08),
+    'barlowtwins_8xb256': (1.6, 2048, 10, 1e-3, 0.08),
+    'byol_8xb256': (2.4, 2048, 10, 0.0, 0.08),
+    'mocov2_8xb32': (0.03, 256, 0, 0.0, 0.2),
+    'simsiam_8xb64': (0.1, 512, 0, 0.0, 0.2),
+    'swav_8xb32': (0.6, 256, 0, 1e-3, 0.08),
+}
 SCRATCH = sorted(path.stem for path in CONFIGS.glob('baselines/*_scratch_*.py'))
 
 
@@ -74,6 +87,65 @@ def test_config_makes_a_step(name, narrow_dalle, tmp_path):  # noqa: F811
         # A gamma of ConMIM's 0.1 and a mask token are learnt, but little by one step.
         if value.requires_grad and 'gamma' not in key and 'mask_token' not in key:
             assert not value.equal(before[key]), key
+
+
+@pytest.mark.parametrize('name', SIAMESE)
+def test_siamese_recipes(name):
+    cfg = load(f'baselines/resnet50_{name}-300e.py')
+    lr, batch, warm_up, lowest, smallest = SIAMESE[name]
+    assert cfg.train_cfg.max_epochs == 300
+    assert cfg.optim_wrapper.optimizer.lr == lr
+    assert cfg.optim_wrapper.clip_grad is None
+    assert effective_batch_size(cfg, 8) == cfg.auto_scale_lr.base_batch_size == batch
+    assert cfg.param_scheduler[-1].begin == warm_up == 10 * len(cfg.param_scheduler[:-1])
+    assert cfg.param_scheduler[-1].eta_min_ratio == lowest
+    (views,) = [step for step in cfg.train_pipeline if step.type == 'MultiView']
+    assert cfg.train_dataloader.dataset.pipeline == cfg.train_pipeline
+    assert views.transforms[0][0].crop_ratio_range == (smallest, 1.0)
+    assert cfg.sync_bn == (None if 'mocov2' in name else 'torch')
+    backbone = cfg.model.backbone
+    assert (backbone.type, backbone.depth) == ('ResNet', 50)
+
+
+@pytest.mark.parametrize('name', SIAMESE)
+def test_siamese_config_makes_a_step(name):
+    cfg = load(f'baselines/resnet50_{name}-300e.py')
+    cfg.model.backbone.depth = 18
+    cfg.model.neck.in_channels = 512
+    if 'queue_len' in cfg.model:
+        cfg.model.update(queue_len=8)
+    if 'barlowtwins' in name:
+        cfg.model.neck.update(hid_channels=64, out_channels=32)
+        cfg.model.head.in_channels = 32
+    model, optim = build(cfg)
+    before = {key: value.clone() for key, value in model.named_parameters()}
+    crops = torch.randint(256, (2, 4, 3, 64, 64), dtype=torch.uint8)
+    for _ in range(2):  # residual branches begin with a norm of weight zero
+        log = model.train_step(dict(inputs=list(crops), data_samples=None), optim)
+        assert torch.isfinite(log['loss'])
+    still = [k for k, p in model.named_parameters() if p.equal(before[k])]
+    assert all(k.startswith('momentum_encoder.') for k in still)
+    groups = optim.optimizer.param_groups
+    excluded = [group for group in groups if group.get('lars_exclude')]
+    adapted = [group for group in groups if not group.get('lars_exclude')]
+    assert all(p.ndim == 1 for group in excluded for p in group['params'])
+    if '8xb256' in name:
+        assert all(p.ndim > 1 for group in adapted for p in group['params'])
+    fixed = [group for group in groups if group.get('fix_lr')]
+    count = sum(len(group['params']) for group in fixed)
+    assert count == (5 if 'simsiam' in name else 0)  # of the predictor
+
+
+def test_predictor_of_simsiam_keeps_its_learning_rate():
+    cfg = load('baselines/resnet50_simsiam_8xb64-300e.py')
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        hook = HOOKS.build(cfg.custom_hooks[0])
+    groups = [dict(lr=0.05, fix_lr=True), dict(lr=0.05)]
+    optimizer = SimpleNamespace(param_groups=groups)
+    hook.before_train_iter(
+        SimpleNamespace(optim_wrapper=SimpleNamespace(optimizer=optimizer)), 0
+    )
+    assert [group['lr'] for group in groups] == [cfg.optim_wrapper.optimizer.lr, 0.05]
 
 
 @pytest.mark.parametrize('baselines, of_cim', [

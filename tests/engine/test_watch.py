@@ -21,6 +21,7 @@ from mmcim.engine.watch import WatchHook
 
 from ..conftest import REPO
 from ..models.selfsup.conftest import GreyTokenizer  # noqa: F401
+from ..models.selfsup.siamese_models import CONFIGS as SIAMESE
 
 METHODS = [
     'beit',
@@ -33,12 +34,22 @@ METHODS = [
     'mocov3',
     'simmim',
     'tokenizer',
+    *(f'resnet_{name}' for name in SIAMESE),
 ]
+
+
+def config_of(name):
+    """Of the quickstart; Siamese methods on a ResNet have MoCo v3's data."""
+    file = 'mocov3' if name.startswith('resnet_') else name
+    cfg = Config.fromfile(REPO / f'configs/quickstart/{file}.py')
+    if name.startswith('resnet_'):
+        cfg.model = Config(dict(x=SIAMESE[name.removeprefix('resnet_')])).x
+    return cfg
 
 
 def tiny(name, work_dir, **watch):
     """A run of two iterations on digits."""
-    cfg = Config.fromfile(REPO / f'configs/quickstart/{name}.py')
+    cfg = config_of(name)
     settings = {
         'work_dir': str(work_dir),
         'train_cfg.max_iters': 2,

@@ -13,3 +13,12 @@ from .conmim import ConMIM, DenoisingContrastHead
 from .corrim import CorrelationDecoder, CorrelationHead, CorrIM
 from .dino import DINO, DINOHead, DINOHook, DINONeck
 from .discrete_vae import DiscreteVAETrainer
+from .siamese import (
+    BarlowTwinsBaseline,
+    BYOLBaseline,
+    MoCoV2Baseline,
+    SiameseSupervisor,
+    SimCLRBaseline,
+    SimSiamBaseline,
+    SwAVBaseline,
+)

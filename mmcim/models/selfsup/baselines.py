@@ -189,14 +189,14 @@ class MoCoV3Baseline(MomentumSupervisor, MoCoV3):
         """
         crops = inputs['images'], inputs['second_crops']
         with torch.no_grad():
-            keys = [_embed(self.momentum_encoder, crop) for crop in crops]
-        pairs = zip([_embed(self, crop) for crop in crops], reversed(keys))
+            keys = [embed(self.momentum_encoder, crop) for crop in crops]
+        pairs = zip([embed(self, crop) for crop in crops], reversed(keys))
         # Cosines over a small temperature need more digits than bfloat16 has.
         with torch.autocast(keys[0].device.type, enabled=False):
-            losses = [self._contrast(own.float(), key.float()) for own, key in pairs]
+            losses = [self.contrast(own.float(), key.float()) for own, key in pairs]
         return dict(loss=torch.stack(losses).sum())
 
-    def _contrast(self, own: Tensor, keys: Tensor) -> Tensor:
+    def contrast(self, own: Tensor, keys: Tensor) -> Tensor:
         """The head's loss of (B, D), with labels that no host copies to a GPU."""
         predicted = F.normalize(self.head.predictor([own])[0], dim=1)
         keys = F.normalize(torch.cat(all_gather(keys)), dim=1)  # of all processes
@@ -209,6 +209,6 @@ def _patch_tokens(backbone: torch.nn.Module, images: Tensor, mask: Tensor) -> Te
     return backbone(images, mask)[-1][:, backbone.num_extra_tokens :]
 
 
-def _embed(modules: MomentumSupervisor | MomentumEncoder, images: Tensor) -> Tensor:
+def embed(modules: SelfSupervisor | MomentumEncoder, images: Tensor) -> Tensor:
     """Project the features of an owner's ``backbone`` with its ``neck``, (B, D)."""
     return modules.neck(modules.backbone(images))[0]
