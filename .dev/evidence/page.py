@@ -22,14 +22,14 @@ TASKS = dict(
 
 
 def results() -> dict[str, dict[str, list[dict]]]:
-    """Run -> task -> lines, in the order of runs.yaml."""
+    """Run -> task -> lines, in the order of runs.yaml; what has been evaluated."""
     plan = yaml.safe_load((HERE / 'runs.yaml').read_text())
     found: dict = {name: defaultdict(list) for name in plan['runs']}
     for text in (HERE / 'results.jsonl').read_text().splitlines():
         line = json.loads(text)
         if line['run'] in found:
             found[line['run']][line['task']].append(line)
-    return {name: tasks for name, tasks in found.items() if tasks}
+    return {name: tasks for name, tasks in found.items() if {*tasks} - {'pretrain'}}
 
 
 def cell(lines: list[dict]) -> str:
