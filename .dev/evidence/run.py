@@ -192,7 +192,8 @@ def main() -> None:
     os.chdir(REPO)
     if not args.gpu:
         os.environ['CUDA_VISIBLE_DEVICES'] = ''
-    slots.release(args.jobs - 1) if args.jobs > 1 else None
+    for _ in range(args.jobs - 1):
+        slots.release()
     plan = yaml.safe_load((HERE / 'runs.yaml').read_text())
     with ThreadPoolExecutor(args.jobs) as pool:
         jobs = [pool.submit(Run(x, plan).carry_out) for x in args.only or plan['runs']]

@@ -72,7 +72,7 @@ def stock_pipeline(pipeline: list[dict]) -> list[dict]:
     for transform in pipeline:
         kind = transform['type'].removeprefix('Antialiased')
         changes = dict(backend='pillow') if kind != transform['type'] else {}
-        if kind == 'RandAugment':
-            changes = dict(policies=transform['policies'].removesuffix('_pillow'))
+        if transform.get('policies') == 'timm_increasing_pillow':
+            changes = dict(policies='timm_increasing')
         stock.append({**transform, **changes, 'type': kind})
     return stock
