@@ -67,12 +67,12 @@ def stock_config(cfg: Config) -> Config:
 
 
 def stock_pipeline(pipeline: list[dict]) -> list[dict]:
-    """Take mmpretrain's resizing, by Pillow, and its RandAugment."""
+    """Take mmpretrain's resizing, by Pillow, and its augmentation."""
     stock = []
     for transform in pipeline:
         kind = transform['type'].removeprefix('Antialiased')
-        changes = dict(backend='pillow') if kind != transform['type'] else {}
-        if transform.get('policies') == 'timm_increasing_pillow':
-            changes = dict(policies='timm_increasing')
-        stock.append({**transform, **changes, 'type': kind})
+        changes: dict = {'backend': 'pillow'} if kind != transform['type'] else {}
+        if kind == 'MultiView':
+            changes = dict(transforms=[*map(stock_pipeline, transform['transforms'])])
+        stock.append({**transform, **changes, 'type': kind.removeprefix('Fast')})
     return stock

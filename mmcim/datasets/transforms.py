@@ -9,10 +9,8 @@ import numpy as np
 import torch
 from mmcv.transforms import BaseTransform
 from mmengine.logging import MMLogger
-from mmpretrain.datasets import AutoContrast, Equalize, RandomResizedCrop, ResizeEdge
-from mmpretrain.datasets.transforms.auto_augment import RANDAUG_POLICIES
+from mmpretrain.datasets import RandomResizedCrop, ResizeEdge
 from mmpretrain.registry import TRANSFORMS
-from PIL import Image, ImageOps
 from torch.nn import functional as F
 
 from ..utils.errors import ConfigError
@@ -155,38 +153,6 @@ class AntialiasedResizeEdge(ResizeEdge):
         results['img'] = resize_image(results['img'], (height, width), self.interpolation)
         results['img_shape'] = height, width
         results['scale_factor'] = width / old[1], height / old[0]
-
-
-@TRANSFORMS.register_module()
-class PillowAutoContrast(AutoContrast):
-    """mmpretrain's ``AutoContrast``, equal to it, in a sixth of its time."""
-
-    def transform(self, results: dict) -> dict:
-        """Stretch each channel of ``img`` to 0 to 255."""
-        if not self.random_disable():
-            image = Image.fromarray(results['img'])
-            results['img'] = np.array(ImageOps.autocontrast(image))
-        return results
-
-
-@TRANSFORMS.register_module()
-class PillowEqualize(Equalize):
-    """mmpretrain's ``Equalize``, equal to it, in a sixth of its time."""
-
-    def transform(self, results: dict) -> dict:
-        """Equalize the histogram of each channel of ``img``."""
-        if not self.random_disable():
-            image = Image.fromarray(results['img'])
-            results['img'] = np.array(ImageOps.equalize(image))
-        return results
-
-
-# `RandAugment(policies='timm_increasing_pillow')`: these two are the slowest of fifteen.
-_PILLOW = dict(AutoContrast='PillowAutoContrast', Equalize='PillowEqualize')
-RANDAUG_POLICIES['timm_increasing_pillow'] = [
-    {**policy, 'type': _PILLOW.get(policy['type'], policy['type'])}
-    for policy in RANDAUG_POLICIES['timm_increasing']
-]
 
 
 def list_skipped(dataset: Any, path: str) -> None:

@@ -22,8 +22,8 @@ train_pipeline = [load, crop, flip, pack]
 # RandAugment mstd0.5-inc1; each procedure of "ResNet strikes back" has its own
 # magnitude_level.
 rand_augment = dict(
-    type='RandAugment',
-    policies='timm_increasing_pillow',
+    type='FastRandAugment',
+    policies='timm_increasing',
     num_policies=2,
     total_level=10,
     magnitude_std=0.5,
@@ -34,7 +34,7 @@ rand_augment = dict(
 beit_augment = [
     {**rand_augment, 'magnitude_level': 9},
     dict(
-        type='RandomErasing',
+        type='FastRandomErasing',
         erase_prob=0.25,
         mode='rand',
         min_area_ratio=0.02,
