@@ -15,8 +15,10 @@ optim_wrapper = dict(
     type='AutoAmpOptimWrapper',
     constructor='NetworkwiseOptimWrapperConstructor',
     # As in MAE, the trust ratio is for the matrix alone.
-    paramwise_cfg=dict(custom_keys={'bias': dict(lars_exclude=True)}),
-    optimizer=dict(type='LARS', lr=6.4, momentum=0.9, weight_decay=0.0),
+    paramwise_cfg=dict(custom_keys={'bias': dict(always_adapt=False)}),
+    optimizer=dict(
+        type='timm.optim.Lars', lr=6.4, momentum=0.9, weight_decay=0.0, always_adapt=True
+    ),
 )
 warm_up = dict(
     type='LinearLR',

@@ -18,10 +18,12 @@ predictor = dict(projector, with_avg_pool=False)
 
 sync_bn = 'torch'
 
-# Biases and norms neither decay nor adapt.
-excluded = dict(decay_mult=0.0, lars_exclude=True)
+# timm's LARS adapts what decays, not biases and norms; mmpretrain's waits for the GPU.
+excluded = dict(decay_mult=0.0)
 optim_wrapper = dict(
-    optimizer=dict(_delete_=True, type='LARS', lr=2.4, momentum=0.9, weight_decay=1e-6),
+    optimizer=dict(
+        _delete_=True, type='timm.optim.Lars', lr=2.4, momentum=0.9, weight_decay=1e-6
+    ),
     paramwise_cfg=dict(
         custom_keys={'bn': excluded, 'bias': excluded, 'downsample.1': excluded}
     ),

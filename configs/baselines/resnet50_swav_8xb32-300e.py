@@ -23,6 +23,8 @@ model = dict(
 )
 
 train_dataloader = dict(batch_size=32)
-optim_wrapper = dict(optimizer=dict(lr=0.6), paramwise_cfg=dict(_delete_=True))
+optim_wrapper = dict(
+    optimizer=dict(lr=0.6, always_adapt=True), paramwise_cfg=dict(_delete_=True)
+)
 param_scheduler = [{**_base_.cosine, 'eta_min_ratio': 1e-3, 'begin': 0}]
 auto_scale_lr = dict(base_batch_size=256)

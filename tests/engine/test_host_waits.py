@@ -3,13 +3,15 @@
 
 import pytest
 import torch
+from mmengine.config import Config
 from mmpretrain.registry import RUNNERS
 
 from mmcim.engine.host_waits import HostWaits, HostWaitsHook
 
-from .test_watch import METHODS, tiny
+from .test_watch import METHODS, REPO, tiny
 
 X = torch.arange(4.0)
+SIMCLR = REPO / 'configs/baselines/resnet50_simclr_8xb256-300e.py'
 
 
 @pytest.mark.parametrize('call', [
@@ -55,6 +57,8 @@ def test_copies_between_devices_are_counted():
 @pytest.mark.parametrize('name', [name for name in METHODS if name != 'tokenizer'])
 def test_pre_training_waits_for_nothing_between_logged_lines(name, tmp_path):
     cfg = tiny(name, tmp_path)
+    if name.startswith('resnet_'):
+        cfg.optim_wrapper = Config.fromfile(SIMCLR).optim_wrapper  # with LARS
     cfg.train_cfg.max_iters = 4
     cfg.default_hooks.logger.interval = cfg.default_hooks.watch.interval = 100
     runner = RUNNERS.get(cfg.runner_type).from_cfg(cfg)
