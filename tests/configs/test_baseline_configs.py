@@ -30,7 +30,7 @@ SIAMESE = {
     'byol_8xb256': (2.4, 2048, 10, 0.0, 0.08),
     'mocov2_8xb32': (0.03, 256, 0, 0.0, 0.2),
     'simsiam_8xb64': (0.1, 512, 0, 0.0, 0.2),
-    'swav_8xb32': (0.6, 256, 0, 1e-3, 0.08),
+    'swav_8xb32': (0.6, 256, 0, 1e-3, 0.14),
 }
 SCRATCH = sorted(path.stem for path in CONFIGS.glob('baselines/*_scratch_*.py'))
 

@@ -44,6 +44,9 @@ def config_of(name):
     cfg = Config.fromfile(REPO / f'configs/quickstart/{file}.py')
     if name.startswith('resnet_'):
         cfg.model = Config(dict(x=SIAMESE[name.removeprefix('resnet_')])).x
+    if name == 'resnet_swav':
+        dino = Config.fromfile(REPO / 'configs/quickstart/dino.py')
+        cfg.data_preprocessor = dino.data_preprocessor
     return cfg
 
 

@@ -163,22 +163,25 @@ class MoCoV2Baseline(SiameseSupervisor, MomentumSupervisor):
 
 
 @MODELS.register_module()
-class SwAVBaseline(SiameseSupervisor):
-    """SwAV (arXiv 2006.09882, sec. 3): predict the cluster of the other crop.
+class SwAVBaseline(SelfSupervisor):
+    """SwAV (arXiv 2006.09882, sec. 3): predict from a crop the clusters of other crops.
 
-    Of its crops these are the two of full size. Assignments are computed from the crops
-    of all processes, and the queue is the same in each.
+    The clusters are those of the two global crops, which are predicted from each other
+    and from all local crops. They are assigned over the crops of all processes, and the
+    queue is the same in each.
 
     Args:
-        *args: See :class:`SiameseSupervisor`; the head is a ``SwAVHead``, of whose loss
-            the prototypes, ``temperature``, ``epsilon`` and ``sinkhorn_iterations``
-            count.
+        *args: See :class:`SelfSupervisor`; the neck is a ``SwAVNeck``, which projects
+            crops of all sizes at once, and the head a ``SwAVHead``, of whose loss the
+            prototypes, ``temperature``, ``epsilon`` and ``sinkhorn_iterations`` count.
         queue_len: Number of embeddings of the last batches, Q, of each of the two crops,
             which are assigned as well as soon as there are so many; 0 for none.
         queue_start: Number of batches before the first that goes into the queue.
         frozen_steps: Number of batches before the first that the prototypes learn from.
-        **kwargs: See :class:`SiameseSupervisor`.
+        **kwargs: See :class:`SelfSupervisor`.
     """
+
+    preprocessor = 'MultiCropDataPreprocessor'
 
     def __init__(
         self, *args, queue_len: int, queue_start: int, frozen_steps: int, **kwargs
@@ -189,18 +192,41 @@ class SwAVBaseline(SiameseSupervisor):
         self.register_buffer('queue', torch.zeros(2, queue_len, width))
         self.register_buffer('steps', torch.zeros((), dtype=torch.long))
 
-    def compare(self, first: Tensor, second: Tensor) -> Tensor:
-        """Predict the assignment of each crop from the other, the mean of both."""
+    def loss(self, inputs: dict, data_samples: list | None = None) -> dict[str, Tensor]:
+        """Embed all crops, and predict clusters.
+
+        Args:
+            inputs: ``images`` and ``second_crops``, the global crops of the same images,
+                (B, 3, H, W), and ``local_crops``, (B, N, 3, s, s), normalised.
+            data_samples: Unused.
+
+        Returns:
+            ``loss``.
+        """
+        large = torch.cat([inputs['images'], inputs['second_crops']])  # (2 * B, ...)
+        small = inputs['local_crops'].transpose(0, 1).flatten(0, 1)  # (N * B, 3, s, s)
+        embeddings = self.neck([self.backbone(large), self.backbone(small)])
+        with torch.autocast(embeddings.device.type, enabled=False):
+            crops = F.normalize(embeddings.float()).split(len(inputs['images']))
+            return dict(loss=self.compare(crops))
+
+    def compare(self, crops: tuple[Tensor, ...]) -> Tensor:
+        """Predict from each of V crops, (B, D), the assignments of the first two others.
+
+        Returns:
+            The mean over all pairs of crops.
+        """
         head, weight = self.head.loss_module, self.head.loss_module.prototypes.weight
         if self.training:
             weight.detach().copy_(F.normalize(weight.detach()))  # (K, D)
-        crops = F.normalize(first), F.normalize(second)  # (B, D)
         codes = [self.assign(*pair) for pair in zip(crops, self.queue)]
         # Frozen without a gradient of None, for which the host had to know the steps.
         weight = torch.where(self.steps < self.frozen_steps, weight.detach(), weight)
         scores = [crop @ weight.T / head.temperature for crop in crops]  # (B, K)
         self.steps += self.training
-        return torch.stack([*map(F.cross_entropy, scores, reversed(codes))]).mean()
+        pairs = [(v, i) for v in range(len(scores)) for i in (0, 1) if v != i]
+        losses = [F.cross_entropy(scores[v], codes[i]) for v, i in pairs]
+        return torch.stack(losses).mean()
 
     @torch.no_grad()
     def assign(self, crops: Tensor, queue: Tensor) -> Tensor:

@@ -68,6 +68,14 @@ CONFIGS = dict(
     ),
     swav=siamese(
         'SwAV',
+        neck=dict(
+            type='SwAVNeck',
+            in_channels=64,
+            hid_channels=16,
+            out_channels=8,
+            norm_cfg=dict(type='BN1d'),
+            with_l2norm=False,
+        ),
         head=dict(
             type='SwAVHead',
             loss=dict(

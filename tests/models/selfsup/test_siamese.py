@@ -23,7 +23,8 @@ QUEUES = ['mocov2', 'swav']
 def inputs():
     torch.manual_seed(0)
     images, second = torch.randn(2, 4, 3, 32, 32)
-    return dict(images=images, second_crops=second)
+    local = torch.randn(4, 3, 3, 16, 16)  # of SwAV
+    return dict(images=images, second_crops=second, local_crops=local)
 
 
 def embeddings(model, inputs, owner=None):
@@ -142,6 +143,14 @@ def sinkhorn(scores):
     return torch.tensor([[c * num for c in row] for row in codes])
 
 
+def swav_embeddings(model, inputs):
+    """Of two global and three local crops, with one projector for all."""
+    both = torch.cat([inputs['images'], inputs['second_crops']])
+    local = torch.cat([inputs['local_crops'][:, n] for n in range(3)])
+    features = [model.backbone(crops)[0].mean(dim=(2, 3)) for crops in (both, local)]
+    return unit(model.neck.projection_neck(torch.cat(features))).unflatten(0, (5, 4))
+
+
 def test_swav_loss_and_queue(inputs):
     """The queue begins with the second batch, and is full after the third."""
     model = build(CONFIGS['swav'])
@@ -153,16 +162,17 @@ def test_swav_loss_and_queue(inputs):
         loss = loss_of(model, inputs)
         weight = prototypes.clone() if batch == 0 else prototypes  # frozen at first
         torch.testing.assert_close(weight.norm(dim=1), torch.ones(5))
-        z = [unit(crop) for crop in embeddings(model, inputs)]
+        z = swav_embeddings(model, inputs)
         expected = 0
-        for crop, other in ((0, 1), (1, 0)):
+        for crop in (0, 1):
             known = queues[crop] if len(queues[crop]) == 8 else queues[crop][:0]
             codes = sinkhorn(torch.cat([z[crop], known]) @ weight.T)
-            for i in range(4):
-                scores = weight @ z[other][i] / 0.1
-                for j in range(5):
-                    p = torch.exp(scores[j]) / torch.exp(scores).sum()
-                    expected -= codes[i, j] * torch.log(p) / 4 / 2
+            for other in {0, 1, 2, 3, 4} - {crop}:
+                for i in range(4):
+                    scores = weight @ z[other][i] / 0.1
+                    for j in range(5):
+                        p = torch.exp(scores[j]) / torch.exp(scores).sum()
+                        expected -= codes[i, j] * torch.log(p) / 4 / 4 / 2
         torch.testing.assert_close(loss, expected, rtol=1e-4, atol=1e-5)
         (grad,) = torch.autograd.grad(loss, prototypes)
         assert grad.any() == (batch > 0)
