@@ -23,6 +23,10 @@ $(VENV)/.docs: $(VENV)/.installed
 		-c constraints.txt -e '.[docs]'
 	@touch $@
 
+$(VENV)/.det: $(VENV)/.installed .ci/install_det.sh mmcim/dependencies.py
+	@.ci/install_det.sh $(CURDIR)/$(BIN)/python
+	@touch $@
+
 # The documentation as a website in site/.
 docs: $(VENV)/.docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
@@ -46,7 +50,7 @@ test: lint
 	$(PYTEST) -m 'not slow'
 
 # Whole trainings, soaks and everything else that cannot fit into a few minutes.
-test-slow: $(VENV)/.docs
+test-slow: $(VENV)/.docs $(VENV)/.det
 	$(PYTEST) -m slow
 
 # What only a GPU can show; all are skipped without one.

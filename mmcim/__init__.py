@@ -5,9 +5,11 @@ Importing this package registers its models, data sets, hooks and loops; a confi
 by ``custom_imports = dict(imports=['mmcim'])``.
 """
 
-from .dependencies import check_dependencies
+from .dependencies import check_dependencies, complete_mmdet, leave_out_multimodal
 
 check_dependencies()
+complete_mmdet()
+leave_out_multimodal()
 
 from mmengine.config.utils import MODULE2PACKAGE  # noqa: E402
 

@@ -8,9 +8,10 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from mmpretrain.utils import dependency
 
 from mmcim import dependencies
-from mmcim.dependencies import check_dependencies
+from mmcim.dependencies import check_dependencies, leave_out_multimodal
 
 GOOD = {
     'onedl-mmengine': '0.10.12',
@@ -59,7 +60,7 @@ def test_all_onedl_packages_are_required():
     'name',
     [
         *('mmengine', 'mmcv', 'mmpretrain', 'mmsegmentation'),
-        *('mmengine-lite', 'mmcv-lite', 'mmcv-full'),
+        *('mmengine-lite', 'mmcv-lite', 'mmcv-full', 'mmdet'),
     ],
 )
 def test_mixed_packages_raise(installed, name):
@@ -94,3 +95,15 @@ def test_error_precedes_other_imports(tmp_path):
     )
     assert done.returncode == 1
     assert 'mmengine 0.10.7 of the upstream family was found' in done.stderr
+
+
+@pytest.mark.parametrize(
+    ('version', 'found', 'left'),
+    [('4.57.1', True, True), ('5.23.0', True, False), ('5.23.0', False, False)],
+)
+def test_transformers_5_leaves_multimodal_models_out(monkeypatch, version, found, left):
+    monkeypatch.setattr(dependency, 'WITH_MULTIMODAL', found)
+    stand_in = SimpleNamespace(version={'transformers': version}.__getitem__)
+    monkeypatch.setattr(dependencies, 'metadata', stand_in)
+    leave_out_multimodal()
+    assert dependency.WITH_MULTIMODAL is left

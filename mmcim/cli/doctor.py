@@ -17,6 +17,7 @@ from importlib import metadata
 
 from mmcim_cli import quiet
 
+from ..dependencies import INSTALL_MMDET
 from ..version import __version__
 
 OK, OPTIONAL, MISSING, BROKEN = 'ok', 'optional', 'missing', 'BROKEN'
@@ -31,6 +32,7 @@ _FILES = {
     ),
     'ImageNet: data/imagenet/train': 'mkdir data; ln -s /path/to/imagenet data/imagenet',
     'ADE20K: data/ade/ADEChallengeData2016': 'mkdir data; ln -s /path/to/ade data/ade',
+    'COCO: data/coco/train2017': 'mkdir data; ln -s /path/to/coco data/coco',
 }
 _INSTALL = 'pip install -c constraints.txt -e .   (in the folder of mmcim)'
 # For cards and drivers that are too old for the newest.
@@ -79,7 +81,8 @@ def _packages(args: argparse.Namespace) -> Iterator[Finding]:
         if found and wanted.contains(found, prereleases=True):
             state = OK
         text = f'{name} {found or "not installed"} ({wanted})'
-        yield state, text, f"pip install '{name}{wanted}'"
+        fix = INSTALL_MMDET if extra and extra[1] == 'det' else None
+        yield state, text, fix or f"pip install '{name}{wanted}'"
 
 
 def _import(args: argparse.Namespace) -> Iterator[Finding]:

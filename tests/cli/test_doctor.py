@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 from mmcim.cli import doctor
+from mmcim.dependencies import INSTALL_MMDET
 from mmcim.utils import ConfigError
 
 from ..conftest import REPO
@@ -45,7 +46,7 @@ def test_this_environment_passes(diagnose):
 
 def test_missing_and_old_packages(diagnose, monkeypatch):
     required = ['torch>=2.6', 'rich>=99', 'nowhere>=1', 'absent>=2; extra == "hf"']
-    required += ['forgotten; extra == "dev"']
+    required += ['forgotten; extra == "dev"', 'lacking>=3; extra == "det"']
     monkeypatch.setattr(metadata, 'requires', lambda name: required)
     code, printed = diagnose('_packages')
     assert code == 1
@@ -55,6 +56,8 @@ def test_missing_and_old_packages(diagnose, monkeypatch):
     assert 'optional absent not installed (>=2)' in printed
     assert "Fix with: pip install 'absent>=2'" in printed
     assert f'ok       torch {metadata.version("torch")}' in printed
+    assert 'optional lacking not installed (>=3)' in printed
+    assert f'Fix with: {INSTALL_MMDET}' in printed
     assert 'forgotten' not in printed
 
 
