@@ -17,6 +17,7 @@ from torch import nn
 from ..utils.arguments import keyword_arguments
 from ..utils.errors import ConfigError
 from .file import BackboneFile
+from .layout import last_of_quarters
 from .trusted import registered_class, trusted_backbone_config
 
 # What the config, and not the file, says of a backbone. Of the first the file's hold
@@ -24,6 +25,8 @@ from .trusted import registered_class, trusted_backbone_config
 _FEATURES = ('img_size', 'out_type', 'final_norm')
 _TRAINING = ['frozen_stages', 'out_indices', 'norm_eval', 'with_cp', 'strides']
 _TRAINING += ['dilations', 'contract_dilation', 'drop_rate', 'drop_path_rate']
+# What loads a file of these, or of a class derived from them, for large images.
+_WINDOWED = {'FusedBEiTViT': 'WindowedBEiTViT', 'VisionTransformer': 'WindowedViT'}
 
 
 @MODELS.register_module('PretrainedBackbone')
@@ -37,8 +40,9 @@ def build_pretrained(**task: Any) -> nn.Module:
         **task: ``checkpoint``, a plain backbone or a training checkpoint, and what the
             task sets: ``img_size``, ``out_type``, ``out_indices``, ``final_norm``,
             ``frozen_stages`` (all of them are frozen if it is above 0), ``strides``,
-            ``dilations``, drop rates. ``default_type`` is the type of a network with all
-            of these arguments, for files that do not record theirs.
+            ``dilations``, drop rates, and ``window_size`` where a ViT attends in windows
+            (:class:`~mmcim.models.WindowedViT`). ``default_type`` is the type of a
+            network with all of these arguments, for files that do not record theirs.
     """
     cfg = ConfigDict(model=dict(backbone=dict(task, type='PretrainedBackbone')))
     adopt_pretrained(cfg)
@@ -103,7 +107,7 @@ def _auto_values(net: Any, task: dict, cfg: Config | ConfigDict) -> dict[str, An
         known['num_classes'] = len(classes)
     if depth := len(getattr(net, 'layers', ())):
         known['in_channels'] = known['embed_dim'] = net.embed_dims
-        known['out_indices'] = [depth * quarter // 4 - 1 for quarter in (1, 2, 3, 4)]
+        known['out_indices'] = last_of_quarters(depth)
     return known
 
 
@@ -131,9 +135,10 @@ def _adopt(
     if config.get('use_shared_rel_pos_bias'):
         # As in BEiT, each layer begins with a copy of the table and has its own.
         del config['use_rel_pos_bias'], config['use_shared_rel_pos_bias']
-    known = keyword_arguments(type(net)).keys() & {*_FEATURES, *_TRAINING}
+    kind, config = _windowed(net, config, task)
+    known = keyword_arguments(kind).keys() & {*_FEATURES, *_TRAINING}
     derived = registered_class(default) if default else None
-    if derived and issubclass(derived, type(net)):
+    if derived and issubclass(derived, kind):
         added = keyword_arguments(derived).keys() & task.keys() & {*_TRAINING} - known
         config['type'], known = default if added else config['type'], known | added
     network = {k: v for k, v in config.items() if k not in _TRAINING}
@@ -149,7 +154,8 @@ def _adopt(
             )
     name = network.pop('type')
 
-    head = model.get('decode_head') or model.get('head') or {}
+    neck = model.get('neck') if 'roi_head' in model else None
+    head = model.get('decode_head') or model.get('head') or neck or {}
     wanted = head.get('in_channels')
     wanted = wanted[-1] if isinstance(wanted, list | tuple) else wanted
     width = getattr(net, 'embed_dims', getattr(net, 'feat_dim', wanted))
@@ -167,3 +173,21 @@ def _adopt(
             f'the config is for {wanted}: take the config of another backbone'
         )
     return name if '.' in name else f'mmpretrain.{name}', network
+
+
+def _windowed(net: Any, config: dict, task: dict) -> tuple[Any, dict]:
+    """Replace a file's ViT, if the task has windows, by the one that attends in them.
+
+    Returns:
+        Its class, and its config.
+    """
+    names = (_WINDOWED.get(cls.__name__) for cls in type(net).__mro__)
+    name = next(filter(None, names), None)
+    if name is None or 'window_size' not in task:
+        return type(net), config
+    kind: Any = registered_class(name)
+    known = keyword_arguments(kind).keys() - {'out_type', 'final_norm'}
+    if name == 'WindowedBEiTViT':  # its tables stay as they are
+        task.pop('img_size', None)
+    kept = {key: value for key, value in config.items() if key in known}
+    return kind, dict(kept, type=name, window_size=task['window_size'])

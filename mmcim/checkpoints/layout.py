@@ -37,6 +37,16 @@ def backbone_prefix(model: nn.Module) -> str | None:
     return getattr(model, 'backbone_prefix', default)
 
 
+def last_of_quarters(depth: int) -> list[int]:
+    """Numbers of four layers, evenly spaced up to the last.
+
+    Example:
+        >>> last_of_quarters(12)
+        [2, 5, 8, 11]
+    """
+    return [depth * quarter // 4 - 1 for quarter in (1, 2, 3, 4)]
+
+
 def patch_grid(module: nn.Module) -> Grid | None:
     """Rows and columns of patches that a module's position tensors are made for.
 
@@ -100,7 +110,11 @@ def starts_anew(backbone: nn.Module, name: str) -> bool:
 
     Swin, ConvNeXt and others normalise each output, of which a classifier has the last
     one only: ``norm0`` to ``norm2`` are new where ``out_indices=(0, 1, 2, 3)``.
+
+    Relative position embeddings of a ``WindowedViT`` are zero before they are trained.
     """
+    if name.endswith(('.rel_pos_h', '.rel_pos_w')):
+        return True
     if name.startswith('ln2.'):
         return getattr(backbone, 'out_type', None) == 'avg_featmap'
     outputs = getattr(backbone, 'out_indices', getattr(backbone, 'out_scales', ()))

@@ -5,8 +5,6 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-import mmpretrain.registry
-import mmseg.registry
 from mmengine.logging import MMLogger
 from mmengine.model import PretrainedInit
 from mmengine.model.weight_init import update_init_info
@@ -14,6 +12,7 @@ from mmpretrain.models.backbones.base_backbone import BaseBackbone
 from torch import Tensor, nn
 
 from ..utils.errors import ConfigError
+from ..utils.scopes import REGISTRIES
 from .file import BackboneFile
 from .layout import backbone_prefix, starts_anew, tensors_of
 from .names import from_mmpretrain, to_mmpretrain
@@ -93,8 +92,8 @@ def load_into(
 class Pretrained(PretrainedInit):
     """``init_cfg=dict(type='Pretrained', ...)`` that loads all of a backbone.
 
-    In configs of mmpretrain and mmseg it takes the place of mmengine's initializer,
-    which warns about what has not been loaded and leaves it random. See
+    In configs of mmpretrain, mmseg and mmdet it takes the place of mmengine's
+    initializer, which warns about what has not been loaded and leaves it random. See
     :func:`load_into`.
 
     Args:
@@ -121,8 +120,8 @@ class Pretrained(PretrainedInit):
 
 
 # Under this very name, which mmpretrain's networks compare literally.
-for registry in (mmpretrain.registry, mmseg.registry):
-    registry.WEIGHT_INITIALIZERS.register_module('Pretrained', module=Pretrained)
+for library in REGISTRIES:
+    library.WEIGHT_INITIALIZERS.register_module('Pretrained', module=Pretrained)
 
 
 def _find(

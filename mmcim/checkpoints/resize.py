@@ -39,7 +39,12 @@ def resize_positions(
     """
     path, _, last = name.rpartition('.')
     new_grid = patch_grid(backbone.get_submodule(path)) if last in _POSITIONS else None
-    if new_grid is None or value.ndim != own.ndim or value.shape[-1] != own.shape[-1]:
+    if new_grid is None or value.shape[-1] != own.shape[-1]:
+        return value
+    if (own.ndim, value.ndim) == (4, 3):  # a ViTSAM's embeddings are a map, (1, h, w, C)
+        flat = resize_positions(backbone, name, value, own.flatten(1, 2), grid)
+        return flat.unflatten(1, new_grid)
+    if value.ndim != own.ndim:
         return value
     if last == _TABLE:
         grid = _find_grid(len(value), len(own), _offsets, grid, new_grid)

@@ -27,6 +27,7 @@ from .arguments import constructors, keyword_arguments, takes_any_keyword
 from .errors import ConfigError
 from .files import refuse_code
 from .nested import walk
+from .scopes import SCOPES
 
 # How alike two names must be for one to be a misspelling of the other. At the top of a
 # config all others are free variables.
@@ -53,8 +54,6 @@ HOOK_NAMES += ['checkpoint', 'visualization', 'backbone_export', 'watch']
 OLD_KEYS = ['lr_config', 'momentum_config', 'runner', 'total_epochs', 'fp16']
 OLD_KEYS += ['optimizer_config', 'evaluation', 'checkpoint_config', 'log_config']
 OLD_KEYS += ['resume_from', 'workflow', 'dist_params', 'gpu_ids']
-# Where mmcim registers its Pretrained; that of other scopes loads weights in part.
-SCOPES = ('mmpretrain', 'mmseg')
 _KNOWN = [*vars(mmengine.registry).values(), *vars(mmpretrain.registry).values()]
 _ROOTS = dict.fromkeys(r.root for r in _KNOWN if isinstance(r, Registry))
 # What the functions that build a part of a config call it.
@@ -199,7 +198,7 @@ def _nearest_type(kind: str, scope: str) -> str:
 def _check_range(key: str, value: float) -> None:
     """Refuse sizes, lengths and intervals of 0 or less, and probabilities above 1."""
     name = re.sub(r'(\.\d+)+$', '', key).rpartition('.')[2]
-    kind = '' if name.startswith('pretrained_') else name.rpartition('_')[2]
+    kind = '' if name.startswith(('pretrained_', 'min_')) else name.rpartition('_')[2]
     never = name == 'interval' and value == -1  # for mmengine's hooks
     if value <= 0 and kind in _POSITIVE and not never:
         raise BuildError(f'{key} is {value}, but has to be positive')

@@ -3,10 +3,10 @@
 
 from typing import Any
 
-import mmseg.registry
 from mmengine.runner import Runner
 from mmpretrain.engine import hooks
-from mmpretrain.registry import HOOKS
+
+from ...utils.scopes import REGISTRIES
 
 
 class EMAHook(hooks.EMAHook):
@@ -27,6 +27,6 @@ class EMAHook(hooks.EMAHook):
             super().after_train_iter(runner, *args, **kwargs)
 
 
-# In configs of both libraries it takes the place of the one that counts iterations.
-for registry in (HOOKS, mmseg.registry.HOOKS):
-    registry.register_module(module=EMAHook, force=True)
+# In configs of all libraries it takes the place of the one that counts iterations.
+for library in REGISTRIES:
+    library.HOOKS.register_module(module=EMAHook, force=True)

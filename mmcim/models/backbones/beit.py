@@ -68,6 +68,7 @@ class FusedBEiTViT(BaseBackbone):
     _format_output = VisionTransformer._format_output
     num_extra_tokens = 1  # the class token
     with_mask_token = False
+    layer_type = BEiTLayer
 
     def __init__(
         self,
@@ -116,7 +117,7 @@ class FusedBEiTViT(BaseBackbone):
         # Python floats: NumPy scalars break the graph of torch.compile.
         last = max(self.num_layers - 1, 1)
         self.layers = nn.ModuleList(
-            BEiTLayer(**layer, drop_path_rate=drop_path_rate * i / last)
+            self.layer_type(**layer, drop_path_rate=drop_path_rate * i / last)
             for i in range(self.num_layers)
         )
         norm = partial(build_norm_layer, norm_cfg, self.embed_dims)
@@ -132,7 +133,7 @@ class FusedBEiTViT(BaseBackbone):
         self.patch_embed = PatchEmbed(embed_dims=width, **patches)
         self.patch_resolution = self.patch_embed.init_out_size
         self.drop_after_pos = nn.Dropout(drop_rate)
-        self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
+        self.cls_token: nn.Parameter | None = nn.Parameter(torch.zeros(1, 1, width))
         self.pos_embed = self.mask_token = None
         if absolute:
             count = self.num_extra_tokens + math.prod(self.patch_resolution)
@@ -209,10 +210,12 @@ class FusedBEiTViT(BaseBackbone):
                     f'{grid}; set img_size of the backbone, or the size of the crops'
                 )
             x = torch.where(mask.flatten(1)[..., None], self.mask_token, x)
-        cls_token = self.cls_token.expand(x.shape[0], -1, -1)
-        x = torch.cat((cls_token, x), dim=1)  # (B, 1 + h * w, C)
+        if self.cls_token is not None:
+            cls_token = self.cls_token.expand(x.shape[0], -1, -1)
+            x = torch.cat((cls_token, x), dim=1)  # (B, 1 + h * w, C)
         if self.pos_embed is not None:
-            x = x + resize_pos_embed(self.pos_embed, self.patch_resolution, grid)
+            extra = dict(num_extra_tokens=self.num_extra_tokens)
+            x = x + resize_pos_embed(self.pos_embed, self.patch_resolution, grid, **extra)
         x = self.drop_after_pos(x)
         shared = None
         if self.rel_pos_bias is not None:

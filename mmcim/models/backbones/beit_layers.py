@@ -15,7 +15,7 @@ from ...checkpoints.layout import Grid
 from ...checkpoints.resize import resize_relative_position_table
 
 
-def relative_position_bias(module: Any, grid: Grid) -> Tensor:
+def relative_position_bias(module: Any, grid: Grid, class_token: bool = True) -> Tensor:
     """Look up the bias of each pair of tokens.
 
     Args:
@@ -23,15 +23,20 @@ def relative_position_bias(module: Any, grid: Grid) -> Tensor:
             ``window_size`` patches, and of its ``relative_position_index``.
         grid: Rows and columns of patches, (h, w). The table is
             interpolated where it is made for another grid.
+        class_token: Whether a class token precedes the patches.
 
     Returns:
-        (num_heads, 1 + h * w, 1 + h * w), contiguous: with the heads as the last
-        stride no fused CUDA kernel accepts it, and attention falls back to fp32.
+        (num_heads, N, N) for N tokens, 1 + h * w or h * w, contiguous: with the
+        heads as the last stride no fused CUDA kernel accepts it, and attention falls
+        back to fp32.
     """
     table, index = module.relative_position_bias_table, module.relative_position_index
     if grid != module.window_size:
         table = resize_relative_position_table(table, module.window_size, grid)
-        index = gen_relative_position_index(grid, class_token=True, device=table.device)
+    if grid != module.window_size or not class_token:
+        index = gen_relative_position_index(
+            grid, class_token=class_token, device=table.device
+        )
     return table[index].permute(2, 0, 1).contiguous()  # (N, N, heads) -> (heads, N, N)
 
 
@@ -140,9 +145,13 @@ class BEiTLayer(nn.Module):
         Returns:
             Of the shape of ``x``.
         """
+        x = x + self.drop_path(self.gamma_1 * self.attend(self.ln1(x), bias, grid))
+        return x + self.drop_path(self.gamma_2 * self.ffn(self.ln2(x)))
+
+    def attend(self, x: Tensor, bias: Tensor | None, grid: Grid | None) -> Tensor:
+        """Compute the attention of normalised tokens, see :meth:`forward`."""
         # Looked up here, not by the encoder, so that activation checkpointing does not
         # keep the bias of each layer.
         if self.attn.use_rel_pos_bias:
             bias = relative_position_bias(self.attn, grid or self.attn.window_size)
-        x = x + self.drop_path(self.gamma_1 * self.attn(self.ln1(x), bias))
-        return x + self.drop_path(self.gamma_2 * self.ffn(self.ln2(x)))
+        return self.attn(x, bias)

@@ -1,0 +1,2 @@
+# Copyright (c) mmcim contributors. All rights reserved.
+from .simple_feature_pyramid import SimpleFeaturePyramid
