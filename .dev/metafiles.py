@@ -4,6 +4,7 @@
 
     python .dev/metafiles.py
 
+Where mmdetection is missing, from whose configs some inherit, their metafile stays.
 The description of a config is the first line of its docstring, a published number its
 line ``Paper: 83.3 top-1 ...``.
 """
@@ -13,6 +14,7 @@ import json
 import re
 import sys
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,7 @@ sys.path.insert(0, str(REPO))
 import mmcim  # noqa: E402, F401
 
 CONFIGS = REPO / 'configs'
+DETECTION = 'configs/detection/metafile.yml'
 # Folders whose models mmpretrain's hub can build. Others need mmsegmentation or the
 # weights of a tokenizer, as BEiT does, which has a metafile of its own.
 HUB = ('baselines', 'benchmarks', 'conmim', 'corrim')
@@ -39,6 +42,7 @@ COLLECTIONS = {
     'Images': None,
     'Benchmarks': None,
     'Segmentation': None,
+    'Detection': None,
     'ConMIM': ('Masked Image Modeling with Denoising Contrast', '2205.09616'),
     'CorrIM': (
         'Correlational Image Modeling for Self-Supervised Visual Pre-Training',
@@ -85,6 +89,7 @@ DATA = {
     'imagenette': 'Imagenette',
     'camvid': 'CamVid',
     'ade20k': 'ADE20K',
+    'coco-1024': 'COCO',
     'folder': 'Any images',
     '_masks': 'Any images',
     '_images': 'Any images',
@@ -99,13 +104,15 @@ def metafiles() -> dict[str, str]:
     entries: dict[str, list[dict]] = {}
     for path in sorted(CONFIGS.rglob('*.py')):
         folder = path.relative_to(CONFIGS).parts[0]
-        if folder == '_base_':
+        if folder == '_base_' or folder == 'detection' and not find_spec('mmdet'):
             continue
         entry = describe(path)
         alone = folder in HUB and entry['In Collection'] == 'BEiT'
         name = 'metafile-tokenizer.yml' if alone else 'metafile.yml'
         entries.setdefault(f'configs/{folder}/{name}', []).append(entry)
     texts = {}
+    if not find_spec('mmdet'):
+        texts[DETECTION] = (REPO / DETECTION).read_text()
     for name, models in entries.items():
         used = {model['In Collection'] for model in models}
         collections = [collection(key) for key in COLLECTIONS if key in used]
@@ -175,7 +182,8 @@ def count_parameters(backbone: str) -> int:
 
 
 if __name__ == '__main__':
+    texts = metafiles()
     for old in CONFIGS.glob('*/metafile*.yml'):
         old.unlink()
-    for name, text in metafiles().items():
+    for name, text in texts.items():
         (REPO / name).write_text(text)

@@ -4,6 +4,7 @@
 import io
 import os
 import tarfile
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,11 @@ def shared_file(relative: str) -> Path:
     if not path.is_file():
         pytest.skip(f'{relative} is not in {SHARED} (MMCIM_SHARED names the folder)')
     return path
+
+
+def is_readable(config: Path) -> bool:
+    """Whether all that a config inherits from is installed."""
+    return 'detection' not in config.parts or find_spec('mmdet') is not None
 
 
 @pytest.fixture(scope='session')

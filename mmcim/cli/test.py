@@ -1,5 +1,5 @@
 # Copyright (c) mmcim contributors. All rights reserved.
-"""Test a classifier, segmentor, tokenizer or pre-training and print its metrics.
+"""Test a classifier, segmentor, detector, tokenizer or pre-training: its metrics.
 
 Example: mmcim test CONFIG CHECKPOINT
 """
@@ -25,7 +25,8 @@ def run(args: argparse.Namespace) -> dict[str, float]:
         args: The command line.
 
     Returns:
-        The metrics, e.g. ``accuracy/top1`` or ``mIoU``, in percent.
+        The metrics, e.g. ``accuracy/top1`` or ``mIoU``, in percent;
+        ``coco/bbox_mAP`` and ``coco/segm_mAP`` in 0..1.
 
     Raises:
         ConfigError: For everything that the user can fix.
@@ -51,7 +52,7 @@ def merge_args(cfg: Config, args: argparse.Namespace) -> None:
         hook = (cfg.get('default_hooks') or {}).get('visualization')
         if not hook:
             raise ConfigError('--show-dir needs default_hooks.visualization')
-        if cfg.get('default_scope') == 'mmseg':
+        if cfg.get('default_scope') in ('mmseg', 'mmdet'):
             hook.update(draw=True, interval=1)
             cfg.visualizer.save_dir = args.show_dir
         else:

@@ -1,5 +1,5 @@
 # Copyright (c) mmcim contributors. All rights reserved.
-"""Train a tokenizer, pre-train, or train a classifier or segmentor.
+"""Train a tokenizer, pre-train, or train a classifier, segmentor or detector.
 
 Example: mmcim train configs/cim/vit-b_8xb256-300e.py --resume
 """
@@ -64,6 +64,10 @@ def merge_args(cfg: Config, args: argparse.Namespace) -> None:
         cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
     if args.amp and cfg.optim_wrapper.get('type', 'OptimWrapper') == 'OptimWrapper':
         cfg.optim_wrapper.type = 'mmpretrain.AutoAmpOptimWrapper'
+        if cfg.get('default_scope') == 'mmdet':
+            # mmdetection computes boxes in the precision of the maps: of 1,024 px
+            # bfloat16 has every eighth.
+            cfg.optim_wrapper.precision = 'float16'
     if args.auto_scale_lr:
         cfg.merge_from_dict({'auto_scale_lr.enable': True})
     if args.resume:

@@ -143,7 +143,7 @@ def inspect_dataset(
             sides.append(read_image(path).shape[:2])
         except ConfigError:
             continue  # skipped in training
-        if 'seg_map_path' in info and 'LoadAnnotations' in (loaders or _LOADERS):
+        if info.get('seg_map_path') and 'LoadAnnotations' in (loaders or _LOADERS):
             values |= _mask_values(info['seg_map_path'], sides[-1])
     if sides and size and 2 * np.median(np.min(sides, axis=1)) < size[0]:
         height, width = sides[0]

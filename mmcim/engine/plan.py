@@ -174,6 +174,7 @@ def _classes(runner: Runner) -> Iterator[str]:
         for name, module in model.named_modules():
             number = getattr(module, 'num_classes', None) or len(classes)
             reads = getattr(module, 'to_onehot', True)  # a data preprocessor may not
+            reads &= name != 'rpn_head'  # it tells objects from background
             if number != len(classes) and reads and not name.startswith('backbone'):
                 owner = '' if name == 'data_preprocessor' else 'model.'
                 yield (
@@ -184,6 +185,8 @@ def _classes(runner: Runner) -> Iterator[str]:
 
 def softmax_of_one(model: nn.Module) -> Iterator[str]:
     """Find heads that cannot learn: a softmax over one class is always 1."""
+    if hasattr(model, 'roi_head'):  # background is a class of its own
+        return
     for name, head in model.named_modules():
         sigmoids = [getattr(part, 'use_sigmoid', True) for part in head.modules()]
         if getattr(head, 'num_classes', None) == 1 and not all(sigmoids):

@@ -3,6 +3,7 @@
 
 import os
 from collections.abc import Iterable, Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from mmengine.config import Config, ConfigDict
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
+from ..dependencies import INSTALL_MMDET
 from ..paths import configs_dir
 from .building import TOP_LEVEL, check_keys, explain_build_errors, nearest
 from .errors import ConfigError
@@ -33,8 +35,9 @@ def load_config(
         work_dir: Goes before the config's own; with neither it is
             ``work_dirs/<path below configs>``, or ``work_dirs/<name>`` elsewhere.
         launcher: 'none', 'pytorch' or 'slurm'.
-        pretrained: File of the backbone of a classifier or segmentor, which also settles
-            its architecture; see :func:`mmcim.checkpoints.adopt_pretrained`.
+        pretrained: File of the backbone of a classifier, segmentor or detector, which
+            also settles its architecture; see
+            :func:`mmcim.checkpoints.adopt_pretrained`.
 
     Returns:
         The config.
@@ -46,8 +49,13 @@ def load_config(
     refuse_code(path)
     try:
         cfg = Config.fromfile(path)
+        if cfg.get('default_scope') == 'mmdet':
+            import_module('mmdet')
     except Exception as error:  # it is code, as is what it inherits
-        raise ConfigError(f'config {path}: {type(error).__name__}: {error}') from error
+        text = f'config {path}: {type(error).__name__}: {error}'
+        if isinstance(error, ModuleNotFoundError) and 'mmdet' in str(error):
+            text += f'\nInstall it with: {INSTALL_MMDET}'
+        raise ConfigError(text) from error
     options = dict(options or ())
     for name in {key.split('.')[0] for key in options} - {*cfg, *TOP_LEVEL}:
         close = nearest(name, [*cfg, *TOP_LEVEL])

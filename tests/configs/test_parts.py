@@ -21,8 +21,11 @@ from mmengine.registry import (
 )
 from mmengine.visualization import Visualizer
 
+from ..conftest import is_readable
+
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
-FOLDERS = sorted({p.parent for p in CONFIGS.rglob('*.py') if '_base_' not in p.parts})
+PATHS = [path for path in CONFIGS.rglob('*.py') if '_base_' not in path.parts]
+FOLDERS = sorted({path.parent for path in PATHS if is_readable(path)})
 
 
 def without(cfg, *names):
@@ -72,6 +75,8 @@ def test_parts_build(folder):
             for registry, part in parts(cfg):
                 if registry is TRANSFORMS and 'auto' in part.values():
                     continue  # a size that a backbone's file sets
+                if registry is METRICS and 'ann_file' in part:
+                    continue  # reads the file
                 if repr((cfg.default_scope, part)) in built:
                     continue
                 built.add(repr((cfg.default_scope, part)))

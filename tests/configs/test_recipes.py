@@ -9,11 +9,13 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from mmpretrain.registry import MODELS
 
+from ..conftest import is_readable
+
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 NAMES = sorted(
     path.relative_to(CONFIGS).with_suffix('').as_posix()
     for path in CONFIGS.rglob('*.py')
-    if '_base_' not in path.parts
+    if '_base_' not in path.parts and is_readable(path)
 )
 PEAK, DECAY = 'optim_wrapper.optimizer.lr', 'optim_wrapper.paramwise_cfg.layer_decay_rate'
 DROP_PATH, EPOCHS = 'model.backbone.drop_path_rate', 'train_cfg.max_epochs'

@@ -36,7 +36,8 @@ CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 NAMES = sorted(
     path.relative_to(CONFIGS).as_posix()
     for path in CONFIGS.rglob('*.py')
-    if '_base_' not in path.parts and not path.stem.endswith('_masks')  # has no network
+    # Neither what has no network nor what needs mmdetection.
+    if not {'_base_', 'detection'} & {*path.parts} and not path.stem.endswith('_masks')
 )
 EPOCH_LENGTH = 5  # iterations per simulated epoch
 LONG_EPOCH = 100  # likewise, where a warm-up is counted in iterations

@@ -1,9 +1,11 @@
 # Copyright (c) mmcim contributors. All rights reserved.
 import copy
+from importlib.util import find_spec
 
 import pytest
 from mmengine.config import Config
 
+from mmcim.dependencies import INSTALL_MMDET
 from mmcim.utils import ConfigError, build_runner, load_config
 from mmcim.utils.launch import initial_weights
 
@@ -28,6 +30,17 @@ def folder(tmp_path):
 def test_broken_config_raises(folder, text, message):
     (folder / 'a.py').write_text(text + '\n')
     with pytest.raises(ConfigError, match=message):
+        load_config(folder / 'a.py')
+
+
+@pytest.mark.skipif(find_spec('mmdet') is not None, reason='mmdetection is installed')
+@pytest.mark.parametrize(
+    'text',
+    ["_base_ = 'mmdet::_base_/models/mask-rcnn_r50_fpn.py'", "default_scope = 'mmdet'"],
+)
+def test_missing_mmdetection_raises(folder, text):
+    (folder / 'a.py').write_text(text + '\n')
+    with pytest.raises(ConfigError, match=f'a.py: .*\nInstall it with: {INSTALL_MMDET}'):
         load_config(folder / 'a.py')
 
 
