@@ -11,7 +11,13 @@ import pytest
 from mmpretrain.utils import dependency
 
 from mmcim import dependencies
-from mmcim.dependencies import check_dependencies, leave_out_multimodal
+from mmcim.dependencies import (
+    INSTALL_MMDET,
+    check_dependencies,
+    leave_out_multimodal,
+)
+
+from .conftest import REPO
 
 GOOD = {
     'onedl-mmengine': '0.10.12',
@@ -107,3 +113,10 @@ def test_transformers_5_leaves_multimodal_models_out(monkeypatch, version, found
     monkeypatch.setattr(dependencies, 'metadata', stand_in)
     leave_out_multimodal()
     assert dependency.WITH_MULTIMODAL is left
+
+
+def test_command_for_mmdetection_is_documented_and_pinned():
+    assert f'\n{INSTALL_MMDET}\n' in (REPO / 'docs/detection.md').read_text()
+    pinned = (REPO / 'constraints.txt').read_text()
+    for package in INSTALL_MMDET.split('--no-deps ')[1].split():
+        assert f'\n{package}==' in pinned, package
