@@ -49,9 +49,11 @@ PYTEST := CUDA_VISIBLE_DEVICES= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 \
 test: lint
 	$(PYTEST) -m 'not slow'
 
-# Whole trainings, soaks and everything else that cannot fit into a few minutes.
+# Whole trainings, soaks and everything else that cannot fit into a few minutes, and all
+# that needs mmdetection.
 test-slow: $(VENV)/.docs $(VENV)/.det
 	$(PYTEST) -m slow
+	$(PYTEST) -m 'not slow' tests/detection tests/test_mmcv_ops.py
 
 # What only a GPU can show; all are skipped without one.
 test-gpu: install
