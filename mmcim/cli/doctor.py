@@ -23,6 +23,7 @@ from ..version import __version__
 OK, OPTIONAL, MISSING, BROKEN = 'ok', 'optional', 'missing', 'BROKEN'
 # State, what has been found, and what fixes it if it is not well.
 Finding = tuple[str, str, str]
+_LINK = 'mkdir -p data; ln -s /path/to/'
 _FILES = {
     "OpenAI's tokenizer: weights/dalle_dvae.safetensors": (
         'curl -fLO https://cdn.openai.com/dall-e/encoder.pkl '
@@ -30,9 +31,9 @@ _FILES = {
         'mmcim convert-dalle encoder.pkl decoder.pkl --trust-pickle '
         '--out weights/dalle_dvae.safetensors'
     ),
-    'ImageNet: data/imagenet/train': 'mkdir data; ln -s /path/to/imagenet data/imagenet',
-    'ADE20K: data/ade/ADEChallengeData2016': 'mkdir data; ln -s /path/to/ade data/ade',
-    'COCO: data/coco/train2017': 'mkdir data; ln -s /path/to/coco data/coco',
+    'ImageNet: data/imagenet/train': f'{_LINK}imagenet data/imagenet',
+    'ADE20K: data/ade/ADEChallengeData2016': f'{_LINK}ade data/ade',
+    'COCO: data/coco/train2017': f'{_LINK}coco data/coco',
 }
 _INSTALL = 'pip install -c constraints.txt -e .   (in the folder of mmcim)'
 # For cards and drivers that are too old for the newest.
