@@ -10,6 +10,7 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
+from mmcv.transforms import RandomFlip
 from mmpretrain.datasets import (
     AutoContrast,
     Contrast,
@@ -20,6 +21,23 @@ from mmpretrain.datasets import (
 from mmpretrain.datasets.transforms.auto_augment import RANDAUG_POLICIES
 from mmpretrain.registry import TRANSFORMS
 from PIL import Image, ImageOps
+
+
+@TRANSFORMS.register_module()
+class FastRandomFlip(RandomFlip):
+    """mmcv's ``RandomFlip``, equal to it for equal random numbers.
+
+    Args:
+        prob: Of a flip.
+        direction: 'horizontal', 'vertical' or 'diagonal'.
+    """
+
+    def __init__(self, prob: float, direction: str = 'horizontal') -> None:
+        super().__init__(prob, direction)
+
+    def _choose_direction(self) -> str | None:
+        """Draw a direction, or None, faster than by ``numpy.random.choice``."""
+        return self.direction if np.random.rand() < self.prob else None
 
 
 @TRANSFORMS.register_module()
@@ -92,7 +110,8 @@ class FastRandAugment(RandAugment):
         operations do.
         """
         results['img'] = cv2.merge(list(results['img'].transpose(2, 0, 1)))
-        results = super().transform(results)
+        for i in np.random.randint(len(self.transforms), size=(self.num_policies,)):
+            results = self.transforms[i](results)
         planes = np.ascontiguousarray(results['img'].transpose(2, 0, 1))
         results['img'] = planes.transpose(1, 2, 0)
         return results

@@ -28,6 +28,15 @@ def images():
     return [*images, *apart, *(x[:, ::-1] for x in (*images, *apart))]
 
 
+def test_flip_draws_as_mmcv(images):
+    for seed in range(40):
+        expected, found = (
+            build_and_run(dict(type=kind, prob=0.4), images[0], seed)
+            for kind in ('RandomFlip', 'FastRandomFlip')
+        )
+        assert (found == expected).all()
+
+
 @pytest.mark.parametrize('name', NAMES)
 def test_operations_equal_mmpretrains(images, name):
     settings = dict(magnitude_range=(0, 0.9)) if name == 'Contrast' else {}

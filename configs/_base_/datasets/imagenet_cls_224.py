@@ -14,7 +14,7 @@ crop = dict(
     scale=224,
     interpolation='bicubic',
 )
-flip = dict(type='RandomFlip', prob=0.5, direction='horizontal')
+flip = dict(type='FastRandomFlip', prob=0.5, direction='horizontal')
 pack = dict(type='PackInputs')
 train_pipeline = [load, crop, flip, pack]
 
