@@ -6,6 +6,7 @@ import os
 import re
 from copy import deepcopy
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from shlex import quote
 from tempfile import NamedTemporaryFile
@@ -112,8 +113,8 @@ def pretrain(
         folder.write_tasks()
         folder.write(folder.config, name, length, share if epochs is None else 1.0)
     backbone = backbone_path(_train(folder.config, resume))
-    folder.show_usage(backbone)
     folder.compare(backbone)
+    folder.show_usage(backbone)
     return backbone
 
 
@@ -165,7 +166,7 @@ class Length:
         count = max(_FEWEST, round(seen * share / batch))
         show(
             f'{rate:.0f} images/s: {count} iterations, {count * batch / num_images:.1f} '
-            f'epochs, in about {count * batch / rate / 60:.0f} min'
+            f'epochs, in about {timedelta(seconds=round(count * batch / rate))}'
         )
         return count
 
@@ -331,6 +332,7 @@ class Folder:
         files = {'pre-trained': str(weights)}
         if start := Config.fromfile(self.config).load_from:
             files['public'] = start
+        top1 = {}
         for title, file in {**files, 'random': None}.items():
             # A random ViT knows where its patches are, as before its pre-training.
             own = file is None and self.name.startswith('vit')
@@ -339,17 +341,20 @@ class Folder:
             adopt_pretrained(cfg)
             init = file and dict(type='Pretrained', checkpoint=file)
             cfg.model.backbone.init_cfg = init
-            top1 = build_runner(cfg, 'test').test()['linear/top1']
-            show(f'Linear probe of {title} weights: {top1:.1f} % top-1')
+            top1[title] = build_runner(cfg, 'test').test()['linear/top1']
+            show(f'Linear probe of {title} weights: {top1[title]:.1f} % top-1')
+        if top1['pre-trained'] <= top1['random']:
+            show('It has not helped yet: give a longer --budget, or --from WEIGHTS')
 
     def show_usage(self, weights: Path) -> None:
         """Print a command for each thing that people do with a backbone."""
         finetune = self.config.with_name('finetune.py') if self.classes else 'CONFIG'
-        images, file, finetune = map(quote, map(str, (self.images, weights, finetune)))
+        words = (self.images, weights, finetune, weights.parent)
+        images, file, finetune, folder = (quote(str(word)) for word in words)
         show(
             f'\nThe backbone: {weights}\nNext:\n'
-            f'  mmcim embed {images} --backbone {file} --out features.npz\n'
-            f'  mmcim see pca {file} {images}\n'
+            f'  mmcim embed {images} --backbone {file} --out {folder}/features.npz\n'
+            f'  mmcim see pca {file} {images} --out {folder}/pca.png\n'
             f'  mmcim train {finetune} --pretrained {file}  # fine-tune\n'
             f'  mmcim train CONFIG --pretrained {file}  # segment: docs/own-masks.md\n'
         )

@@ -31,7 +31,7 @@ def run(args: argparse.Namespace) -> None:
         table.add_row(*row)
     # In a pipe a row is one line.
     Console(width=None if Console().is_terminal else 250).print(table)
-    print(f'\n{len(rows)} configs in {folder}')
+    print(f'\n{len(rows)} configs in {folder.resolve()}')
 
 
 def read_metafiles(folder: Path) -> list[tuple[str, str, str]]:

@@ -115,7 +115,7 @@ def _devices(args: argparse.Namespace) -> Iterator[Finding]:
 def _files(args: argparse.Namespace) -> Iterator[Finding]:
     for text, fix in _FILES.items():
         is_there = os.path.exists(text.split(': ')[1])
-        yield OK if is_there else MISSING, f'{text} (below {os.getcwd()})', fix
+        yield OK if is_there else OPTIONAL, f'{text} (below {os.getcwd()})', fix
 
 
 def _images(args: argparse.Namespace) -> Iterator[Finding]:

@@ -67,7 +67,7 @@ def test_optional_packages_and_files_break_nothing(diagnose, monkeypatch, tmp_pa
     code, printed = diagnose('_files')
     assert code == 0
     assert 'ok       ImageNet' in printed
-    assert 'missing  ADE20K' in printed
+    assert 'optional ADE20K' in printed
     assert 'mmcim convert-dalle encoder.pkl decoder.pkl' in printed
 
 
