@@ -9,6 +9,7 @@ from mmengine.dist import all_reduce
 from mmengine.hooks import Hook
 from mmengine.model import BaseModule, is_model_wrapper
 from mmengine.runner import Runner
+from mmpretrain.models.utils import build_norm_layer
 from mmpretrain.registry import HOOKS, MODELS
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
@@ -48,9 +49,9 @@ class DINO(MomentumSupervisor):
         super().__init__(backbone, neck, head, momentum=momentum, **kwargs)
 
     def train(self, mode: bool = True) -> 'DINO':
-        """Set the student's mode; the teacher stays in eval mode, without drop path."""
+        """Set the mode; the teacher's backbone stays in eval mode, without drop path."""
         super().train(mode)
-        self.momentum_encoder.eval()
+        self.momentum_encoder.backbone.eval()
         return self
 
     def loss(self, inputs: dict, data_samples: list | None = None) -> dict[str, Tensor]:
@@ -67,16 +68,30 @@ class DINO(MomentumSupervisor):
         crops = [inputs['images'], inputs['second_crops']]
         global_crops, local_crops = torch.stack(crops, dim=1), inputs['local_crops']
         with torch.no_grad():
-            teacher = self._project(self.momentum_encoder, global_crops)  # (B, 2, K)
-        # One forward pass per size.
-        student = [self._project(self, crops) for crops in (global_crops, local_crops)]
-        return self.head.loss(torch.cat(student, dim=1), teacher)  # (B, 2 + N, K)
+            teacher = self._project(self.momentum_encoder, [global_crops])  # (B, 2, K)
+        student = self._project(self, [global_crops, local_crops])  # (B, 2 + N, K)
+        return self.head.loss(student, teacher)
 
     @staticmethod
-    def _project(modules: MomentumSupervisor | MomentumEncoder, crops: Tensor) -> Tensor:
-        """Encode V crops of one size, (B, V, 3, H, W) -> (B, V, K)."""
-        (projected,) = modules.neck(modules.backbone(crops.flatten(0, 1)))  # (B * V, K)
-        return projected.unflatten(0, crops.shape[:2])
+    def _project(
+        modules: MomentumSupervisor | MomentumEncoder, crops: list[Tensor]
+    ) -> Tensor:
+        """Encode the crops of one size after the other, and project all of them at once.
+
+        Args:
+            modules: The student or the teacher.
+            crops: Of each size, (B, V_i, 3, H_i, W_i).
+
+        Returns:
+            (B, V, K) of all V crops.
+        """
+        tokens = [
+            modules.backbone(views.flatten(0, 1))[-1].unflatten(0, views.shape[:2])
+            for views in crops
+        ]
+        features = torch.cat(tokens, dim=1)  # (B, V, C)
+        (projected,) = modules.neck((features.flatten(0, 1),))  # (B * V, K)
+        return projected.unflatten(0, features.shape[:2])
 
 
 @MODELS.register_module()
@@ -91,6 +106,8 @@ class DINONeck(BaseModule):
         hid_channels: Width of the two hidden layers.
         bottleneck_channels: Width in front of the last layer.
         out_channels: Number of outputs K.
+        norm_cfg: Normalisation of the hidden layers, such as ``dict(type='BN1d')``, of
+            which the authors have none with ViTs.
         norm_last_layer: Whether the prototypes keep the length 1; otherwise it is
             learned, which the authors call unsafe for larger networks than ViT-S.
         init_cfg: See :class:`mmengine.model.BaseModule`. Defaults to a truncated normal
@@ -103,17 +120,18 @@ class DINONeck(BaseModule):
         hid_channels: int = 2048,
         bottleneck_channels: int = 256,
         out_channels: int = 65536,
+        norm_cfg: dict | None = None,
         norm_last_layer: bool = True,
         init_cfg: dict | None = dict(type='TruncNormal', layer='Linear', std=0.02),  # noqa: B006
     ) -> None:
         super().__init__(init_cfg)
-        self.mlp = nn.Sequential(
-            nn.Linear(in_channels, hid_channels),
-            nn.GELU(),
-            nn.Linear(hid_channels, hid_channels),
-            nn.GELU(),
-            nn.Linear(hid_channels, bottleneck_channels),
-        )
+        layers: list[nn.Module] = []
+        for channels in (in_channels, hid_channels):
+            layers.append(nn.Linear(channels, hid_channels))
+            if norm_cfg is not None:
+                layers.append(build_norm_layer(norm_cfg, hid_channels))
+            layers.append(nn.GELU())
+        self.mlp = nn.Sequential(*layers, nn.Linear(hid_channels, bottleneck_channels))
         last_layer = nn.Linear(bottleneck_channels, out_channels, bias=False)
         self.last_layer = weight_norm(last_layer)
         lengths = self.last_layer.parametrizations.weight.original0  # (K, 1)

@@ -138,6 +138,18 @@ class TestNeck:
                     (lengths[k] * cosine).item(), abs=1e-5
                 )
 
+    def test_batch_norm_of_hidden_layers(self):
+        """In training, of all rows; the teacher has it too."""
+        torch.manual_seed(0)
+        neck = DINONeck(8, 12, 6, OUTPUTS, norm_cfg=dict(type='BN1d'))
+        x = features = torch.randn(5, 8)
+        for layer in (neck.mlp[0], neck.mlp[3]):
+            x = layer(x)
+            spread = (x - x.mean(0)).square().mean(0) + 1e-5
+            x = torch.nn.functional.gelu((x - x.mean(0)) / spread.sqrt())
+        expected = neck.last_layer(torch.nn.functional.normalize(neck.mlp[6](x)))
+        torch.testing.assert_close(neck((features,))[0], expected)
+
     @pytest.mark.parametrize('fixed', [True, False])
     def test_norm_last_layer_fixes_the_lengths(self, fixed):
         neck = DINONeck(8, 12, 6, OUTPUTS, norm_last_layer=fixed)
@@ -181,6 +193,21 @@ class TestModel:
         expected = plain_loss(student, teacher, center, 0.1, 0.04)
         assert loss.item() == pytest.approx(expected.item(), rel=1e-4)
 
+    def test_batch_norm_is_over_all_crops(self):
+        """Of both sizes in the student, of the global crops in the teacher."""
+        neck = {**dino()['neck'], 'norm_cfg': dict(type='BN1d')}
+        model, inputs = build(neck=neck), batch_inputs(3)
+        with torch.no_grad():
+            model.loss(inputs)
+            for modules, crops in (
+                (model, [*inputs['local_crops'].unbind(1)]),
+                (model.momentum_encoder, []),
+            ):
+                both = [inputs['images'], inputs['second_crops']]
+                features = torch.cat([modules.backbone(x)[0] for x in (*both, *crops)])
+                mean = modules.neck.mlp[0](features).mean(0)
+                torch.testing.assert_close(modules.neck.mlp[1].running_mean, mean / 10)
+
     def test_gradients_reach_the_student_alone(self):
         model = build()
         model.loss(batch_inputs())['loss'].backward()
@@ -193,7 +220,8 @@ class TestModel:
         for mode in (True, False, True):
             model.train(mode)
             assert model.backbone.layers[1].training == mode
-            assert not any(m.training for m in model.momentum_encoder.modules())
+            teacher = model.momentum_encoder.backbone
+            assert not any(m.training for m in teacher.modules())
         images = batch_inputs()['images']
         (first,), (second,) = (model.momentum_encoder.backbone(images) for _ in range(2))
         assert first.equal(second)
