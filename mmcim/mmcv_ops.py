@@ -30,7 +30,7 @@ def nms(bboxes: Tensor, scores: Tensor, iou_threshold: float, offset: int = 0) -
     Args:
         bboxes: Corners x1, y1, x2, y2 in pixels, (N, 4).
         scores: (N,).
-        iou_threshold: Overlap, intersection over union, from which on the lower goes.
+        iou_threshold: Overlap, intersection over union, above which the lower goes.
         offset: 1 if the corner x2, y2 belongs to the box, as in mmdetection 1.x, else 0.
 
     Returns:
@@ -68,7 +68,7 @@ def roi_align(
         NotImplementedError: For maximum pooling.
     """
     if pool_mode != 'avg':
-        __getattr__(f'roi_align with {pool_mode}')()
+        _stand_in(f'roi_align with {pool_mode}')()
     return ops.roi_align(input, rois, output_size, spatial_scale, sampling_ratio, aligned)
 
 
@@ -76,7 +76,10 @@ def __getattr__(name: str) -> Callable:
     """Give a stand-in for any other operator: mmcv asks for them when it is imported."""
     if name.startswith('__'):
         raise AttributeError(name)
+    return _stand_in(name)
 
+
+def _stand_in(name: str) -> Callable:
     def missing(*args: Any, **kwargs: Any) -> None:
         raise NotImplementedError(
             f'the operator {name!r} needs compiled operators of mmcv, and this build has '

@@ -1,5 +1,5 @@
 # COCO 2017's instances at 1024 px with large-scale jitter, from the official zips:
-#     unzip -q train2017.zip -d data/coco  # likewise val2017, annotations_trainval2017
+# docs/detection.md has the commands.
 # Trained as in ViTDet: batches of 64, 184,375 iterations (100 epochs).
 _base_ = ['mmdet::_base_/datasets/coco_instance.py', './default_runtime.py']
 

@@ -2,8 +2,8 @@
 
     tools/dist_train.sh configs/baselines/vit-b_dino_8xb128-400e.py 8
 
-The recipe of the authors' published ViT-B/16, but for where the local crops come from:
-here out of the global ones, on the device.
+The recipe of the authors' published ViT-B/16 as far as it is known; local crops come out
+of the global ones, on the device. What differs: docs/choices.md.
 """
 
 _base_ = ['../_base_/models/dino_vit-b.py', '../_base_/pretrain_imagenet_224.py']

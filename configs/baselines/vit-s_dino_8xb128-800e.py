@@ -2,8 +2,8 @@
 
     tools/dist_train.sh configs/baselines/vit-s_dino_8xb128-800e.py 8
 
-The recipe of the authors' published ViT-S/16, but for where the local crops come from:
-see that of ViT-B/16. The last layer's lengths are learned.
+The recipe of the authors' published ViT-S/16, with the differences of ViT-B/16. The last
+layer's lengths are learned.
 """
 
 _base_ = './vit-b_dino_8xb128-400e.py'

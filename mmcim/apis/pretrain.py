@@ -113,6 +113,7 @@ def pretrain(
         folder.write_tasks()
         folder.write(folder.config, name, length, share if epochs is None else 1.0)
     backbone = backbone_path(_train(folder.config, resume))
+    show(f'\nThe backbone: {backbone}')
     folder.compare(backbone)
     folder.show_usage(backbone)
     return backbone
@@ -343,8 +344,9 @@ class Folder:
             cfg.model.backbone.init_cfg = init
             top1[title] = build_runner(cfg, 'test').test()['linear/top1']
             show(f'Linear probe of {title} weights: {top1[title]:.1f} % top-1')
-        if top1['pre-trained'] <= top1['random']:
-            show('It has not helped yet: give a longer --budget, or --from WEIGHTS')
+        if top1.pop('pre-trained') <= max(top1.values()):
+            advice = '' if start else ', or from public weights (--from WEIGHTS)'
+            show(f'It has not helped yet: train longer{advice}')
 
     def show_usage(self, weights: Path) -> None:
         """Print a command for each thing that people do with a backbone."""
@@ -352,7 +354,7 @@ class Folder:
         words = (self.images, weights, finetune, weights.parent)
         images, file, finetune, folder = (quote(str(word)) for word in words)
         show(
-            f'\nThe backbone: {weights}\nNext:\n'
+            '\nNext:\n'
             f'  mmcim embed {images} --backbone {file} --out {folder}/features.npz\n'
             f'  mmcim see pca {file} {images} --out {folder}/pca.png\n'
             f'  mmcim train {finetune} --pretrained {file}  # fine-tune\n'

@@ -14,6 +14,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from importlib import metadata
+from importlib.util import find_spec
 
 from mmcim_cli import quiet
 
@@ -88,12 +89,15 @@ def _packages(args: argparse.Namespace) -> Iterator[Finding]:
 
 def _import(args: argparse.Namespace) -> Iterator[Finding]:
     """Import all of it in a process of its own, which a broken build may end."""
-    command = [sys.executable, '-c', 'import mmcim']
-    done = subprocess.run(command, capture_output=True, text=True)
-    _, _, error = done.stderr.strip().rpartition('Error: ')
-    state = BROKEN if done.returncode else OK
-    reason = f': exit code {done.returncode}: {error}' if done.returncode else ''
-    yield state, f'import mmcim{reason}', _INSTALL
+    imports = {'mmcim': (BROKEN, _INSTALL)}
+    if find_spec('mmdet'):
+        imports['mmcim, mmdet.models, mmdet.datasets'] = (MISSING, INSTALL_MMDET)
+    for modules, (state, fix) in imports.items():
+        command = [sys.executable, '-c', f'import {modules}']
+        done = subprocess.run(command, capture_output=True, text=True)
+        _, _, error = done.stderr.strip().rpartition('Error: ')
+        reason = f': exit code {done.returncode}: {error}' if done.returncode else ''
+        yield state if done.returncode else OK, f'import {modules}{reason}', fix
 
 
 def _devices(args: argparse.Namespace) -> Iterator[Finding]:

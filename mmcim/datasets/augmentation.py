@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import torch
 from mmcv.transforms import RandomFlip
+from mmcv.transforms.utils import cache_randomness
 from mmpretrain.datasets import (
     AutoContrast,
     Contrast,
@@ -25,18 +26,13 @@ from PIL import Image, ImageOps
 
 @TRANSFORMS.register_module()
 class FastRandomFlip(RandomFlip):
-    """mmcv's ``RandomFlip``, equal to it for equal random numbers.
+    """mmcv's ``RandomFlip``, equal to it for equal random numbers."""
 
-    Args:
-        prob: Of a flip.
-        direction: 'horizontal', 'vertical' or 'diagonal'.
-    """
-
-    def __init__(self, prob: float, direction: str = 'horizontal') -> None:
-        super().__init__(prob, direction)
-
+    @cache_randomness
     def _choose_direction(self) -> str | None:
         """Draw a direction, or None, faster than by ``numpy.random.choice``."""
+        if isinstance(self.prob, list) or not isinstance(self.direction, str):
+            return super()._choose_direction()
         return self.direction if np.random.rand() < self.prob else None
 
 

@@ -105,6 +105,23 @@ def test_upstream_beside_onedl(diagnose, monkeypatch):
     assert 'exit code 1: mmengine was found. Fix with:\n  pip uninstall' in printed
 
 
+def test_mmdetection_that_cannot_be_imported(diagnose, monkeypatch):
+    """As without a package that ``pip install --no-deps`` has left out."""
+    error = "Traceback\nModuleNotFoundError: No module named 'shapely'\n"
+    monkeypatch.setattr(doctor, 'find_spec', lambda name: True)
+
+    def run(command, **kwargs):
+        failed = int('mmdet' in command[-1])
+        return subprocess.CompletedProcess([], failed, '', error * failed)
+
+    monkeypatch.setattr(subprocess, 'run', run)
+    code, printed = diagnose('_import')
+    assert code == 0
+    assert 'ok       import mmcim\n' in printed
+    assert 'missing  import mmcim, mmdet.models, mmdet.datasets: exit code 1: ' in printed
+    assert f"No module named 'shapely'\n         Fix with: {INSTALL_MMDET}" in printed
+
+
 def test_import_that_crashes_without_a_word(diagnose, monkeypatch):
     """As with a build for another processor."""
     done = subprocess.CompletedProcess([], -11, '', '')

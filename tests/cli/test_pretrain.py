@@ -86,7 +86,8 @@ def test_first_look_at_a_folder(runs):
     assert results['first'].code == 0, output
     steps = ('40 images in 2 classes', 'public weights', 'dvae: ', 'images/s: 10 it')
     steps += ('Training DiscreteVAETrainer', 'tokens explain', 'Training CIM')
-    steps += ('Linear probe of pre-trained', 'Linear probe of random', 'The backbone: ')
+    steps += ('The backbone: ', 'Linear probe of pre-trained', 'Linear probe of random')
+    steps += ('\nNext:\n  mmcim embed',)
     places = [output.index(step) for step in steps]
     assert places == sorted(places)
     backbone = folder / 'work_dirs/images/vit_cim_respix/iter_10_backbone.safetensors'

@@ -28,10 +28,18 @@ def images():
     return [*images, *apart, *(x[:, ::-1] for x in (*images, *apart))]
 
 
-def test_flip_draws_as_mmcv(images):
+@pytest.mark.parametrize(
+    'settings',
+    [
+        dict(prob=0.4),
+        dict(prob=0.6, direction=['horizontal', 'vertical']),
+        dict(prob=[0.2, 0.5], direction=['horizontal', 'diagonal']),
+    ],
+)
+def test_flip_draws_as_mmcv(images, settings):
     for seed in range(40):
         expected, found = (
-            build_and_run(dict(type=kind, prob=0.4), images[0], seed)
+            build_and_run(dict(settings, type=kind), images[0], seed)
             for kind in ('RandomFlip', 'FastRandomFlip')
         )
         assert (found == expected).all()

@@ -106,8 +106,8 @@ class DINONeck(BaseModule):
         hid_channels: Width of the two hidden layers.
         bottleneck_channels: Width in front of the last layer.
         out_channels: Number of outputs K.
-        norm_cfg: Normalisation of the hidden layers, such as ``dict(type='BN1d')``, of
-            which the authors have none with ViTs.
+        norm_cfg: Normalisation of the hidden layers, such as ``dict(type='BN1d')``. None
+            as in the authors' models with ViTs.
         norm_last_layer: Whether the prototypes keep the length 1; otherwise it is
             learned, which the authors call unsafe for larger networks than ViT-S.
         init_cfg: See :class:`mmengine.model.BaseModule`. Defaults to a truncated normal
