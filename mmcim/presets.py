@@ -135,7 +135,7 @@ def choose(num_images: int, img_size: int, gpu: bool, network: dict[str, Any]) -
         preset.choose('small, to keep what the weights know', lr=lr / 5)
     else:
         preset.choose('falls with the width of a ViT', lr=lr)
-    preset.choose('half of the patches are replaced', mask_ratio=0.5)
+    preset.choose('CIM replaces half of the patches', mask_ratio=0.5)
     preset.choose(
         _PENDING,
         max_iters=1000,

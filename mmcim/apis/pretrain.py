@@ -22,6 +22,7 @@ from .. import presets
 from ..checkpoints import BackboneFile, adopt_pretrained, load_into
 from ..checkpoints.public import PublicWeights, find_weights
 from ..checkpoints.record import backbone_path
+from ..cli.train import train
 from ..datasets import list_images, measure_normalization
 from ..datasets.image_folder import is_val
 from ..datasets.inspect import refuse_unreadable
@@ -132,7 +133,7 @@ def _train(config: Path, resume: bool) -> str:
     if not last.is_file():
         started = find_start(str(config.parent), None, resume)
         command = ['train', str(config), '--work-dir', str(config.parent)]
-        mmcim_cli.run(mmcim_cli.parse([*command, *['--resume'] * bool(started)]))
+        train(mmcim_cli.parse([*command, *['--resume'] * bool(started)]))
     return str(last)
 
 
@@ -315,7 +316,8 @@ class Folder:
         show(f'\n{name}: {path}')
         count = length.iterations(self.load(name), len(self.files), share)
         self.preset.choose('the stated time or epochs', max_iters=count)
-        comment = ''.join(f'# {line}\n' for line in str(self.preset).splitlines())
+        lines = str(self.preset).splitlines()
+        comment = ''.join(f'{x}\n' if x[0] == '#' else f'#     {x}\n' for x in lines)
         write_config(self.load(name), path, path.parent, comment)
 
     def write_tasks(self) -> None:

@@ -12,11 +12,19 @@ from mmengine.runner import Runner
 
 from mmcim_cli import quiet
 
+from ..engine.terminal import what_is_next
 from ..utils import ConfigError, build_runner, load_config
 from ..utils.launch import initial_weights
 
 
 def run(args: argparse.Namespace) -> Runner:
+    """Train, and say what can be done with the result; see :func:`train`."""
+    runner = train(args)
+    runner.logger.info(what_is_next(runner))
+    return runner
+
+
+def train(args: argparse.Namespace) -> Runner:
     """Train.
 
     Args:

@@ -1,16 +1,19 @@
 # Copyright (c) mmcim contributors. All rights reserved.
 """The runner of all configs: resumes exactly, and loads all of a checkpoint or fails."""
 
+import os
 from contextlib import ExitStack
 from functools import partialmethod
+from itertools import takewhile
 from os.path import dirname, join, realpath
+from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 import torch
 from mmengine.config import Config
 from mmengine.device import get_device
-from mmengine.dist import is_distributed, is_main_process
+from mmengine.dist import is_distributed, is_main_process, master_only
 from mmengine.logging import MMLogger
 from mmengine.model import BaseDataPreprocessor
 from mmengine.optim import OptimWrapper
@@ -197,12 +200,23 @@ class StrictRunner(Runner):
     def dump_config(self) -> None:
         """Leave it to :meth:`train`: the work directory may be another run's."""
 
+    @master_only
+    def _record_config(self) -> None:
+        """Write the complete config; it keeps the comments at the top of the file."""
+        source = Path(self.cfg.filename or os.devnull)
+        with open(source, encoding='utf-8') as file:
+            comment = ''.join(takewhile(lambda line: line.startswith('#'), file))
+        super().dump_config()
+        if comment:
+            path = Path(self.work_dir, source.name)
+            path.write_text(comment + path.read_text('utf-8'), encoding='utf-8')
+
     def train(self) -> nn.Module:
         """Train; ``resume`` alone takes the latest checkpoint, if there is one."""
         with ExitStack() as stack:
             stack.callback(remove_lines)  # before an error is printed
             begin(self, stack)
-            super().dump_config()
+            self._record_config()
             with explain_build_errors(self.cfg, 'activation_checkpointing'):
                 names = self.cfg.get('activation_checkpointing') or ()
                 checkpoint_activations(unwrapped(self.model), names)

@@ -51,9 +51,12 @@ class TerminalHook(Hook):
         self._lines[mode].update(step, text)
 
     def after_train(self, runner: Runner) -> None:
-        """Show what the training has made and what can be done with it."""
+        """Show what the training has made."""
         self._close('train')
-        runner.logger.info(what_is_next(runner))
+        text = f'Done: {runner.iter} iterations, logged in {runner.log_dir}'
+        if checkpoint := runner.message_hub.runtime_info.get('last_ckpt'):
+            text += f'\nCheckpoint: {checkpoint}'
+        runner.logger.info(text)
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, Any]) -> None:
         """Show the metrics of a validation in one line."""
@@ -135,11 +138,10 @@ def training_numbers(runner: Runner) -> str:
 
 
 def what_is_next(runner: Runner) -> str:
-    """Name the files that a training has made, and commands that take them."""
-    text = f'Done: {runner.iter} iterations, logged in {runner.log_dir}'
+    """Name commands that take what a training has made, if it has made anything."""
     checkpoint = runner.message_hub.runtime_info.get('last_ckpt')
     if not checkpoint:
-        return text
+        return ''
     model = unwrapped(runner.model)
     is_pretraining = isinstance(model, BaseSelfSupervisor) and backbone_prefix(model)
     # The complete one, with --pretrained and --cfg-options.
@@ -147,8 +149,7 @@ def what_is_next(runner: Runner) -> str:
         runner.work_dir, basename(runner.cfg.filename or f'{runner.timestamp}.py')
     )
     command = 'show' if is_pretraining else 'test'
-    text += f'\nCheckpoint: {checkpoint}\nNext:'
-    text += f'\n  mmcim {command} {config} {checkpoint}'
+    text = f'Next:\n  mmcim {command} {config} {checkpoint}'
     text += f'\n  mmcim report {runner.work_dir}'
     if is_pretraining and (backbone := backbone_path(checkpoint)).is_file():
         text += f'\n  mmcim train CONFIG --pretrained {backbone}'

@@ -90,7 +90,11 @@ def test_first_look_at_a_folder(runs):
     steps += ('\nNext:\n  mmcim embed',)
     places = [output.index(step) for step in steps]
     assert places == sorted(places)
-    backbone = folder / 'work_dirs/images/vit_cim_respix/iter_10_backbone.safetensors'
+    assert output.count('Next:') == 1
+    run = folder / 'work_dirs/images/vit_cim_respix'
+    text = (run / 'config.py').read_text()
+    assert text.startswith('# 8 x 8 patches\n#     size = ')
+    backbone = run / 'iter_10_backbone.safetensors'
     assert f'mmcim embed {folder}/images --backbone {backbone}' in output
     features = extract_features(load_backbone(backbone), folder / 'images')
     assert features.shape == (40, 32)
