@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import mmpretrain
 import pytest
 import torch
+from mmengine.config import Config
 
 import mmcim_cli
 from mmcim.checkpoints import load_checkpoint
@@ -386,6 +387,19 @@ def test_main_can_be_called_repeatedly_in_one_process(toy):
     assert runners[1].work_dir == str(toy.folder / 'second')
     first, second = (runner.model.state_dict() for runner in runners)
     assert same(first, second)
+
+
+def test_comments_at_the_top_of_a_config_stay(toy):
+    """Also of one in its own work directory, which the complete config replaces."""
+    config = toy.folder / 'commented/config.py'
+    config.parent.mkdir()
+    config.write_text('# Chosen\n# for a reason\n' + toy.config.read_text())
+    options = ['--no-validate', '--cfg-options', 'train_cfg.max_epochs=1']
+    words = ['train', str(config), '--work-dir', str(config.parent), *options]
+    mmcim_cli.run(mmcim_cli.parse(words))
+    text = config.read_text()
+    assert text.startswith('# Chosen\n# for a reason\n')
+    assert Config.fromfile(config).train_cfg.max_epochs == 1
 
 
 def test_logs_scalars(trained):
