@@ -19,6 +19,7 @@ crop = dict(
     aspect_ratio_range=(3 / 4, 4 / 3),
     interpolation='bicubic',
 )
+views = dict(type='MultiView', num_views=2, transforms=[[crop]])  # of Siamese methods
 pack = dict(type='PackInputs')
 train_pipeline = [load, crop, pack]
 

@@ -3,11 +3,7 @@
 _base_ = './pretrain_imagenet_224.py'
 
 data_preprocessor = dict(type='TwoCropsDataPreprocessor')
-train_pipeline = [
-    _base_.load,
-    dict(type='MultiView', num_views=2, transforms=[[_base_.crop]]),
-    _base_.pack,
-]
+train_pipeline = [_base_.load, _base_.views, _base_.pack]
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
 
 backbone = dict(type='ResNet', depth=50)

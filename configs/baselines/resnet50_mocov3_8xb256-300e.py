@@ -29,9 +29,5 @@ model = dict(
     momentum=0.99,
 )
 crop = {**_base_.crop, 'crop_ratio_range': (0.2, 1.0)}
-train_pipeline = [
-    _base_.load,
-    dict(type='MultiView', num_views=2, transforms=[[crop]]),
-    _base_.pack,
-]
+train_pipeline = [_base_.load, {**_base_.views, 'transforms': [[crop]]}, _base_.pack]
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))

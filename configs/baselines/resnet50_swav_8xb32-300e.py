@@ -11,15 +11,7 @@ _base_ = './resnet50_simclr_8xb256-300e.py'
 
 model = dict(
     type='SwAVBaseline',
-    neck=dict(
-        _delete_=True,
-        type='SwAVNeck',
-        in_channels=2048,
-        hid_channels=2048,
-        out_channels=128,
-        norm_cfg=dict(type='BN1d'),
-        with_l2norm=False,  # in float32, by the model
-    ),
+    neck=dict(type='SwAVNeck', with_l2norm=False),  # in float32, by the model
     head=dict(
         _delete_=True,
         type='SwAVHead',
@@ -38,11 +30,7 @@ data_preprocessor = dict(
     local_augment=_base_.augment,
 )
 crop = {**_base_.crop, 'crop_ratio_range': (0.14, 1.0)}
-train_pipeline = [
-    _base_.load,
-    dict(type='MultiView', num_views=2, transforms=[[crop]]),
-    _base_.pack,
-]
+train_pipeline = [_base_.load, {**_base_.views, 'transforms': [[crop]]}, _base_.pack]
 train_dataloader = dict(batch_size=32, dataset=dict(pipeline=train_pipeline))
 optim_wrapper = dict(
     optimizer=dict(lr=0.6, always_adapt=True), paramwise_cfg=dict(_delete_=True)

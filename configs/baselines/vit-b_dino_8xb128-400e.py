@@ -14,11 +14,7 @@ data_preprocessor = dict(
 )
 # Two global crops of each image leave the loader.
 crop = {**_base_.crop, 'crop_ratio_range': (0.25, 1.0)}
-train_pipeline = [
-    _base_.load,
-    dict(type='MultiView', num_views=2, transforms=[[crop]]),
-    _base_.pack,
-]
+train_pipeline = [_base_.load, {**_base_.views, 'transforms': [[crop]]}, _base_.pack]
 train_dataloader = dict(batch_size=128, dataset=dict(pipeline=train_pipeline))
 
 train_cfg = dict(max_epochs=400)

@@ -10,11 +10,7 @@ _base_ = ['../_base_/models/mocov3_vit-b.py', '../_base_/pretrain_imagenet_224.p
 
 data_preprocessor = dict(type='TwoCropsDataPreprocessor')
 # Two crops of each image leave the loader.
-train_pipeline = [
-    _base_.load,
-    dict(type='MultiView', num_views=2, transforms=[[_base_.crop]]),
-    _base_.pack,
-]
+train_pipeline = [_base_.load, _base_.views, _base_.pack]
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
 
 sync_bn = 'torch'
