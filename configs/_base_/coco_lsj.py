@@ -5,8 +5,8 @@ _base_ = ['mmdet::_base_/datasets/coco_instance.py', './default_runtime.py']
 
 default_scope = 'mmdet'
 size = (1024, 1024)
-load = dict(type='LoadImageFromFile')
-annotate = dict(type='LoadAnnotations', with_bbox=True, with_mask=True)
+load, resize, annotate, pack = _base_.test_pipeline
+resize = {**resize, 'scale': size}
 jitter = dict(type='RandomResize', scale=size, ratio_range=(0.1, 2.0), keep_ratio=True)
 crop = dict(
     type='RandomCrop', crop_size=size, recompute_bbox=True, allow_negative_crop=True
@@ -17,11 +17,6 @@ finish = [
     dict(type='PackDetInputs'),
 ]
 train_pipeline = [load, annotate, jitter, crop, *finish]
-resize = dict(type='Resize', scale=size, keep_ratio=True)
-pack = dict(
-    type='PackDetInputs',
-    meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor'),
-)
 test_pipeline = [load, resize, annotate, pack]
 
 train_dataloader = dict(
@@ -58,10 +53,6 @@ default_hooks = dict(
     # tools/test.py --show-dir turns it on.
     visualization=dict(_delete_=True, type='DetVisualizationHook'),
 )
-visualizer = dict(
-    _delete_=True,
-    type='DetLocalVisualizer',
-    vis_backends=[dict(type='LocalVisBackend')],
-)
+visualizer = dict(type='DetLocalVisualizer')
 log_processor = dict(by_epoch=False)
 sync_bn = 'torch'

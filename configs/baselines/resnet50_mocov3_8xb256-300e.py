@@ -8,21 +8,14 @@ temperature 1, crops from 0.2.
 
 _base_ = '../_base_/siamese_resnet50.py'
 
+mlp = dict(hid_channels=4096, out_channels=256)
 model = dict(
     type='MoCoV3Baseline',
     backbone=dict(_base_.backbone, zero_init_residual=False),
-    neck=dict(
-        _base_.projector, hid_channels=4096, out_channels=256, with_last_bn_affine=False
-    ),
+    neck=dict(_base_.projector, **mlp, with_last_bn_affine=False),
     head=dict(
         type='MoCoV3Head',
-        predictor=dict(
-            _base_.predictor,
-            in_channels=256,
-            hid_channels=4096,
-            out_channels=256,
-            with_last_bn=False,
-        ),
+        predictor=dict(_base_.predictor, **mlp, in_channels=256, with_last_bn=False),
         loss=dict(type='CrossEntropyLoss', loss_weight=2.0),
         temperature=1.0,
     ),

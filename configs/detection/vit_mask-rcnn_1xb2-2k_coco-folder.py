@@ -42,7 +42,6 @@ train_dataloader = dict(
     ),
 )
 val_dataloader = dict(
-    num_workers=2,
     dataset=dict(
         **folder,
         ann_file='val.json',

@@ -43,11 +43,7 @@ data_preprocessor = dict(
     local_scale=(0.15, 0.5),
     local_augment=dict(augment, blur_prob=0.5),
 )
-train_pipeline = [
-    _base_.to_pil,
-    dict(type='MultiView', num_views=2, transforms=[[_base_.affine]]),
-    _base_.pack,
-]
+train_pipeline = [_base_.to_pil, _base_.views, _base_.pack]
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
 
 optim_wrapper = dict(

@@ -37,9 +37,5 @@ data_preprocessor = dict(
         ),
     ],
 )
-train_pipeline = [
-    _base_.to_pil,
-    dict(type='MultiView', num_views=2, transforms=[[_base_.affine]]),
-    _base_.pack,
-]
+train_pipeline = [_base_.to_pil, _base_.views, _base_.pack]
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))

@@ -17,6 +17,7 @@ affine = dict(
     interpolation='bilinear',
 )
 to_pil, pack = dict(type='NumpyToPIL'), dict(type='PackInputs')
+views = dict(type='MultiView', num_views=2, transforms=[[affine]])  # of Siamese methods
 train_pipeline = [to_pil, affine, pack]
 
 # The whole pipeline takes 0.1 ms an image: it needs no worker process.
