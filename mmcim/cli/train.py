@@ -20,7 +20,8 @@ from ..utils.launch import initial_weights
 def run(args: argparse.Namespace) -> Runner:
     """Train, and say what can be done with the result; see :func:`train`."""
     runner = train(args)
-    runner.logger.info(what_is_next(runner))
+    if text := what_is_next(runner):
+        runner.logger.info(text)
     return runner
 
 

@@ -1,7 +1,6 @@
 # Copyright (c) mmcim contributors. All rights reserved.
 """The runner of all configs: resumes exactly, and loads all of a checkpoint or fails."""
 
-import os
 from contextlib import ExitStack
 from functools import partialmethod
 from itertools import takewhile
@@ -203,9 +202,11 @@ class StrictRunner(Runner):
     @master_only
     def _record_config(self) -> None:
         """Write the complete config; it keeps the comments at the top of the file."""
-        source = Path(self.cfg.filename or os.devnull)
-        with open(source, encoding='utf-8') as file:
-            comment = ''.join(takewhile(lambda line: line.startswith('#'), file))
+        source = Path(self.cfg.filename or '')
+        # A config from a string names a file that is gone.
+        text = source.read_text('utf-8') if source.is_file() else ''
+        lines = text.splitlines(keepends=True)
+        comment = ''.join(takewhile(lambda line: line.startswith('#'), lines))
         super().dump_config()
         if comment:
             path = Path(self.work_dir, source.name)

@@ -1,8 +1,11 @@
 # Copyright (c) mmcim contributors. All rights reserved.
 """Exact resume anywhere; loading all or nothing is in tests/cli/test_train.py."""
 
+from pathlib import Path
+
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
@@ -149,6 +152,15 @@ def test_prebuilt_dataloader_is_accepted(make_runner):
 def test_settings_of_workers_without_workers(make_runner):
     workers = dict(num_workers=0, persistent_workers=True, prefetch_factor=2)
     make_runner(workers=workers).train()
+
+
+def test_config_from_a_string_is_written(make_runner, tmp_path):
+    """It has the name of a file that is gone."""
+    runner = make_runner()
+    runner.cfg = Config.fromstring('# why\nvalue = 1\n', '.py')
+    runner.train()
+    written = Config.fromfile(tmp_path / Path(runner.cfg.filename).name)
+    assert written.value == 1
 
 
 def test_several_optimizers_raise(make_runner):
