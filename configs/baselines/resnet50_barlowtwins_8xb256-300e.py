@@ -8,16 +8,11 @@ and norms.
 
 _base_ = '../_base_/siamese_resnet50.py'
 
+mlp = dict(hid_channels=8192, out_channels=8192, num_layers=3)
 model = dict(
     type='BarlowTwinsBaseline',
     backbone=_base_.backbone,
-    neck=dict(
-        _base_.projector,
-        hid_channels=8192,
-        out_channels=8192,
-        num_layers=3,
-        with_last_bn=False,
-    ),
+    neck=dict(_base_.projector, **mlp, with_last_bn=False),
     head=dict(
         type='LatentCrossCorrelationHead',
         in_channels=8192,

@@ -15,13 +15,6 @@ model = dict(
         type='ContrastiveHead', loss=dict(type='CrossEntropyLoss'), temperature=0.1
     ),
 )
-augment = dict(
-    type='StrongAugment',
-    brightness=0.8,
-    contrast=0.8,
-    saturation=0.8,
-    hue=0.2,
-    blur_prob=0.5,
-    solarize_prob=0.0,
-)
+colors = dict(brightness=0.8, contrast=0.8, saturation=0.8, hue=0.2)
+augment = dict(type='StrongAugment', **colors, blur_prob=0.5, solarize_prob=0.0)
 data_preprocessor = dict(crop_augments=[augment, augment])

@@ -8,6 +8,7 @@ predictor. With another batch, set the hook's `lr` as well.
 
 _base_ = '../_base_/siamese_resnet50_sgd.py'
 
+mlp = dict(hid_channels=512, out_channels=2048, with_last_bn=False, with_last_bias=True)
 model = dict(
     type='SimSiamBaseline',
     backbone=_base_.backbone,
@@ -16,13 +17,7 @@ model = dict(
     ),
     head=dict(
         type='LatentPredictHead',
-        predictor=dict(
-            _base_.predictor,
-            hid_channels=512,
-            out_channels=2048,
-            with_last_bn=False,
-            with_last_bias=True,
-        ),
+        predictor=dict(_base_.predictor, **mlp),
         loss=dict(type='CosineSimilarityLoss'),
     ),
 )
