@@ -7,6 +7,7 @@ Example: mmcim configs vit-b finetune
 """
 
 import argparse
+import sys
 from pathlib import Path
 
 import yaml
@@ -21,11 +22,17 @@ def run(args: argparse.Namespace) -> None:
 
     Args:
         args: The command line.
+
+    Raises:
+        SystemExit: With code 1 if there is none.
     """
     folder = configs_dir()
     rows = read_metafiles(folder)
     for word in args.words:
         rows = [row for row in rows if word.lower() in ' '.join(row).lower()]
+    if not rows:
+        text = ' '.join(args.words)
+        sys.exit(f'error: no config has {text!r}; `mmcim configs` lists all')
     table = Table('config', 'what it is', 'paper', box=None, pad_edge=False)
     for row in rows:
         table.add_row(*row)

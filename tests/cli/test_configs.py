@@ -38,7 +38,8 @@ def test_all_search_words_have_to_match(listed, tmp_path):
     assert 'Pre-training of a ViT-B by MAE' in text and '83.6 top-1' in text
     assert total == f'2 configs in {tmp_path}'
     assert listed('MAE', 'pre-training')[0] == ['mae/vit-b.py']
-    assert listed('mae', 'resnet')[0] == []
+    with pytest.raises(SystemExit, match="no config has 'mae resnet'"):
+        listed('mae', 'resnet')
 
 
 def test_shipped_configs_exist():

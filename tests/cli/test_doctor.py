@@ -91,7 +91,7 @@ def test_graphics_cards(diagnose, monkeypatch):
         monkeypatch.setattr(torch.cuda, name, lambda *args, value=value: value)
     monkeypatch.setattr(shutil, 'which', lambda name: name)
     code, printed = diagnose('_devices')
-    assert code == 0
+    assert code == 0 and printed.splitlines()[-1].startswith('mmcim runs here')
     assert printed.startswith('missing  no GPU; torch is built for C')
     assert 'Fix with: a newer driver, or a build of torch for this one: pip' in printed
 
