@@ -17,7 +17,10 @@ from matplotlib.figure import Figure
 HERE = Path(__file__).resolve().parent
 DOCS = HERE.parents[1] / 'docs'
 TASKS = dict(
-    probe_10='probe, 10 %', probe_100='probe, 100 %', finetune_10='fine-tuned, 10 %'
+    probe_10='probe, 10 %',
+    probe_100='probe, 100 %',
+    finetune_10='fine-tuned, 10 %',
+    camvid='CamVid, mIoU',
 )
 
 
@@ -67,7 +70,7 @@ def table(found: dict[str, dict[str, list[dict]]]) -> str:
 
 def plot(found: dict[str, dict[str, list[dict]]], path: Path) -> None:
     """Draw a bar per run and task, with the values of the seeds."""
-    figure = Figure(figsize=(8, 0.35 * len(found) + 1), layout='constrained')
+    figure = Figure(figsize=(9, 0.35 * len(found) + 1), layout='constrained')
     axes = figure.subplots(1, len(TASKS), sharey=True)
     for axis, (task, title) in zip(axes, TASKS.items()):
         for y, tasks in enumerate(found.values()):
@@ -75,7 +78,7 @@ def plot(found: dict[str, dict[str, list[dict]]], path: Path) -> None:
             if values:
                 axis.barh(y, mean(values), color='C0', alpha=0.5)
                 axis.plot(values, [y] * len(values), 'k.', markersize=3)
-        axis.set_title(f'{title}, top-1 in %', fontsize=9)
+        axis.set_title(title, fontsize=9)
         axis.set_yticks(range(len(found)), list(found))
     axes[0].invert_yaxis()
     figure.savefig(path, dpi=120)
