@@ -34,10 +34,7 @@ model = dict(
         channels=128,
         num_convs=0,
         concat_input=False,
-        dropout_ratio=0.1,
         num_classes=11,
-        norm_cfg=dict(type='BN', requires_grad=True),
-        loss_decode=dict(type='CrossEntropyLoss'),
     ),
     auxiliary_head=None,
 )
