@@ -31,6 +31,8 @@ _SIZES = (64, 128, 224)
 WINDOWS = (8, 16, 32, 64)
 ENOUGH = 0.5
 _PENDING = 'until it is known'
+# Value -> what is in the names of the configs that alone use it.
+_USED_BY = dict(resnet='resnet_', resnet_width='resnet_', mask_ratio='_cim_')
 
 
 @dataclass
@@ -57,9 +59,10 @@ class Preset:
         """The values as a file of Python, with the reasons as comments."""
         return self._text(self.reasons)
 
-    def settled(self) -> str:
-        """Describe all but what is not known yet."""
-        return self._text(name for name, why in self.reasons.items() if why != _PENDING)
+    def used_by(self, config: str) -> str:
+        """Describe what a config of this name uses, but for what is not known yet."""
+        known = (name for name, why in self.reasons.items() if why != _PENDING)
+        return self._text(name for name in known if _USED_BY.get(name, '') in config)
 
     def _text(self, names: Iterable[str]) -> str:
         lines: list[str] = []

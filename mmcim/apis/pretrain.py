@@ -107,7 +107,7 @@ def pretrain(
     if not (resume and folder.has(folder.config)):
         folder.choose(img_size, start, measure)
         folder.check_start()
-        show(folder.preset.settled())
+        show(folder.preset.used_by(name))
         share = 1.0
         if method in presets.OF_TOKENS:
             share -= folder.choose_tokenizer(tokenizer, length)
@@ -316,7 +316,7 @@ class Folder:
         show(f'\n{name}: {path}')
         count = length.iterations(self.load(name), len(self.files), share)
         self.preset.choose('the stated time or epochs', max_iters=count)
-        lines = str(self.preset).splitlines()
+        lines = self.preset.used_by(name).splitlines()
         comment = ''.join(f'{x}\n' if x[0] == '#' else f'#     {x}\n' for x in lines)
         write_config(self.load(name), path, path.parent, comment)
 
