@@ -53,11 +53,11 @@ class Job:
         return self.folder / 'console.log'
 
     def status(self) -> str:
-        """Say how far it is: in the last line that it has printed, unless indented."""
+        """Say how far it is: the last line it printed, no heading and not indented."""
         if self.state != 'running':
             return self.state
         lines = self.log.read_text(errors='replace').splitlines()
-        lines = [line for line in lines if line.strip() == line != '']
+        lines = [line for line in lines if line.strip() == line.rstrip(':') != '']
         return lines[-1] if lines else 'starting'
 
 

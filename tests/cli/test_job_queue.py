@@ -180,7 +180,7 @@ def test_progress_is_the_last_line_that_a_job_prints(queue, job, tmp_path, termi
     code = f"""
 import os, time
 print('Training CIM:\\n  Images: 9')
-print('Training CIM 20/200  [128 images/s]', flush=True)
+print('Training CIM 20/200  [128 images/s]\\nNext:\\n  mmcim', flush=True)
 while not os.path.exists({str(tmp_path / 'seen')!r}):
     time.sleep(0.1)
 """
