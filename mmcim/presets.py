@@ -32,7 +32,9 @@ WINDOWS = (8, 16, 32, 64)
 ENOUGH = 0.5
 _PENDING = 'until it is known'
 # Value -> what is in the names of the configs that alone use it.
-_USED_BY = dict(resnet='resnet_', resnet_width='resnet_', mask_ratio='_cim_')
+_USED_BY = dict(
+    vit='vit_cim_', resnet='resnet_', resnet_width='resnet_', mask_ratio='_cim_'
+)
 
 
 @dataclass

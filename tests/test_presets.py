@@ -84,12 +84,17 @@ def test_a_preset_is_a_file_with_reasons():
 
 
 @pytest.mark.parametrize(
-    'config, resnet, mask',
-    [('vit_mae', False, False), ('vit_cim_revdet', False, True)]
-    + [('resnet_mocov3', True, False), ('resnet_cim_respix', True, True)],
+    'config, vit, resnet, mask',
+    [
+        ('vit_mae', False, False, False),
+        ('vit_cim_revdet', True, False, True),
+        ('resnet_mocov3', False, True, False),
+        ('resnet_cim_respix', False, True, True),
+    ],
 )
-def test_only_what_a_config_uses_and_is_known_is_described(config, resnet, mask):
+def test_only_what_a_config_uses_and_is_known_is_described(config, vit, resnet, mask):
     text = choose(300, 64, False, {}).used_by(config)
+    assert ("vit = 'FixedPositionViT'\n" in text) == vit
     assert ('resnet_width = 512\n' in text) == resnet
     assert ('mask_ratio = 0.5\n' in text) == mask
     assert "'embed_dims': 128" in text and 'tokenizer' not in text
